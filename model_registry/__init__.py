@@ -1,0 +1,1 @@
+"""The file-system registry of published models. Knows nothing of training."""

@@ -1,0 +1,1 @@
+"""What every trainer uses: data in, evaluation, export, bundles. Knows no modality."""

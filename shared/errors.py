@@ -1,0 +1,52 @@
+"""The faults that a user can mend, each with the exit code that a command ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class Fault:
+    """One thing wrong in a user's input: where (`path`, `line`), in which `field`, and why."""
+
+    path: str
+    line: int | None
+    field: str
+    reason: str
+
+    def __str__(self) -> str:
+        place = self.path if self.line is None else f"{self.path}:{self.line}"
+        return f"{place}: {self.field}: {self.reason}"
+
+
+class TrainerError(Exception):
+    """Root of every error that is raised on purpose. Anything else that escapes is internal (exit code 5)."""
+
+    exit_code = 5
+
+
+class ConfigError(TrainerError):
+    """The command line or the configuration cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(TrainerError):
+    """The data cannot be used; carries every fault found, not only the first."""
+
+    exit_code = 3
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(sorted(faults, key=lambda f: (f.path, f.line or 0, f.field, f.reason)))
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+class QualityGateError(TrainerError):
+    """The model is below the configured gate and is not published."""
+
+    exit_code = 4
+
+
+class ReplayError(TrainerError):
+    """The exported graph does not answer as training did; nothing may be published."""

@@ -1,0 +1,1 @@
+"""Trains one user's sound model from short recordings."""

@@ -1,0 +1,1 @@
+"""Trains one user's model of speech context from transcripts."""

@@ -1,0 +1,1 @@
+"""Trains one user's model of the visual environment from camera images."""
