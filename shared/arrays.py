@@ -1,0 +1,100 @@
+"""The few array operations that features and heads need beyond the Array API standard.
+
+A feature function is written once, against `xp = namespace(x)` and this module. Given NumPy arrays it
+computes; given ndonnx arrays it is traced into an ONNX graph. Only this module and `shared.graph` know which.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = Any  # numpy.ndarray, or ndonnx.Array while tracing
+Inputs = dict[str, Array]  # one sample's named tensors
+
+
+def namespace(x: Array) -> Any:
+    """Return the Array API namespace that `x` belongs to."""
+    return x.__array_namespace__()
+
+
+def tracing(x: Array) -> bool:
+    """Whether operations on `x` build a graph instead of computing."""
+    return hasattr(x, "unwrap_spox")
+
+
+def const(value: Any, like: Array, dtype: Any = None) -> Array:
+    """Return `value` in the namespace of `like`, with its dtype unless another NumPy `dtype` is named.
+
+    Constants pass through here because a float64 constant would silently promote a float32 graph.
+    """
+    xp = namespace(like)
+    target = like.dtype if dtype is None else getattr(xp, np.dtype(dtype).name)
+    return xp.asarray(np.asarray(value), dtype=target)
+
+
+def length(x: Array, axis: int = 0) -> Array:
+    """Return the length of an axis as a 0-d int64 array, also where tracing does not know it."""
+    if tracing(x):
+        return x.dynamic_shape[axis]
+    return np.asarray(x.shape[axis], dtype=np.int64)
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """Return the matrix product as one MatMul node: ndonnx's own guards each product for empty operands."""
+    if not tracing(a):
+        return np.matmul(a, b)
+    import ndonnx
+    import spox.opset.ai.onnx.v21 as op
+
+    return ndonnx.asarray(op.matmul(a.unwrap_spox(), b.unwrap_spox()))  # type: ignore[attr-defined]
+
+
+def floored(x: Array, lowest: float) -> Array:
+    """Return max(x, lowest) elementwise."""
+    return namespace(x).maximum(x, const(lowest, x))
+
+
+def mean_and_deviation(x: Array) -> tuple[Array, Array]:
+    """(n, d) float32 -> mean (d,) and population deviation (d,) over rows; n at least 1."""
+    xp = namespace(x)
+    mean = xp.mean(x, axis=0)
+    off = x - mean
+    return mean, xp.sqrt(xp.mean(off * off, axis=0))
+
+
+def unit_rows(x: Array) -> Array:
+    """(n, d) float32 -> rows of Euclidean length 1; a row of zeros stays zero."""
+    xp = namespace(x)
+    return x / xp.sqrt(floored(xp.sum(x * x, axis=-1, keepdims=True), 1e-12))
+
+
+def sliding_rows(x: Array, size: int) -> Array:
+    """(n, d) -> (n - size + 1, size * d): each row with the `size - 1` rows after it; n at least `size`."""
+    xp = namespace(x)
+    count = length(x) - (size - 1)
+    return xp.concat([x[k : count + k, :] for k in range(size)], axis=1)
+
+
+def run_model(model: Path, inputs: dict[str, Array], output: str) -> Array:
+    """Run a frozen ONNX model: through ONNX Runtime now, or inlined into the graph while tracing."""
+    if not any(tracing(value) for value in inputs.values()):
+        return _session(model).run([output], inputs)[0]
+    import ndonnx
+    import onnx
+    import spox
+
+    outputs = spox.inline(onnx.load(model))(**{name: value.unwrap_spox() for name, value in inputs.items()})
+    return ndonnx.asarray(outputs[output])
+
+
+@lru_cache(maxsize=8)
+def _session(model: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

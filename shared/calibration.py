@@ -1,0 +1,184 @@
+"""From logits to an answer: a temperature for the probabilities, a score and a threshold for `unknown`.
+
+Everything here is fitted on out-of-fold outputs of other sessions, never on the scores of training samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.arrays import Array, const, floored, matmul, namespace, unit_rows
+from shared.folds import Indices
+from shared.heads import Classes, Features, Head, Linear
+
+Floats = NDArray[np.float64]
+
+
+REFERENCE_NUMBERS = 1_400_000  # at most so many half-precision numbers of references: 2.8 MB
+
+
+@dataclass(frozen=True)
+class Novelty:
+    """Likeness to the nearest training samples: features (n, D) float32 -> (n,), higher is more familiar.
+
+    In the discriminant subspace it is minus the mean distance to the `nearest` references; among directions
+    (`cosine`) it is their mean cosine. References are kept in half precision.
+    """
+
+    centre: Features  # (D,)
+    projection: Features | None  # (D, d), or None to stay in feature space
+    references: NDArray[np.float16]  # (M, d)
+    cosine: bool
+    nearest: int
+
+    def __call__(self, features: Array) -> Array:
+        xp = namespace(features)
+        place = features - const(self.centre, features)
+        if self.projection is not None:
+            place = matmul(place, const(self.projection, features))
+        marks = xp.astype(const(self.references.T, features, np.float16), xp.float32)
+        if self.cosine:
+            likeness = matmul(unit_rows(place), marks)
+        else:
+            square = xp.sum(place * place, axis=1, keepdims=True) - 2.0 * matmul(place, marks)
+            square = square + const(np.sum(self.references.astype(np.float32) ** 2, axis=1), features)
+            likeness = -xp.sqrt(floored(square, 1e-9))
+        if self.nearest == 1:
+            return xp.max(likeness, axis=1)
+        return xp.mean(xp.sort(likeness, axis=1)[:, -self.nearest :], axis=1)
+
+
+FitNovelty = Callable[[Head, Features, Classes], Novelty]
+
+
+def subspace_novelty(head: Head, features: Features, classes: Classes) -> Novelty:
+    """Distance to the 3 nearest training samples in the whitened subspace of a linear discriminant head.
+
+    With logits W'x + b and W = inv(S) M, the whitened coordinates follow from W and the class means alone:
+    W' M is the Gram matrix of the means in the metric of S, and its inverse root makes the axes orthonormal.
+    """
+    if not isinstance(head, Linear):
+        raise TypeError("the discriminant subspace needs a linear head")
+    present = np.unique(classes)
+    centre = features.mean(axis=0)
+    means = np.stack([features[classes == k].mean(axis=0) for k in present]).astype(np.float64)
+    weights = head.weights[:, present].astype(np.float64)
+    weights -= weights.mean(axis=1, keepdims=True)
+    gram = weights.T @ (means - means.mean(axis=0)).T
+    strength, axes = np.linalg.eigh((gram + gram.T) / 2)
+    kept = strength > 1e-6 * max(float(strength[-1]), 1e-12)
+    projection = (weights @ (axes[:, kept] / np.sqrt(strength[kept]))).astype(np.float32)
+    references = (features - centre) @ projection
+    references = references[_spread_out(len(features), REFERENCE_NUMBERS // max(references.shape[1], 1))]
+    return Novelty(centre, projection, references.astype(np.float16), False, min(3, len(references)))
+
+
+def cosine_novelty(head: Head, features: Features, classes: Classes) -> Novelty:
+    """Cosine to the nearest training sample after centring."""
+    centre = features.mean(axis=0)
+    references = unit_rows(features - centre)[_spread_out(len(features), REFERENCE_NUMBERS // features.shape[1])]
+    return Novelty(centre, None, references.astype(np.float16), True, 1)
+
+
+def _spread_out(count: int, most: int) -> Indices:
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Logits (n, K) and familiarity (n,) -> class (n,), probabilities (n, K), accepted (n,), score (n,).
+
+    The score is the sum of the largest logit and of the familiarity, each standardised by what held-out
+    samples of known labels showed; below `threshold` the answer is `unknown`.
+    """
+
+    temperature: float
+    weights: tuple[float, float]  # of the largest logit and of the familiarity
+    means: tuple[float, float]
+    deviations: tuple[float, float]
+    threshold: float
+
+    def __call__(self, logits: Array, familiarity: Array) -> tuple[Array, Array, Array, Array]:
+        xp = namespace(logits)
+        scaled = (logits - xp.max(logits, axis=1, keepdims=True)) / const(self.temperature, logits)
+        raised = xp.exp(scaled)
+        chances = raised / xp.sum(raised, axis=1, keepdims=True)
+        score = self.score(logits, familiarity)
+        return xp.argmax(logits, axis=1), chances, score >= const(self.threshold, score), score
+
+    def score(self, logits: Array, familiarity: Array) -> Array:
+        """Return (n,) how well each sample fits what the model knows."""
+        xp = namespace(logits)
+        first = (xp.max(logits, axis=1) - const(self.means[0], logits)) / const(self.deviations[0], logits)
+        second = (familiarity - const(self.means[1], logits)) / const(self.deviations[1], logits)
+        return first * const(self.weights[0], logits) + second * const(self.weights[1], logits)
+
+
+def fit_answer(
+    logits: Features,
+    familiarity: Features,
+    classes: Classes,
+    groups: Indices,
+    weights: tuple[float, float],
+    false_rejection: float,
+) -> Answer:
+    """Fit temperature, score and threshold on out-of-fold outputs; `groups` (n,) says whose session each is."""
+    top = logits.max(axis=1).astype(np.float64)
+    near = familiarity.astype(np.float64)
+    means = (float(np.median(top)), float(np.median(near)))
+    deviations = (max(float(top.std()), 1e-6), max(float(near.std()), 1e-6))
+    answer = Answer(fit_temperature(logits, classes), weights, means, deviations, 0.0)
+    threshold = fit_threshold(np.asarray(answer.score(logits, familiarity)), groups, false_rejection)
+    return Answer(answer.temperature, weights, means, deviations, threshold)
+
+
+def fit_temperature(logits: Features, classes: Classes, lowest: float = 0.02, highest: float = 20.0) -> float:
+    """Return the temperature that minimises the out-of-fold log loss, or 1 where none is better.
+
+    Targets are smoothed as Platt (1999) does, so that near-perfect scores cannot drive it to an extreme.
+    Source of the method: Guo et al. 2017, "On calibration of modern neural networks".
+    """
+    from scipy.optimize import minimize_scalar
+
+    count = logits.shape[1]
+    if count < 2 or len(logits) < 4:
+        return 1.0
+    sure = (len(logits) + 1) / (len(logits) + 2)
+    targets = np.full(logits.shape, (1 - sure) / (count - 1))
+    targets[np.arange(len(logits)), classes] = sure
+    clipped = np.maximum(logits.astype(np.float64), logits.max(axis=1, keepdims=True) - 1e3)
+
+    def loss(log_temperature: float) -> float:
+        scaled = clipped / np.exp(log_temperature)
+        scaled = scaled - scaled.max(axis=1, keepdims=True)
+        log_chances = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
+        return -float(np.mean(np.sum(targets * np.maximum(log_chances, -50.0), axis=1)))
+
+    found = minimize_scalar(loss, bounds=(np.log(lowest), np.log(highest)), method="bounded")
+    return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
+
+
+def fit_threshold(scores: NDArray[np.floating], groups: Indices, false_rejection: float) -> float:
+    """Return the score below which a sample is `unknown`, rejecting about `false_rejection` of known ones.
+
+    With fewer than five sessions the most pessimistic session decides, because the next one differs again
+    and so few cannot tell by how much; with more, all scores are pooled.
+    """
+    present = np.unique(groups)
+    if len(present) >= 5 or len(present) == 1:
+        return _low_quantile(scores, false_rejection)
+    return min(_low_quantile(scores[groups == g], false_rejection) for g in present)
+
+
+def _low_quantile(scores: NDArray[np.floating], rate: float) -> float:
+    """Return a value just under the sample that is the `rate` quantile from below, halfway to its neighbour."""
+    ranked = np.sort(scores.astype(np.float64))
+    allowed = int(np.floor(rate * len(ranked)))
+    if allowed == 0:
+        gap = ranked[min(1, len(ranked) - 1)] - ranked[0]
+        return float(ranked[0] - max(gap, 0.1))
+    return float((ranked[allowed - 1] + ranked[allowed]) / 2)

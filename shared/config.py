@@ -1,0 +1,118 @@
+"""A trainer's configuration: YAML and `--set` over a frozen pydantic schema that holds every default."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.data_loader import DataFilter
+from shared.errors import ConfigError
+from shared.evaluation import EvaluationConfig
+
+_LARGEST = 256 * 1024  # bytes of YAML
+
+
+class Section(BaseModel):
+    """A part of a configuration: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GateConfig(Section):
+    """Below this nothing is published. It applies where sessions allow an estimate at all."""
+
+    minimum_accuracy: float = Field(0.0, ge=0.0, le=1.0, description="least session-wise accuracy")
+    beat_majority: bool = Field(True, description="be better than always answering the commonest label")
+
+
+class TrainerConfig(Section):
+    """What every modality's configuration has."""
+
+    seed: int = Field(0, ge=0, lt=2**32)
+    minimum_per_label: int = Field(2, ge=1, description="a label with fewer samples is an error")
+    data: DataFilter = Field(default_factory=DataFilter, description="which examples are used")
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    gate: GateConfig = Field(default_factory=GateConfig)
+
+
+AnyConfig = TypeVar("AnyConfig", bound=TrainerConfig)
+
+
+def load_config(schema: type[AnyConfig], path: Path | None, settings: Sequence[str]) -> AnyConfig:
+    """Return the configuration of a YAML file (or the defaults) with `key.sub=value` settings laid over it.
+
+    Raises ConfigError with one line for every fault: file or --set, key, reason.
+    """
+    values = {} if path is None else _read(path)
+    for setting in settings:
+        _lay_over(values, setting)
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        place = str(path) if path else "configuration"
+        lines = [f"{place}: {'.'.join(map(str, e['loc'])) or '(whole)'}: {e['msg']}" for e in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(_LARGEST + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: (whole): {error.strerror or error}") from None
+    if len(text) > _LARGEST:
+        raise ConfigError(f"{path}: (whole): larger than {_LARGEST // 1024} KiB")
+    return _mapping(text, str(path))
+
+
+def _lay_over(values: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"--set {setting}: write it as key.sub=value")
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {setting}: {parent} is a value, not a section")
+    values[last] = _parse(text, f"--set {setting}")
+
+
+def _mapping(text: bytes, place: str) -> dict[str, Any]:
+    parsed = _parse(text, place)
+    if parsed is None:
+        return {}
+    if not isinstance(parsed, dict):
+        raise ConfigError(f"{place}: (whole): must be a mapping of keys to values")
+    return parsed
+
+
+def _parse(text: bytes | str, place: str) -> Any:
+    try:
+        return yaml.load(text, _PlainLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(f"{place}{line}: (whole): {getattr(error, 'problem', None) or 'not YAML'}") from None
+    except (RecursionError, ValueError) as error:
+        raise ConfigError(f"{place}: (whole): {error}") from None
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """SafeLoader without aliases, which can make a small file huge, and without duplicate keys."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", node.start_mark)
+        return super().construct_mapping(node, deep)

@@ -1,0 +1,320 @@
+"""Session-wise validation: the whole recipe, choosing and calibrating included, refitted without the tested session.
+
+For every outer fold the contenders are compared, the temperature and the rejection threshold fitted on inner
+folds only; then the winner, trained without the outer fold, answers it. Those answers are the headline.
+The model that is shipped is chosen and calibrated in the same way on all outer folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.calibration import Answer, FitNovelty, Novelty, fit_answer
+from shared.folds import Folds, Indices, random_folds, session_folds
+from shared.graph import FeatureGraph
+from shared.heads import Classes, Features, Fitter, Head
+
+Progress = Callable[[int, int], None]
+_Fit = tuple[int, frozenset[int]]  # contender, cells that its training did not see
+
+
+class EvaluationConfig(BaseModel):
+    """How a model is validated, and how often it may reject what it knows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folds: int = Field(5, ge=2, le=20, description="most outer folds; sessions beyond are grouped")
+    false_rejection: float = Field(0.05, ge=0.0, le=0.5, description="share of known samples that may be rejected")
+    random_split: bool = Field(True, description="also score a random split, to show how much it flatters")
+    unknown: bool = Field(True, description="leave each label out in turn and see whether it is rejected")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Features of every sample (n, D), and of copies (m, D) that may join the training rows of their owner (m,)."""
+
+    base: Features
+    copies: Features
+    owner: Indices
+
+    def training(self, train: Indices, classes: Classes) -> tuple[Features, Classes]:
+        """Return the features and classes of samples `train`, followed by those of their copies."""
+        own = np.flatnonzero(np.isin(self.owner, train))
+        if not len(own):
+            return self.base[train], classes[train]
+        rows = np.concatenate([self.base[train], self.copies[own]])
+        return rows, np.concatenate([classes[train], classes[self.owner[own]]])
+
+
+class FeatureSource(Protocol):
+    """Where a contender's features come from; what is fitted in them is fitted on `train` alone."""
+
+    def rows(self, train: Indices) -> Rows: ...
+
+    def graph(self, train: Indices) -> FeatureGraph: ...
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Features without anything fitted: computed once, the same in every fold."""
+
+    traced: FeatureGraph
+    computed: Rows
+
+    def rows(self, train: Indices) -> Rows:
+        return self.computed
+
+    def graph(self, train: Indices) -> FeatureGraph:
+        return self.traced
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to get from samples to logits and familiarity. Contenders are listed simplest first."""
+
+    name: str
+    source: FeatureSource
+    fit: Fitter
+    novelty: FitNovelty
+    score_weights: tuple[float, float] = (1.0, 1.0)  # of the largest logit and of the familiarity
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A contender fitted on some samples."""
+
+    head: Head
+    novelty: Novelty
+
+    def __call__(self, features: Features) -> tuple[Features, Features]:
+        """(n, D) -> logits (n, K), familiarity (n,)."""
+        return np.asarray(self.head(features)), np.asarray(self.novelty(features))
+
+
+@dataclass(frozen=True)
+class Held:
+    """Logits (n, K) for samples (n,) that the model did not see, and the fold (n,) that each was held out in."""
+
+    indices: Indices
+    logits: Features
+    fold: Indices
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What session-wise validation found. Arrays are by sample (n,) in the data set's order."""
+
+    folds: Folds
+    fold: Indices  # outer fold that held the sample out
+    predicted: Classes
+    probabilities: Features
+    uncalibrated: Features  # probabilities at temperature 1
+    accepted: NDArray[np.bool_]
+    score: Features
+    chosen_by_fold: tuple[str, ...]
+    contenders: dict[str, float]  # name -> out-of-fold accuracy
+    winner: Contender
+    answer: Answer
+    random_accuracy: float | None
+    unknown_auroc: dict[int, float]  # class left out -> AUROC of known against it
+
+
+def validate_by_session(
+    contenders: Sequence[Contender],
+    classes: Classes,
+    sessions: Sequence[str],
+    config: EvaluationConfig,
+    seed: int,
+    progress: Progress = lambda done, total: None,
+) -> Validation:
+    """Validate `contenders` on samples of `classes` (n,) recorded in `sessions` (n,); see the module's text."""
+    folds = session_folds(classes, sessions, config.folds, seed)
+    count = int(classes.max()) + 1
+    fits = _Fits(contenders, classes, count, folds)
+    pairs = {outer | inner for outer in folds.outer for inner in folds.inner(outer)}
+    fits.run({*folds.outer, *pairs}, progress)
+
+    n = len(classes)
+    place, predicted = np.full(n, -1, np.int64), np.zeros(n, np.int64)
+    chances, plain = np.zeros((n, count), np.float32), np.zeros((n, count), np.float32)
+    accepted, score = np.zeros(n, np.bool_), np.zeros(n, np.float32)
+    chosen_by_fold = []
+    for number, outer in enumerate(folds.outer):
+        held = [fits.held(c, folds.inner(outer), outer) for c in range(len(contenders))]
+        chosen = choose(held, classes)
+        chosen_by_fold.append(contenders[chosen].name)
+        familiarity = fits.familiarity(chosen, folds.inner(outer), outer)
+        answer = _answer(held[chosen], familiarity, contenders[chosen], classes, config)
+        test = fits.held(chosen, (outer,), frozenset())
+        place[test.indices] = number
+        results = answer(test.logits, fits.familiarity(chosen, (outer,), frozenset()))
+        predicted[test.indices], chances[test.indices], accepted[test.indices], score[test.indices] = results
+        plain[test.indices] = softmax(test.logits)
+
+    held = [fits.held(c, folds.outer, frozenset()) for c in range(len(contenders))]
+    chosen = choose(held, classes)
+    winner = contenders[chosen]
+    answer = _answer(held[chosen], fits.familiarity(chosen, folds.outer, frozenset()), winner, classes, config)
+    return Validation(
+        folds=folds,
+        fold=place,
+        predicted=predicted,
+        probabilities=chances,
+        uncalibrated=plain,
+        accepted=accepted,
+        score=score,
+        chosen_by_fold=tuple(chosen_by_fold),
+        contenders={c.name: balanced(h, classes) for c, h in zip(contenders, held, strict=True)},
+        winner=winner,
+        answer=answer,
+        random_accuracy=_random_accuracy(winner, classes, config, seed) if config.random_split else None,
+        unknown_auroc=_unknown(winner, answer, classes, folds) if config.unknown and count > 2 else {},
+    )
+
+
+def fit_contender(contender: Contender, classes: Classes, train: Indices, count: int) -> Fitted:
+    """Fit head and familiarity on the samples `train`; copies train the head, but are no references."""
+    head = _fit_head(contender, classes, train, count)
+    return Fitted(head, contender.novelty(head, contender.source.rows(train).base[train], classes[train]))
+
+
+def _fit_head(contender: Contender, classes: Classes, train: Indices, count: int) -> Head:
+    features, labels = contender.source.rows(train).training(train, classes)
+    return contender.fit(features, labels, count)
+
+
+def choose(held: Sequence[Held], classes: Classes) -> int:
+    """Return the simplest contender that is within one standard error of the best, paired by sample."""
+    correct = [_correct(h, classes) for h in held]
+    best = int(np.argmax([c.mean() for c in correct]))
+    for number, mine in enumerate(correct[:best]):
+        lost = correct[best] - mine
+        if lost.mean() <= lost.std() / np.sqrt(len(lost)):
+            return number
+    return best
+
+
+def balanced(held: Held, classes: Classes) -> float:
+    """Return the accuracy with every label weighing the same."""
+    return float(_correct(held, classes).mean())
+
+
+def softmax(logits: Features) -> Features:
+    """(n, K) logits -> (n, K) probabilities."""
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True), np.float32)
+
+
+def auroc(known: NDArray[np.floating], unknown: NDArray[np.floating]) -> float:
+    """Return the probability that a known sample scores above an unknown one."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(np.concatenate([known, unknown]))
+    below = ranks[: len(known)].sum() - len(known) * (len(known) + 1) / 2
+    return float(below / (len(known) * len(unknown)))
+
+
+class _Fits:
+    """Heads of every contender for every set of held-out cells, each fitted once; familiarity where it is asked for."""
+
+    def __init__(self, contenders: Sequence[Contender], classes: Classes, count: int, folds: Folds) -> None:
+        self._contenders, self._classes, self._count, self._folds = contenders, classes, count, folds
+        self._heads: dict[_Fit, Head] = {}
+        self._logits: dict[_Fit, Features] = {}
+        self._familiarity: dict[_Fit, Features] = {}
+
+    def run(self, excluded: Iterable[frozenset[int]], progress: Progress) -> None:
+        """Fit every contender once for each set of excluded cells."""
+        jobs = [(c, cells) for cells in sorted(excluded, key=sorted) for c in range(len(self._contenders))]
+        with ThreadPoolExecutor(2) as pool:
+            for done, (job, head) in enumerate(zip(jobs, pool.map(self._fit, jobs), strict=True), start=1):
+                self._heads[job] = head
+                self._logits[job] = np.asarray(head(self._test_rows(job)))
+                progress(done, len(jobs))
+
+    def held(self, contender: int, units: Sequence[frozenset[int]], without: frozenset[int]) -> Held:
+        """Return the logits for each of `units`, by the model that saw neither it nor `without`."""
+        parts: list[tuple[Indices, Features, Indices]] = []
+        for number, unit in enumerate(units):
+            indices, own = self._own(unit, without)
+            logits = self._logits[contender, unit | without][own]
+            parts.append((indices[own], logits, np.full(len(logits), number, np.int64)))
+        joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        return Held(joined[0], joined[1], joined[2])
+
+    def familiarity(self, contender: int, units: Sequence[frozenset[int]], without: frozenset[int]) -> Features:
+        """Return the familiarity (n,) of the same samples in the same order."""
+        missing = [job for u in units if (job := (contender, u | without)) not in self._familiarity]
+        with ThreadPoolExecutor(2) as pool:
+            self._familiarity.update(zip(missing, pool.map(self._see, missing), strict=True))
+        return np.concatenate([self._familiarity[contender, u | without][self._own(u, without)[1]] for u in units])
+
+    def _own(self, unit: frozenset[int], without: frozenset[int]) -> tuple[Indices, NDArray[np.bool_]]:
+        indices = self._folds.inside(unit | without)
+        return indices, np.isin(self._folds.cells[indices], sorted(unit))
+
+    def _fit(self, job: _Fit) -> Head:
+        return _fit_head(self._contenders[job[0]], self._classes, self._folds.outside(job[1]), self._count)
+
+    def _test_rows(self, job: _Fit) -> Features:
+        base = self._contenders[job[0]].source.rows(self._folds.outside(job[1])).base
+        return base[self._folds.inside(job[1])]
+
+    def _see(self, job: _Fit) -> Features:
+        contender, train = self._contenders[job[0]], self._folds.outside(job[1])
+        base = contender.source.rows(train).base[train]
+        novelty = contender.novelty(self._heads[job], base, self._classes[train])
+        return np.asarray(novelty(self._test_rows(job)))
+
+
+def _correct(held: Held, classes: Classes) -> NDArray[np.float64]:
+    truth = classes[held.indices]
+    share = np.bincount(truth, minlength=int(classes.max()) + 1)
+    weight = len(truth) / (np.count_nonzero(share) * share[truth])
+    return np.asarray((held.logits.argmax(axis=1) == truth) * weight, np.float64)
+
+
+def _answer(
+    held: Held, familiarity: Features, contender: Contender, classes: Classes, config: EvaluationConfig
+) -> Answer:
+    truth, weights = classes[held.indices], contender.score_weights
+    return fit_answer(held.logits, familiarity, truth, held.fold, weights, config.false_rejection)
+
+
+def _random_accuracy(contender: Contender, classes: Classes, config: EvaluationConfig, seed: int) -> float:
+    folds = random_folds(classes, config.folds, seed)
+    outer = [fold for fold in folds.outer if len(folds.inside(fold))]
+    fits = _Fits([contender], classes, int(classes.max()) + 1, folds)
+    fits.run(outer, lambda done, total: None)
+    held = fits.held(0, outer, frozenset())
+    return float((held.logits.argmax(axis=1) == classes[held.indices]).mean())
+
+
+def _unknown(contender: Contender, answer: Answer, classes: Classes, folds: Folds) -> dict[int, float]:
+    """Leave each class out of training in turn; return how well its samples are told from held-out known ones.
+
+    One outer fold is held out a class, in turn, so that known and unknown samples are equally new.
+    """
+    count = int(classes.max()) + 1
+
+    def one(k: int) -> float | None:
+        fold = folds.outer[k % len(folds.outer)]
+        train = folds.outside(fold)
+        train = train[classes[train] != k]
+        test = folds.inside(fold)
+        known, unknown = test[classes[test] != k], np.flatnonzero(classes == k)
+        if not len(known) or len(np.unique(classes[train])) < 2:
+            return None
+        fitted, base = fit_contender(contender, classes, train, count), contender.source.rows(train).base
+        return auroc(answer.score(*fitted(base[known])), answer.score(*fitted(base[unknown])))
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(one, range(count)))
+    return {k: value for k, value in enumerate(found) if value is not None}

@@ -1,0 +1,123 @@
+"""One ONNX graph from named tensors to an answer, and the proof that it answers as training did.
+
+The feature graph is embedded verbatim, so the features that training saw and those that the model computes
+are the same nodes. Then every sample is replayed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shared.arrays import Array, Inputs
+from shared.calibration import Answer
+from shared.errors import ReplayError
+from shared.evaluation import Fitted, Progress
+from shared.graph import FeatureGraph, TensorSpec, build, open_session
+from shared.heads import Features
+
+OUTPUTS = ("label", "probabilities", "accepted", "score")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model's bytes and those of its part after the features."""
+
+    model: bytes
+    ending: bytes
+
+
+@dataclass(frozen=True)
+class Replay:
+    """How a replay went: samples through the whole graph and through its ending, and the largest difference."""
+
+    whole: int
+    ending: int
+    largest_difference: float
+
+
+def export_model(
+    graph: FeatureGraph, width: int, fitted: Fitted, answer: Answer, labels: Sequence[str], spec: dict[str, Any]
+) -> Exported:
+    """Return the graph: inputs of the contract -> label (), probabilities (K,), accepted (), score ()."""
+    properties = {"labels": json.dumps(list(labels)), "spec": json.dumps(spec, sort_keys=True)}
+    features = TensorSpec("features", "float32", (1, width)).argument()
+    ending = build({"features": features}, _answers(features, fitted, answer), {})
+    arguments = {tensor.name: tensor.argument() for tensor in graph.contract}
+    inlined = _inline(graph.model, arguments)["features"]
+    return Exported(build(arguments, _inline(ending, {"features": inlined}), properties), ending)
+
+
+def replay(
+    exported: Exported,
+    features: Features,
+    samples: Sequence[Inputs],
+    whole: Sequence[int],
+    fitted: Fitted,
+    answer: Answer,
+    progress: Progress = lambda done, total: None,
+    tolerance: float = 1e-4,
+) -> Replay:
+    """Run every sample's features (n, D) through the graph's ending, and samples `whole` through all of it.
+
+    Raises ReplayError if a probability differs by more than `tolerance` from NumPy, or a label or acceptance
+    differs where the score or the best two probabilities are further apart than that.
+    """
+    expected = [np.asarray(part) for part in answer(*fitted(features))]
+    ending, model = open_session(exported.ending), open_session(exported.model)
+    total, worst = len(features) + len(whole), 0.0
+    for done, row in enumerate(range(len(features))):
+        found = ending.run(OUTPUTS, {"features": features[row : row + 1]})
+        worst = max(worst, _difference(found, expected, row, answer, tolerance))
+        progress(done + 1, total)
+    names = [tensor.name for tensor in model.get_inputs()]
+    for done, row in enumerate(whole):
+        sample = samples[row]
+        found = model.run(OUTPUTS, {name: sample[name] for name in names})
+        worst = max(worst, _difference(found, expected, row, answer, tolerance))
+        progress(len(features) + done + 1, total)
+    return Replay(len(whole), len(features), worst)
+
+
+def _answers(features: Array, fitted: Fitted, answer: Answer) -> dict[str, Array]:
+    label, chances, accepted, score = answer(fitted.head(features), fitted.novelty(features))
+    return {"label": label[0], "probabilities": chances[0, :], "accepted": accepted[0], "score": score[0]}
+
+
+def _inline(model: bytes, arguments: dict[str, Array]) -> dict[str, Array]:
+    import ndonnx
+    import onnx
+    import spox
+
+    found = spox.inline(onnx.load_from_string(model))(**{n: a.unwrap_spox() for n, a in arguments.items()})
+    return {name: ndonnx.asarray(value) for name, value in found.items()}
+
+
+def _difference(
+    found: Sequence[Any], expected: Sequence[Features], row: int, answer: Answer, tolerance: float
+) -> float:
+    label, chances, accepted, score = found
+    difference = float(np.max(np.abs(chances - expected[1][row])))
+    first, second = np.sort(expected[1][row])[::-1][:2] if len(chances) > 1 else (1.0, 0.0)
+    scale = max(1.0, abs(float(expected[3][row])))
+    close = abs(float(score) - float(expected[3][row])) <= 10 * tolerance * scale
+    near_threshold = abs(float(expected[3][row]) - answer.threshold) <= 10 * tolerance * scale
+    wrong = int(label) != int(expected[0][row]) and first - second > 2 * tolerance
+    flipped = bool(accepted) != bool(expected[2][row]) and not near_threshold
+    if not np.isfinite(difference) or difference > tolerance or wrong or flipped or not close:
+        raise ReplayError(
+            f"sample {row}: the exported graph answers {int(label)} with {chances.max():.6f}, "
+            f"training {int(expected[0][row])} with {first:.6f}; probabilities differ by {difference:.2g}"
+        )
+    return difference
+
+
+def spread(count: int, most: int | None) -> list[int]:
+    """Return at most `most` sample indices spread evenly over `count`, or all."""
+    if most is None or count <= most:
+        return list(range(count))
+    return sorted({int(k) for k in np.linspace(0, count - 1, most)})

@@ -1,0 +1,101 @@
+"""How samples are cut for validation so that a session never stands on both sides.
+
+Samples lie in cells. An outer fold is a set of cells that is held out together; its inner folds cut what
+remains in the same way, so that choosing and calibrating see nothing of what is held out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Cells of samples (n,), the outer folds over them, and what they can honestly claim."""
+
+    cells: Indices
+    outer: tuple[frozenset[int], ...]
+    scheme: str  # leave-one-session-out | grouped-k-fold | within-session
+    within_session: tuple[int, ...]  # classes that occur in one session only, so stand on both sides
+
+    def inside(self, fold: frozenset[int]) -> Indices:
+        """Return the indices of the samples in a set of cells."""
+        return np.flatnonzero(np.isin(self.cells, sorted(fold)))
+
+    def outside(self, fold: frozenset[int]) -> Indices:
+        """Return the indices of the samples in no cell of the set."""
+        return np.flatnonzero(~np.isin(self.cells, sorted(fold)))
+
+    def inner(self, fold: frozenset[int]) -> tuple[frozenset[int], ...]:
+        """Return the folds that cut what remains when `fold` is held out: other folds, or else single cells."""
+        others = tuple(other for other in self.outer if other != fold)
+        if len(others) > 1:
+            return others
+        rest = sorted({int(cell) for other in others for cell in other})
+        return tuple(frozenset([cell]) for cell in rest)
+
+
+def session_folds(classes: Indices, sessions: Sequence[str], most: int, seed: int) -> Folds:
+    """Cut samples by session: one fold a session, grouped into at most `most` folds that balance the labels.
+
+    With two sessions each is halved by label into two cells, so that the inner folds exist. With one session,
+    or for a label that only one session has, samples are cut within it, in order of `sessions`, and named.
+    """
+    names = sorted(set(sessions))
+    place = np.array([names.index(s) for s in sessions], dtype=np.int64)
+    single = tuple(int(k) for k in np.unique(classes) if len(set(place[classes == k])) == 1)
+    if len(names) == 1 or len(single) == len(np.unique(classes)):
+        parts = int(np.clip(np.bincount(classes).max(), 2, min(most, 4)))
+        cells = _spread(classes, parts)
+        return Folds(cells, tuple(frozenset([k]) for k in range(parts)), "within-session", single)
+    if len(names) == 2:
+        cells = place * 2
+        for session in range(2):
+            own = place == session
+            cells[own] += _spread(classes[own], 2)
+        outer: tuple[frozenset[int], ...] = (frozenset([0, 1]), frozenset([2, 3]))
+        scheme = "leave-one-session-out"
+    elif len(names) <= most:
+        cells, scheme = place.copy(), "leave-one-session-out"
+        outer = tuple(frozenset([k]) for k in range(len(names)))
+    else:
+        cells, scheme = _grouped(classes, place, most, seed), "grouped-k-fold"
+        outer = tuple(frozenset([k]) for k in range(most))
+    for k in single:
+        own = np.flatnonzero(classes == k)
+        cells[own] = _spread(np.zeros(len(own), np.int64), len(set(cells.tolist()))) if len(own) else cells[own]
+    return Folds(cells, outer, scheme, single)
+
+
+def random_folds(classes: Indices, count: int, seed: int) -> Folds:
+    """Cut samples at random, stratified by label: what a naive evaluation would do, shown beside ours."""
+    order = np.random.default_rng(seed).permutation(len(classes))
+    cells = np.empty(len(classes), dtype=np.int64)
+    cells[order] = _spread(classes[order], count)
+    return Folds(cells, tuple(frozenset([k]) for k in range(count)), "random", ())
+
+
+def _grouped(classes: Indices, place: Indices, count: int, seed: int) -> Indices:
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    cells = np.zeros(len(classes), dtype=np.int64)
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    for k, (_, held_out) in enumerate(splitter.split(np.zeros((len(classes), 1)), classes, place)):
+        cells[held_out] = k
+    return cells
+
+
+def _spread(classes: Indices, parts: int) -> Indices:
+    """Cut each class into `parts` runs of neighbours, as even as they go: neighbours resemble each other most."""
+    cells = np.zeros(len(classes), dtype=np.int64)
+    for number, k in enumerate(np.unique(classes)):
+        own = np.flatnonzero(classes == k)
+        runs = np.arange(len(own)) * parts // max(len(own), parts) if len(own) >= parts else np.arange(len(own))
+        cells[own] = (runs + number) % parts
+    return cells

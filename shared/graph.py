@@ -1,0 +1,112 @@
+"""Feature functions as ONNX graphs: traced once, run through ONNX Runtime by training and by the model alike."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from shared.arrays import Array, Inputs, namespace
+
+FeatureFunction = Callable[[Inputs], Array]  # one sample's named tensors -> (D,) float32
+OPSET_DOMAINS = ("", "ai.onnx.ml")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One named input of a model: its dtype and shape, where a letter stands for a length that varies."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    def check(self, value: np.ndarray) -> None:
+        """Raise ValueError if `value` does not fit."""
+        fits = value.dtype == np.dtype(self.dtype) and len(value.shape) == len(self.shape)
+        if not fits or any(isinstance(n, int) and n != m for n, m in zip(self.shape, value.shape, strict=True)):
+            raise ValueError(f"{self.name}: {value.dtype} {value.shape} is not {self.dtype} {self.shape}")
+
+    def argument(self) -> Array:
+        """Return a placeholder of this dtype and shape to trace with."""
+        import ndonnx
+
+        return ndonnx.argument(shape=self.shape, dtype=getattr(ndonnx, self.dtype))
+
+
+@dataclass(frozen=True)
+class FeatureGraph:
+    """A feature function over a contract of inputs, as the graph that computes it."""
+
+    name: str
+    contract: tuple[TensorSpec, ...]
+    function: FeatureFunction
+
+    @cached_property
+    def model(self) -> bytes:
+        """The serialised ONNX model: the contract's inputs -> `features` (1, D) float32."""
+        arguments = {spec.name: spec.argument() for spec in self.contract}
+        return build(arguments, {"features": features_row(self.function, arguments)}, {})
+
+    @cached_property
+    def spec_id(self) -> str:
+        """Name and hash of the traced graph: changes with every change of code, constant or inlined network."""
+        return f"{self.name}-{hashlib.sha256(self.model).hexdigest()[:16]}"
+
+    def run(self, samples: Sequence[Inputs], threads: int = 2) -> Iterator[np.ndarray]:
+        """Yield each sample's (D,) float32 features in order, computed by ONNX Runtime."""
+        session = open_session(self.model)
+
+        def one(sample: Inputs) -> np.ndarray:
+            row: np.ndarray = session.run(["features"], {s.name: sample[s.name] for s in self.contract})[0][0]
+            return row
+
+        with ThreadPoolExecutor(threads) as pool:
+            yield from pool.map(one, samples)
+
+
+def features_row(function: FeatureFunction, sample: Inputs) -> Array:
+    """One sample's named tensors -> (1, D) float32 features."""
+    features = function(sample)
+    return namespace(features).reshape(features, (1, -1))
+
+
+def build(arguments: dict[str, Array], outputs: dict[str, Array], properties: dict[str, str]) -> bytes:
+    """Return the checked, deterministic bytes of the graph from traced `arguments` to `outputs`.
+
+    Raises ValueError if the graph needs an operator outside of `OPSET_DOMAINS`.
+    """
+    import ndonnx
+    import onnx
+
+    model = ndonnx.build(arguments, outputs)
+    onnx.helper.set_model_props(model, properties)
+    onnx.checker.check_model(model, full_check=True)
+    foreign = {node.domain for node in nodes(model.graph)} - set(OPSET_DOMAINS)
+    if foreign:
+        raise ValueError(f"graph uses operators of {sorted(foreign)}")
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def nodes(graph: Any) -> Iterator[Any]:
+    """Yield every node of an ONNX graph, those of its subgraphs included."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from nodes(attribute.g)
+
+
+def open_session(model: bytes) -> Any:
+    """Return an ONNX Runtime session on one thread, so that results do not depend on the number of cores."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

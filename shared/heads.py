@@ -1,0 +1,205 @@
+"""Classifier heads: fitted with scikit-learn, applied as a few Array API lines that are also their ONNX graph.
+
+A head maps features (n, D) float32 to logits (n, K) float32. A fitter returns a head from features, class
+indices and the number of classes K; a class without a sample in this fold gets a logit that never wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.covariance import ledoit_wolf
+from sklearn.linear_model import LogisticRegression
+
+from shared.arrays import Array, const, floored, matmul, namespace, unit_rows
+
+Features = NDArray[np.float32]
+Classes = NDArray[np.int64]
+ABSENT = -1e4  # the logit of a class that the fold has no sample of
+
+
+class Head(Protocol):
+    """A fitted classifier: features (n, D) float32 -> logits (n, K) float32."""
+
+    def __call__(self, features: Array, /) -> Array: ...
+
+
+Fitter = Callable[[Features, Classes, int], Head]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Affine logits: features @ weights (D, K) + bias (K,)."""
+
+    weights: Features
+    bias: Features
+
+    def __call__(self, features: Array) -> Array:
+        return matmul(features, const(self.weights, features)) + const(self.bias, features)
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """Cosine to the nearest of a class's prototypes (M, D), which stand in the order of their `owner` (M,)."""
+
+    centre: Features
+    scale: Features
+    prototypes: Features
+    owner: Classes
+    classes: int
+    sharpness: float = 10.0
+
+    def __call__(self, features: Array) -> Array:
+        xp = namespace(features)
+        moved = (features - const(self.centre, features)) * const(self.scale, features)
+        cosine = matmul(unit_rows(moved), const(self.prototypes.T, features))
+        absent = xp.sum(cosine[:, :1], axis=1, keepdims=True) * 0.0 + ABSENT
+        columns = []
+        for k in range(self.classes):
+            first, end = (int(np.searchsorted(self.owner, k, side)) for side in ("left", "right"))
+            best = xp.max(cosine[:, first:end], axis=1, keepdims=True) * self.sharpness if end > first else absent
+            columns.append(best)
+        return xp.concat(columns, axis=1)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Linear logits over an RBF kernel to landmarks (M, D) in scaled feature space (Nystroem)."""
+
+    scale: Features
+    landmarks: Features
+    gamma: float
+    linear: Linear
+
+    def __call__(self, features: Array) -> Array:
+        xp = namespace(features)
+        scaled = features * const(self.scale, features)
+        squares = const(np.sum(self.landmarks**2, axis=1), features)
+        distance = xp.sum(scaled * scaled, axis=1, keepdims=True) + squares
+        distance = distance - 2.0 * matmul(scaled, const(self.landmarks.T, features))
+        return self.linear(xp.exp(floored(distance, 0.0) * -self.gamma))
+
+
+def fit_lda(features: Features, classes: Classes, count: int) -> Head:
+    """Linear discriminant analysis with one Ledoit-Wolf covariance pooled over all classes and equal priors.
+
+    Pooled before shrinking, unlike scikit-learn's per-class estimate, which degenerates at two samples a
+    class. Equal priors: how often a carer recorded a label says little of how often it is meant.
+    """
+    present, mean, scale, scaled = _standardised(features, classes)
+    centres = np.stack([scaled[classes == k].mean(axis=0) for k in present])
+    residuals = scaled - centres[np.searchsorted(present, classes)]
+    covariance, _ = ledoit_wolf(residuals, assume_centered=True)
+    # Ledoit-Wolf divides by n; the class means cost one degree of freedom each.
+    covariance *= len(residuals) / max(len(residuals) - len(present), 1)
+    covariance[np.diag_indices_from(covariance)] += 1e-6
+    weights = np.linalg.solve(covariance, centres.T)
+    bias = -0.5 * np.sum(centres * weights.T, axis=1)
+    return _linear(weights, bias, mean, scale, present, count)
+
+
+def fit_ridge(features: Features, classes: Classes, count: int) -> Head:
+    """Ridge regression to class indicators, classes weighted equally; its strength chosen by leave-one-out error.
+
+    Solved in the dual when there are more features than samples. Leave-one-out residuals of ridge come in
+    closed form (Golub, Heath and Wahba 1979).
+    """
+    present, mean, scale, scaled = _standardised(features, classes)
+    targets = (classes[:, None] == present[None, :]).astype(np.float64) * 2 - 1
+    weight = 1 / np.sqrt(np.bincount(classes, minlength=count)[classes] * len(present) / len(classes))
+    rows, goal = scaled * weight[:, None], targets * weight[:, None]
+    columns = np.concatenate([rows, weight[:, None]], axis=1)  # the last column is the intercept
+    values, vectors = np.linalg.eigh(columns @ columns.T)
+    values = np.maximum(values, 0.0)
+    rotated = vectors.T @ goal
+    best, chosen = np.inf, np.zeros_like(goal)
+    for alpha in np.geomspace(1e-3, 10, 9) * max(values.mean(), 1e-12) * 10:
+        shrunk = 1 / (values + alpha)
+        dual = vectors @ (shrunk[:, None] * rotated)
+        left_out = dual / np.einsum("ij,j,ij->i", vectors, shrunk, vectors)[:, None]
+        error = float(np.sum(left_out**2))
+        if error < best:
+            best, chosen = error, dual
+    solution = columns.T @ chosen
+    return _linear(solution[:-1] * 4, solution[-1] * 4, mean, scale, present, count)
+
+
+def fit_logistic(c: float = 10.0, standardise: bool = False) -> Fitter:
+    """Multinomial logistic regression, classes weighted equally; `c` is the inverse strength of its penalty."""
+
+    def fit(features: Features, classes: Classes, count: int) -> Head:
+        present, mean, scale, scaled = _standardised(features, classes)
+        if not standardise:
+            scale = np.ones_like(scale)
+            scaled = features.astype(np.float64) - mean
+        if len(present) == 1:
+            return _linear(np.zeros((features.shape[1], 1)), np.zeros(1), mean, scale, present, count)
+        model = LogisticRegression(C=c, class_weight="balanced", max_iter=300, tol=1e-3).fit(scaled, classes)
+        weights, bias = model.coef_, model.intercept_
+        if len(weights) == 1:  # of two classes scikit-learn keeps one row
+            weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
+        return _linear(weights.T, bias, mean, scale, present, count)
+
+    return fit
+
+
+def fit_prototypes(standardise: bool = True) -> Fitter:
+    """Cosine to the mean of each class after centring: what can be learnt from one or two samples a label."""
+
+    def fit(features: Features, classes: Classes, count: int) -> Head:
+        present, mean, scale, scaled = _standardised(features, classes)
+        if not standardise:
+            scale, scaled = np.ones_like(scale), features - mean
+        centres = np.stack([scaled[classes == k].mean(axis=0) for k in present])
+        prototypes = unit_rows(centres).astype(np.float32)
+        return Prototypes(mean.astype(np.float32), (1 / scale).astype(np.float32), prototypes, present, count)
+
+    return fit
+
+
+def fit_kernel(landmarks: int = 200, c: float = 10.0, seed: int = 0) -> Fitter:
+    """Logistic regression over an RBF kernel to landmarks; its width is the median distance between samples."""
+
+    def fit(features: Features, classes: Classes, count: int) -> Head:
+        rng = np.random.default_rng(seed)
+        _, _, scale, _ = _standardised(features, classes)
+        inverse = (1 / scale).astype(np.float32)
+        chosen = np.sort(rng.permutation(len(features))[:landmarks])
+        marks = (features[chosen] * inverse).astype(np.float32)
+        distance = np.sum((marks[:, None, :] - marks[None, :64, :]) ** 2, axis=2)
+        gamma = 1.0 / max(float(np.median(distance[distance > 0])) if (distance > 0).any() else 1.0, 1e-6)
+        empty = Linear(np.eye(len(marks), dtype=np.float32), np.zeros(len(marks), np.float32))
+        kernel = Kernel(inverse, marks, gamma, empty)
+        linear = fit_logistic(c)(np.asarray(kernel(features), np.float32), classes, count)
+        assert isinstance(linear, Linear)
+        return Kernel(inverse, marks, gamma, linear)
+
+    return fit
+
+
+def _standardised(features: Features, classes: Classes) -> tuple[Classes, NDArray, NDArray, NDArray]:  # type: ignore[type-arg]
+    """Return the classes present, mean (D,), scale (D,) and the standardised features (n, D), all in float64."""
+    wide = features.astype(np.float64)
+    mean = wide.mean(axis=0)
+    scale = wide.std(axis=0)
+    scale[scale < 1e-6 * max(float(scale.max(initial=0.0)), 1e-6)] = 1.0
+    return np.unique(classes), mean, scale, (wide - mean) / scale
+
+
+def _linear(
+    weights: NDArray[np.float64],
+    bias: NDArray[np.float64],
+    mean: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    present: Classes,
+    count: int,
+) -> Linear:
+    """Fold the standardisation into one product, and give the classes of `present` their places among `count`."""
+    all_weights, all_bias = np.zeros((len(mean), count)), np.full(count, ABSENT)
+    all_weights[:, present] = weights / scale[:, None]
+    all_bias[present] = bias - mean @ all_weights[:, present]
+    return Linear(all_weights.astype(np.float32), all_bias.astype(np.float32))

@@ -1,0 +1,96 @@
+"""What a run tells while it works: stages with their seconds, progress and warnings.
+
+On a terminal that is a bar; otherwise one JSON object a line on standard error, which the monitor follows.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+STAGES = ("load", "decode", "encode", "featurise", "validate", "fit", "export", "replay", "bundle", "publish")
+_EVERY = 0.2  # seconds between two progress lines of one stage
+
+
+def utc_now() -> str:
+    """Return the time as A3CP writes it: UTC, milliseconds, `Z`."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class RunLog:
+    """Collects seconds a stage and warnings, and tells the outside through one of the two writers below."""
+
+    def __init__(self, stream: TextIO | None = None, job: str | None = None) -> None:
+        self.seconds: dict[str, float] = {}
+        self.warnings: list[str] = []
+        self.current = "load"
+        self._job = job
+        self._stream = stream or sys.stderr
+        self._bar = _Bar(self._stream) if self._stream.isatty() else None
+        self._last = 0.0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time one stage; entering it again adds to its seconds. A stage that fails stays `current`."""
+        self.current = name
+        started = time.perf_counter()
+        self._tell("stage", stage=name, done=0, total=0)
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def progress(self, done: int, total: int) -> None:
+        """Tell how far the current stage is; at most a few times a second, and always when it is complete."""
+        now = time.perf_counter()
+        if done < total and now - self._last < _EVERY:
+            return
+        self._last = now
+        self._tell("stage", stage=self.current, done=done, total=total)
+
+    def warn(self, message: str) -> None:
+        """Keep a warning for the training log, and show it."""
+        self.warnings.append(message)
+        self._tell("warning", message=message)
+
+    def end(self, status: str) -> None:
+        """Tell that the run is over."""
+        self._tell("end", status=status)
+        if self._bar is not None:
+            self._bar.close()
+
+    def _tell(self, event: str, **fields: Any) -> None:
+        if self._bar is not None:
+            self._bar.show(event, fields)
+            return
+        job = {"job": self._job} if self._job else {}
+        self._stream.write(json.dumps({"time": utc_now(), "event": event, **job, **fields}) + "\n")
+        self._stream.flush()
+
+
+class _Bar:
+    """The stages of one run as one bar on a terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        self._progress = Progress(*columns, console=Console(file=stream), transient=True)
+        self._task = self._progress.add_task("load", total=None)
+        self._progress.start()
+
+    def show(self, event: str, fields: dict[str, Any]) -> None:
+        if event == "stage":
+            total = fields["total"] or None
+            self._progress.update(self._task, description=fields["stage"], completed=fields["done"], total=total)
+        elif event == "warning":
+            self._progress.console.print(f"warning: {fields['message']}", markup=False)
+
+    def close(self) -> None:
+        self._progress.stop()
