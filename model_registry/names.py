@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Literal, get_args
 
+from model_registry.errors import InvalidNameError
+
 Modality = Literal["gesture", "sound", "speech", "visual_environment"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 DEFAULT_USER = "_default"  # the reserved user under which pooled models are published
@@ -16,10 +18,6 @@ DEFAULT_USER = "_default"  # the reserved user under which pooled models are pub
 _ALIASES: dict[str, Modality] = {"audio": "sound", "image": "visual_environment", "speech_context": "speech"}
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?")
 _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
-
-
-class InvalidNameError(ValueError):
-    """A user id, session id, modality or version that must not become part of a path."""
 
 
 def parse_name(text: str, what: str = "user id") -> str:

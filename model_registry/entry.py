@@ -1,0 +1,199 @@
+"""The registry's documents: what a bundle says of itself, and what the registry says of a version.
+
+Every document is frozen, refuses unknown fields, and is written by `to_json` and read by `from_json` only.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    JsonValue,
+    NonNegativeInt,
+    PositiveInt,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from model_registry.errors import DocumentError
+from model_registry.names import ROLES, Modality, parse_modality, parse_name, parse_user, shown
+
+SCHEMA_VERSION = "1.0.0"
+DOCUMENT_LIMIT = 2 << 20  # bytes; a bundle's description with its whole configuration is a few kB
+FILE_LIMIT = 256 << 20  # bytes of one file of a bundle; a user's own part stays under 4 MB
+REQUIRED_ROLES = ("model", "label_map", "label_encoder", "training_log")
+
+Status = Literal["active", "candidate", "archived"]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Hash = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+Timestamp = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+UserId = Annotated[str, AfterValidator(parse_user)]
+RunId = Annotated[str, AfterValidator(lambda text: parse_name(text, "run id"))]
+FileName = Annotated[str, AfterValidator(lambda text: parse_name(text, "file name"))]
+
+
+def _label(text: str) -> str:
+    if text == "unknown":
+        raise ValueError("'unknown' is no label: it comes from rejection")
+    if not text.isprintable() or text != text.strip():
+        raise ValueError(f"label {shown(text)}: control characters, or blanks at an end")
+    return text
+
+
+Label = Annotated[Text, AfterValidator(_label)]
+
+
+class Document(BaseModel):
+    """A frozen JSON object without unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    @classmethod
+    def from_json(cls, data: bytes, name: str) -> Self:
+        """Return the document that `data` holds; `name` is where it came from, for messages.
+
+        Raises DocumentError with every fault: too large, not UTF-8, not JSON, a key twice, NaN, too deep,
+        a half surrogate, a missing, unknown or wrong field.
+        """
+        value = parse_json(data, name)
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise DocumentError(
+                f"{name}: {'.'.join(map(str, e['loc'])) or 'document'}: {e['msg']}"
+                for e in error.errors(include_url=False, include_context=False, include_input=False)
+            ) from None
+
+    def to_json(self) -> bytes:
+        """Return the document as indented UTF-8 JSON with a newline at the end."""
+        return (json.dumps(self.model_dump(mode="json"), ensure_ascii=False, allow_nan=False, indent=1) + "\n").encode()
+
+    def to_line(self) -> bytes:
+        """Return the document as one line of UTF-8 JSON, newline included; the same document gives the same bytes."""
+        dumped = self.model_dump(mode="json")
+        return (json.dumps(dumped, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n").encode()
+
+
+class StoredFile(Document):
+    """One file: its name within the folder, sha256 and size in bytes."""
+
+    name: FileName
+    sha256: Sha256
+    size: NonNegativeInt
+
+
+class EncoderRef(Document):
+    """A shared encoder, named by the sha256 of its `model.onnx`."""
+
+    name: Annotated[str, AfterValidator(lambda text: parse_name(text, "encoder name"))]
+    sha256: Sha256
+
+
+class BundleEntry(Document):
+    """What is known of a model before it has a version number."""
+
+    timestamp: Timestamp
+    schema_version: Text = SCHEMA_VERSION
+    trainer_name: Text
+    vector_version: Text
+    feature_spec_id: Text
+    config: dict[str, JsonValue]
+    labels: tuple[Label, ...] = Field(min_length=1)
+    metrics: dict[str, FiniteFloat]
+    verdict: Text | None
+    example_count: PositiveInt
+    session_count: PositiveInt
+    examples_hash: Hash
+    data_fingerprint: Text
+    job_fingerprint: Text
+    normalisation_version: Text | None = None
+    expected_frame_rate: FiniteFloat | None = None
+    expected_length: PositiveInt | None = None
+    rejection_threshold: FiniteFloat | None = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.feature_spec_id != self.vector_version:
+            raise ValueError("feature_spec_id and vector_version name the same thing and must be equal")
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels: a label stands twice")
+        return self
+
+
+class BundleManifest(Document):
+    """`bundle.json`: everything that a bundle holds. Written last, so a bundle without it is unfinished."""
+
+    format: Literal[1]
+    user_id: UserId
+    modality: Annotated[Modality, AfterValidator(parse_modality)]
+    run_id: RunId
+    created: Timestamp
+    files: dict[str, StoredFile]
+    encoder_refs: tuple[EncoderRef, ...] = ()
+    entry: BundleEntry
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        faults = [f"files: unknown role {shown(role)}" for role in self.files if role not in ROLES]
+        faults += [f"files: role {role!r} is missing" for role in REQUIRED_ROLES if role not in self.files]
+        names = [file.name for file in self.files.values()]
+        faults += [f"files: {name!r} stands twice" for name in set(names) if names.count(name) > 1]
+        faults += [f"files: {name!r} is the name of the description itself" for name in names if name == "bundle.json"]
+        faults += [f"files: {f.name!r} is above {FILE_LIMIT} bytes" for f in self.files.values() if f.size > FILE_LIMIT]
+        if len({ref.name for ref in self.encoder_refs}) != len(self.encoder_refs):
+            faults.append("encoder_refs: an encoder stands twice")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+
+class RegistryEntry(BundleEntry):
+    """One version as A3CP reads it: a line of `model_registry.jsonl`. Paths are relative to the registry's root."""
+
+    user_id: UserId
+    modality: Annotated[Modality, AfterValidator(parse_modality)]
+    run_id: RunId
+    model_version: Annotated[str, StringConstraints(pattern=r"^v[1-9][0-9]{0,8}$")]
+    status: Status
+    model_artifact_path: Text
+    label_map_path: Text
+    label_encoder_path: Text
+    artifact_hash: Hash
+    encoder_refs: tuple[EncoderRef, ...] = ()
+    recorded_at: Timestamp | None = None  # in the journal: when the version took this status
+
+    @property
+    def version(self) -> int:
+        """The number of the version."""
+        return int(self.model_version[1:])
+
+
+def parse_json(data: bytes, name: str) -> Any:
+    """Return the JSON value in `data`. Raises DocumentError, naming `name`."""
+    if len(data) > DOCUMENT_LIMIT:
+        raise DocumentError([f"{name}: document: larger than {DOCUMENT_LIMIT} bytes"])
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        json.dumps(value, ensure_ascii=False).encode()  # a half surrogate cannot be written again
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).split(": '", 1)[0]
+        raise DocumentError([f"{name}: document: no usable JSON: {reason}"]) from None
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({key for key, _ in pairs}) != len(pairs):
+        raise ValueError("a key stands twice in an object")
+    return dict(pairs)
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is no number in JSON")
