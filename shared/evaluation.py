@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,12 +130,13 @@ def validate_by_session(
     contenders: Sequence[Contender],
     classes: Classes,
     sessions: Sequence[str],
+    times: Sequence[Any],
     config: EvaluationConfig,
     seed: int,
     progress: Progress = lambda done, total: None,
 ) -> Validation:
-    """Validate `contenders` on samples of `classes` (n,) recorded in `sessions` (n,); see the module's text."""
-    folds = session_folds(classes, sessions, config.folds, seed)
+    """Validate `contenders` on samples of `classes` (n,) recorded in `sessions` (n,) at `times` (n,)."""
+    folds = session_folds(classes, sessions, times, config.folds, seed)
     count = int(classes.max()) + 1
     fits = _Fits(contenders, classes, count, folds)
     pairs = {outer | inner for outer in folds.outer for inner in folds.inner(outer)}

@@ -17,7 +17,7 @@ from shared.arrays import Array, Inputs
 from shared.calibration import Answer
 from shared.errors import ReplayError
 from shared.evaluation import Fitted, Progress
-from shared.graph import FeatureGraph, TensorSpec, build, open_session
+from shared.graph import FeatureGraph, TensorSpec, build, inline, open_session
 from shared.heads import Features
 
 OUTPUTS = ("label", "probabilities", "accepted", "score")
@@ -48,8 +48,8 @@ def export_model(
     features = TensorSpec("features", "float32", (1, width)).argument()
     ending = build({"features": features}, _answers(features, fitted, answer), {})
     arguments = {tensor.name: tensor.argument() for tensor in graph.contract}
-    inlined = _inline(graph.model, arguments)["features"]
-    return Exported(build(arguments, _inline(ending, {"features": inlined}), properties), ending)
+    inlined = inline(graph.model, arguments)["features"]
+    return Exported(build(arguments, inline(ending, {"features": inlined}), properties), ending)
 
 
 def replay(
@@ -86,15 +86,6 @@ def replay(
 def _answers(features: Array, fitted: Fitted, answer: Answer) -> dict[str, Array]:
     label, chances, accepted, score = answer(fitted.head(features), fitted.novelty(features))
     return {"label": label[0], "probabilities": chances[0, :], "accepted": accepted[0], "score": score[0]}
-
-
-def _inline(model: bytes, arguments: dict[str, Array]) -> dict[str, Array]:
-    import ndonnx
-    import onnx
-    import spox
-
-    found = spox.inline(onnx.load_from_string(model))(**{n: a.unwrap_spox() for n, a in arguments.items()})
-    return {name: ndonnx.asarray(value) for name, value in found.items()}
 
 
 def _difference(

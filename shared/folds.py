@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,24 +42,25 @@ class Folds:
         return tuple(frozenset([cell]) for cell in rest)
 
 
-def session_folds(classes: Indices, sessions: Sequence[str], most: int, seed: int) -> Folds:
+def session_folds(classes: Indices, sessions: Sequence[str], times: Sequence[Any], most: int, seed: int) -> Folds:
     """Cut samples by session: one fold a session, grouped into at most `most` folds that balance the labels.
 
     With two sessions each is halved by label into two cells, so that the inner folds exist. With one session,
-    or for a label that only one session has, samples are cut within it, in order of `sessions`, and named.
+    or for a label that only one session has, samples are cut within it into runs of neighbours in time, and named.
     """
+    order = np.array(sorted(range(len(times)), key=lambda k: times[k]), np.int64)  # stable where times are equal
     names = sorted(set(sessions))
     place = np.array([names.index(s) for s in sessions], dtype=np.int64)
     single = tuple(int(k) for k in np.unique(classes) if len(set(place[classes == k])) == 1)
     if len(names) == 1 or len(single) == len(np.unique(classes)):
         parts = int(np.clip(np.bincount(classes).max(), 2, min(most, 4)))
-        cells = _spread(classes, parts)
+        cells = _spread(classes, parts, order)
         return Folds(cells, tuple(frozenset([k]) for k in range(parts)), "within-session", single)
     if len(names) == 2:
         cells = place * 2
         for session in range(2):
             own = place == session
-            cells[own] += _spread(classes[own], 2)
+            cells[own] += _spread(classes, 2, order[own[order]])[own]
         outer: tuple[frozenset[int], ...] = (frozenset([0, 1]), frozenset([2, 3]))
         scheme = "leave-one-session-out"
     elif len(names) <= most:
@@ -68,16 +70,14 @@ def session_folds(classes: Indices, sessions: Sequence[str], most: int, seed: in
         cells, scheme = _grouped(classes, place, most, seed), "grouped-k-fold"
         outer = tuple(frozenset([k]) for k in range(most))
     for k in single:
-        own = np.flatnonzero(classes == k)
-        cells[own] = _spread(np.zeros(len(own), np.int64), len(set(cells.tolist()))) if len(own) else cells[own]
+        own = order[classes[order] == k]
+        cells[own] = _spread(classes, len(set(cells.tolist())), own)[own]
     return Folds(cells, outer, scheme, single)
 
 
 def random_folds(classes: Indices, count: int, seed: int) -> Folds:
     """Cut samples at random, stratified by label: what a naive evaluation would do, shown beside ours."""
-    order = np.random.default_rng(seed).permutation(len(classes))
-    cells = np.empty(len(classes), dtype=np.int64)
-    cells[order] = _spread(classes[order], count)
+    cells = _spread(classes, count, np.random.default_rng(seed).permutation(len(classes)))
     return Folds(cells, tuple(frozenset([k]) for k in range(count)), "random", ())
 
 
@@ -91,11 +91,11 @@ def _grouped(classes: Indices, place: Indices, count: int, seed: int) -> Indices
     return cells
 
 
-def _spread(classes: Indices, parts: int) -> Indices:
-    """Cut each class into `parts` runs of neighbours, as even as they go: neighbours resemble each other most."""
+def _spread(classes: Indices, parts: int, order: Indices) -> Indices:
+    """Cut each class, as it stands in `order`, into `parts` even runs of neighbours, which resemble each other most."""
     cells = np.zeros(len(classes), dtype=np.int64)
-    for number, k in enumerate(np.unique(classes)):
-        own = np.flatnonzero(classes == k)
+    for number, k in enumerate(np.unique(classes[order])):
+        own = order[classes[order] == k]
         runs = np.arange(len(own)) * parts // max(len(own), parts) if len(own) >= parts else np.arange(len(own))
         cells[own] = (runs + number) % parts
     return cells

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shared.arrays import Array, Inputs, namespace
+from shared.arrays import Array, Inputs, namespace, tracing
 
 FeatureFunction = Callable[[Inputs], Array]  # one sample's named tensors -> (D,) float32
 OPSET_DOMAINS = ("", "ai.onnx.ml")
@@ -67,6 +67,37 @@ class FeatureGraph:
 
         with ThreadPoolExecutor(threads) as pool:
             yield from pool.map(one, samples)
+
+
+def joined(name: str, blocks: Sequence[FeatureGraph]) -> FeatureGraph:
+    """Return the graph whose features are those of `blocks` one after another, each block's graph embedded as it is.
+
+    The contracts of the blocks are merged; tensors of the same name must agree.
+    """
+    contract = {spec.name: spec for block in blocks for spec in block.contract}
+
+    def function(sample: Inputs) -> Array:
+        rows = [_embedded(block, sample) for block in blocks]
+        return namespace(rows[0]).concat(rows, axis=1)
+
+    return FeatureGraph(name, tuple(contract.values()), function)
+
+
+def _embedded(block: FeatureGraph, sample: Inputs) -> Array:
+    own = {spec.name: sample[spec.name] for spec in block.contract}
+    if not any(tracing(value) for value in own.values()):
+        return features_row(block.function, own)
+    return inline(block.model, own)["features"]
+
+
+def inline(model: bytes, arguments: dict[str, Array]) -> dict[str, Array]:
+    """Embed a serialised model into the graph that is being traced; return its outputs by name."""
+    import ndonnx
+    import onnx
+    import spox
+
+    found = spox.inline(onnx.load_from_string(model))(**{n: a.unwrap_spox() for n, a in arguments.items()})
+    return {name: ndonnx.asarray(value) for name, value in found.items()}
 
 
 def features_row(function: FeatureFunction, sample: Inputs) -> Array:

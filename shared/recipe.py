@@ -1,0 +1,335 @@
+"""The steps that all recipes share: load, featurise, validate, package. A trainer's `train` puts them in order."""
+
+from __future__ import annotations
+
+import platform
+import resource
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model_registry.entry import BundleEntry, EncoderRef
+from model_registry.names import Modality
+from model_registry.store import Registry
+from shared.arrays import Inputs
+from shared.bundle import Bundle, json_bytes, label_encoder, label_map, write_bundle
+from shared.config import TrainerConfig
+from shared.data_loader import DataFormat, Dataset, load_dataset
+from shared.errors import QualityGateError
+from shared.evaluation import Contender, Fitted, Rows, Validation, fit_contender, validate_by_session
+from shared.export import Exported, Replay, export_model, replay, spread
+from shared.feature_cache import FeatureCache
+from shared.figures import confusion_picture
+from shared.graph import FeatureGraph
+from shared.logs import RunLog, utc_now
+from shared.metrics import Report, report
+from shared.model_card import model_card
+from shared.schema_utils import SCHEMA_VERSION, TrainingLogEntry
+
+LIBRARIES = ("numpy", "scikit-learn", "scipy", "onnx", "onnxruntime", "ndonnx", "spox")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to train: whose, from which data, to where."""
+
+    users: tuple[str, ...]
+    data: Path
+    out: Path
+    run_id: str
+    registry: Path | None = None
+    data_format: DataFormat = "auto"
+    fingerprint: str = ""
+    cache: FeatureCache | None = None
+    log: RunLog = field(default_factory=RunLog)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: its bundle and the training log entry that it prints."""
+
+    bundle: Bundle
+    entry: TrainingLogEntry
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What whoever runs the model must know beside its graph."""
+
+    decode: Mapping[str, Any]  # how media become the model's inputs
+    normalisation_version: str
+    expected_frame_rate: float | None = None
+    expected_length: int | None = None
+    encoder_refs: tuple[EncoderRef, ...] = ()
+    notes: tuple[str, ...] = ()  # for the training log and the model card
+
+
+Train = Callable[[Job, Any], Outcome]
+Decode = Callable[[Path, Mapping[str, Any]], Inputs]
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """A modality's part: the schema of its configuration, its recipe, and how one file becomes a model's inputs."""
+
+    modality: Modality
+    config: type[TrainerConfig]
+    train: Train
+    decode: Decode
+    console_script: str
+
+
+def load(job: Job, config: TrainerConfig, modality: Modality) -> Dataset:
+    """Load the job's labelled examples, or raise DataError with every fault in them."""
+    with job.log.stage("load"):
+        dataset = load_dataset(
+            job.data,
+            job.users,
+            modality,
+            config.data,
+            data_format=job.data_format,
+            minimum_per_label=config.minimum_per_label,
+        )
+    for warning in dataset.warnings:
+        job.log.warn(str(warning))
+    return dataset
+
+
+def featurise(
+    job: Job,
+    graph: FeatureGraph,
+    samples: Sequence[Inputs],
+    keys: Sequence[str],
+    augment: Callable[[Inputs, np.random.Generator], Sequence[Inputs]] | None = None,
+    seed: int = 0,
+) -> Rows:
+    """Return the features of all samples, from the cache where `keys` (hashes of what each was made from) are known.
+
+    With `augment`, the copies that it makes of each sample get features too; they are never cached.
+    """
+    with job.log.stage("featurise"):
+        known = job.cache.get_many(graph.spec_id, keys) if job.cache else {}
+        missing = [k for k, key in enumerate(keys) if key not in known]
+        rows: list[np.ndarray | None] = [known.get(key) for key in keys]
+        for done, (k, row) in enumerate(zip(missing, graph.run([samples[k] for k in missing]), strict=True), start=1):
+            rows[k] = row
+            job.log.progress(done, len(missing))
+        if job.cache and missing:
+            job.cache.put_many(graph.spec_id, {keys[k]: np.asarray(rows[k]) for k in missing})
+        base = np.stack([np.asarray(row, np.float32) for row in rows])
+        copies: list[Inputs] = []
+        owner: list[int] = []
+        if augment is not None:
+            for k, sample in enumerate(samples):
+                made = augment(sample, np.random.default_rng([seed, k]))
+                copies.extend(made)
+                owner.extend([k] * len(made))
+        extra = list(graph.run(copies)) if copies else []
+        matrix = np.stack(extra) if extra else np.zeros((0, base.shape[1]), np.float32)
+        return Rows(base, matrix, np.array(owner, np.int64))
+
+
+def validate(job: Job, contenders: Sequence[Contender], dataset: Dataset, config: TrainerConfig) -> Validation:
+    """Validate the contenders by session; see `shared.evaluation`."""
+    with job.log.stage("validate"):
+        times = [sample.example.timestamp for sample in dataset.samples]
+        return validate_by_session(
+            contenders,
+            dataset.label_index,
+            dataset.session_ids,
+            times,
+            config.evaluation,
+            config.seed,
+            job.log.progress,
+        )
+
+
+def package(
+    job: Job,
+    validation: Validation,
+    samples: Sequence[Inputs],
+    dataset: Dataset,
+    config: TrainerConfig,
+    spec: ModelSpec,
+    replayed: int | None = None,
+) -> Outcome:
+    """Judge, fit on everything, export, replay, write the bundle, and publish it where the job names a registry.
+
+    `replayed` bounds how many samples run through the whole graph; all run through what follows the features.
+    Raises QualityGateError below the gate, ReplayError if the graph disagrees with training.
+    """
+    result = report(validation, dataset.label_index, dataset.session_ids, dataset.labels)
+    _pass_gate(result, config)
+    everything = np.arange(len(dataset))
+    source = validation.winner.source
+    with job.log.stage("fit"):
+        fitted = fit_contender(validation.winner, dataset.label_index, everything, len(dataset.labels))
+    graph, features = source.graph(everything), source.rows(everything).base
+    with job.log.stage("export"):
+        exported = _export(graph, features.shape[1], fitted, validation, dataset, spec)
+    with job.log.stage("replay"):
+        whole = spread(len(dataset), replayed)
+        answered = replay(exported, features, samples, whole, fitted, validation.answer, job.log.progress)
+    with job.log.stage("bundle"):
+        entry = _log_entry(job, result, validation, dataset, config, spec, graph, answered)
+        bundle = _bundle(job, entry, result, validation, dataset, config, spec, graph, exported)
+    entry = entry.model_copy(update={"bundle": str(bundle.folder), "seconds": _seconds(job)})
+    if job.registry is None:
+        return Outcome(bundle, entry)
+    with job.log.stage("publish"):
+        published = Registry(job.registry).publish(bundle.folder)
+    update = {
+        "model_version": published.entry.model_version,
+        "model_artifact_path": published.entry.model_artifact_path,
+        "label_encoder_path": published.entry.label_encoder_path,
+        "seconds": _seconds(job),
+    }
+    return Outcome(bundle, entry.model_copy(update=update))
+
+
+def _pass_gate(result: Report, config: TrainerConfig) -> None:
+    """Raise QualityGateError where sessions allow an estimate and it is below the gate."""
+    accuracy, baseline = result.metrics["accuracy"], result.metrics["majority_baseline"]
+    if accuracy < config.gate.minimum_accuracy:
+        raise QualityGateError(
+            f"session-wise accuracy {accuracy:.3f} is below gate.minimum_accuracy {config.gate.minimum_accuracy}"
+        )
+    if config.gate.beat_majority and result.verdict != "insufficient data" and accuracy <= baseline:
+        raise QualityGateError(
+            f"session-wise accuracy {accuracy:.3f} is no better than always answering the commonest label "
+            f"({baseline:.3f}); record more samples, or publish all the same with --set gate.beat_majority=false"
+        )
+
+
+def _export(
+    graph: FeatureGraph, width: int, fitted: Fitted, validation: Validation, dataset: Dataset, spec: ModelSpec
+) -> Exported:
+    described = {
+        "modality": dataset.modality,
+        "feature_spec_id": graph.spec_id,
+        "normalisation_version": spec.normalisation_version,
+        "inputs": [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in graph.contract],
+        "decode": dict(spec.decode),
+        "encoders": [ref.model_dump() for ref in spec.encoder_refs],
+        "expected_frame_rate": spec.expected_frame_rate,
+        "expected_length": spec.expected_length,
+    }
+    return export_model(graph, width, fitted, validation.answer, dataset.labels, described)
+
+
+def _log_entry(
+    job: Job,
+    result: Report,
+    validation: Validation,
+    dataset: Dataset,
+    config: TrainerConfig,
+    spec: ModelSpec,
+    graph: FeatureGraph,
+    answered: Replay,
+) -> TrainingLogEntry:
+    counts = {label: int(n) for label, n in zip(dataset.labels, np.bincount(dataset.label_index), strict=True)}
+    wrong = np.flatnonzero(validation.predicted != dataset.label_index)
+    return TrainingLogEntry.model_validate(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "user_id": dataset.user_id,
+            "modality": dataset.modality,
+            "timestamp": utc_now(),
+            "status": "success",
+            "sample_count": len(dataset),
+            "session_count": len(set(dataset.session_ids)),
+            "training_config": config.model_dump(mode="json"),
+            "training_metrics": result.metrics,
+            "verdict": result.verdict,
+            "run_id": job.run_id,
+            "seconds": _seconds(job),
+            "metrics": {
+                "verdict_reasons": list(result.reasons),
+                "validation": result.scheme,
+                "labels": [vars(row) for row in result.labels],
+                "confusion": result.confusion.tolist(),
+                "reliability": [list(row) for row in result.reliability],
+                "contenders": validation.contenders,
+                "chosen": validation.winner.name,
+                "chosen_by_fold": list(validation.chosen_by_fold),
+                "temperature": validation.answer.temperature,
+                "rejection_threshold": validation.answer.threshold,
+                "unknown_auroc": {dataset.labels[k]: value for k, value in validation.unknown_auroc.items()},
+            },
+            "feature_spec_id": graph.spec_id,
+            "encoder_refs": [ref.model_dump() for ref in spec.encoder_refs],
+            "labels": list(dataset.labels),
+            "label_counts": counts,
+            "sessions": sorted(set(dataset.session_ids)),
+            "users": list(dataset.users),
+            "data_fingerprint": dataset.fingerprint,
+            "job_fingerprint": job.fingerprint,
+            "dropped": [vars(dropped) for dropped in dataset.ledger],
+            "misread": [
+                {
+                    "record_id": dataset.samples[k].record_id,
+                    "session_id": dataset.session_ids[k],
+                    "label": dataset.labels[dataset.label_index[k]],
+                    "answered": dataset.labels[validation.predicted[k]],
+                    "probability": round(float(validation.probabilities[k].max()), 4),
+                }
+                for k in wrong
+            ],
+            "replay": vars(answered),
+            "notes": list(spec.notes),
+            "warnings": list(job.log.warnings),
+            "libraries": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+    )
+
+
+def _bundle(
+    job: Job,
+    entry: TrainingLogEntry,
+    result: Report,
+    validation: Validation,
+    dataset: Dataset,
+    config: TrainerConfig,
+    spec: ModelSpec,
+    graph: FeatureGraph,
+    exported: Exported,
+) -> Bundle:
+    described = BundleEntry(
+        timestamp=entry.model_dump(mode="json")["timestamp"],
+        trainer_name=f"{dataset.modality}_trainer",
+        vector_version=graph.spec_id,
+        feature_spec_id=graph.spec_id,
+        config=config.model_dump(mode="json"),
+        labels=dataset.labels,
+        metrics=result.metrics,
+        verdict=result.verdict,
+        example_count=len(dataset),
+        session_count=len(set(dataset.session_ids)),
+        examples_hash=f"sha256:{dataset.examples_hash}",
+        data_fingerprint=dataset.fingerprint,
+        job_fingerprint=job.fingerprint,
+        normalisation_version=spec.normalisation_version,
+        expected_frame_rate=spec.expected_frame_rate,
+        expected_length=spec.expected_length,
+        rejection_threshold=validation.answer.threshold,
+    )
+    title = f"{dataset.user_id}, {dataset.modality}: {result.metrics['accuracy']:.2f} across sessions"
+    picture = confusion_picture(result.confusion, dataset.labels, title)
+    files = {
+        "model": exported.model,
+        "label_map": label_map(dataset.labels),
+        "label_encoder": label_encoder(dataset.labels),
+        "training_log": json_bytes(entry.model_dump(mode="json")),
+        "model_card": model_card(entry, result, picture),
+        "confusion_matrix": picture,
+    }
+    return write_bundle(job.out, dataset.user_id, dataset.modality, job.run_id, files, described, spec.encoder_refs)
+
+
+def _seconds(job: Job) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in job.log.seconds.items()}
