@@ -1,0 +1,99 @@
+"""Rows of A3CP's files, as far as a trainer reads them: pydantic schemas that tolerate every other field."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, StrictBool, StringConstraints
+
+from shared.schema_utils import FeaturesRef, Fraction, Identifier, LabelStatus, Timestamp
+
+
+class Governed(BaseModel):
+    """Fields that A3CP may put on any row."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    label_status: LabelStatus | None = None
+    label_correction: str | None = None
+    consent_given: StrictBool | None = None
+    is_demo: StrictBool | None = None
+    performer_id: Identifier | None = None
+    context: dict[str, Any] | None = None
+
+
+class Event(Governed):
+    """What every event of a session log has, and what a trainer reads from some."""
+
+    schema_version: Annotated[str, StringConstraints(pattern=r"^\d{1,6}\.\d{1,6}\.\d{1,6}$")]
+    record_id: Identifier
+    user_id: Identifier
+    timestamp: Timestamp
+    session_id: Identifier | None = None
+    modality: str | None = None
+    source: str | None = None
+    event: str | None = None
+    capture_id: Identifier | None = None
+
+
+class Annotation(BaseModel):
+    """What the person was asked for, or meant, when a capture was opened."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    intent: str | None = None
+
+
+class CaptureOpen(BaseModel):
+    """`event: capture.open`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    annotation: Annotation | None = None
+
+
+class FeaturesReady(BaseModel):
+    """`event: raw_features.ready`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    capture_id: Identifier
+    raw_features_ref: FeaturesRef
+
+
+class SessionEvent(BaseModel):
+    """`source: session_manager`: a session begins or ends."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    start_time: Timestamp | None = None
+    end_time: Timestamp | None = None
+    is_training_data: StrictBool | None = None
+    training_intent_label: str | None = None
+    session_notes: str | None = None
+
+
+class FinalLabel(Governed):
+    """A label that a partner accepted or corrected, in `training_examples.jsonl`."""
+
+    record_id: Identifier
+    session_id: Identifier | None = None
+    capture_id: Identifier | None = None
+    final_label: str | None = None
+    partner_action: Literal["accept", "correct"] | None = None
+    timestamp: Timestamp
+
+
+class Transcript(Governed):
+    """One utterance, in `transcripts/session_<session>.jsonl`."""
+
+    transcript: str
+    timestamp: Timestamp
+    session_id: Identifier
+    user_id: Identifier
+    record_id: Identifier | None = None
+    capture_id: Identifier | None = None
+    segment_id: Identifier | int | None = None
+    confidence: Fraction | None = None
+    language: Identifier | None = None
+    is_partial: StrictBool = False

@@ -1,0 +1,412 @@
+"""Session folders -> Dataset: filter, merge, verify; every sample is used, refused with its place, or in the ledger.
+
+Both layouts are read: our own (`shared.own_layout`) and A3CP's session logs (`shared.a3cp`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import StrictBool
+
+from model_registry.names import DEFAULT_USER, InvalidNameError, Modality, parse_modality, parse_name
+from shared.a3cp import count_a3cp, is_a3cp, read_a3cp
+from shared.data_files import DataRoot, RefusedFileError, read_bounded, sha256_of
+from shared.errors import DataError, Fault
+from shared.feature_files import SIZE_LIMIT, FeatureFileError, parse_features
+from shared.own_layout import count_own, is_own, read_own, sessions_folder
+from shared.records import Dropped, Reading, Record
+from shared.schema_utils import Example, LabelStatus, Moment, Schema, SessionMetadata
+
+DataFormat = Literal["auto", "own", "a3cp"]
+
+# What changes a sample beside its label and its file, and so belongs to the fingerprint.
+_REGION_FIELDS = ("onset", "offset", "box", "language", "partner_speech", "location")
+
+
+class DataFilter(Schema):
+    """Which examples are used. What is left out is in the ledger with its reason."""
+
+    sessions: tuple[str, ...] | None = None  # None: all sessions
+    since: Moment | None = None  # recorded at this moment or later; a bare date is its midnight, UTC
+    until: Moment | None = None  # recorded before this moment
+    label_status: tuple[LabelStatus, ...] = ("unconfirmed", "confirmed", "corrected")
+    performers: tuple[str, ...] | None = None  # None: whoever performed
+    require_consent: StrictBool = True
+    include_demo: StrictBool = False
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One example that is used: its file is there, lies in the data root and has the hash that it should have."""
+
+    record_id: str
+    user_id: str
+    session_id: str
+    label: str
+    path: Path | None
+    content_sha256: str
+    example: Example = field(repr=False)
+    origin: str
+    features: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The samples of one modality, of one user or of several merged, in the order of their record ids."""
+
+    modality: Modality
+    user_id: str
+    users: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    ledger: tuple[Dropped, ...] = ()
+    sessions: Mapping[str, SessionMetadata] = field(default_factory=dict)
+    warnings: tuple[Fault, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, sorted."""
+        return tuple(sorted({sample.label for sample in self.samples}))
+
+    @cached_property
+    def label_index(self) -> NDArray[np.int64]:
+        """(n,) int64: for each sample the place of its label in `labels`."""
+        places = {label: place for place, label in enumerate(self.labels)}
+        return np.array([places[sample.label] for sample in self.samples], dtype=np.int64)
+
+    @cached_property
+    def session_ids(self) -> tuple[str, ...]:
+        """For each sample its session; with several users `user/session`, so that no two users share one."""
+        return tuple(session_key(sample.user_id, sample.session_id, self.users) for sample in self.samples)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of what is learnt from: record ids, labels, sessions and contents; of no path and no time."""
+        rows = sorted(
+            [
+                sample.record_id,
+                sample.label,
+                session,
+                sample.content_sha256,
+                sample.example.model_dump(mode="json", include=set(_REGION_FIELDS), exclude_none=True),
+            ]
+            for sample, session in zip(self.samples, self.session_ids, strict=True)
+        )
+        return hashlib.sha256(json.dumps(rows, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def session_key(user: str, session: str, users: Sequence[str]) -> str:
+    """Return a session's name in a dataset of `users`."""
+    return session if len(users) == 1 else f"{user}/{session}"
+
+
+def load_dataset(
+    root: Path,
+    users: Sequence[str],
+    modality: str,
+    data_filter: DataFilter,
+    *,
+    data_format: DataFormat = "auto",
+    minimum_per_label: int = 2,
+) -> Dataset:
+    """Return the samples of `modality` of one user, or of several merged under `_default`.
+
+    Raises DataError with every fault found: unknown user or modality, unreadable lines, missing or changed files,
+    paths and links out of the root, damaged or non-finite features, a mixture of encodings, a single label, and
+    labels with fewer than `minimum_per_label` samples.
+    """
+    known_modality, data_root = _parse_arguments(root, users, modality)
+    readings = {user: read_user(data_root, user, known_modality, data_filter, data_format) for user in users}
+    faults = [fault for reading in readings.values() for fault in reading.faults]
+    ledger = [dropped for reading in readings.values() for dropped in reading.ledger]
+    records: list[Record] = []
+    for reading in readings.values():
+        records += _chosen(reading, data_filter, ledger, faults)
+    place = ", ".join(str(root / "users" / user) for user in users)
+    faults += _unknown_sessions(readings, data_filter, place)
+    faults += _label_faults(records, known_modality, minimum_per_label, ledger, place, bool(faults))
+    faults += _encoding_faults(records, place)
+    samples = [sample for record in records if (sample := _verified(data_root, record, faults)) is not None]
+    if faults:
+        raise DataError(dict.fromkeys(faults))
+    return Dataset(
+        modality=known_modality,
+        user_id=users[0] if len(users) == 1 else DEFAULT_USER,
+        users=tuple(users),
+        samples=tuple(sorted(samples, key=lambda sample: (sample.record_id, sample.user_id, sample.session_id))),
+        ledger=tuple(sorted(ledger, key=lambda dropped: (dropped.origin, dropped.record_id))),
+        sessions={
+            session_key(user, session, users): metadata
+            for user, reading in readings.items()
+            for session, metadata in reading.sessions.items()
+        },
+        warnings=tuple(warning for reading in readings.values() for warning in reading.warnings),
+    )
+
+
+def load_features(sample: Sample) -> NDArray[np.float32]:
+    """Return (T, D) float32: the frames of a sample that refers to a feature file; one vector is (1, D).
+
+    Raises DataError where the sample has no feature file or the file cannot be used.
+    """
+    if sample.features is not None:
+        return sample.features
+    reference = sample.example.features
+    if reference is None or sample.path is None:
+        raise DataError([_at(sample.origin, "features", "refers to no feature file")])
+    try:
+        return parse_features(read_bounded(sample.path, SIZE_LIMIT), reference.format)
+    except (FeatureFileError, RefusedFileError) as refused:
+        raise DataError([_at(sample.origin, "features", f"{sample.path.name} {refused}")]) from None
+
+
+def batches(dataset: Dataset, size: int) -> Iterator[tuple[Sample, ...]]:
+    """Yield the samples in order, `size` at a time, for decoders that work on several at once."""
+    for start in range(0, len(dataset.samples), size):
+        yield dataset.samples[start : start + size]
+
+
+def users_with_data(root: Path) -> dict[str, dict[Modality, int]]:
+    """Return how many examples of each modality each user has: a quick look at both layouts that checks nothing.
+
+    Raises DataError where `root` is no folder with users.
+    """
+    data_root = _open_root(root)
+    found: dict[str, dict[Modality, int]] = {}
+    for user in known_users(root):
+        counts: Counter[Modality] = Counter()
+        if is_own(root, user):
+            counts += count_own(data_root, user)
+        if is_a3cp(data_root, user):
+            counts += count_a3cp(data_root, user)
+        if counts:
+            found[user] = dict(sorted(counts.items()))
+    if not found:
+        raise DataError(
+            [Fault(str(root), None, "users", "no user has data here; `model-trainer import` brings some in")]
+        )
+    return found
+
+
+def known_users(root: Path) -> list[str]:
+    """Return the user ids that have a folder in the data root, sorted; folders with other names are passed over."""
+    names: set[str] = set()
+    for users in (root / "users", root / "logs" / "users"):
+        try:
+            with os.scandir(users) as entries:
+                names.update(entry.name for entry in entries if entry.is_dir())
+        except OSError:
+            continue
+    return sorted(name for name in names if _is_name(name))
+
+
+def read_user(
+    root: DataRoot, user: str, modality: Modality | None, data_filter: DataFilter, data_format: DataFormat
+) -> Reading:
+    """Read one user's sessions in the layout that `data_format` names, or that is recognised."""
+    own, a3cp = is_own(root.path, user), is_a3cp(root, user)
+    if data_format == "own" or (data_format == "auto" and own and not a3cp):
+        return read_own(root, user, modality, data_filter.sessions)
+    if data_format == "a3cp" or (data_format == "auto" and a3cp and not own):
+        return read_a3cp(root, user, modality, data_filter.sessions)
+    if own:
+        reason = "holds sessions in our own layout and A3CP's logs; choose with --data-format own or a3cp"
+    elif user in known_users(root.path):
+        reason = "holds no sessions; `model-trainer import` brings some in"
+    else:
+        users = known_users(root.path)
+        reason = f"no such user; there are {_some(users)}" if users else "no such user; there are none in this folder"
+    return Reading(faults=[Fault(str(sessions_folder(root.path, user)), None, "user_id", reason)])
+
+
+def reason_left_out(example: Example, data_filter: DataFilter) -> str | None:
+    """Return why the filter leaves an example out, or None where it is used."""
+    if data_filter.sessions is not None and example.session_id not in data_filter.sessions:
+        return "session not chosen"
+    if data_filter.since is not None and example.timestamp < data_filter.since:
+        return "recorded before the chosen time"
+    if data_filter.until is not None and example.timestamp >= data_filter.until:
+        return "recorded after the chosen time"
+    if example.label_status not in data_filter.label_status:
+        return f"label is {example.label_status}"
+    if data_filter.performers is not None and example.performer_id not in data_filter.performers:
+        return "performer not chosen"
+    if example.is_partial:
+        return "partial transcript"
+    if data_filter.require_consent and not example.consent_given:
+        return "no consent"
+    if example.is_demo and not data_filter.include_demo:
+        return "demo data"
+    return None
+
+
+def _parse_arguments(root: Path, users: Sequence[str], modality: str) -> tuple[Modality, DataRoot]:
+    faults: list[Fault] = []
+    known: Modality | None = None
+    try:
+        known = parse_modality(modality)
+    except InvalidNameError as refused:
+        faults.append(Fault(str(root), None, "modality", str(refused)))
+    for user in users:
+        try:
+            parse_name(user, "user id")
+        except InvalidNameError as refused:
+            faults.append(Fault(str(root), None, "user_id", str(refused)))
+    if not users:
+        faults.append(Fault(str(root), None, "user_id", "no user is named"))
+    try:
+        data_root = DataRoot.at(root)
+    except RefusedFileError as refused:
+        raise DataError([*faults, Fault(str(root), None, "data", str(refused))]) from None
+    if faults or known is None:
+        raise DataError(faults)
+    return known, data_root
+
+
+def _open_root(root: Path) -> DataRoot:
+    try:
+        return DataRoot.at(root)
+    except RefusedFileError as refused:
+        raise DataError([Fault(str(root), None, "data", str(refused))]) from None
+
+
+def _chosen(reading: Reading, data_filter: DataFilter, ledger: list[Dropped], faults: list[Fault]) -> list[Record]:
+    """Return the records that are used, one for each record id; the others go to the ledger."""
+    first: dict[str, Record] = {}
+    for record in reading.records:
+        example = record.example
+        reason = reason_left_out(example, data_filter)
+        earlier = first.get(example.record_id)
+        if reason is None and earlier is not None:
+            if earlier.example != example:
+                told = f"{example.record_id!a} is also the id of another example, at {earlier.origin}"
+                faults.append(Fault(record.path, record.line, "record_id", told))
+                continue
+            reason = "duplicate"
+        if reason is None:
+            first[example.record_id] = record
+        else:
+            ledger.append(Dropped(example.record_id, reason, record.origin))
+    return list(first.values())
+
+
+def _unknown_sessions(readings: Mapping[str, Reading], data_filter: DataFilter, place: str) -> list[Fault]:
+    known = {session for reading in readings.values() for session in reading.session_ids}
+    return [
+        Fault(place, None, "session", f"{session!a} is not there; there are {_some(sorted(known))}")
+        for session in data_filter.sessions or ()
+        if known and session not in known
+    ]
+
+
+def _label_faults(
+    records: Sequence[Record], modality: str, minimum: int, ledger: Sequence[Dropped], place: str, others: bool
+) -> list[Fault]:
+    counts = Counter(record.example.label for record in records)
+    if not counts:
+        if others:
+            return []  # the faults that are told already say why nothing is left
+        reasons = Counter(dropped.reason for dropped in ledger)
+        left_out = ", ".join(f"{count} left out ({reason})" for reason, count in reasons.most_common())
+        hint = "; `model-trainer check` shows what is there"
+        return [Fault(place, None, modality, f"no sample to train on: {left_out or 'none was recorded'}{hint}")]
+    faults = [
+        Fault(place, None, "label", f"{label!a} has {count} sample{'s' * (count != 1)}; at least {minimum} are needed")
+        for label, count in sorted(counts.items())
+        if count < minimum
+    ]
+    if len(counts) == 1:
+        only = next(iter(counts))
+        faults.append(Fault(place, None, "label", f"all samples are {only!a}; at least two labels are needed"))
+    return faults
+
+
+def _encoding_faults(records: Sequence[Record], place: str) -> list[Fault]:
+    kinds = Counter(
+        (record.example.features.encoding, record.example.features.shape[1])
+        for record in records
+        if record.example.features is not None
+    )
+    if len(kinds) < 2:
+        return []
+    found = ", ".join(
+        f"{encoding!a} with {width} numbers a frame ({n} samples)" for (encoding, width), n in kinds.items()
+    )
+    return [
+        Fault(place, None, "encoding", f"one model needs one encoding, but here are {found}; choose with --session")
+    ]
+
+
+def _verified(root: DataRoot, record: Record, faults: list[Fault]) -> Sample | None:
+    """Return the sample of a record whose file is there, unchanged and readable; otherwise add a fault."""
+    example = record.example
+    place: Path | None = None
+    features: NDArray[np.float32] | None = None
+    field_name = "media" if example.media is not None else "features" if example.features is not None else "transcript"
+    try:
+        if record.file is None:
+            digest = hashlib.sha256((example.transcript or "").encode()).hexdigest()
+        else:
+            place = root.locate(record.file)
+            if example.media is not None:
+                digest = sha256_of(place)
+                _require_hash(digest, example.media.sha256)
+            elif example.features is not None:
+                content = read_bounded(place, SIZE_LIMIT)
+                digest = hashlib.sha256(content).hexdigest()
+                _require_hash(digest, example.features.sha256)
+                features = parse_features(content, example.features.format)
+                if features.shape != example.features.shape:
+                    told = f"its shape is {features.shape}, the reference says {example.features.shape}"
+                    raise FeatureFileError(told)
+    except (RefusedFileError, FeatureFileError) as refused:
+        name = example.media.path if example.media else example.features.uri if example.features else ""
+        faults.append(Fault(record.path, record.line, field_name, f"{name}: {refused}"))
+        return None
+    return Sample(
+        record_id=example.record_id,
+        user_id=example.user_id,
+        session_id=example.session_id,
+        label=example.label,
+        path=place,
+        content_sha256=digest,
+        example=example,
+        origin=record.origin,
+        features=features,
+    )
+
+
+def _require_hash(found: str, expected: str) -> None:
+    if found != expected:
+        raise RefusedFileError(
+            f"its content has changed (sha256 is {found[:12]}…, not {expected[:12]}…); restore it or import it again"
+        )
+
+
+def _at(origin: str, field_name: str, reason: str) -> Fault:
+    path, _, line = origin.rpartition(":")
+    return Fault(path, int(line), field_name, reason) if line.isdigit() else Fault(origin, None, field_name, reason)
+
+
+def _is_name(text: str) -> bool:
+    try:
+        return parse_name(text) == text
+    except InvalidNameError:
+        return False
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

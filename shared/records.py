@@ -1,0 +1,44 @@
+"""What reading a user's sessions gives, whatever the layout: records, and what was wrong or left out, with places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shared.errors import Fault
+from shared.schema_utils import Example, SessionMetadata
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """One sample that is not used, why, and where it stands (`path:line`)."""
+
+    record_id: str
+    reason: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """One example as it was read: where it stands, and the file that it refers to, not yet looked at."""
+
+    example: Example
+    path: str
+    line: int
+    file: Path | None
+
+    @property
+    def origin(self) -> str:
+        return f"{self.path}:{self.line}"
+
+
+@dataclass
+class Reading:
+    """What was found in a user's folder. `session_ids` names every session, also those that were not asked for."""
+
+    records: list[Record] = field(default_factory=list)
+    ledger: list[Dropped] = field(default_factory=list)
+    sessions: dict[str, SessionMetadata] = field(default_factory=dict)
+    session_ids: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    warnings: list[Fault] = field(default_factory=list)

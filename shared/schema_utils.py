@@ -1,0 +1,311 @@
+"""What an example, a session and a training log entry consist of: pydantic schemas, frozen, checked on entry.
+
+The names are A3CP's. Schemas of our own files refuse unknown fields, so that a misspelt one is found; what A3CP
+writes may carry more fields than are known here (see `shared.a3cp`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    PlainSerializer,
+    StrictBool,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from model_registry.names import MODALITIES, Modality, parse_modality, shown
+from shared.errors import Fault
+
+SCHEMA_VERSION = "1.0.0"
+UNKNOWN = "unknown"  # what a model answers when it rejects an input; never a trained label
+LABEL_STATUSES = ("unconfirmed", "confirmed", "corrected", "rejected")
+
+_PRINTABLE_LENGTH = 128
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("holds characters that cannot be printed")
+    return text
+
+
+def _label(text: str) -> str:
+    """Return the label in Unicode's composed form, so that the same word typed on two systems is one label."""
+    text = unicodedata.normalize("NFC", text)
+    if text.casefold() == UNKNOWN:
+        raise ValueError(f"'{UNKNOWN}' is what a model answers to a rejected input; choose another label")
+    return text
+
+
+def _relative(path: str) -> str:
+    """Return `path` if it stays in the folder that it is relative to, as far as its text tells."""
+    if not path.isprintable() or "\\" in path or path.startswith("/") or re.match(r"[A-Za-z]:", path):
+        raise ValueError("must be a path relative to the session folder, with '/' between its parts")
+    if any(part in ("", ".", "..") for part in path.split("/")):
+        raise ValueError("must not hold '..', '.' or empty parts")
+    return path
+
+
+def _known_modality(value: Any) -> Modality:
+    return parse_modality(value)
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)
+
+
+def _start_of_day(value: Any) -> Any:
+    """Return midnight UTC for a bare date, and `value` itself otherwise: parsing is pydantic's."""
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value.strip()):
+        return f"{value.strip()}T00:00:00Z"
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    return value
+
+
+def utc_text(moment: datetime) -> str:
+    """Return a moment as A3CP writes it: UTC, milliseconds, `Z`."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=_PRINTABLE_LENGTH), AfterValidator(_printable)]
+Label = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=_PRINTABLE_LENGTH),
+    AfterValidator(_printable),
+    AfterValidator(_label),
+]
+ShortText = Annotated[str, StringConstraints(max_length=2000)]
+KnownModality = Annotated[Modality, BeforeValidator(_known_modality)]
+Timestamp = Annotated[AwareDatetime, AfterValidator(_utc), PlainSerializer(utc_text, when_used="json")]
+Moment = Annotated[Timestamp, BeforeValidator(_start_of_day)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+HashReference = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(_relative)]
+LabelStatus = Literal["unconfirmed", "confirmed", "corrected", "rejected"]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class Schema(BaseModel):
+    """Root of our own schemas: values that do not change, with no unknown field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileRef(Schema):
+    """A media file (wav, JPEG, mp4, …), relative to the session folder."""
+
+    path: RelativePath
+    sha256: Sha256
+
+
+class FeaturesRef(BaseModel):
+    """A file of ready features, in the words of A3CP's `raw_features_ref`: array `features`, (T, D)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    uri: Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(_printable)]
+    hash: HashReference
+    encoding: Identifier
+    shape: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+    dtype: Literal["float16", "float32", "float64"] = "float32"
+    format: Literal["npz", "json"] = "npz"
+
+    @property
+    def sha256(self) -> str:
+        return self.hash.removeprefix("sha256:")
+
+
+class Box(Schema):
+    """A region of an upright image, in fractions of its width and height: (0, 0) is the upper left corner."""
+
+    x: Fraction
+    y: Fraction
+    width: Annotated[float, Field(gt=0, le=1)]
+    height: Annotated[float, Field(gt=0, le=1)]
+
+    @model_validator(mode="after")
+    def _inside(self) -> Self:
+        if self.x + self.width > 1 + 1e-6 or self.y + self.height > 1 + 1e-6:
+            raise ValueError("the box must lie inside the image: x + width and y + height are at most 1")
+        return self
+
+
+class Example(Schema):
+    """One labelled sample of one modality in one session: one line of `examples.jsonl`.
+
+    Exactly one of `media`, `features` and `transcript` says what the sample is.
+    """
+
+    record_id: Identifier
+    user_id: Identifier
+    session_id: Identifier
+    timestamp: Timestamp
+    modality: KnownModality
+    label: Label
+    label_status: LabelStatus = "unconfirmed"
+    performer_id: Identifier | None = None
+    consent_given: StrictBool = False
+    is_demo: StrictBool = False
+
+    media: FileRef | None = None
+    features: FeaturesRef | None = None
+    transcript: Annotated[str, StringConstraints(max_length=20_000)] | None = None
+
+    onset: Annotated[FiniteFloat, Field(ge=0)] | None = None  # seconds from the start of the media file
+    offset: Annotated[FiniteFloat, Field(gt=0)] | None = None  # seconds from the start of the media file
+    box: Box | None = None
+    confidence: Fraction | None = None  # of the speech recogniser that wrote the transcript
+    language: Identifier | None = None
+    partner_speech: ShortText | None = None
+    location: ShortText | None = None
+    prompt_type: ShortText | None = None
+    is_partial: StrictBool = False
+
+    @model_validator(mode="after")
+    def _one_content(self) -> Self:
+        given = [name for name in ("media", "features", "transcript") if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = "none is there" if not given else f"{' and '.join(given)} are there"
+            raise ValueError(f"exactly one of media, features and transcript is needed; {found}")
+        if self.transcript is not None and not self.transcript.strip():
+            raise ValueError("the transcript is empty")
+        if self.offset is not None and self.offset <= (self.onset or 0.0):
+            raise ValueError("offset must be later than onset")
+        return self
+
+
+class SessionMetadata(BaseModel):
+    """One recording sitting: `session.json`. Further fields are kept, for whoever keeps the records."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    user_id: Identifier
+    session_id: Identifier
+    start_time: Timestamp | None = None
+    end_time: Timestamp | None = None
+    labeler_id: Identifier | None = None
+    performer_id: Identifier | None = None
+    device: ShortText | None = None
+    modality_versions: dict[str, str] = Field(default_factory=dict)  # modality -> version of what recorded it
+    notes: str | None = None
+    is_training_data: StrictBool | None = None
+    training_intent_label: str | None = None
+
+
+class TrainingRequest(BaseModel):
+    """One request to retrain, as A3CP's job queue brings it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    user_id: Identifier
+    modality: KnownModality
+    timestamp: Timestamp
+    retrain_reason: ShortText
+    latest_model_version: str | None = None
+    policy_config_version: ShortText
+
+
+class TrainingLogEntry(BaseModel):
+    """What one training run was: A3CP's training log entry with our own fields beside its required ones.
+
+    `training_metrics` holds finite floats only, because A3CP refuses anything else; intervals and tables are in
+    `metrics`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+    schema_version: str = SCHEMA_VERSION
+    user_id: str
+    modality: str
+    timestamp: Timestamp
+    sample_count: Annotated[int, Field(ge=0)] = 0
+    training_config: dict[str, Any] = Field(default_factory=dict)
+    training_metrics: dict[str, FiniteFloat] | None = None
+    status: Literal["success", "failure", "partial"]
+    error_trace: str | None = None
+    model_artifact_path: str = ""
+    label_encoder_path: str = ""
+    model_version: str | None = None
+
+    run_id: str = ""
+    bundle: str = ""
+    stage: str | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    seconds: dict[str, FiniteFloat] = Field(default_factory=dict)  # stage -> seconds
+    session_count: Annotated[int, Field(ge=0)] = 0
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    verdict: str | None = None
+
+
+def finite_floats(metrics: dict[str, Any]) -> dict[str, float]:
+    """Return the entries of `metrics` that A3CP's `training_metrics` may hold: finite numbers, as floats."""
+    return {
+        name: float(value)
+        for name, value in metrics.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }
+
+
+def faults_of(error: ValidationError, path: str, line: int | None, known: Iterable[str] = ()) -> list[Fault]:
+    """Return one fault for each thing that pydantic found wrong in the object at `path:line`."""
+    return [
+        Fault(path, line, _field(part["loc"]), _reason(part["type"], part["msg"], known)) for part in error.errors()
+    ]
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    parts = (str(part) for part in location)
+    return ".".join(part if part.isidentifier() or part.isdigit() else shown(part) for part in parts) or "(line)"
+
+
+def _reason(kind: str, message: str, known: Iterable[str]) -> str:
+    names = ", ".join(known)
+    match kind:
+        case "missing":
+            return "is missing"
+        case "extra_forbidden":
+            return f"is not a known field; known are {names}" if names else "is not a known field"
+        case "timezone_aware":
+            return "must carry a time zone, as in 2026-03-01T10:00:00.000Z"
+        case "string_pattern_mismatch":
+            return "must be the SHA-256 in 64 lower-case hexadecimal digits (features: 'sha256:' before it)"
+        case _:
+            text = message.removeprefix("Value error, ")
+            return text if kind == "value_error" else f"{text[:1].lower()}{text[1:]}"
+
+
+__all__ = [
+    "LABEL_STATUSES",
+    "MODALITIES",
+    "SCHEMA_VERSION",
+    "UNKNOWN",
+    "Box",
+    "Example",
+    "FeaturesRef",
+    "FileRef",
+    "LabelStatus",
+    "Modality",
+    "SessionMetadata",
+    "TrainingLogEntry",
+    "TrainingRequest",
+    "faults_of",
+    "finite_floats",
+    "utc_text",
+]
