@@ -1,0 +1,133 @@
+"""Running the frozen networks: a folder with `encoder.json` becomes a function from arrays to arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from model_registry.encoder import EncoderError, EncoderSpec, Tensor, copy_encoder, verify_encoder
+from shared.errors import ConfigError
+from shared.feature_cache import FeatureCache
+from shared.pretrained import pretrained_folder
+
+Batch = Mapping[str, NDArray[Any]]
+Sample = TypeVar("Sample")
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An intact encoder. Sent to another process it opens its own session there."""
+
+    spec: EncoderSpec
+    folder: Path
+    threads: int = 1
+
+    def run(self, batch: Batch) -> dict[str, NDArray[Any]]:
+        """Return every output, name -> (n, dimension) float32, of inputs as `spec.inputs` describes them.
+
+        Raises ValueError for an input that is not as described.
+        """
+        if set(batch) != set(self.spec.inputs):
+            raise ValueError(f"{self.spec.name} takes {', '.join(self.spec.inputs)}, not {', '.join(batch)}")
+        for name, expected in self.spec.inputs.items():
+            _check(f"{self.spec.name}: {name}", batch[name], expected)
+        session = _session(os.getpid(), self.folder / self.spec.model, self.threads)
+        return dict(zip(self.spec.outputs, session.run(list(self.spec.outputs), dict(batch)), strict=True))
+
+
+def load_encoder(name_or_path: str | Path, threads: int = 1) -> Encoder:
+    """Return the encoder of that name among the pretrained networks, or of that folder, its files' hashes checked.
+
+    Raises ConfigError saying what to do if it is absent or damaged.
+    """
+    folder = Path(name_or_path)
+    if folder.name == str(name_or_path):
+        folder = pretrained_folder() / name_or_path
+    return Encoder(_verified(os.getpid(), folder.resolve()), folder.resolve(), threads)
+
+
+def export_encoder(encoder: Encoder, out: Path) -> Path:
+    """Put a copy of `encoder` at `<out>/encoders/<sha256>/`, whole or not at all, and return that folder."""
+    return copy_encoder(encoder.folder, out / "encoders")
+
+
+def encode_cached(
+    encoder: Encoder,
+    samples: Sequence[Sample],
+    keys: Sequence[str],
+    collate: Callable[[Sequence[Sample]], Batch],
+    cache: FeatureCache | None = None,
+    batch_size: int = 16,
+    on_done: Callable[[int], None] = lambda done: None,
+) -> dict[str, NDArray[Any]]:
+    """Return every output, name -> (len(samples), dimension) float32, computing only what `cache` does not hold.
+
+    `keys` are the samples' content keys; equal ones are computed once. `collate` makes a batch of neighbouring
+    samples, so sort by length where that saves padding. `on_done` hears how many samples are finished.
+    """
+    known: dict[str, dict[str, NDArray[Any]]] = {}
+    for output in encoder.spec.outputs:
+        known[output] = cache.get_many(_spec_id(encoder.spec, output), keys) if cache else {}
+    todo: dict[str, Sample] = {}
+    for key, sample in zip(keys, samples, strict=True):
+        if not all(key in rows for rows in known.values()):
+            todo.setdefault(key, sample)
+    waiting = list(todo)
+    on_done(len(samples) - len(waiting))
+    for start in range(0, len(waiting), batch_size):
+        some = waiting[start : start + batch_size]
+        fresh = encoder.run(collate([todo[key] for key in some]))
+        for output, rows in fresh.items():
+            new = dict(zip(some, rows, strict=True))
+            known[output].update(new)
+            if cache:
+                cache.put_many(_spec_id(encoder.spec, output), new)
+        on_done(len(samples) - len(waiting) + start + len(some))
+    return {
+        output: np.stack([known[output][key] for key in keys])
+        if len(keys)
+        else np.zeros((0, dimension), dtype=np.float32)
+        for output, dimension in encoder.spec.outputs.items()
+    }
+
+
+def _spec_id(spec: EncoderSpec, output: str) -> str:
+    return f"{spec.sha256}/{output}"
+
+
+def _check(what: str, array: NDArray[Any], expected: Tensor) -> None:
+    fits = len(array.shape) == len(expected.shape) and all(
+        isinstance(side, str) or side == length for side, length in zip(expected.shape, array.shape, strict=True)
+    )
+    if not fits or array.dtype != np.dtype(expected.dtype):
+        shape = ", ".join(map(str, expected.shape))
+        raise ValueError(f"{what} must be ({shape}) {expected.dtype}, not {array.shape} {array.dtype}")
+
+
+@lru_cache(maxsize=32)
+def _verified(process: int, folder: Path) -> EncoderSpec:
+    try:
+        spec = verify_encoder(folder)
+    except EncoderError as error:
+        raise ConfigError(f"{error}\nmake it with: model-trainer pretrained --only {folder.name}") from error
+    if not spec.model.endswith(".onnx"):
+        raise ConfigError(f"{folder}: {spec.model} is no ONNX network")
+    return spec
+
+
+@lru_cache(maxsize=16)
+def _session(process: int, model: Path, threads: int) -> onnxruntime.InferenceSession:
+    """Open the model once a process: a session's threads do not survive a fork."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

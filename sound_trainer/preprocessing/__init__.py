@@ -1,0 +1,1 @@
+"""Recordings to waves, waves to features."""
