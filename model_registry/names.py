@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Literal, get_args
 
-from model_registry.errors import InvalidNameError
+from model_registry.errors import InvalidNameError as InvalidNameError
 
 Modality = Literal["gesture", "sound", "speech", "visual_environment"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)

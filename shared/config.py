@@ -7,29 +7,24 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from shared.data_loader import DataFilter
 from shared.errors import ConfigError
 from shared.evaluation import EvaluationConfig
+from shared.schema_utils import Schema
 
 _LARGEST = 256 * 1024  # bytes of YAML
 
 
-class Section(BaseModel):
-    """A part of a configuration: unknown keys are errors, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class GateConfig(Section):
+class GateConfig(Schema):
     """Below this nothing is published. It applies where sessions allow an estimate at all."""
 
     minimum_accuracy: float = Field(0.0, ge=0.0, le=1.0, description="least session-wise accuracy")
     beat_majority: bool = Field(True, description="be better than always answering the commonest label")
 
 
-class TrainerConfig(Section):
+class TrainerConfig(Schema):
     """What every modality's configuration has."""
 
     seed: int = Field(0, ge=0, lt=2**32)
@@ -106,8 +101,8 @@ class _PlainLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
-            event = self.peek_event()
-            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", event.start_mark)
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:

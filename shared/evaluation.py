@@ -14,21 +14,20 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shared.calibration import Answer, FitNovelty, Novelty, fit_answer
 from shared.folds import Folds, Indices, random_folds, session_folds
 from shared.graph import FeatureGraph
 from shared.heads import Classes, Features, Fitter, Head
+from shared.schema_utils import Schema
 
 Progress = Callable[[int, int], None]
 _Fit = tuple[int, frozenset[int]]  # contender, cells that its training did not see
 
 
-class EvaluationConfig(BaseModel):
+class EvaluationConfig(Schema):
     """How a model is validated, and how often it may reject what it knows."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     folds: int = Field(5, ge=2, le=20, description="most outer folds; sessions beyond are grouped")
     false_rejection: float = Field(0.05, ge=0.0, le=0.5, description="share of known samples that may be rejected")

@@ -12,7 +12,6 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.covariance import ledoit_wolf
 from sklearn.linear_model import LogisticRegression
 
 from shared.arrays import Array, const, floored, matmul, namespace, unit_rows
@@ -88,18 +87,45 @@ def fit_lda(features: Features, classes: Classes, count: int) -> Head:
     """Linear discriminant analysis with one Ledoit-Wolf covariance pooled over all classes and equal priors.
 
     Pooled before shrinking, unlike scikit-learn's per-class estimate, which degenerates at two samples a
-    class. Equal priors: how often a carer recorded a label says little of how often it is meant.
+    class. Equal priors: how often a carer recorded a label says little of how often it is meant. Shrinking
+    towards a multiple of the identity does not depend on the axes, so where features outnumber samples all is
+    solved in the span of the samples.
     """
     present, mean, scale, scaled = _standardised(features, classes)
-    centres = np.stack([scaled[classes == k].mean(axis=0) for k in present])
-    residuals = scaled - centres[np.searchsorted(present, classes)]
-    covariance, _ = ledoit_wolf(residuals, assume_centered=True)
-    # Ledoit-Wolf divides by n; the class means cost one degree of freedom each.
-    covariance *= len(residuals) / max(len(residuals) - len(present), 1)
-    covariance[np.diag_indices_from(covariance)] += 1e-6
+    basis = _span(scaled) if scaled.shape[1] > scaled.shape[0] else None
+    place = scaled if basis is None else scaled @ basis
+    centres = np.stack([place[classes == k].mean(axis=0) for k in present])
+    residuals = place - centres[np.searchsorted(present, classes)]
+    degrees = max(len(residuals) - len(present), 1)  # each class mean costs one
+    shrinkage, variance = ledoit_wolf(residuals, scaled.shape[1])
+    covariance = (1 - shrinkage) * (residuals.T @ residuals) / degrees
+    covariance[np.diag_indices_from(covariance)] += shrinkage * variance * len(residuals) / degrees + 1e-6
     weights = np.linalg.solve(covariance, centres.T)
     bias = -0.5 * np.sum(centres * weights.T, axis=1)
-    return _linear(weights, bias, mean, scale, present, count)
+    return _linear(weights if basis is None else basis @ weights, bias, mean, scale, present, count)
+
+
+def ledoit_wolf(residuals: NDArray[np.float64], width: int) -> tuple[float, float]:
+    """Return the shrinkage and the mean variance of centred rows (n, r) that span part of `width` dimensions.
+
+    Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance matrices": every term
+    is a sum over the rows' inner products, which a change of axes leaves as they are.
+    """
+    n = len(residuals)
+    squares = np.sum(residuals**2, axis=1)
+    variance = float(squares.sum()) / (n * width)
+    inner = residuals @ residuals.T if residuals.shape[1] > n else residuals.T @ residuals
+    norm = float(np.sum(inner**2)) / n**2
+    spread = norm - width * variance**2
+    noise = min((float(np.sum(squares**2)) / n - norm) / n, spread)
+    return (noise / spread if spread > 0 and noise > 0 else 0.0), variance
+
+
+def _span(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return an orthonormal basis (D, r) of the span of `rows` (n, D), n < D."""
+    values, vectors = np.linalg.eigh(rows @ rows.T)
+    kept = values > 1e-10 * max(float(values[-1]), 1e-12)
+    return np.asarray(rows.T @ (vectors[:, kept] / np.sqrt(values[kept])))
 
 
 def fit_ridge(features: Features, classes: Classes, count: int) -> Head:

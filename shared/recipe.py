@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import resource
 from collections.abc import Callable, Mapping, Sequence
@@ -11,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from model_registry.store import Registry
 
 from model_registry.entry import BundleEntry, EncoderRef
 from model_registry.names import Modality
-from model_registry.store import Registry
 from shared.arrays import Inputs
 from shared.bundle import Bundle, json_bytes, label_encoder, label_map, write_bundle
 from shared.config import TrainerConfig
@@ -310,7 +311,7 @@ def _bundle(
         verdict=result.verdict,
         example_count=len(dataset),
         session_count=len(set(dataset.session_ids)),
-        examples_hash=f"sha256:{dataset.examples_hash}",
+        examples_hash=f"sha256:{_hash_of_ids(dataset)}",
         data_fingerprint=dataset.fingerprint,
         job_fingerprint=job.fingerprint,
         normalisation_version=spec.normalisation_version,
@@ -329,6 +330,10 @@ def _bundle(
         "confusion_matrix": picture,
     }
     return write_bundle(job.out, dataset.user_id, dataset.modality, job.run_id, files, described, spec.encoder_refs)
+
+
+def _hash_of_ids(dataset: Dataset) -> str:
+    return hashlib.sha256("\n".join(sorted(s.record_id for s in dataset.samples)).encode()).hexdigest()
 
 
 def _seconds(job: Job) -> dict[str, float]:
