@@ -37,7 +37,8 @@ Timestamp = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 UserId = Annotated[str, AfterValidator(parse_user)]
 RunId = Annotated[str, AfterValidator(lambda text: parse_name(text, "run id"))]
-FileName = Annotated[str, AfterValidator(lambda text: parse_name(text, "file name"))]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$", max_length=200)]
+StoredPath = Annotated[str, StringConstraints(min_length=1, max_length=400)]
 
 
 def _label(text: str) -> str:
@@ -108,7 +109,7 @@ class BundleEntry(Document):
     config: dict[str, JsonValue]
     labels: tuple[Label, ...] = Field(min_length=1)
     metrics: dict[str, FiniteFloat]
-    verdict: Text | None
+    verdict: Text | None = None
     example_count: PositiveInt
     session_count: PositiveInt
     examples_hash: Hash
@@ -163,9 +164,9 @@ class RegistryEntry(BundleEntry):
     run_id: RunId
     model_version: Annotated[str, StringConstraints(pattern=r"^v[1-9][0-9]{0,8}$")]
     status: Status
-    model_artifact_path: Text
-    label_map_path: Text
-    label_encoder_path: Text
+    model_artifact_path: StoredPath
+    label_map_path: StoredPath
+    label_encoder_path: StoredPath
     artifact_hash: Hash
     encoder_refs: tuple[EncoderRef, ...] = ()
     recorded_at: Timestamp | None = None  # in the journal: when the version took this status
@@ -176,10 +177,57 @@ class RegistryEntry(BundleEntry):
         return int(self.model_version[1:])
 
 
-def parse_json(data: bytes, name: str) -> Any:
+class VersionManifest(Document):
+    """`manifest.json`: name, sha256 and size of every other file of a version, and of the encoders' manifests."""
+
+    format: Literal[1] = 1
+    user_id: UserId
+    modality: Modality
+    version: PositiveInt
+    run_id: RunId
+    bundle_sha256: Sha256  # of the bundle's description: tells the same run published twice from a clash of run ids
+    files: dict[str, StoredFile]
+    encoders: dict[Sha256, Sha256] = {}
+
+
+class EncoderManifest(Document):
+    """`manifest.json` of a shared encoder: every other file in its folder."""
+
+    format: Literal[1] = 1
+    files: tuple[StoredFile, ...]
+
+
+class ActivePointer(Document):
+    """`active.json`: the version that serves, and the sha256 of its `manifest.json`."""
+
+    format: Literal[1] = 1
+    version: PositiveInt
+    manifest_sha256: Sha256
+    since: Timestamp
+
+
+class Event(Document):
+    """One line of `history.jsonl`: what happened to which version, and which one serves since then."""
+
+    time: Timestamp
+    event: Literal["publish", "promote", "rollback", "archive", "remove"]
+    version: PositiveInt
+    active: PositiveInt | None
+    reason: Annotated[str, StringConstraints(max_length=500)] = ""
+    run_id: RunId | None = None
+    manifest_sha256: Sha256 | None = None
+
+
+class RegistryFormat(Document):
+    """`registry.json`: which layout the folder has."""
+
+    format: Literal[1] = 1
+
+
+def parse_json(data: bytes, name: str, limit: int = DOCUMENT_LIMIT) -> Any:
     """Return the JSON value in `data`. Raises DocumentError, naming `name`."""
-    if len(data) > DOCUMENT_LIMIT:
-        raise DocumentError([f"{name}: document: larger than {DOCUMENT_LIMIT} bytes"])
+    if len(data) > limit:
+        raise DocumentError([f"{name}: document: larger than {limit} bytes"])
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
         json.dumps(value, ensure_ascii=False).encode()  # a half surrogate cannot be written again

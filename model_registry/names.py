@@ -28,7 +28,8 @@ def parse_name(text: str, what: str = "user id") -> str:
     """
     if not isinstance(text, str) or _NAME.fullmatch(text) is None or ".." in text:
         raise InvalidNameError(
-            f"{what} {shown(text)}: use 1 to 64 letters, digits, '_', '-' or '.', beginning and ending with a letter or digit"
+            f"{what} {shown(text)}: use 1 to 64 letters, digits, '_', '-' or '.', "
+            "beginning and ending with a letter or digit"
         )
     return text
 

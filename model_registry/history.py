@@ -1,0 +1,251 @@
+"""What happened to a pair's versions, which one serves, and A3CP's journal of it.
+
+`history.jsonl` is the truth: a version is published once its event stands there. `active.json` and
+`model_registry.jsonl` follow from it. All three are written under the lock of the pair's folder and, within it, the
+lock of the root, which orders the journal by time: so the journal can be rebuilt byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+import os
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from model_registry.durable import append, last_line, locked, read_file, sync_folder, write_all, write_whole
+from model_registry.entry import DOCUMENT_LIMIT, ActivePointer, Event, RegistryEntry, Status
+from model_registry.errors import CorruptError, DocumentError, NotFoundError
+from model_registry.layout import Pair, journal, pairs
+
+HISTORY_LIMIT = 64 << 20  # bytes; an event is about 200
+
+
+def read_events(pair: Pair) -> list[Event]:
+    """Return a pair's events in order, none if it has no history. Raises CorruptError naming the line.
+
+    A last line without a newline was never finished, and is not an event.
+    """
+    try:
+        data = read_file(pair.history, HISTORY_LIMIT)
+    except NotFoundError:
+        return []
+    lines = data.split(b"\n")[:-1]
+    try:
+        return [Event.from_json(line, f"{pair.history}:{number}") for number, line in enumerate(lines, 1)]
+    except DocumentError as error:
+        raise CorruptError(f"{error}; restore the line from a backup, or move the file away and run: doctor") from None
+
+
+def statuses(events: Iterable[Event]) -> dict[int, Status]:
+    """Return the status of every published version that was not removed."""
+    found: dict[int, Status] = {}
+    active: int | None = None
+    for event in events:
+        if event.event == "publish":
+            found[event.version] = "candidate"
+        elif event.event == "archive":
+            found[event.version] = "archived"
+        elif event.event == "remove":
+            found.pop(event.version, None)
+        if active in found and active != event.active:
+            found[active] = "archived"  # it has served; a rollback can bring it back
+        if event.active is not None:
+            found[event.active] = "active"
+        active = event.active
+    return found
+
+
+def serving(events: list[Event]) -> int | None:
+    """Return the number of the version that serves, if one does."""
+    return events[-1].active if events else None
+
+
+def run_version(events: Iterable[Event], run_id: str) -> Event | None:
+    """Return the event that published a run, unless that version was removed since."""
+    found: Event | None = None
+    for event in events:
+        if event.event == "publish" and event.run_id == run_id:
+            found = event
+        elif event.event == "remove" and found is not None and event.version == found.version:
+            found = None
+    return found
+
+
+def read_pointer(pair: Pair) -> ActivePointer | None:
+    """Return the pointer to the version that serves, if there is one. Raises CorruptError."""
+    try:
+        data = read_file(pair.active, DOCUMENT_LIMIT)
+    except NotFoundError:
+        return None
+    try:
+        return ActivePointer.from_json(data, str(pair.active))
+    except DocumentError as error:
+        raise CorruptError(f"{error}; run: doctor") from None
+
+
+def read_entry(pair: Pair, version: int) -> RegistryEntry:
+    """Return a version's entry as it was published. Raises NotFoundError, or CorruptError naming the file."""
+    path = pair.version_folder(version) / "registry_entry.json"
+    try:
+        return RegistryEntry.from_json(read_file(path, DOCUMENT_LIMIT), str(path))
+    except DocumentError as error:
+        raise CorruptError(str(error)) from None
+
+
+def manifest_sha256(pair: Pair, version: int) -> str:
+    """Return the sha256 of a version's manifest as it is now."""
+    data = read_file(pair.version_folder(version) / "manifest.json", DOCUMENT_LIMIT)
+    return hashlib.sha256(data).hexdigest()
+
+
+def record(
+    pair: Pair,
+    events: list[Event],
+    kind: Literal["publish", "promote", "rollback", "archive", "remove"],
+    version: int,
+    *,
+    active: int | None,
+    reason: str = "",
+    run_id: str | None = None,
+) -> list[Event]:
+    """Append one event, move the pointer and continue the journal; return the events with the new one.
+
+    The caller holds the pair's lock. If the file system refuses, nothing has changed.
+    """
+    with locked(pair.root):
+        event = Event(
+            time=_next_time(pair.root),
+            event=kind,
+            version=version,
+            active=active,
+            reason=reason,
+            run_id=run_id,
+            manifest_sha256=manifest_sha256(pair, version) if kind == "publish" else None,
+        )
+        after = [*events, event]
+        moved = active is not None and active != serving(events)
+        pointer = pair.active.with_name(".active.json.tmp")
+        if moved:
+            _write_pointer(pointer, pair, after)
+        path = journal(pair.root)
+        size = path.stat().st_size if path.exists() else 0
+        append(path, b"".join(journal_lines(pair, events, event)))
+        try:
+            append(pair.history, event.to_line())
+        except OSError:
+            os.truncate(path, size)
+            raise
+        if moved:
+            pointer.replace(pair.active)
+            sync_folder(pair.folder)
+        elif active is None and pair.active.exists():
+            pair.active.unlink()
+            sync_folder(pair.folder)
+    return after
+
+
+def _write_pointer(path: Path, pair: Pair, events: list[Event]) -> None:
+    fd = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_NOFOLLOW, 0o644)
+    try:
+        write_all(fd, _pointer(pair, events).to_json())
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _pointer(pair: Pair, events: list[Event]) -> ActivePointer:
+    """Return what `active.json` must hold after these events, of which the last names an active version."""
+    version = serving(events)
+    if version is None:
+        raise ValueError("no version serves")
+    published = [e.manifest_sha256 for e in events if e.event == "publish" and e.version == version]
+    since = events[-1].time
+    for event in reversed(events):
+        if event.active != version:
+            break
+        since = event.time
+    return ActivePointer(version=version, manifest_sha256=published[-1] or manifest_sha256(pair, version), since=since)
+
+
+def settle(pair: Pair) -> tuple[list[Event], list[str]]:
+    """Finish what a killed publisher left: record its version, mend the pointer. Return the events and what was done.
+
+    The caller holds the pair's lock.
+    """
+    events = read_events(pair)
+    done: list[str] = []
+    known = {event.version for event in events if event.event == "publish"}
+    for version in pair.versions():
+        if version not in known:
+            entry = read_entry(pair, version)
+            newest = entry.status == "active" and version > (serving(events) or 0)
+            active = version if newest else serving(events)
+            events = record(pair, events, "publish", version, active=active, run_id=entry.run_id)
+            done.append(f"{pair}: recorded v{version}, whose publication was cut short")
+    try:
+        pointer = read_pointer(pair)
+        wrong = (pointer.version if pointer else None) != serving(events)
+    except CorruptError:
+        wrong = True
+    if wrong and serving(events) is None:
+        pair.active.unlink(missing_ok=True)
+        done.append(f"{pair}: removed active.json, because no version serves")
+    elif wrong:
+        write_whole(pair.active, _pointer(pair, events).to_json())
+        done.append(f"{pair}: active.json leads to v{serving(events)} again")
+    return events, done
+
+
+def journal_lines(pair: Pair, before: list[Event], event: Event) -> list[bytes]:
+    """Return the journal's lines for one event: each version whose status changes, the one that serves last.
+
+    So at no line of the journal two versions of a pair are active. A version whose entry is gone has no line.
+    """
+    old, new = statuses(before), statuses([*before, event])
+    changed = [(version, status) for version, status in new.items() if old.get(version) != status]
+    lines = []
+    for version, status in sorted(changed, key=lambda item: (item[1] == "active", item[0])):
+        try:
+            entry = read_entry(pair, version)
+        except (NotFoundError, CorruptError):
+            continue
+        lines.append(entry.model_copy(update={"status": status, "recorded_at": event.time}).to_line())
+    return lines
+
+
+def rebuilt_journal(root: Path) -> Iterator[bytes]:
+    """Yield the journal's lines as the versions and histories give them, in order of time."""
+
+    def of(pair: Pair) -> Iterator[tuple[str, int, bytes]]:
+        events = read_events(pair)
+        for number, event in enumerate(events):
+            for order, line in enumerate(journal_lines(pair, events[:number], event)):
+                yield event.time, order, line
+
+    return (line for _, _, line in heapq.merge(*(list(of(pair)) for pair in pairs(root))))
+
+
+def _next_time(root: Path) -> str:
+    """Return the time now, later than the journal's last line even if the clock went back."""
+    now = datetime.now(UTC)
+    try:
+        fd = os.open(journal(root), os.O_RDONLY)
+    except FileNotFoundError:
+        return _stamp(now)
+    try:
+        line = last_line(fd, os.fstat(fd).st_size)
+    finally:
+        os.close(fd)
+    try:
+        last = datetime.fromisoformat(json.loads(line)["recorded_at"])
+        return _stamp(max(now, last + timedelta(microseconds=1)))
+    except (ValueError, KeyError, TypeError):
+        return _stamp(now)  # the last line is damaged; doctor rebuilds the journal
+
+
+def _stamp(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,280 @@
+"""Bundle -> version: everything is checked before anything can be seen."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import stat
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_registry.durable import (
+    copy_durably,
+    ensure_folder,
+    locked,
+    read_file,
+    staging_folder,
+    storage_errors,
+    sync_folder,
+    write_new,
+)
+from model_registry.entry import (
+    DOCUMENT_LIMIT,
+    FILE_LIMIT,
+    BundleManifest,
+    EncoderManifest,
+    EncoderRef,
+    Event,
+    RegistryEntry,
+    StoredFile,
+    VersionManifest,
+    parse_json,
+)
+from model_registry.errors import ConflictError, NotFoundError, RefusedBundleError
+from model_registry.history import read_entry, read_events, record, run_version, serving, settle, statuses
+from model_registry.layout import Pair, encoders_folder
+from model_registry.names import published_name, shown
+
+ENCODER_LIMIT = 1 << 30  # bytes of one file of an encoder
+_ENCODER_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+_ENCODER_FILES = 16
+
+
+@dataclass(frozen=True)
+class Published:
+    """What became of a bundle."""
+
+    user: str
+    modality: str
+    version: int
+    path: Path
+    entry: RegistryEntry  # its status is the present one
+    created: bool  # False where the run had been published before
+
+
+def publish(root: Path, bundle: Path, *, promote: bool = True) -> Published:
+    """Publish a bundle as the next version of its user and modality, and let it serve unless `promote` is False.
+
+    Publishing a run again returns the version that exists. Raises RefusedBundleError, DocumentError, ConflictError
+    (the run id was published with other content) and StorageError; in all cases nothing became visible.
+    """
+    manifest = read_bundle(bundle)
+    pair = Pair(root, manifest.user_id, manifest.modality)
+    event = run_version(read_events(pair), manifest.run_id)
+    if event is not None and (not promote or statuses(read_events(pair)).get(event.version) != "candidate"):
+        return _existing(pair, manifest, event)
+    with storage_errors("publish"), ExitStack() as held:
+        ensure_folder(pair.folder, root.parent)
+        if manifest.encoder_refs:
+            ensure_folder(encoders_folder(root), root)
+            held.enter_context(locked(encoders_folder(root), shared=True))  # keeps a clean-up from taking them away
+        encoders = {ref.sha256: _store_encoder(root, bundle.parent / "encoders", ref) for ref in manifest.encoder_refs}
+        staging = held.enter_context(staging_folder(pair.folder))
+        _take_files(bundle, manifest, staging)
+        held.enter_context(locked(pair.folder))
+        events, _ = settle(pair)
+        event = run_version(events, manifest.run_id)
+        if event is not None:
+            if promote and statuses(events)[event.version] == "candidate" and event.version > (serving(events) or 0):
+                record(pair, events, "promote", event.version, active=event.version, reason="published again")
+            return _existing(pair, manifest, event)
+        number = max([0, *pair.versions(), *(event.version for event in events)]) + 1
+        entry = _finish(staging, pair, number, manifest, encoders, promote)
+        staging.chmod(0o755)
+        staging.rename(pair.version_folder(number))  # nobody else takes this number: we hold the pair's lock
+        try:
+            sync_folder(pair.folder)
+            active = number if promote else serving(events)
+            record(pair, events, "publish", number, active=active, run_id=manifest.run_id)
+        except BaseException:
+            if run_version(read_events(pair), manifest.run_id) is None:  # not recorded, so nobody has seen it
+                pair.version_folder(number).rename(staging)
+            raise
+    return Published(pair.user, pair.modality, number, pair.version_folder(number), entry, True)
+
+
+def read_bundle(bundle: Path) -> BundleManifest:
+    """Return a bundle's description after comparing it with the names in the folder.
+
+    Raises RefusedBundleError naming every file that is missing, extra, or a link, and DocumentError.
+    """
+    try:
+        manifest = BundleManifest.from_json(
+            read_file(bundle / "bundle.json", DOCUMENT_LIMIT), str(bundle / "bundle.json")
+        )
+    except NotFoundError as error:
+        raise RefusedBundleError(f"{error}: a bundle holds a bundle.json, or it is unfinished") from None
+    expected = {file.name for file in manifest.files.values()} | {"bundle.json"}
+    found = {item.name: item.stat(follow_symlinks=False).st_mode for item in os.scandir(bundle)}
+    faults = [f"{bundle / name}: is missing" for name in expected if name not in found]
+    for name, mode in found.items():
+        if stat.S_ISLNK(mode):
+            faults.append(f"{bundle}/{shown(name)}: is a link")
+        elif not stat.S_ISREG(mode):
+            faults.append(f"{bundle}/{shown(name)}: is not a file")
+        elif name not in expected:
+            faults.append(f"{bundle}/{shown(name)}: is not listed in bundle.json")
+    if faults:
+        raise RefusedBundleError("\n".join(sorted(faults)))
+    return manifest
+
+
+def _existing(pair: Pair, manifest: BundleManifest, event: Event) -> Published:
+    """Return what a run was published as. Raises ConflictError if the same run id had other content."""
+    folder = pair.version_folder(event.version)
+    path = folder / "manifest.json"
+    stored = VersionManifest.from_json(read_file(path, DOCUMENT_LIMIT), str(path))
+    if stored.bundle_sha256 != _bundle_sha256(manifest):
+        raise ConflictError(
+            f"run {manifest.run_id} was published as {pair} v{event.version} with other content: train with a new run id"
+        )
+    status = statuses(read_events(pair))[event.version]
+    entry = read_entry(pair, event.version).model_copy(update={"status": status})
+    return Published(pair.user, pair.modality, event.version, folder, entry, False)
+
+
+def _bundle_sha256(manifest: BundleManifest) -> str:
+    return hashlib.sha256(manifest.to_json()).hexdigest()
+
+
+def _take_files(bundle: Path, manifest: BundleManifest, staging: Path) -> None:
+    """Copy a bundle's files into the staging folder under their roles' names, and refuse what differs."""
+    faults = []
+    for role, file in manifest.files.items():
+        try:
+            sha256, size = copy_durably(bundle / file.name, staging / role, file.size)
+        except NotFoundError as error:
+            faults.append(str(error))
+            continue
+        if size != file.size:
+            more = "more" if size > file.size else str(size)
+            faults.append(f"{bundle / file.name}: has {more} bytes, bundle.json says {file.size}")
+        elif sha256 != file.sha256:
+            faults.append(f"{bundle / file.name}: sha256 is {sha256}, bundle.json says {file.sha256}")
+    if faults:
+        raise RefusedBundleError("\n".join(sorted(faults)))
+
+
+def _finish(
+    staging: Path, pair: Pair, number: int, manifest: BundleManifest, encoders: dict[str, str], promote: bool
+) -> RegistryEntry:
+    """Name the staged files by their number, stamp it into log and entry, and write the manifest."""
+    names = {role: published_name(role, pair.user, pair.modality, number) for role in manifest.files}
+    for role, name in names.items():
+        (staging / role).rename(staging / name)
+    at = {role: str((pair.version_folder(number) / name).relative_to(pair.root)) for role, name in names.items()}
+    entry = RegistryEntry(
+        **manifest.entry.model_dump(),
+        user_id=pair.user,
+        modality=pair.modality,
+        run_id=manifest.run_id,
+        model_version=f"v{number}",
+        status="active" if promote else "candidate",
+        model_artifact_path=at["model"],
+        label_map_path=at["label_map"],
+        label_encoder_path=at["label_encoder"],
+        artifact_hash=f"sha256:{manifest.files['model'].sha256}",
+        encoder_refs=manifest.encoder_refs,
+    )
+    files = {role: file.model_copy(update={"name": names[role]}) for role, file in manifest.files.items()}
+    log = _stamped_log(staging / names["training_log"], entry)
+    files["training_log"] = _rewritten(staging / names["training_log"], log)
+    files["registry_entry"] = _rewritten(staging / "registry_entry.json", entry.to_json())
+    version = VersionManifest(
+        user_id=pair.user,
+        modality=pair.modality,
+        version=number,
+        run_id=manifest.run_id,
+        bundle_sha256=_bundle_sha256(manifest),
+        files=files,
+        encoders=encoders,
+    )
+    _rewritten(staging / "manifest.json", version.to_json())
+    sync_folder(staging)
+    return entry
+
+
+def _stamped_log(path: Path, entry: RegistryEntry) -> bytes:
+    log = parse_json(read_file(path, FILE_LIMIT), "training log", FILE_LIMIT)
+    if not isinstance(log, dict):
+        raise RefusedBundleError("training log: must be a JSON object")
+    stamps = {
+        "model_version": entry.model_version,
+        "model_artifact_path": entry.model_artifact_path,
+        "label_encoder_path": entry.label_encoder_path,
+    }
+    return (json.dumps({**log, **stamps}, ensure_ascii=False, allow_nan=False, indent=1) + "\n").encode()
+
+
+def _rewritten(path: Path, data: bytes) -> StoredFile:
+    path.unlink(missing_ok=True)
+    write_new(path, data)
+    return StoredFile(name=path.name, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+
+
+def _store_encoder(root: Path, source: Path, ref: EncoderRef) -> str:
+    """Store an encoder that a bundle names, if it is not stored yet; return the sha256 of its manifest.
+
+    The caller holds the encoders' lock, shared. Raises RefusedBundleError, and ConflictError if another encoder with
+    the same network but other companions is stored.
+    """
+    target = encoders_folder(root) / ref.sha256
+    folder = source / ref.sha256
+    if not folder.is_dir():
+        if target.is_dir():
+            return _sha256(target / "manifest.json")
+        raise RefusedBundleError(f"{folder}: encoder {ref.name} is neither here nor in the registry")
+    if target.is_dir():
+        _same_companions(target, folder)
+        return _sha256(target / "manifest.json")
+    files = []
+    with staging_folder(encoders_folder(root)) as staging:
+        for name in _encoder_files(folder):
+            sha256, size = copy_durably(folder / name, staging / name, ENCODER_LIMIT)
+            if size > ENCODER_LIMIT:
+                raise RefusedBundleError(f"{folder / name}: is above {ENCODER_LIMIT} bytes")
+            files.append(StoredFile(name=name, sha256=sha256, size=size))
+        found = next((file.sha256 for file in files if file.name == "model.onnx"), "missing")
+        if found != ref.sha256:
+            raise RefusedBundleError(f"{folder / 'model.onnx'}: sha256 is {found}, the folder's name says {ref.sha256}")
+        manifest = EncoderManifest(files=tuple(files)).to_json()
+        write_new(staging / "manifest.json", manifest)
+        sync_folder(staging)
+        staging.chmod(0o755)
+        try:
+            staging.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            _same_companions(target, folder)  # another publisher stored it meanwhile
+            return _sha256(target / "manifest.json")
+        sync_folder(encoders_folder(root))
+    return hashlib.sha256(manifest).hexdigest()
+
+
+def _encoder_files(folder: Path) -> list[str]:
+    items = sorted(os.scandir(folder), key=lambda item: item.name)
+    faults = [f"{folder}: more than {_ENCODER_FILES} files"] if len(items) > _ENCODER_FILES else []
+    for item in items:
+        if not stat.S_ISREG(item.stat(follow_symlinks=False).st_mode):
+            faults.append(f"{folder}/{shown(item.name)}: is not a file")
+        elif _ENCODER_FILE.fullmatch(item.name) is None:
+            faults.append(f"{folder}/{shown(item.name)}: is no name for an encoder's file")
+    if faults:
+        raise RefusedBundleError("\n".join(faults))
+    return [item.name for item in items if item.name != "manifest.json"]
+
+
+def _same_companions(stored: Path, offered: Path) -> None:
+    names = [name for name in _encoder_files(stored) if name != "model.onnx"]
+    offered_names = [name for name in _encoder_files(offered) if name != "model.onnx"]
+    if names != offered_names or any(_sha256(stored / name) != _sha256(offered / name) for name in names):
+        raise ConflictError(f"{offered}: the registry holds this network with other companions: {stored}")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(read_file(path, FILE_LIMIT)).hexdigest()

@@ -1,0 +1,185 @@
+"""The registry: one folder, any number of writers and readers, nothing running."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_registry import publication
+from model_registry.durable import ensure_folder, read_file, storage_errors, sync_folder, write_new
+from model_registry.entry import DOCUMENT_LIMIT, Event, RegistryEntry, RegistryFormat, Status
+from model_registry.errors import NotFoundError, RegistryError
+from model_registry.history import read_entry, read_events, read_pointer, statuses
+from model_registry.layout import Pair, pairs, users_folder
+from model_registry.names import DEFAULT_USER, Modality, parse_modality, parse_user, parse_version
+from model_registry.publication import Published
+from model_registry.verification import Version, read_version
+
+DEFAULT_ROOT = Path(__file__).resolve().parent / "store"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The version to use, every file of it checked."""
+
+    user: str  # who was asked for
+    modality: Modality
+    version: int
+    path: Path
+    entry: RegistryEntry  # its status is the present one
+    files: dict[str, Path]  # role -> path
+    encoders: dict[str, Path]  # encoder name -> folder
+    fallback: bool  # True where the user has no active model and the pooled one of `_default` stands in
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A version's entry with what happened to it."""
+
+    entry: RegistryEntry
+    events: tuple[Event, ...]
+    path: Path
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A registry in the folder `root`, which is created by the first publication."""
+
+    root: Path = DEFAULT_ROOT
+
+    def publish(self, bundle_dir: Path, *, promote: bool = True) -> Published:
+        """Publish a bundle as the next version. See `publication.publish`."""
+        with storage_errors("publish"):
+            root = self._created()
+            return publication.publish(root, Path(bundle_dir), promote=promote)
+
+    def resolve(self, user: str, modality: str, version: str | int | None = None) -> Resolved:
+        """Return the version that serves, or `version`, after checking every file.
+
+        Where the user has no active model, the active one of `_default` is returned, marked as `fallback`; an exact
+        version never falls back. Raises NotFoundError, CorruptError naming the file, InvalidNameError.
+        """
+        pair = self._pair(user, modality)
+        if version is not None:
+            return self._resolved(pair, pair.user, parse_version(version))
+        pointer = read_pointer(pair)
+        if pointer is not None:
+            found = read_version(pair, pointer.version, pointer.manifest_sha256)
+            return _resolved(found, pair.user, pair, "active")
+        if pair.user != DEFAULT_USER:
+            spare = self._pair(DEFAULT_USER, modality)
+            pointer = read_pointer(spare)
+            if pointer is not None:
+                found = read_version(spare, pointer.version, pointer.manifest_sha256)
+                return _resolved(found, pair.user, spare, "active")
+        raise NotFoundError(f"{pair}: no active version; train and publish one, or promote a candidate")
+
+    def entries(
+        self,
+        *,
+        user: str | None = None,
+        modality: str | None = None,
+        status: Status | None = None,
+        verdict: str | None = None,
+    ) -> Iterator[RegistryEntry]:
+        """Yield published versions with their present status, by user, modality and version."""
+        self._checked()
+        kind = None if modality is None else parse_modality(modality)
+        for pair in pairs(self.root, None if user is None else parse_user(user), kind):
+            for version, state in sorted(statuses(read_events(pair)).items()):
+                if status is not None and state != status:
+                    continue
+                try:
+                    entry = read_entry(pair, version)
+                except NotFoundError:
+                    continue  # removed in this moment, or by hand: doctor reports it
+                if verdict is None or entry.verdict == verdict:
+                    yield entry.model_copy(update={"status": state})
+
+    def show(self, user: str, modality: str, version: str | int) -> Shown:
+        """Return a version's entry and its events. Raises NotFoundError."""
+        pair = self._pair(user, modality)
+        number = parse_version(version)
+        events = read_events(pair)
+        status = statuses(events).get(number)
+        if status is None:
+            raise NotFoundError(f"{pair} v{number}: no such version")
+        entry = read_entry(pair, number).model_copy(update={"status": status})
+        mine = tuple(event for event in events if number in (event.version, event.active))
+        return Shown(entry, mine, pair.version_folder(number))
+
+    def verify(self, user: str, modality: str, version: str | int) -> Version:
+        """Check every file of a version and of its encoders. Raises CorruptError naming each that differs."""
+        pair = self._pair(user, modality)
+        number = parse_version(version)
+        return read_version(pair, number, _published_manifest(pair, number))
+
+    def verify_all(self, *, user: str | None = None, modality: str | None = None) -> Iterator[tuple[str, str | None]]:
+        """Check every version; yield its name and what is wrong with it, or None."""
+        self._checked()
+        kind = None if modality is None else parse_modality(modality)
+        for pair in pairs(self.root, None if user is None else parse_user(user), kind):
+            try:
+                published = sorted(statuses(read_events(pair)))
+            except RegistryError as error:
+                yield str(pair), str(error)
+                continue
+            for version in published:
+                try:
+                    self.verify(pair.user, pair.modality, version)
+                    yield f"{pair} v{version}", None
+                except RegistryError as error:
+                    yield f"{pair} v{version}", str(error)
+
+    def _pair(self, user: str, modality: str) -> Pair:
+        self._checked()
+        return Pair(self.root, parse_user(user), parse_modality(modality))
+
+    def _resolved(self, pair: Pair, user: str, version: int) -> Resolved:
+        status = statuses(read_events(pair)).get(version)
+        if status is None:
+            raise NotFoundError(f"{pair} v{version}: no such version")
+        return _resolved(read_version(pair, version, _published_manifest(pair, version)), user, pair, status)
+
+    def _checked(self) -> None:
+        """Refuse a folder that is no registry, or one of a later layout."""
+        path = self.root / "registry.json"
+        try:
+            RegistryFormat.from_json(read_file(path, DOCUMENT_LIMIT), str(path))
+        except NotFoundError:
+            raise NotFoundError(f"{self.root}: no registry here; publishing a bundle makes one") from None
+
+    def _created(self) -> Path:
+        """Make the folder and say which layout it has."""
+        path = self.root / "registry.json"
+        if not path.exists():
+            ensure_folder(users_folder(self.root), Path(self.root.anchor))
+            temporary = self.root / f".registry.json.{os.urandom(8).hex()}.tmp"
+            write_new(temporary, RegistryFormat().to_json())
+            temporary.replace(path)
+            sync_folder(self.root)
+        self._checked()
+        return self.root
+
+
+def _published_manifest(pair: Pair, version: int) -> str:
+    """Return what the history says of a version's manifest. Raises NotFoundError if it was not published."""
+    found = [e.manifest_sha256 for e in read_events(pair) if e.event == "publish" and e.version == version]
+    if not found or found[-1] is None:
+        raise NotFoundError(f"{pair} v{version}: no such version")
+    return found[-1]
+
+
+def _resolved(found: Version, user: str, pair: Pair, status: Status) -> Resolved:
+    return Resolved(
+        user=user,
+        modality=pair.modality,
+        version=found.manifest.version,
+        path=found.folder,
+        entry=found.entry.model_copy(update={"status": status}),
+        files=found.files,
+        encoders=found.encoders,
+        fallback=user != pair.user,
+    )
