@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from model_registry.errors import RegistryError
-from model_registry.names import InvalidNameError, parse_name
+from model_registry.names import parse_name
 from shared.errors import DataError, TrainerError
 from shared.logs import RunLog, utc_now
 
@@ -236,17 +236,15 @@ def _told(error: Exception) -> str:
         return f"error: {error.format_message()}{hint}"
     if isinstance(error, click.ClickException):
         return f"error: {error.format_message()}"
-    if isinstance(error, TrainerError | RegistryError | InvalidNameError):
+    if isinstance(error, TrainerError | RegistryError):
         return f"error: {error}"
     return f"error: internal: {type(error).__name__}: {error}"
 
 
 def _code(error: Exception) -> int:
-    if isinstance(error, click.ClickException | InvalidNameError):
+    if isinstance(error, click.ClickException):
         return 2
-    if isinstance(error, TrainerError):
-        return error.exit_code
-    return 3 if isinstance(error, RegistryError) else 5
+    return error.exit_code if isinstance(error, TrainerError | RegistryError) else 5
 
 
 def _new_run_id() -> str:

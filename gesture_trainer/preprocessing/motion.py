@@ -1,0 +1,94 @@
+"""Features of a gesture sequence of any length: statistics over time, and positions with velocities.
+
+Each class is a feature function: `{"sequence": (T, D) float32}` -> (F,) float32. Where the D numbers are
+landmark points, a point at the origin is missing, and the others are centred on the points' mean and scaled
+by their spread over the whole sequence, so that neither place in the image nor distance from the camera counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared.arrays import Array, Inputs, const, floored, length, mean_and_deviation, namespace
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Over time: mean, deviation, least, greatest, first and last of each number, and how fast it changes."""
+
+    coordinates: int  # of a landmark point; 0 for channels
+
+    def __call__(self, inputs: Inputs) -> Array:
+        """{"sequence": (T, D)} -> (8 D + 1,)."""
+        sequence, _ = normalised(inputs["sequence"], self.coordinates)
+        xp = namespace(sequence)
+        mean, deviation = mean_and_deviation(sequence)
+        speed, restlessness = mean_and_deviation(xp.abs(steps(sequence)))
+        parts = [mean, deviation, xp.min(sequence, axis=0), xp.max(sequence, axis=0)]
+        parts += [sequence[0, :], sequence[-1, :], speed, restlessness]
+        duration = xp.log(xp.astype(xp.reshape(length(sequence), (1,)), sequence.dtype))
+        return xp.concat([*parts, duration], axis=0)
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Positions at `frames` even places along the sequence, and the velocities between them."""
+
+    coordinates: int
+    frames: int
+
+    def __call__(self, inputs: Inputs) -> Array:
+        """{"sequence": (T, D)} -> (frames * D + (frames - 1) * D,)."""
+        sequence, seen = normalised(inputs["sequence"], self.coordinates)
+        xp = namespace(sequence)
+        places, _ = resampled(sequence, seen, self.frames)
+        velocity = places[1:, :] - places[:-1, :]
+        return xp.concat([xp.reshape(places, (-1,)), xp.reshape(velocity, (-1,)) * float(self.frames) / 4], axis=0)
+
+
+def normalised(sequence: Array, coordinates: int) -> tuple[Array, Array]:
+    """(T, D) raw -> (T, D) centred and scaled, and (T, D) 1 where seen; channels are left as they are.
+
+    Points are centred on the mean of all seen points of the sequence and divided by their root mean square
+    distance from it; missing points become zero.
+    """
+    xp = namespace(sequence)
+    if coordinates == 0:
+        return sequence, xp.ones_like(sequence)
+    points = xp.reshape(sequence, (-1, sequence.shape[1] // coordinates, coordinates))
+    seen = xp.astype(xp.any(points != 0, axis=2, keepdims=True), sequence.dtype)
+    count = floored(xp.sum(seen, axis=(0, 1), keepdims=True), 1.0)
+    centre = xp.sum(points * seen, axis=(0, 1), keepdims=True) / count
+    offsets = (points - centre) * seen
+    square = xp.sum(xp.sum(offsets * offsets, axis=2, keepdims=True), axis=(0, 1), keepdims=True) / count
+    offsets = offsets / xp.sqrt(floored(square, 1e-12))
+    flat = xp.reshape(offsets, (-1, sequence.shape[1]))
+    return flat, xp.reshape(seen + xp.zeros_like(points), (-1, sequence.shape[1]))
+
+
+def steps(sequence: Array) -> Array:
+    """(T, D) -> (T, D): change from each frame to the next, zero at the last."""
+    xp = namespace(sequence)
+    return xp.concat([sequence[1:, :], sequence[-1:, :]], axis=0) - sequence
+
+
+def resampled(sequence: Array, seen: Array, frames: int) -> tuple[Array, Array]:
+    """(T, D), (T, D) -> (frames, D) at even places, and (frames, D) 1 where either neighbour was seen.
+
+    Linear between the two nearest frames, weighted by what was seen. Places are exact integers, so no rounding
+    can pick another frame on another machine.
+    """
+    xp = namespace(sequence)
+    last = length(sequence) - 1
+    place = const(np.arange(frames), sequence, np.int64) * last
+    low = place // (frames - 1)
+    part = xp.astype(place - low * (frames - 1), sequence.dtype) / float(frames - 1)
+    part = xp.reshape(part, (-1, 1))
+    high = xp.minimum(low + 1, xp.zeros_like(low) + last)
+    left = (1.0 - part) * xp.take(seen, low, axis=0)
+    right = part * xp.take(seen, high, axis=0)
+    total = left + right
+    mixed = left * xp.take(sequence, low, axis=0) + right * xp.take(sequence, high, axis=0)
+    return mixed / floored(total, 1e-6), xp.astype(total > 0, sequence.dtype)

@@ -1,0 +1,65 @@
+"""Feature files -> sequences: what a gesture sample is before any feature is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.data_files import read_bounded
+from shared.data_loader import Dataset, load_features
+from shared.errors import ConfigError, DataError, Fault
+from shared.feature_files import SIZE_LIMIT, parse_features
+
+POINT_ENCODINGS = {"mediapipe_tasks_video_xy_v1": 2}  # encoding -> coordinates a point; (0, 0) is a missing point
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """A user's sequences, each (T, D) float32 of its own length T, and what their D numbers are."""
+
+    sequences: tuple[NDArray[np.float32], ...]
+    encoding: str
+    width: int
+    coordinates: int  # of a landmark point; 0 where the numbers are channels of another kind
+
+
+def landmark_sequences(dataset: Dataset) -> Sequences:
+    """Return the (T, D) float32 sequences of a data set, which are of one encoding.
+
+    Raises DataError naming every sample that refers to no feature file.
+    """
+    faults = [
+        Fault(
+            *_place(s.origin), "features", "gesture samples need a feature file; make one with `model-trainer extract`"
+        )
+        for s in dataset.samples
+        if s.example.features is None
+    ]
+    if faults:
+        raise DataError(faults)
+    sequences = tuple(load_features(sample) for sample in dataset.samples)
+    reference = dataset.samples[0].example.features
+    encoding = reference.encoding if reference else ""
+    width = sequences[0].shape[1]
+    return Sequences(sequences, encoding, width, POINT_ENCODINGS.get(encoding, 0))
+
+
+def decode(path: Path, spec: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
+    """Return a feature file as the model's input `sequence` (T, D) float32.
+
+    Raises ConfigError where the file's D is not the model's.
+    """
+    sequence = parse_features(read_bounded(path, SIZE_LIMIT), "json" if path.suffix == ".json" else "npz")
+    if sequence.shape[1] != spec["width"]:
+        raise ConfigError(f"{path}: features: {sequence.shape[1]} numbers a frame, the model takes {spec['width']}")
+    return {"sequence": sequence}
+
+
+def _place(origin: str) -> tuple[str, int | None]:
+    path, _, line = origin.rpartition(":")
+    return (path, int(line)) if path and line.isdigit() else (origin, None)
