@@ -1,0 +1,104 @@
+"""Follows a batch live in the terminal, or prints it once. Reads the run folder; never writes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.progress import Follower, Progress
+from orchestrator.run_folder import RunFolder
+
+_LOOK = 0.5  # seconds between looks
+_RUNNING_SHOWN = 20
+
+_EXAMPLES = """\b
+Examples:
+  python -m orchestrator.monitor runs                 # follow until the batch ends
+  python -m orchestrator.monitor runs --once --json   # the state now, for a script
+  python -m orchestrator.monitor runs --json          # one JSON line a change, until the end
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("runs", type=click.Path(path_type=Path))
+@click.option("--once", is_flag=True, help="Show the present state and end.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines instead of a table.")
+def main(runs: Path, once: bool, as_json: bool) -> None:
+    """Show what the batch in the folder RUNS is doing: totals, rate, time left, running jobs, last errors.
+
+    The exit code is 0 when no job failed, 1 when one did, 2 when RUNS holds no batch.
+    """
+    folder = RunFolder(runs)
+    if not folder.journal.is_file():
+        raise click.UsageError(f"{runs}: no batch was started in this folder; give launch_all.sh's --runs")
+    follower = Follower(folder)
+    progress = _follow_as_json(follower, once) if as_json else _follow_in_terminal(follower, once)
+    raise SystemExit(1 if progress.failed else 0)
+
+
+def _follow_as_json(follower: Follower, once: bool) -> Progress:
+    said = ""
+    while True:
+        progress = follower.look()
+        line = progress.model_dump_json()
+        if line != said:
+            click.echo(line)
+            said = line
+        if once or progress.finished:
+            return progress
+        time.sleep(_LOOK)
+
+
+def _follow_in_terminal(follower: Follower, once: bool) -> Progress:
+    progress = follower.look()
+    if once:
+        Console().print(picture(progress))
+        return progress
+    with Live(picture(progress), refresh_per_second=4) as live:
+        while not progress.finished:
+            time.sleep(_LOOK)
+            progress = follower.look()
+            live.update(picture(progress))
+    return progress
+
+
+def picture(progress: Progress) -> Group:
+    """Return the batch as tables for a terminal."""
+    head = Text(f"{progress.done} of {progress.total} jobs ended, {progress.failed} failed")
+    head.append(f", {progress.jobs_per_second:.2f} jobs/s")
+    if progress.finished:
+        head.append(", finished")
+    elif progress.eta_seconds is not None:
+        head.append(f", about {_span(progress.eta_seconds)} left")
+    totals = Table("modality", "jobs", "running", "ended", "failed")
+    for row in progress.modalities:
+        totals.add_row(row.modality, str(row.total), str(row.running), str(row.done), str(row.failed))
+    parts: list[Text | Table] = [head, totals]
+    if progress.running:
+        running = Table("running", "modality", "stage", "progress")
+        for job in progress.running[:_RUNNING_SHOWN]:
+            part = f"{job.done}/{job.total}" if job.total else ""
+            running.add_row(Text(job.user), job.modality, Text(job.stage), part)
+        if len(progress.running) > _RUNNING_SHOWN:
+            running.add_row(f"and {len(progress.running) - _RUNNING_SHOWN} more", "", "", "")
+        parts.append(running)
+    parts.extend(Text(f"failed: {line}", style="red") for line in progress.last_errors)
+    return Group(*parts)
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+if __name__ == "__main__":
+    main()

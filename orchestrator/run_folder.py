@@ -1,0 +1,134 @@
+"""The folder of a batch: where its plan, its journal and each job's files lie, and how they are written.
+
+run.json            the plan: options and jobs
+journal.jsonl       one line when a job starts and one when it ends, appended; what the monitor follows
+jobs/<user>/<modality>/
+    job.json        the job and its command
+    events.jsonl    the trainer's standard error
+    log.json        the trainer's standard output: its training log entry
+    result.json     how the job ended
+bundles/            the trainers' --out
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from model_registry.names import Modality
+from orchestrator.jobs import Job, Outcome
+
+
+def now() -> str:
+    """Return the present time as A3CP writes it: UTC, milliseconds, `Z`."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def write_whole(path: Path, value: object) -> None:
+    """Write `value` as JSON so that a reader sees the old file or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    temporary.write_text(json.dumps(value, ensure_ascii=False) + "\n", "utf-8")
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object in `path`; None when the file is missing or is no JSON object."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+class RunFolder:
+    """A batch's folder on disk. Paths only; nothing is kept in memory that the disk does not hold."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "journal.jsonl"
+
+    @property
+    def bundles(self) -> Path:
+        return self.root / "bundles"
+
+    def job(self, user: str, modality: Modality) -> Path:
+        return self.root / "jobs" / user / modality
+
+    def events(self, user: str, modality: Modality) -> Path:
+        return self.job(user, modality) / "events.jsonl"
+
+    def begin(self, options: Mapping[str, Any], jobs: Iterable[Job]) -> None:
+        """Write the plan of a new batch and start its journal. Bundles and jobs of earlier batches stay."""
+        self.bundles.mkdir(parents=True, exist_ok=True)
+        listed = [job.model_dump() for job in jobs]
+        write_whole(self.plan, {"format": 1, "started": now(), "options": dict(options), "jobs": listed})
+        fresh = self.journal.with_name(".journal.jsonl")
+        fresh.write_text(json.dumps({"time": now(), "event": "batch", "total": len(listed)}) + "\n", "utf-8")
+        fresh.replace(self.journal)
+
+    def note(self, event: str, fields: Mapping[str, Any]) -> None:
+        """Append one line to the journal, in one write so that lines never mix."""
+        line = json.dumps({"time": now(), "event": event, **fields}, ensure_ascii=False) + "\n"
+        descriptor = os.open(self.journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+
+    def start_job(self, job: Job, command: Iterable[str]) -> Path:
+        """Return the job's folder with its command written and the files of an earlier attempt gone."""
+        folder = self.job(job.user, job.modality)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("result.json", "log.json", "events.jsonl"):
+            with contextlib.suppress(FileNotFoundError):
+                (folder / name).unlink()
+        write_whole(folder / "job.json", {**job.model_dump(), "started": now(), "command": list(command)})
+        return folder
+
+    def finish_job(self, job: Job, log: Mapping[str, Any] | None, outcome: Outcome) -> None:
+        """Write what the trainer said and how the job ended; the result comes last."""
+        folder = self.job(job.user, job.modality)
+        if log is not None:
+            write_whole(folder / "log.json", log)
+        write_whole(folder / "result.json", {"finished": now(), **outcome.model_dump()})
+
+
+def tail(path: Path, offset: int, limit: int = 1 << 20) -> tuple[list[dict[str, Any]], int]:
+    """Return the JSON objects in the whole lines of `path` after byte `offset`, and the next offset.
+
+    A last line without its end is left for the next call; lines that are no JSON object are skipped. At most
+    `limit` bytes are read at a time.
+    """
+    try:
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            block = stream.read(limit)
+    except FileNotFoundError:
+        return [], offset
+    end = block.rfind(b"\n") + 1
+    if end == 0 and len(block) == limit:
+        return [], offset + limit
+    return list(_objects(block[:end])), offset + end
+
+
+def _objects(block: bytes) -> Iterator[dict[str, Any]]:
+    for line in block.splitlines():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            yield value

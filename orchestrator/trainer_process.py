@@ -1,0 +1,211 @@
+"""One trainer as a child process: started, listened to, limited and, when need be, ended with all it started.
+
+The child is in a process group of its own, so Ctrl-C in the terminal reaches only the orchestrator, which then
+ends the group. Where `setpriv` exists (any Linux), the kernel kills the child when the orchestrator dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import psutil
+
+from orchestrator.jobs import Cause, Job, Outcome, failed, outcome_from_log
+
+_LOOK = 0.2  # seconds between looks at the limits
+_GRACE = 3.0  # seconds between SIGTERM and SIGKILL
+_OUTPUT_LIMIT = 256 << 20  # bytes of standard output or error after which a trainer is out of control
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one job may take; None is no limit. `memory` counts resident bytes of the whole process tree."""
+
+    seconds: float | None = None
+    memory: int | None = None
+
+
+@functools.cache
+def _dies_with_parent() -> tuple[str, ...]:
+    path = shutil.which("setpriv")
+    return () if path is None else (path, "--pdeathsig", "KILL", "--")
+
+
+def child_environment(threads: int) -> dict[str, str]:
+    """Return this process' environment with numeric libraries held to `threads` threads each."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+    return {**os.environ, **{name: str(threads) for name in names}, "PYTHONUNBUFFERED": "1"}
+
+
+def start(command: Sequence[str], environment: Mapping[str, str], talks: bool = False) -> subprocess.Popen[bytes]:
+    """Start `command`; with `talks` its standard input stays open for jobs."""
+    process = subprocess.Popen(
+        (*_dies_with_parent(), *command),
+        stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=dict(environment),
+        start_new_session=True,
+    )
+    for pipe in (process.stdout, process.stderr):
+        assert pipe is not None
+        os.set_blocking(pipe.fileno(), False)
+    return process
+
+
+def stop(process: subprocess.Popen[bytes], grace: float = _GRACE) -> None:
+    """End the child and everything that it started: SIGTERM, then SIGKILL after `grace` seconds."""
+    for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, None)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the resident memory of a process and all its descendants in bytes; 0 when it is gone."""
+    try:
+        parent = psutil.Process(pid)
+        family = [parent, *parent.children(recursive=True)]
+    except psutil.Error:
+        return 0
+    total = 0
+    for member in family:
+        with contextlib.suppress(psutil.Error):
+            total += member.memory_info().rss
+    return total
+
+
+def run_once(
+    job: Job,
+    command: Sequence[str],
+    events: Path,
+    environment: Mapping[str, str],
+    limits: Limits,
+    cancelled: threading.Event,
+) -> tuple[Outcome, dict[str, Any] | None]:
+    """Run one trainer to its end in a process of its own; return the outcome and its training log entry."""
+    begun = time.monotonic()
+    try:
+        process = start(command, environment)
+    except OSError as error:
+        return failed(job, "internal", f"{command[0]}: {error.strerror}"), None
+    try:
+        broken, output = _listen(process, events, limits, cancelled, until_line=False)
+        exit_code = process.wait() if broken is None else -1
+    finally:
+        stop(process)
+    seconds = time.monotonic() - begun
+    if broken is not None:
+        return failed(job, *broken, seconds=seconds), None
+    log = _last_object(output)
+    if log is None or exit_code < 0:
+        return failed(job, "crashed", _how_it_died(exit_code, events), exit_code, seconds), log
+    return outcome_from_log(job, log, exit_code, seconds), log
+
+
+def _listen(
+    process: subprocess.Popen[bytes],
+    events: Path,
+    limits: Limits,
+    cancelled: threading.Event,
+    until_line: bool,
+) -> tuple[tuple[Cause, str] | None, bytes]:
+    """Copy standard error to `events` and gather standard output until the child ends, or until a whole line.
+
+    Returns why listening was broken off (None when it was not) and the output.
+    """
+    assert process.stdout is not None and process.stderr is not None
+    output = bytearray()
+    begun = looked = time.monotonic()
+    with selectors.DefaultSelector() as selector, events.open("ab", buffering=0) as record:
+        selector.register(process.stdout, selectors.EVENT_READ, output.extend)
+        selector.register(process.stderr, selectors.EVENT_READ, record.write)
+        written = 0
+        while selector.get_map():
+            ready = selector.select(_LOOK)
+            for key, _ in ready:
+                block = _read(key.fileobj)  # type: ignore[arg-type]
+                if block is None:
+                    continue
+                if block:
+                    key.data(block)
+                    written += len(block)
+                else:
+                    selector.unregister(key.fileobj)
+            if until_line and output.endswith(b"\n"):
+                return None, bytes(output)
+            if not ready and process.poll() is not None:
+                break  # it is gone; what it started may hold the pipes open
+            moment = time.monotonic()
+            if moment - looked >= _LOOK or not ready:
+                looked = moment
+                broken = _over(process.pid, moment - begun, written, limits, cancelled)
+                if broken is not None:
+                    return broken, bytes(output)
+    return None, bytes(output)
+
+
+def _over(
+    pid: int, seconds: float, written: int, limits: Limits, cancelled: threading.Event
+) -> tuple[Cause, str] | None:
+    if cancelled.is_set():
+        return "cancelled", "the batch was stopped"
+    if limits.seconds is not None and seconds > limits.seconds:
+        return "timeout", f"took longer than {limits.seconds:g} s; raise --timeout or give it less data"
+    if limits.memory is not None:
+        used = resident_bytes(pid)
+        if used > limits.memory:
+            return "memory", f"used {used >> 20} MiB of {limits.memory >> 20} MiB; raise --memory or give it less data"
+    if written > _OUTPUT_LIMIT:
+        return "internal", f"wrote more than {_OUTPUT_LIMIT >> 20} MiB of output"
+    return None
+
+
+def _read(pipe: BinaryIO) -> bytes | None:
+    """Return what the pipe holds, empty at its end; None when there is nothing yet."""
+    try:
+        return os.read(pipe.fileno(), 1 << 16)
+    except BlockingIOError:
+        return None
+
+
+def _last_object(output: bytes) -> dict[str, Any] | None:
+    """Return the JSON object that `output` is, or the one on its last line."""
+    for text in (output, output.strip().rsplit(b"\n", 1)[-1]):
+        try:
+            value = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            return value
+    return None
+
+
+def _how_it_died(exit_code: int, events: Path) -> str:
+    """Say by which signal or exit code a trainer died, with the last words of its standard error."""
+    if exit_code < 0:
+        how = f"killed by {signal.Signals(-exit_code).name}"
+    else:
+        how = f"exit code {exit_code} without a training log entry"
+    with events.open("rb") as record:
+        record.seek(max(0, events.stat().st_size - 4096))
+        lines = [line for line in record.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    return f"{how}; last words: {lines[-1].strip()}" if lines else how

@@ -1,0 +1,126 @@
+"""What a training run depends on, as one short text: equal texts mean that training again would change nothing.
+
+The text has three parts, joined by dots, so that two of them tell not only that something changed but what:
+the data of one user and modality, the options, and the code. The orchestrator computes it before a run without
+importing the trainer, and the trainer before it loads the data. What a feature graph is called is known to the
+trainer alone; it follows from the trainer's sources and configuration files and from the descriptions of the
+pretrained models, and those are what is hashed.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json
+
+from model_registry.errors import InvalidNameError
+from model_registry.names import MODALITIES, Modality, parse_modality
+
+_PART = 20  # hex digits of each part: 80 bits
+_SOURCES = (".py", ".yaml", ".txt")
+
+
+@dataclass(frozen=True)
+class Options:
+    """All that a command line can say about how a model is trained."""
+
+    config: bytes = b""  # the configuration file as it is on disk
+    overrides: Sequence[str] = ()
+    sessions: Sequence[str] = ()
+    seed: int | None = None
+    demo_data: bool = False
+
+
+def job_fingerprint(user: str, modality: str, data: str, options: Options, code: str) -> str:
+    """Return the fingerprint of one job: `data` from `data_fingerprints`, `code` from `code_fingerprint`."""
+    return ".".join(
+        (
+            _digest([user, modality, data]),
+            _digest(
+                [
+                    hashlib.sha256(options.config).hexdigest(),
+                    list(options.overrides),
+                    sorted(options.sessions),
+                    options.seed,
+                    options.demo_data,
+                ]
+            ),
+            code[:_PART],
+        )
+    )
+
+
+def data_fingerprints(root: Path, user: str) -> dict[Modality, str]:
+    """Return for each modality a hex digest of the lines that describe the user's data of it; a quick look.
+
+    Only JSON lines are read, in both layouts: they name every file with its sha256, which is checked when the data
+    are loaded. A line that names no known modality counts for all of them, so that nothing is overlooked.
+    """
+    totals = {modality: hashlib.sha256() for modality in MODALITIES}
+    for top in (root / "users" / user, root / "logs" / "users" / user):
+        for path in _line_files(top):
+            for total in totals.values():
+                total.update(f"\0{path.relative_to(root).as_posix()}\n".encode())
+            with path.open("rb") as lines:
+                for line in lines:
+                    modality = _modality_of(line)
+                    for total in totals.values() if modality is None else (totals[modality],):
+                        total.update(line)
+    return {modality: total.hexdigest() for modality, total in totals.items()}
+
+
+def _line_files(top: Path) -> list[Path]:
+    found = [Path(place) / name for place, _, names in os.walk(top) for name in names if name.endswith(".jsonl")]
+    return sorted(path for path in found if path.is_file() and not path.is_symlink())
+
+
+def _modality_of(line: bytes) -> Modality | None:
+    try:
+        value = from_json(line)
+        event = value.get("event") if isinstance(value, dict) else None
+        named = event if isinstance(event, dict) else value
+        return parse_modality(named["modality"])
+    except (ValueError, KeyError, TypeError, InvalidNameError):
+        return None
+
+
+def changes(before: str, after: str) -> tuple[str, ...]:
+    """Return which of "data", "config" and "code" differ between two job fingerprints."""
+    parts = zip(("data", "config", "code"), before.split("."), after.split("."), strict=False)
+    return tuple(name for name, old, new in parts if old != new)
+
+
+@functools.cache
+def code_fingerprint(package: str, pretrained: Path | None = None) -> str:
+    """Return hex over the sources and configurations of `shared` and `package` and the pretrained models' descriptions.
+
+    Neither package is imported. Raises ModuleNotFoundError for a package that is not there.
+    """
+    total = hashlib.sha256()
+    for name in ("shared", package):
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.submodule_search_locations is None:
+            raise ModuleNotFoundError(f"no package {name}", name=name)
+        root = Path(next(iter(spec.submodule_search_locations)))
+        _add(total, name, root, (path for path in root.rglob("*") if path.suffix in _SOURCES and path.is_file()))
+    if pretrained is not None and pretrained.is_dir():
+        _add(total, "pretrained", pretrained, pretrained.glob("*/encoder.json"))
+    return total.hexdigest()
+
+
+def _add(total: Any, name: str, root: Path, paths: Iterable[Path]) -> None:
+    for path in sorted(paths):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        total.update(f"{name}/{path.relative_to(root).as_posix()}\0{content}\n".encode())
+
+
+def _digest(value: Sequence[Any] | Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, ensure_ascii=False, sort_keys=True).encode()).hexdigest()[:_PART]

@@ -1,0 +1,149 @@
+"""The front door: every user and modality that has data is trained, published and told about."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+from orchestrated import ROOT, Place
+
+
+def test_every_user_and_modality_with_data_is_published_and_tabled(place: Place) -> None:
+    place.add("ana", ["speech", "gesture"])
+    place.add("ben", ["image"])
+    done = place.launch("--jobs", "2")
+    assert done.returncode == 0, done.stderr
+    assert place.versions() == {"ana gesture": ["v1"], "ana speech": ["v1"], "ben visual_environment": ["v1"]}
+    for word in (
+        "ana",
+        "ben",
+        "visual_environment",
+        "v1",
+        "24",
+        "0.900 (0.800–0.950)",
+        "good",
+        "model_card_ben_v1.html",
+    ):
+        assert word in done.stdout
+    assert "ben gesture" not in done.stdout + done.stderr
+
+
+def test_users_and_modalities_can_be_chosen(place: Place) -> None:
+    place.add("ana", ["speech", "gesture"])
+    place.add("ben", ["speech", "gesture"])
+    assert place.launch("--users", "ben", "--modalities", "gesture").returncode == 0
+    assert place.versions() == {"ben gesture": ["v1"]}
+
+
+def test_a_failing_job_stops_no_other_and_is_told_in_one_line(place: Place) -> None:
+    for user in ("ana", "ben", "cleo", "dora", "emil"):
+        place.add(user)
+    place.tell({"ana speech": "data", "ben speech": "kill", "cleo speech": "silent", "dora speech": "internal"})
+    done = place.launch("--jobs", "2")
+    assert done.returncode == 1
+    assert place.versions() == {"emil speech": ["v1"]}
+    failures = [line for line in done.stdout.splitlines() if line.startswith("failed:")]
+    assert failures == [
+        "failed: ana speech: data in fit: made to fail: data",
+        "failed: ben speech: crashed: killed by SIGKILL; last words: " + failures[1].split("last words: ")[1],
+        "failed: cleo speech: crashed: exit code 1 without a training log entry; last words: Segmentation fault",
+        "failed: dora speech: internal in fit: ValueError: made to fail: internal",
+    ]
+
+
+def test_all_faults_of_a_command_line_are_told_at_once(place: Place) -> None:
+    place.add("ana")
+    done = place.launch(
+        *("--users", "ana,../../etc,-rf", "--modalities", "speech,smell", "--config", "gesture=none.yaml"),
+        *("--config", "x", "--set", "taste:a=1"),
+    )
+    assert done.returncode == 2
+    for word in ("'../../etc'", "'-rf'", "'smell'", "none.yaml", "MODALITY=", "'taste'"):
+        assert word in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not place.runs.exists()
+
+
+def test_a_user_without_data_is_refused_before_anything_runs(place: Place) -> None:
+    place.add("ana")
+    done = place.launch("--users", "ana,nobody")
+    assert done.returncode == 2
+    assert "nobody" in done.stderr
+    assert place.registry.root.exists() is False
+
+
+def test_options_reach_the_trainer_of_their_modality_only(place: Place) -> None:
+    place.add("ana", ["speech", "gesture"])
+    config = place.root / "speech.yaml"
+    config.write_text("a: 1\n")
+    options = (
+        "--config",
+        f"speech={config}",
+        "--set",
+        "speech:b=2",
+        "--set",
+        "speech:c=3",
+        "--seed",
+        "7",
+        "--demo-data",
+    )
+    assert place.launch(*options).returncode == 0
+    commands = {
+        modality: " ".join(json.loads((place.runs / "jobs/ana" / modality / "job.json").read_text())["command"])
+        for modality in ("speech", "gesture")
+    }
+    assert f"--config {config} --set b=2 --set c=3 --seed 7 --demo-data" in commands["speech"]
+    assert "--seed 7 --demo-data" in commands["gesture"]
+    assert "--set" not in commands["gesture"] and "--config" not in commands["gesture"]
+
+
+def test_the_run_folder_keeps_what_the_trainer_said(place: Place) -> None:
+    place.add("ana")
+    assert place.launch().returncode == 0
+    job = place.runs / "jobs/ana/speech"
+    assert json.loads((job / "log.json").read_text())["status"] == "success"
+    assert json.loads((job / "result.json").read_text())["version"] == "v1"
+    events = [json.loads(line) for line in (job / "events.jsonl").read_text().splitlines()]
+    assert [event["stage"] for event in events] == ["load", "fit", "bundle"]
+    assert list(place.runs.glob("bundles/speech_ana_*/bundle.json"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_children_and_leaves_nothing_half_written(place: Place, number: int, code: int) -> None:
+    place.add("ana")
+    place.add("ben")
+    place.tell({"*": "hang"})
+    batch = place.start("--jobs", "1")
+    children = _wait_for_trainer(place, batch)
+    batch.send_signal(number)
+    assert batch.wait(30) == code
+    _, gone = psutil.wait_procs(children, timeout=5)[1], True
+    assert gone and not [child for child in children if child.is_running()]
+    assert place.versions() == {} if (place.registry.root / "registry.json").exists() else True
+    for path in place.runs.rglob("*.json"):
+        json.loads(path.read_text())
+
+
+def _wait_for_trainer(place: Place, batch: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Wait until a fake trainer has told its second stage, and return the batch's children."""
+    for _ in range(400):
+        if any('"fit"' in path.read_text() for path in place.runs.glob("jobs/*/*/events.jsonl")):
+            return psutil.Process(batch.pid).children(recursive=True)
+        assert batch.poll() is None, batch.communicate()
+        time.sleep(0.05)
+    raise AssertionError("no trainer started")
+
+
+def test_the_shell_script_is_the_same_front_door(place: Place) -> None:
+    place.add("ana")
+    command = [str(ROOT / "orchestrator/launch_all.sh"), *place.command()[3:]]
+    done = subprocess.run(command, env=place.environment(), capture_output=True, text=True, timeout=100, cwd=os.sep)
+    assert done.returncode == 0, done.stderr
+    assert place.versions() == {"ana speech": ["v1"]}
+    shown = subprocess.run([command[0], "--help"], capture_output=True, text=True, timeout=60)
+    assert shown.returncode == 0 and "Examples:" in shown.stdout
