@@ -73,7 +73,7 @@ def compete(job: Job, config: GestureConfig, data: Sequences) -> list[Contender]
     return [known[name] for name in config.contenders]
 
 
-TRAINER = Trainer("gesture", GestureConfig, train, decode, "gesture-train")
+TRAINER = Trainer("gesture", GestureConfig, train, decode, "gesture_trainer", "gesture-train")
 
 
 def main() -> None:

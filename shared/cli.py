@@ -195,10 +195,29 @@ def _prepare(trainer: Trainer, user: str, run_id: str, log: RunLog, given: dict[
         run_id=run_id,
         registry=given["registry"],
         data_format=given["data_format"],
+        fingerprint=_fingerprint(trainer, user, given),
         cache=FeatureCache() if given["cache"] else None,
         log=log,
     )
     return job, config
+
+
+def _fingerprint(trainer: Trainer, user: str, given: dict[str, Any]) -> str:
+    """Return what this job depends on, as the orchestrator computes it beforehand."""
+    from shared.fingerprint import Options, code_fingerprint, data_fingerprints, job_fingerprint
+    from shared.pretrained import pretrained_folder
+
+    options = Options(
+        config=given["config"].read_bytes() if given["config"] else b"",
+        overrides=given["settings"],
+        sessions=given["sessions"],
+        seed=given["seed"],
+        demo_data=bool(given["demo_data"]),
+    )
+    code = code_fingerprint(trainer.package, pretrained_folder())
+    return job_fingerprint(
+        user, trainer.modality, data_fingerprints(given["data"], user)[trainer.modality], options, code
+    )
 
 
 def _failure(user: str, modality: str, run_id: str, error: Exception, log: RunLog) -> dict[str, Any]:

@@ -81,6 +81,7 @@ class Trainer:
     config: type[TrainerConfig]
     train: Train
     decode: Decode
+    package: str
     console_script: str
 
 
