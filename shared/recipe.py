@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from model_registry.store import Registry
 
 from model_registry.entry import BundleEntry, EncoderRef
 from model_registry.names import Modality
+from model_registry.store import Registry
 from shared.arrays import Inputs
 from shared.bundle import Bundle, json_bytes, label_encoder, label_map, write_bundle
 from shared.config import TrainerConfig

@@ -1,0 +1,100 @@
+"""The visual recipe: one user's model of the places and things that their camera sees."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+if __name__ == "__main__" and __package__ in (None, ""):  # run as a file: find the packages beside it
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from model_registry.entry import EncoderRef
+from shared.calibration import cosine_novelty
+from shared.cli import trainer_main
+from shared.config import TrainerConfig
+from shared.encoders import Encoder, export_encoder, load_encoder
+from shared.errors import DataError, Fault
+from shared.evaluation import Contender, Fixed
+from shared.feature_cache import content_key
+from shared.graph import FeatureGraph, TensorSpec
+from shared.heads import fit_logistic
+from shared.recipe import Job, ModelSpec, Outcome, Trainer, featurise, load, package, validate
+from visual_environment_trainer.preprocessing.embeddings import PlaceFeatures, embed
+from visual_environment_trainer.preprocessing.images import VIEWS, UnreadableImageError, read_views
+
+ContenderName = Literal["one_view", "three_views"]
+
+
+class VisualConfig(TrainerConfig):
+    """Everything that can be set for a visual model."""
+
+    encoder: str = Field("lite0", description="pretrained image encoder: its name, or the folder that holds it")
+    contenders: tuple[ContenderName, ...] = Field(("one_view", "three_views"), min_length=1)
+    middle_weight: float = Field(0.7, ge=0.0, le=10.0, description="of the encoder's middle stage, in three_views")
+    inverse_penalty: float = Field(10.0, gt=0.0, description="C of the logistic regression")
+
+
+Samples = list[dict[str, NDArray[np.float32]]]
+
+
+def train(job: Job, config: VisualConfig) -> Outcome:
+    """Train one user's visual model from labelled images."""
+    dataset = load(job, config, "visual_environment")
+    encoder = load_encoder(config.encoder, threads=2)
+    samples = embed(job, dataset, encoder)
+    contenders = compete(job, config, encoder, samples)
+    validation = validate(job, contenders, dataset, config)
+    export_encoder(encoder, job.out)
+    reference = EncoderRef(name=encoder.spec.name, sha256=encoder.spec.sha256)
+    side = encoder.spec.inputs["image"].shape[1]
+    spec = ModelSpec({"side": side, "views": list(VIEWS)}, "views_v1", encoder_refs=(reference,))
+    return package(job, validation, samples, dataset, config, spec)
+
+
+def compete(job: Job, config: VisualConfig, encoder: Encoder, samples: Samples) -> list[Contender]:
+    """Return the configured contenders, simplest first, with their features computed."""
+    name = encoder.spec.name
+    contract = tuple(
+        TensorSpec(tensor, "float32", (len(VIEWS), encoder.spec.outputs[output]))
+        for tensor, output in ((name, "embedding"), (f"{name}_mid", "mid"))
+    )
+    keys = [content_key(sample[name], sample[f"{name}_mid"]) for sample in samples]
+    functions = {
+        "one_view": PlaceFeatures(name, 1, 0.0),
+        "three_views": PlaceFeatures(name, len(VIEWS), config.middle_weight),
+    }
+    contenders = []
+    for contender in config.contenders:
+        graph = FeatureGraph(f"visual-{contender}", contract, functions[contender])
+        source = Fixed(graph, featurise(job, graph, samples, keys))
+        contenders.append(Contender(contender, source, fit_logistic(config.inverse_penalty), cosine_novelty))
+    return contenders
+
+
+def decode(path: Path, spec: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Return an image file as its encoder's input `image` (3, side, side, 3) uint8.
+
+    Raises DataError for an image that cannot be used.
+    """
+    try:
+        return {"image": read_views(path, spec["side"])}
+    except UnreadableImageError as error:
+        raise DataError([Fault(str(path), None, "image", str(error))]) from None
+
+
+TRAINER = Trainer("visual_environment", VisualConfig, train, decode, "visual_environment_trainer", "visual-train")
+
+
+def main() -> None:
+    """Run the visual trainer's command line."""
+    trainer_main(TRAINER)
+
+
+if __name__ == "__main__":
+    main()
