@@ -51,9 +51,19 @@ def ensure_folder(folder: Path, within: Path) -> None:
     ensure_folder(folder.parent, within)
     try:
         folder.mkdir()
-    except FileExistsError:
-        return
+    except (FileExistsError, FileNotFoundError):
+        return ensure_folder(folder, within)
     sync_folder(folder.parent)
+
+
+def remove_empty(folder: Path) -> bool:
+    """Remove a folder if nothing is in it; say whether it was."""
+    try:
+        folder.rmdir()
+    except OSError:
+        return False
+    sync_folder(folder.parent)
+    return True
 
 
 def write_new(path: Path, data: bytes) -> None:

@@ -17,12 +17,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from model_registry.errors import RegistryError
+
 SPEC_FILE = "encoder.json"
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$")]
 
 
-class EncoderError(ValueError):
+class EncoderError(RegistryError, ValueError):
     """An encoder's folder that is absent, incomplete or not what its `encoder.json` says."""
 
 

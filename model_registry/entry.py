@@ -92,7 +92,7 @@ class StoredFile(Document):
 
 
 class EncoderRef(Document):
-    """A shared encoder, named by the sha256 of its `model.onnx`."""
+    """A shared encoder, named by the sha256 of its network."""
 
     name: Annotated[str, AfterValidator(lambda text: parse_name(text, "encoder name"))]
     sha256: Sha256
@@ -178,7 +178,7 @@ class RegistryEntry(BundleEntry):
 
 
 class VersionManifest(Document):
-    """`manifest.json`: name, sha256 and size of every other file of a version, and of the encoders' manifests."""
+    """`manifest.json`: every other file of a version, and the sha256 of each encoder's `encoder.json`."""
 
     format: Literal[1] = 1
     user_id: UserId
@@ -188,13 +188,6 @@ class VersionManifest(Document):
     bundle_sha256: Sha256  # of the bundle's description: tells the same run published twice from a clash of run ids
     files: dict[str, StoredFile]
     encoders: dict[Sha256, Sha256] = {}
-
-
-class EncoderManifest(Document):
-    """`manifest.json` of a shared encoder: every other file in its folder."""
-
-    format: Literal[1] = 1
-    files: tuple[StoredFile, ...]
 
 
 class ActivePointer(Document):
@@ -216,6 +209,22 @@ class Event(Document):
     reason: Annotated[str, StringConstraints(max_length=500)] = ""
     run_id: RunId | None = None
     manifest_sha256: Sha256 | None = None
+
+
+class Tombstone(Document):
+    """One line of `tombstones.jsonl`: that someone's models were erased, and nothing of whom."""
+
+    id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+    time: Timestamp
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+    versions: NonNegativeInt
+
+
+class Erasure(Document):
+    """`erasure.json` in a folder that is being erased: what is needed to finish after a crash."""
+
+    user_id: UserId
+    tombstone: Tombstone
 
 
 class RegistryFormat(Document):

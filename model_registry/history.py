@@ -8,15 +8,23 @@ lock of the root, which orders the journal by time: so the journal can be rebuil
 from __future__ import annotations
 
 import hashlib
-import heapq
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from model_registry.durable import append, last_line, locked, read_file, sync_folder, write_all, write_whole
+from model_registry.durable import (
+    append,
+    last_line,
+    locked,
+    read_file,
+    storage_errors,
+    sync_folder,
+    write_all,
+    write_whole,
+)
 from model_registry.entry import DOCUMENT_LIMIT, ActivePointer, Event, RegistryEntry, Status
 from model_registry.errors import CorruptError, DocumentError, NotFoundError
 from model_registry.layout import Pair, journal, pairs
@@ -220,13 +228,42 @@ def journal_lines(pair: Pair, before: list[Event], event: Event) -> list[bytes]:
 def rebuilt_journal(root: Path) -> Iterator[bytes]:
     """Yield the journal's lines as the versions and histories give them, in order of time."""
 
-    def of(pair: Pair) -> Iterator[tuple[str, int, bytes]]:
+    lines = []
+    for pair in pairs(root):
         events = read_events(pair)
         for number, event in enumerate(events):
-            for order, line in enumerate(journal_lines(pair, events[:number], event)):
-                yield event.time, order, line
+            lines += [(event.time, line) for line in journal_lines(pair, events[:number], event)]
+    lines.sort(key=lambda item: item[0])
+    return (line for _, line in lines)
 
-    return (line for _, _, line in heapq.merge(*(list(of(pair)) for pair in pairs(root))))
+
+def reindex(root: Path) -> bool:
+    """Rebuild the journal from versions and histories; return whether that changed it."""
+    with storage_errors("reindex"), locked(root):
+        new = b"".join(rebuilt_journal(root))
+        path = journal(root)
+        if path.is_file() and path.read_bytes() == new:
+            return False
+        write_whole(path, new)
+    return True
+
+
+def drop_from_journal(root: Path, gone: Callable[[str, str, str], bool]) -> None:
+    """Rewrite the journal without the lines of versions that are `gone(user, modality, version)`."""
+    with locked(root):
+        path = journal(root)
+        if not path.is_file():
+            return
+        kept = [line for line in path.read_bytes().splitlines(keepends=True) if not _is_gone(line, gone)]
+        write_whole(path, b"".join(kept))
+
+
+def _is_gone(line: bytes, gone: Callable[[str, str, str], bool]) -> bool:
+    try:
+        value = json.loads(line)
+        return gone(value["user_id"], value["modality"], value["model_version"])
+    except (ValueError, KeyError, TypeError):
+        return True  # damaged; what it said stands in the histories
 
 
 def _next_time(root: Path) -> str:
@@ -235,17 +272,18 @@ def _next_time(root: Path) -> str:
     try:
         fd = os.open(journal(root), os.O_RDONLY)
     except FileNotFoundError:
-        return _stamp(now)
+        return stamp(now)
     try:
         line = last_line(fd, os.fstat(fd).st_size)
     finally:
         os.close(fd)
     try:
         last = datetime.fromisoformat(json.loads(line)["recorded_at"])
-        return _stamp(max(now, last + timedelta(microseconds=1)))
+        return stamp(max(now, last + timedelta(microseconds=1)))
     except (ValueError, KeyError, TypeError):
-        return _stamp(now)  # the last line is damaged; doctor rebuilds the journal
+        return stamp(now)  # the last line is damaged; doctor rebuilds the journal
 
 
-def _stamp(time: datetime) -> str:
+def stamp(time: datetime) -> str:
+    """Return a UTC time as the documents write it, to the microsecond."""
     return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -58,8 +58,13 @@ def users_folder(root: Path) -> Path:
 
 
 def encoders_folder(root: Path) -> Path:
-    """Return the folder that holds one folder a shared encoder, named by the sha256 of its `model.onnx`."""
+    """Return the folder that holds one folder a shared encoder, named by the sha256 of its network."""
     return root / "encoders"
+
+
+def tombstones(root: Path) -> Path:
+    """Return the list of erasures: when and why, and nothing of the person."""
+    return root / "tombstones.jsonl"
 
 
 def journal(root: Path) -> Path:

@@ -6,9 +6,9 @@ import errno
 import hashlib
 import json
 import os
-import re
 import stat
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +22,11 @@ from model_registry.durable import (
     sync_folder,
     write_new,
 )
+from model_registry.encoder import SPEC_FILE, read_encoder
 from model_registry.entry import (
     DOCUMENT_LIMIT,
     FILE_LIMIT,
     BundleManifest,
-    EncoderManifest,
     EncoderRef,
     Event,
     RegistryEntry,
@@ -38,10 +38,9 @@ from model_registry.errors import ConflictError, NotFoundError, RefusedBundleErr
 from model_registry.history import read_entry, read_events, record, run_version, serving, settle, statuses
 from model_registry.layout import Pair, encoders_folder
 from model_registry.names import published_name, shown
+from model_registry.verification import sha256_of
 
 ENCODER_LIMIT = 1 << 30  # bytes of one file of an encoder
-_ENCODER_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
-_ENCODER_FILES = 16
 
 
 @dataclass(frozen=True)
@@ -67,13 +66,12 @@ def publish(root: Path, bundle: Path, *, promote: bool = True) -> Published:
     event = run_version(read_events(pair), manifest.run_id)
     if event is not None and (not promote or statuses(read_events(pair)).get(event.version) != "candidate"):
         return _existing(pair, manifest, event)
-    with storage_errors("publish"), ExitStack() as held:
-        ensure_folder(pair.folder, root.parent)
+    with _not_erased(pair), storage_errors("publish"), ExitStack() as held:
         if manifest.encoder_refs:
             ensure_folder(encoders_folder(root), root)
             held.enter_context(locked(encoders_folder(root), shared=True))  # keeps a clean-up from taking them away
         encoders = {ref.sha256: _store_encoder(root, bundle.parent / "encoders", ref) for ref in manifest.encoder_refs}
-        staging = held.enter_context(staging_folder(pair.folder))
+        staging = _staging(held, pair)
         _take_files(bundle, manifest, staging)
         held.enter_context(locked(pair.folder))
         events, _ = settle(pair)
@@ -97,15 +95,31 @@ def publish(root: Path, bundle: Path, *, promote: bool = True) -> Published:
     return Published(pair.user, pair.modality, number, pair.version_folder(number), entry, True)
 
 
+@contextmanager
+def _not_erased(pair: Pair) -> Iterator[None]:
+    """Say so where the user was erased while we were publishing."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ConflictError(f"{pair}: went away while publishing ({error.filename}): was the user erased?") from error
+
+
+def _staging(held: ExitStack, pair: Pair) -> Path:
+    """Make the pair's folder and a staging folder in it; a doctor may take an empty one away in between."""
+    while True:
+        ensure_folder(pair.folder, pair.root)
+        with suppress(FileNotFoundError):
+            return held.enter_context(staging_folder(pair.folder))
+
+
 def read_bundle(bundle: Path) -> BundleManifest:
     """Return a bundle's description after comparing it with the names in the folder.
 
     Raises RefusedBundleError naming every file that is missing, extra, or a link, and DocumentError.
     """
     try:
-        manifest = BundleManifest.from_json(
-            read_file(bundle / "bundle.json", DOCUMENT_LIMIT), str(bundle / "bundle.json")
-        )
+        path = bundle / "bundle.json"
+        manifest = BundleManifest.from_json(read_file(path, DOCUMENT_LIMIT), str(path))
     except NotFoundError as error:
         raise RefusedBundleError(f"{error}: a bundle holds a bundle.json, or it is unfinished") from None
     expected = {file.name for file in manifest.files.values()} | {"bundle.json"}
@@ -130,7 +144,8 @@ def _existing(pair: Pair, manifest: BundleManifest, event: Event) -> Published:
     stored = VersionManifest.from_json(read_file(path, DOCUMENT_LIMIT), str(path))
     if stored.bundle_sha256 != _bundle_sha256(manifest):
         raise ConflictError(
-            f"run {manifest.run_id} was published as {pair} v{event.version} with other content: train with a new run id"
+            f"run {manifest.run_id} was published as {pair} v{event.version} with other content: "
+            "train with a new run id"
         )
     status = statuses(read_events(pair))[event.version]
     entry = read_entry(pair, event.version).model_copy(update={"status": status})
@@ -217,64 +232,54 @@ def _rewritten(path: Path, data: bytes) -> StoredFile:
 
 
 def _store_encoder(root: Path, source: Path, ref: EncoderRef) -> str:
-    """Store an encoder that a bundle names, if it is not stored yet; return the sha256 of its manifest.
+    """Store an encoder that a bundle names, if it is not stored yet; return the sha256 of its `encoder.json`.
 
-    The caller holds the encoders' lock, shared. Raises RefusedBundleError, and ConflictError if another encoder with
-    the same network but other companions is stored.
+    The caller holds the encoders' lock, shared. Raises RefusedBundleError, and ConflictError if the same network is
+    stored with other companions.
     """
     target = encoders_folder(root) / ref.sha256
     folder = source / ref.sha256
     if not folder.is_dir():
         if target.is_dir():
-            return _sha256(target / "manifest.json")
+            return sha256_of(target / SPEC_FILE)[0]
         raise RefusedBundleError(f"{folder}: encoder {ref.name} is neither here nor in the registry")
-    if target.is_dir():
-        _same_companions(target, folder)
-        return _sha256(target / "manifest.json")
-    files = []
-    with staging_folder(encoders_folder(root)) as staging:
-        for name in _encoder_files(folder):
-            sha256, size = copy_durably(folder / name, staging / name, ENCODER_LIMIT)
-            if size > ENCODER_LIMIT:
-                raise RefusedBundleError(f"{folder / name}: is above {ENCODER_LIMIT} bytes")
-            files.append(StoredFile(name=name, sha256=sha256, size=size))
-        found = next((file.sha256 for file in files if file.name == "model.onnx"), "missing")
-        if found != ref.sha256:
-            raise RefusedBundleError(f"{folder / 'model.onnx'}: sha256 is {found}, the folder's name says {ref.sha256}")
-        manifest = EncoderManifest(files=tuple(files)).to_json()
-        write_new(staging / "manifest.json", manifest)
-        sync_folder(staging)
-        staging.chmod(0o755)
-        try:
-            staging.rename(target)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-            _same_companions(target, folder)  # another publisher stored it meanwhile
-            return _sha256(target / "manifest.json")
-        sync_folder(encoders_folder(root))
-    return hashlib.sha256(manifest).hexdigest()
+    if not target.is_dir():
+        with staging_folder(encoders_folder(root)) as staging:
+            _take_encoder(folder, ref, staging)
+            sync_folder(staging)
+            staging.chmod(0o755)
+            try:
+                staging.rename(target)
+                sync_folder(encoders_folder(root))
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise  # else another publisher stored it meanwhile
+    stored, _ = sha256_of(target / SPEC_FILE)
+    if stored != sha256_of(folder / SPEC_FILE)[0]:
+        raise ConflictError(f"{folder}: the registry holds this network with another {SPEC_FILE}: {target}")
+    return stored
 
 
-def _encoder_files(folder: Path) -> list[str]:
-    items = sorted(os.scandir(folder), key=lambda item: item.name)
-    faults = [f"{folder}: more than {_ENCODER_FILES} files"] if len(items) > _ENCODER_FILES else []
-    for item in items:
+def _take_encoder(folder: Path, ref: EncoderRef, staging: Path) -> None:
+    spec = read_encoder(folder)
+    faults = []
+    if spec.sha256 != ref.sha256:
+        faults.append(f"{folder / SPEC_FILE}: is of the network {spec.sha256}, the folder's name says {ref.sha256}")
+    for item in os.scandir(folder):
         if not stat.S_ISREG(item.stat(follow_symlinks=False).st_mode):
             faults.append(f"{folder}/{shown(item.name)}: is not a file")
-        elif _ENCODER_FILE.fullmatch(item.name) is None:
-            faults.append(f"{folder}/{shown(item.name)}: is no name for an encoder's file")
+        elif item.name not in spec.files and item.name != SPEC_FILE:
+            faults.append(f"{folder}/{shown(item.name)}: is not listed in {SPEC_FILE}")
+    for name, sha256 in spec.files.items():
+        try:
+            found, size = copy_durably(folder / name, staging / name, ENCODER_LIMIT)
+        except NotFoundError as error:
+            faults.append(str(error))
+            continue
+        if size > ENCODER_LIMIT:
+            faults.append(f"{folder / name}: is above {ENCODER_LIMIT} bytes")
+        elif found != sha256:
+            faults.append(f"{folder / name}: sha256 is {found}, {SPEC_FILE} says {sha256}")
     if faults:
-        raise RefusedBundleError("\n".join(faults))
-    return [item.name for item in items if item.name != "manifest.json"]
-
-
-def _same_companions(stored: Path, offered: Path) -> None:
-    names = [name for name in _encoder_files(stored) if name != "model.onnx"]
-    offered_names = [name for name in _encoder_files(offered) if name != "model.onnx"]
-    if names != offered_names or any(_sha256(stored / name) != _sha256(offered / name) for name in names):
-        raise ConflictError(f"{offered}: the registry holds this network with other companions: {stored}")
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(read_file(path, FILE_LIMIT)).hexdigest()
+        raise RefusedBundleError("\n".join(sorted(faults)))
+    copy_durably(folder / SPEC_FILE, staging / SPEC_FILE, DOCUMENT_LIMIT)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_registry import publication
-from model_registry.durable import ensure_folder, read_file, storage_errors, sync_folder, write_new
-from model_registry.entry import DOCUMENT_LIMIT, Event, RegistryEntry, RegistryFormat, Status
+from model_registry import cleanup, history, operations, publication
+from model_registry.cleanup import Removed
+from model_registry.doctor import Finding, examine
+from model_registry.durable import ensure_folder, locked, read_file, storage_errors, write_whole
+from model_registry.entry import DOCUMENT_LIMIT, Event, RegistryEntry, RegistryFormat, Status, Tombstone
 from model_registry.errors import NotFoundError, RegistryError
 from model_registry.history import read_entry, read_events, read_pointer, statuses
-from model_registry.layout import Pair, pairs, users_folder
+from model_registry.layout import Pair, pairs
 from model_registry.names import DEFAULT_USER, Modality, parse_modality, parse_user, parse_version
+from model_registry.operations import Difference, difference
 from model_registry.publication import Published
 from model_registry.verification import Version, read_version
 
@@ -133,6 +135,44 @@ class Registry:
                 except RegistryError as error:
                     yield f"{pair} v{version}", str(error)
 
+    def diff(self, user: str, modality: str, before: str | int, after: str | int) -> Difference:
+        """Compare two versions. Raises NotFoundError."""
+        return difference(self.show(user, modality, before).entry, self.show(user, modality, after).entry)
+
+    def promote(self, user: str, modality: str, version: str | int, reason: str = "") -> int | None:
+        """Let a version serve; return the one that served. See `operations.promote`."""
+        return operations.promote(self._pair(user, modality), parse_version(version), reason)
+
+    def rollback(self, user: str, modality: str, reason: str) -> tuple[int, int]:
+        """Let what served before serve again; return both numbers. See `operations.rollback`."""
+        return operations.rollback(self._pair(user, modality), reason)
+
+    def archive(
+        self, user: str, modality: str, version: str | int, reason: str = "", *, withdraw: bool = False
+    ) -> None:
+        """Mark a version as out of use. See `operations.archive`."""
+        operations.archive(self._pair(user, modality), parse_version(version), reason, withdraw=withdraw)
+
+    def erase(self, user: str, reason: str) -> Tombstone:
+        """Remove all of a user's models. See `cleanup.erase`."""
+        self._checked()
+        return cleanup.erase(self.root, parse_user(user), reason)
+
+    def gc(self, keep: int, *, dry_run: bool = False) -> Removed:
+        """Remove archived versions beyond the newest `keep`, and unused encoders. See `cleanup.collect`."""
+        self._checked()
+        return cleanup.collect(self.root, keep, dry_run=dry_run)
+
+    def doctor(self, on_pair: Callable[[str], None] = lambda pair: None) -> list[Finding]:
+        """Find and mend what crashes left. See `doctor.examine`."""
+        self._checked()
+        return examine(self.root, on_pair)
+
+    def reindex(self) -> bool:
+        """Rebuild `model_registry.jsonl` from the versions; return whether that changed it."""
+        self._checked()
+        return history.reindex(self.root)
+
     def _pair(self, user: str, modality: str) -> Pair:
         self._checked()
         return Pair(self.root, parse_user(user), parse_modality(modality))
@@ -155,11 +195,10 @@ class Registry:
         """Make the folder and say which layout it has."""
         path = self.root / "registry.json"
         if not path.exists():
-            ensure_folder(users_folder(self.root), Path(self.root.anchor))
-            temporary = self.root / f".registry.json.{os.urandom(8).hex()}.tmp"
-            write_new(temporary, RegistryFormat().to_json())
-            temporary.replace(path)
-            sync_folder(self.root)
+            ensure_folder(self.root, Path(self.root.anchor))
+            with locked(self.root):
+                if not path.exists():
+                    write_whole(path, RegistryFormat().to_json())
         self._checked()
         return self.root
 

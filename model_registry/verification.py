@@ -8,18 +8,19 @@ import stat
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from model_registry import encoder
 from model_registry.durable import CHUNK, open_file, read_file
+from model_registry.encoder import SPEC_FILE
 from model_registry.entry import (
     DOCUMENT_LIMIT,
     Document,
-    EncoderManifest,
     EncoderRef,
     RegistryEntry,
-    StoredFile,
     VersionManifest,
 )
 from model_registry.errors import CorruptError, DocumentError, NotFoundError
@@ -78,29 +79,26 @@ def _identity(fd: int) -> _Identity:
     return at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns
 
 
-def folder_faults(folder: Path, files: list[StoredFile], besides: str = "") -> list[str]:
-    """Return everything in which a folder differs from the files that it should hold, one line each.
+def folder_faults(folder: Path, files: Mapping[str, str], besides: str = "") -> list[str]:
+    """Return everything in which a folder differs from `files`, name -> sha256, one line each.
 
     Links, folders and files that are not listed are faults; `besides` names one file that is allowed.
     """
-    expected = {file.name: file for file in files}
     try:
         found = {item.name: item for item in os.scandir(folder)}
     except (FileNotFoundError, NotADirectoryError):
         return [f"{folder}: no such folder"]
-    faults = [f"{folder / name}: is missing" for name in expected if name not in found]
+    faults = [f"{folder / name}: is missing" for name in files if name not in found]
     for name, item in found.items():
         mode = item.stat(follow_symlinks=False).st_mode
         if stat.S_ISLNK(mode):
             faults.append(f"{folder / name}: is a link")
         elif not stat.S_ISREG(mode):
             faults.append(f"{folder / name}: is not a file")
-        elif name in expected:
-            sha256, size = sha256_of(folder / name)
-            if size != expected[name].size:
-                faults.append(f"{folder / name}: has {size} bytes, should have {expected[name].size}")
-            elif sha256 != expected[name].sha256:
-                faults.append(f"{folder / name}: sha256 is {sha256}, should be {expected[name].sha256}")
+        elif name in files:
+            sha256, _ = sha256_of(folder / name)
+            if sha256 != files[name]:
+                faults.append(f"{folder / name}: sha256 is {sha256}, should be {files[name]}")
         elif name != besides:
             faults.append(f"{folder / name}: does not belong here")
     return sorted(faults)
@@ -117,7 +115,7 @@ def read_version(pair: Pair, version: int, manifest_sha256: str | None) -> Versi
         raise NotFoundError(f"{pair} v{version}: no such version")
     path = folder / "manifest.json"
     manifest = _checked(path, VersionManifest, manifest_sha256)
-    faults = folder_faults(folder, list(manifest.files.values()), "manifest.json")
+    faults = folder_faults(folder, {file.name: file.sha256 for file in manifest.files.values()}, "manifest.json")
     if (manifest.user_id, manifest.modality, manifest.version) != (pair.user, pair.modality, version):
         faults.append(f"{path}: belongs to {manifest.user_id}/{manifest.modality} v{manifest.version}")
     if faults:
@@ -132,15 +130,15 @@ def read_version(pair: Pair, version: int, manifest_sha256: str | None) -> Versi
     return Version(folder, manifest, entry, files, encoders)
 
 
-def read_encoder(root: Path, ref: EncoderRef, manifest_sha256: str | None) -> Path:
+def read_encoder(root: Path, ref: EncoderRef, spec_sha256: str | None) -> Path:
     """Return the folder of a shared encoder after checking every file of it. Raises CorruptError, NotFoundError."""
     folder = encoders_folder(root) / ref.sha256
     if not folder.is_dir():
-        raise NotFoundError(f"{folder}: encoder {ref.name} is missing; publish a bundle that brings it, or run: doctor")
-    manifest = _checked(folder / "manifest.json", EncoderManifest, manifest_sha256)
-    faults = folder_faults(folder, list(manifest.files), "manifest.json")
-    if not any(file.name == "model.onnx" and file.sha256 == ref.sha256 for file in manifest.files):
-        faults.append(f"{folder / 'manifest.json'}: lists no model.onnx of this sha256")
+        raise NotFoundError(f"{folder}: encoder {ref.name} is missing; publish a bundle that brings it")
+    path = folder / SPEC_FILE
+    if sha256_of(path)[0] != spec_sha256:
+        raise CorruptError(f"{path}: is not what was published")
+    faults = folder_faults(folder, encoder.read_encoder(folder).files, SPEC_FILE)
     if faults:
         raise CorruptError("\n".join(faults))
     return folder

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from model_registry.encoder import EncoderSpec, Source, Tensor
+
 FILES = {
     "model": "model.onnx",
     "label_map": "label_map.json",
@@ -83,15 +85,27 @@ def make_bundle(
     return folder
 
 
-def make_encoder(out: Path, *, network: bytes = b"network", name: str = "minilm") -> dict[str, str]:
+def make_encoder(
+    out: Path, *, network: bytes = b"network", name: str = "minilm", tokenizer: str = "{}"
+) -> dict[str, str]:
     """Write a shared encoder beside the bundles and return the reference to it."""
-    sha256 = hashlib.sha256(network).hexdigest()
-    folder = out / "encoders" / sha256
+    files = {"model.onnx": network, "tokenizer.json": tokenizer.encode()}
+    digests = {file: hashlib.sha256(data).hexdigest() for file, data in files.items()}
+    spec = EncoderSpec(
+        name=name,
+        sha256=digests["model.onnx"],
+        inputs={"ids": Tensor(dtype="int64", shape=("n", "length"), meaning="token ids")},
+        outputs={"embedding": 2},
+        licence="Apache-2.0",
+        source=Source(package="made-up", version="1.0"),
+        files=digests,
+    )
+    folder = out / "encoders" / spec.sha256
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.onnx").write_bytes(network)
-    (folder / "encoder.json").write_text(json.dumps({"name": name}))
-    (folder / "tokenizer.json").write_text("{}")
-    return {"name": name, "sha256": sha256}
+    for file, data in files.items():
+        (folder / file).write_bytes(data)
+    (folder / "encoder.json").write_text(spec.text())
+    return {"name": name, "sha256": spec.sha256}
 
 
 def all_bytes(root: Path) -> dict[str, bytes]:

@@ -230,8 +230,13 @@ def test_an_encoder_is_stored_once_and_checked_with_the_version(store: Registry,
 def test_an_encoder_that_is_not_what_its_name_says_is_refused(store: Registry, tmp_path: Path) -> None:
     ref = make_encoder(tmp_path)
     (tmp_path / "encoders" / ref["sha256"] / "model.onnx").write_bytes(b"other network")
-    with pytest.raises(RefusedBundleError, match="folder's name says"):
+    with pytest.raises(RefusedBundleError, match=r"model\.onnx: sha256 is"):
         store.publish(make_bundle(tmp_path, modality="speech", encoder_refs=[ref]))
+    other = make_encoder(tmp_path, network=b"third network")
+    (tmp_path / "encoders" / other["sha256"]).rename(tmp_path / "encoders" / ("1" * 64))
+    named = {"name": "minilm", "sha256": "1" * 64}
+    with pytest.raises(RefusedBundleError, match="folder's name says"):
+        store.publish(make_bundle(tmp_path, user="c", modality="speech", encoder_refs=[named]))
     missing = {"name": "lite0", "sha256": "0" * 64}
     with pytest.raises(RefusedBundleError, match="neither here nor in the registry"):
         store.publish(make_bundle(tmp_path, user="b", modality="speech", encoder_refs=[missing]))
@@ -240,9 +245,8 @@ def test_an_encoder_that_is_not_what_its_name_says_is_refused(store: Registry, t
 def test_the_same_network_with_another_tokenizer_is_a_conflict(store: Registry, tmp_path: Path) -> None:
     ref = make_encoder(tmp_path / "a")
     store.publish(make_bundle(tmp_path / "a", modality="speech", encoder_refs=[ref]))
-    make_encoder(tmp_path / "b")
-    (tmp_path / "b/encoders" / ref["sha256"] / "tokenizer.json").write_text("[1]")
-    with pytest.raises(ConflictError, match="other companions"):
+    make_encoder(tmp_path / "b", tokenizer="[1]")
+    with pytest.raises(ConflictError, match="another encoder"):
         store.publish(make_bundle(tmp_path / "b", user="b", modality="speech", encoder_refs=[ref]))
 
 
