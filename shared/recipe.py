@@ -20,6 +20,7 @@ from shared.arrays import Inputs
 from shared.bundle import Bundle, json_bytes, label_encoder, label_map, write_bundle
 from shared.config import TrainerConfig
 from shared.data_loader import DataFormat, Dataset, load_dataset
+from shared.encoders import Encoder
 from shared.errors import QualityGateError
 from shared.evaluation import Contender, Fitted, Rows, Validation, fit_contender, validate_by_session
 from shared.export import Exported, Replay, export_model, replay, spread
@@ -70,7 +71,7 @@ class ModelSpec:
 
 
 Train = Callable[[Job, Any], Outcome]
-Decode = Callable[[Path, Mapping[str, Any]], Inputs]
+Decode = Callable[[Path, Mapping[str, Any], Mapping[str, Encoder]], Inputs]  # file, ModelSpec.decode, encoders
 
 
 @dataclass(frozen=True)

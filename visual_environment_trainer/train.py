@@ -77,15 +77,18 @@ def compete(job: Job, config: VisualConfig, encoder: Encoder, samples: Samples) 
     return contenders
 
 
-def decode(path: Path, spec: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """Return an image file as its encoder's input `image` (3, side, side, 3) uint8.
+def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder]) -> dict[str, NDArray[Any]]:
+    """Return the embeddings of an image file's views, as the model takes them.
 
     Raises DataError for an image that cannot be used.
     """
     try:
-        return {"image": read_views(path, spec["side"])}
+        views = read_views(path, spec["side"])
     except UnreadableImageError as error:
         raise DataError([Fault(str(path), None, "image", str(error))]) from None
+    ((name, encoder),) = encoders.items()
+    found = encoder.run({"image": views})
+    return {name: found["embedding"], f"{name}_mid": found["mid"]}
 
 
 TRAINER = Trainer("visual_environment", VisualConfig, train, decode, "visual_environment_trainer", "visual-train")

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.data_files import read_bounded
+from shared.data_files import RefusedFileError, read_bounded
 from shared.data_loader import Dataset, load_features
-from shared.errors import ConfigError, DataError, Fault
-from shared.feature_files import SIZE_LIMIT, parse_features
+from shared.encoders import Encoder
+from shared.errors import DataError, Fault
+from shared.feature_files import SIZE_LIMIT, FeatureFileError, parse_features
 
 POINT_ENCODINGS = {"mediapipe_tasks_video_xy_v1": 2}  # encoding -> coordinates a point; (0, 0) is a missing point
 
@@ -49,14 +50,18 @@ def landmark_sequences(dataset: Dataset) -> Sequences:
     return Sequences(sequences, encoding, width, POINT_ENCODINGS.get(encoding, 0))
 
 
-def decode(path: Path, spec: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
+def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder]) -> dict[str, NDArray[np.float32]]:
     """Return a feature file as the model's input `sequence` (T, D) float32.
 
-    Raises ConfigError where the file's D is not the model's.
+    Raises DataError for a file that cannot be used, or whose D is not the model's.
     """
-    sequence = parse_features(read_bounded(path, SIZE_LIMIT), "json" if path.suffix == ".json" else "npz")
+    try:
+        sequence = parse_features(read_bounded(path, SIZE_LIMIT), "json" if path.suffix == ".json" else "npz")
+    except (FeatureFileError, RefusedFileError) as refused:
+        raise DataError([Fault(str(path), None, "features", str(refused))]) from None
     if sequence.shape[1] != spec["width"]:
-        raise ConfigError(f"{path}: features: {sequence.shape[1]} numbers a frame, the model takes {spec['width']}")
+        reason = f"{sequence.shape[1]} numbers a frame, but the model takes {spec['width']}"
+        raise DataError([Fault(str(path), None, "features", reason)])
     return {"sequence": sequence}
 
 

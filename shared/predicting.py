@@ -1,0 +1,132 @@
+"""`model-trainer predict`: answer files with a published model, through ONNX Runtime alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from model_registry.names import MODALITIES, Modality, parse_modality
+from model_registry.store import DEFAULT_ROOT, Registry, Resolved
+from shared.errors import ConfigError, DataError, TrainerError
+from shared.schema_utils import UNKNOWN
+
+if TYPE_CHECKING:
+    from shared.recipe import Trainer
+
+
+@dataclass(frozen=True)
+class LiveModel:
+    """A verified model with its session; what it was trained on is read from the graph's own properties."""
+
+    model: Path
+    encoders: Mapping[str, Path]
+
+    @cached_property
+    def session(self) -> Any:
+        """The ONNX Runtime session."""
+        from shared.graph import open_session
+
+        return open_session(self.model.read_bytes())
+
+    @cached_property
+    def properties(self) -> dict[str, Any]:
+        """The model's `labels` and `spec`."""
+        found = self.session.get_modelmeta().custom_metadata_map
+        return {"labels": json.loads(found["labels"]), "spec": json.loads(found["spec"])}
+
+    def answer(self, path: Path, trainer: Trainer) -> dict[str, float]:
+        """Return A3CP's classifier_output for one file: label -> score, `unknown` among them.
+
+        Rejected: `unknown` is 1 and all others 0. Accepted: `unknown` is 0 and the others sum to 1.
+        Raises DataError for a file that cannot be used.
+        """
+        from shared.encoders import load_encoder
+
+        encoders = {name: load_encoder(folder.resolve()) for name, folder in self.encoders.items()}
+        inputs = trainer.decode(path, self.properties["spec"]["decode"], encoders)
+        wanted = {tensor.name: inputs[tensor.name] for tensor in self.session.get_inputs()}
+        chances, accepted = self.session.run(["probabilities", "accepted"], wanted)
+        return classifier_output(self.properties["labels"], chances, bool(accepted))
+
+
+def classifier_output(labels: Sequence[str], probabilities: Any, accepted: bool) -> dict[str, float]:
+    """Return label -> score with `unknown`; see `LiveModel.answer`."""
+    chances = np.asarray(probabilities, np.float64)
+    scores = chances / chances.sum() if accepted else np.zeros_like(chances)
+    return {**{label: float(p) for label, p in zip(labels, scores, strict=True)}, UNKNOWN: 0.0 if accepted else 1.0}
+
+
+def find_trainer(modality: Modality) -> Trainer:
+    """Return the installed trainer of a modality. Raises ConfigError where it is not installed."""
+    for point in entry_points(group="model_trainer.trainers", name=modality):
+        try:
+            trainer: Trainer = point.load()
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"the {modality} trainer needs the package {error.name}, which is not installed"
+            ) from None
+        return trainer
+    raise ConfigError(f"no trainer for {modality} is installed")
+
+
+@click.command("predict")
+@click.option("--user", required=True, help="Whose model.")
+@click.option("--modality", required=True, metavar=f"[{'|'.join(MODALITIES)}]")
+@click.option("--version", help="This version instead of the active one, e.g. v3.")
+@click.option(
+    "--registry",
+    "root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_ROOT,
+    envvar="MODEL_TRAINER_REGISTRY",
+    help="The registry's folder.  [default: model_registry/store]",
+)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+def predict_command(user: str, modality: str, version: str | None, root: Path, files: tuple[Path, ...]) -> int:
+    """Answer FILES with a published model: one JSON line a file.
+
+    The version is verified before it is loaded. Each line holds `classifier_output`: a score for every label,
+    and `unknown`. A file that cannot be used is named on standard error; the others are answered all the same.
+
+    \b
+    Examples:
+      model-trainer predict --user ana --modality sound --registry models hum.wav click.wav
+      model-trainer predict --user ana --modality gesture --version v2 --registry models wave.npz
+    """
+    resolved = Registry(root).resolve(user, parse_modality(modality), version)
+    if resolved.fallback:
+        click.echo(f"warning: {user} has no active {resolved.modality} model; the pooled default answers", err=True)
+    model, trainer = LiveModel(resolved.files["model"], resolved.encoders), find_trainer(resolved.modality)
+    code = 0
+    for path in files:
+        try:
+            click.echo(json.dumps(_line(resolved, path, model.answer(path, trainer)), ensure_ascii=False))
+        except DataError as error:
+            click.echo(f"error: {error}", err=True)
+            code = error.exit_code
+        except (TrainerError, OSError) as error:
+            click.echo(f"error: {path}: {error}", err=True)
+            code = 3
+    sys.stdout.flush()
+    return code
+
+
+def _line(resolved: Resolved, path: Path, output: dict[str, float]) -> dict[str, Any]:
+    return {
+        "file": str(path),
+        "user_id": resolved.user,
+        "modality": resolved.modality,
+        "model_version": f"v{resolved.version}",
+        "fallback": resolved.fallback,
+        "label": max(output, key=lambda label: output[label]),
+        "classifier_output": output,
+    }
