@@ -6,6 +6,7 @@ remains in the same way, so that choosing and calibrating see nothing of what is
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,8 +87,11 @@ def _grouped(classes: Indices, place: Indices, count: int, seed: int) -> Indices
 
     cells = np.zeros(len(classes), dtype=np.int64)
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-    for k, (_, held_out) in enumerate(splitter.split(np.zeros((len(classes), 1)), classes, place)):
-        cells[held_out] = k
+    balanced = classes if np.bincount(classes).max() >= count else np.zeros_like(classes)  # too few to balance
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")
+        for k, (_, held_out) in enumerate(splitter.split(np.zeros((len(classes), 1)), balanced, place)):
+            cells[held_out] = k
     return cells
 
 

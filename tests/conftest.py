@@ -1,0 +1,25 @@
+"""What every test has: no deadline on noisy machines, the same examples each time, and a cache of its own."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("house", deadline=None, derandomize=True, max_examples=40, database=None)
+settings.load_profile("house")
+
+REAL_DATA = Path(os.environ.get("MODEL_TRAINER_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["MODEL_TRAINER_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets; the test is skipped where it is absent."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"no real data at {REAL_DATA}; name the folder with MODEL_TRAINER_DATA")
+    return REAL_DATA

@@ -1,0 +1,100 @@
+"""Heads learn what can be learnt, say the same as graphs, and never answer a class that they have not seen."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from sklearn.covariance import ledoit_wolf_shrinkage
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from shared.graph import TensorSpec, build, open_session
+from shared.heads import Fitter, fit_kernel, fit_lda, fit_logistic, fit_prototypes, fit_ridge, ledoit_wolf
+
+FITTERS: dict[str, Fitter] = {
+    "lda": fit_lda,
+    "ridge": fit_ridge,
+    "logistic": fit_logistic(),
+    "logistic, standardised": fit_logistic(1.0, standardise=True),
+    "prototypes": fit_prototypes(),
+    "kernel": fit_kernel(40),
+}
+Made = tuple[np.ndarray, np.ndarray]
+Maker = Callable[..., Made]
+
+
+@pytest.fixture(name="clusters")
+def _clusters() -> Maker:
+    def make(per_class: int = 30, classes: int = 4, width: int = 12, seed: int = 0) -> Made:
+        centres = np.random.default_rng(7).normal(size=(classes, width)) * 1.5
+        y = np.arange(per_class * classes) % classes
+        x = centres[y] + np.random.default_rng(seed).normal(size=(len(y), width))
+        return (x * np.linspace(0.01, 50, width)).astype(np.float32), y
+
+    return make
+
+
+@pytest.mark.parametrize("name", FITTERS)
+def test_it_learns_separable_classes(name: str, clusters: Maker) -> None:
+    x, y = clusters()
+    fresh, truth = clusters(seed=1)
+    head = FITTERS[name](x, y, 4)
+    assert (np.asarray(head(fresh)).argmax(axis=1) == truth).mean() > 0.9
+
+
+@pytest.mark.parametrize("name", FITTERS)
+def test_the_graph_says_the_same(name: str, clusters: Maker) -> None:
+    x, y = clusters()
+    head = FITTERS[name](x, y, 4)
+    features = TensorSpec("features", "float32", (1, x.shape[1])).argument()
+    session = open_session(build({"features": features}, {"logits": head(features)}, {}))
+    found = np.concatenate([session.run(["logits"], {"features": row[None]})[0] for row in x])
+    np.testing.assert_allclose(found, head(x), rtol=1e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", FITTERS)
+def test_a_class_without_samples_is_never_answered(name: str, clusters: Maker) -> None:
+    x, y = clusters()
+    head = FITTERS[name](x[y != 2], y[y != 2], 5)
+    logits = np.asarray(head(x))
+    assert logits.shape == (len(x), 5)
+    assert not np.isin(logits.argmax(axis=1), [2, 4]).any()
+
+
+@pytest.mark.parametrize("name", FITTERS)
+@pytest.mark.parametrize("per_class", [1, 2])
+def test_one_or_two_samples_a_class_are_enough_to_fit(name: str, per_class: int, clusters: Maker) -> None:
+    x, y = clusters(per_class)
+    fresh, truth = clusters(seed=1)
+    accuracy = (np.asarray(FITTERS[name](x, y, 4)(fresh)).argmax(axis=1) == truth).mean()
+    assert accuracy > 0.4, "chance is 0.25"
+
+
+@pytest.mark.parametrize("name", ["lda", "ridge", "logistic"])
+def test_a_class_of_twenty_times_fewer_samples_is_still_recognised(name: str) -> None:
+    rng = np.random.default_rng(3)
+    y = np.repeat([0, 1], [400, 20])
+    x = (rng.normal(size=(420, 4)) + 2.0 * y[:, None]).astype(np.float32)
+    fresh = (rng.normal(size=(400, 4)) + 2.0).astype(np.float32)
+    assert (np.asarray(FITTERS[name](x, y, 2)(fresh)).argmax(axis=1) == 1).mean() > 0.9
+
+
+def test_lda_agrees_with_scikit_learn_where_shrinkage_hardly_matters(clusters: Maker) -> None:
+    x, y = clusters(200)
+    fresh, _ = clusters(50, seed=5)
+    ours = np.asarray(fit_lda(x, y, 4)(fresh)).argmax(axis=1)
+    theirs = LinearDiscriminantAnalysis(priors=[0.25] * 4).fit(x, y).predict(fresh)
+    assert (ours == theirs).mean() > 0.98
+
+
+def test_lda_in_the_span_of_few_samples_equals_lda_in_the_whole_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(20, 40)).astype(np.float32), np.arange(20) % 3
+    spanned = np.asarray(fit_lda(x, y, 3)(x))
+    monkeypatch.setattr("shared.heads._span", lambda rows: np.eye(rows.shape[1]))
+    np.testing.assert_allclose(spanned, fit_lda(x, y, 3)(x), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(60, 20), (20, 60)])
+def test_shrinkage_is_that_of_ledoit_and_wolf(shape: tuple[int, int]) -> None:
+    rows = np.random.default_rng(0).normal(size=shape) * np.linspace(1, 5, shape[1])
+    assert ledoit_wolf(rows, shape[1])[0] == pytest.approx(ledoit_wolf_shrinkage(rows, assume_centered=True))
