@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shared.arrays import Array, const, floored, matmul, namespace, unit_rows
 from shared.folds import Indices
-from shared.heads import Classes, Features, Head, Linear
+from shared.heads import Classes, Features, Head, Linear, ledoit_wolf
 
 Floats = NDArray[np.float64]
 
@@ -74,6 +74,32 @@ def subspace_novelty(head: Head, features: Features, classes: Classes) -> Novelt
     projection = (weights @ (axes[:, kept] / np.sqrt(strength[kept]))).astype(np.float32)
     references = (features - centre) @ projection
     references = references[_spread_out(len(features), REFERENCE_NUMBERS // max(references.shape[1], 1))]
+    return Novelty(centre, projection, references.astype(np.float16), False, min(3, len(references)))
+
+
+def whitened_novelty(head: Head, features: Features, classes: Classes, dimensions: int = 64) -> Novelty:
+    """Distance to the 3 nearest training samples in the leading principal directions, whitened within classes.
+
+    Unlike the discriminant subspace this keeps directions in which the known classes do not differ: there an
+    unknown class may. The within-class covariance is shrunk after Ledoit and Wolf.
+    """
+    centre = features.mean(axis=0)
+    moved = (features - centre).astype(np.float64)
+    scale = moved.std(axis=0)
+    scale[scale < 1e-6 * max(float(scale.max(initial=0.0)), 1e-6)] = np.inf
+    scaled = moved / scale
+    _, strength, directions = np.linalg.svd(scaled, full_matrices=False)
+    kept = directions[strength > 1e-6 * max(float(strength[0]), 1e-12)][:dimensions].T
+    place = scaled @ kept
+    present, member = np.unique(classes, return_inverse=True)
+    residuals = place - np.stack([place[member == k].mean(axis=0) for k in range(len(present))])[member]
+    shrinkage, variance = ledoit_wolf(residuals, residuals.shape[1])
+    covariance = (1 - shrinkage) * (residuals.T @ residuals) / max(len(residuals) - len(present), 1)
+    covariance[np.diag_indices_from(covariance)] += shrinkage * variance + 1e-6
+    root = np.linalg.cholesky(covariance)
+    projection = ((kept / scale[:, None]) @ np.linalg.inv(root).T).astype(np.float32)
+    references = (features - centre) @ projection
+    references = references[_spread_out(len(features), REFERENCE_NUMBERS // references.shape[1])]
     return Novelty(centre, projection, references.astype(np.float16), False, min(3, len(references)))
 
 

@@ -136,6 +136,7 @@ def validate_by_session(
 ) -> Validation:
     """Validate `contenders` on samples of `classes` (n,) recorded in `sessions` (n,) at `times` (n,)."""
     folds = session_folds(classes, sessions, times, config.folds, seed)
+    groups = np.unique(sessions, return_inverse=True)[1]
     count = int(classes.max()) + 1
     fits = _Fits(contenders, classes, count, folds)
     pairs = {outer | inner for outer in folds.outer for inner in folds.inner(outer)}
@@ -151,7 +152,7 @@ def validate_by_session(
         chosen = choose(held, classes)
         chosen_by_fold.append(contenders[chosen].name)
         familiarity = fits.familiarity(chosen, folds.inner(outer), outer)
-        answer = _answer(held[chosen], familiarity, contenders[chosen], classes, config)
+        answer = _answer(held[chosen], familiarity, contenders[chosen], classes, groups, config)
         test = fits.held(chosen, (outer,), frozenset())
         place[test.indices] = number
         results = answer(test.logits, fits.familiarity(chosen, (outer,), frozenset()))
@@ -161,7 +162,8 @@ def validate_by_session(
     held = [fits.held(c, folds.outer, frozenset()) for c in range(len(contenders))]
     chosen = choose(held, classes)
     winner = contenders[chosen]
-    answer = _answer(held[chosen], fits.familiarity(chosen, folds.outer, frozenset()), winner, classes, config)
+    familiarity = fits.familiarity(chosen, folds.outer, frozenset())
+    answer = _answer(held[chosen], familiarity, winner, classes, groups, config)
     return Validation(
         folds=folds,
         fold=place,
@@ -196,7 +198,7 @@ def choose(held: Sequence[Held], classes: Classes) -> int:
     best = int(np.argmax([c.mean() for c in correct]))
     for number, mine in enumerate(correct[:best]):
         lost = correct[best] - mine
-        if lost.mean() <= lost.std() / np.sqrt(len(lost)):
+        if lost.mean() <= lost.std(ddof=1) / np.sqrt(len(lost)) + 1e-12:
             return number
     return best
 
@@ -282,10 +284,10 @@ def _correct(held: Held, classes: Classes) -> NDArray[np.float64]:
 
 
 def _answer(
-    held: Held, familiarity: Features, contender: Contender, classes: Classes, config: EvaluationConfig
+    held: Held, familiarity: Features, contender: Contender, classes: Classes, groups: Indices, config: EvaluationConfig
 ) -> Answer:
-    truth, weights = classes[held.indices], contender.score_weights
-    return fit_answer(held.logits, familiarity, truth, held.fold, weights, config.false_rejection)
+    truth, own, weights = classes[held.indices], groups[held.indices], contender.score_weights
+    return fit_answer(held.logits, familiarity, truth, own, weights, config.false_rejection)
 
 
 def _random_accuracy(contender: Contender, classes: Classes, config: EvaluationConfig, seed: int) -> float:

@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as any_array
 
-from shared.arrays import Array, Inputs, const, floored, length, matmul, mean_and_deviation, namespace, sliding_rows, unit_rows
+from shared.arrays import (
+    Array,
+    Inputs,
+    const,
+    floored,
+    length,
+    matmul,
+    mean_and_deviation,
+    namespace,
+    sliding_rows,
+    unit_rows,
+)
 from shared.graph import FeatureGraph, TensorSpec, build, joined, nodes
 
 CONTRACT = (TensorSpec("x", "float32", ("n", 3)),)

@@ -1,0 +1,154 @@
+"""Validation that cannot see what it is tested on."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from shared.calibration import cosine_novelty, whitened_novelty
+from shared.evaluation import (
+    Contender,
+    EvaluationConfig,
+    Fixed,
+    Held,
+    Rows,
+    Validation,
+    auroc,
+    choose,
+    validate_by_session,
+)
+from shared.folds import Indices
+from shared.graph import FeatureGraph, TensorSpec
+from shared.heads import Classes, Features, Head, fit_lda, fit_logistic
+
+GRAPH = FeatureGraph("x", (TensorSpec("x", "float32", (4,)),), lambda inputs: inputs["x"])
+
+
+def _rows(x: np.ndarray) -> Rows:
+    return Rows(x.astype(np.float32), np.zeros((0, x.shape[1]), np.float32), np.zeros(0, np.int64))
+
+
+def _contender(name: str, x: np.ndarray) -> Contender:
+    return Contender(name, Fixed(GRAPH, _rows(x)), fit_lda, whitened_novelty)
+
+
+def _validate(contenders: Sequence[Contender], y: Classes, sessions: Sequence[str]) -> Validation:
+    return validate_by_session(contenders, y, sessions, list(range(len(y))), EvaluationConfig(), seed=0)
+
+
+def _data(
+    sessions: int = 3, each: int = 40, shift: float = 0.0, seed: int = 0
+) -> tuple[np.ndarray, Classes, list[str]]:
+    rng = np.random.default_rng(seed)
+    n = sessions * each
+    y, s = np.arange(n) % 4, np.arange(n) // each
+    centres = np.random.default_rng(9).normal(size=(4, 6)) * 3
+    offsets = rng.normal(size=(sessions, 6)) * shift
+    return centres[y] + offsets[s] + rng.normal(size=(n, 6)), y, [f"s{k}" for k in s]
+
+
+def test_a_feature_that_only_tells_the_session_apart_scores_no_better_than_chance() -> None:
+    """Every sample has a twin in its session: a random split finds it, a split by session does not."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.tile(np.arange(4), 15), 2)
+    sessions = [f"s{k}" for k in np.repeat(np.arange(3), 40)]
+    x = np.repeat(rng.normal(size=(60, 200)), 2, axis=0) + rng.normal(size=(120, 200)) * 0.01
+    found = _validate([_contender("twins", x)], y, sessions)
+    assert found.random_accuracy is not None
+    assert found.random_accuracy > 0.7
+    assert (found.predicted == y).mean() < 0.5
+
+
+def test_everything_fitted_for_a_fold_is_fitted_without_it() -> None:
+    x, y, sessions = _data()
+    seen: list[tuple[frozenset[int], frozenset[int]]] = []
+
+    def spy(features: Features, classes: Classes, count: int) -> Head:
+        seen.append((frozenset(features[:, 0].astype(int).tolist()), frozenset(classes.tolist())))
+        return fit_lda(
+            features + np.random.default_rng(0).normal(size=features.shape).astype(np.float32), classes, count
+        )
+
+    numbered = np.concatenate([np.arange(len(y))[:, None], x], axis=1)
+    contender = Contender("spy", Fixed(GRAPH, _rows(numbered)), spy, cosine_novelty)
+    validate_by_session(
+        [contender], y, sessions, list(range(len(y))), EvaluationConfig(random_split=False, unknown=False), 0
+    )
+    whole = {name: frozenset(k for k, s in enumerate(sessions) if s == name) for name in set(sessions)}
+    assert len(seen) == 3 + 3, "one model a fold, one a pair of folds"
+    for rows, _ in seen:
+        for members in whole.values():
+            assert rows >= members or not rows & members, "a session is in training whole, or not at all"
+
+
+def test_the_headline_is_answered_by_models_that_did_not_choose_on_it() -> None:
+    """With 30 contenders of pure noise the best looks good on the data that chose it; the headline does not."""
+    rng = np.random.default_rng(1)
+    y, sessions = np.arange(48) % 2, [f"s{k // 16}" for k in range(48)]
+    noise = [_contender(f"noise{k}", rng.normal(size=(48, 3))) for k in range(30)]
+    found = _validate(noise, y, sessions)
+    assert max(found.contenders.values()) > 0.6
+    assert (found.predicted == y).mean() < 0.6
+
+
+def test_the_better_contender_wins_in_every_fold() -> None:
+    x, y, sessions = _data()
+    found = _validate(
+        [_contender("noise", x * 0 + np.random.default_rng(0).normal(size=x.shape)), _contender("signal", x)],
+        y,
+        sessions,
+    )
+    assert found.winner.name == "signal"
+    assert set(found.chosen_by_fold) == {"signal"}
+    assert (found.predicted == y).mean() > 0.85
+
+
+def test_of_equals_the_simplest_wins() -> None:
+    x, y, sessions = _data()
+    assert _validate([_contender("first", x), _contender("second", x)], y, sessions).winner.name == "first"
+
+
+def test_choose_pairs_contenders_sample_by_sample() -> None:
+    y = np.arange(200) % 2
+
+    def held(wrong: Indices) -> Held:
+        logits = np.eye(2, dtype=np.float32)[np.where(np.isin(np.arange(200), wrong), 1 - y, y)]
+        return Held(np.arange(200), logits, np.zeros(200, np.int64))
+
+    best, nearly, worse = held(np.arange(10)), held(np.arange(11)), held(np.arange(20))
+    assert choose([nearly, best], y) == 0, "one sample in two hundred is within one standard error"
+    assert choose([worse, best], y) == 1, "ten samples that only the better one gets right are not"
+
+
+def test_copies_join_training_only_beside_their_owner() -> None:
+    rows = Rows(np.arange(3.0, dtype=np.float32)[:, None], np.array([[10.0], [20.0]], np.float32), np.array([1, 2]))
+    features, classes = rows.training(np.array([0, 1]), np.array([0, 1, 1]))
+    assert features[:, 0].tolist() == [0, 1, 10]
+    assert classes.tolist() == [0, 1, 1]
+
+
+def test_unknown_is_told_from_known_where_labels_are_far_apart() -> None:
+    x, y, sessions = _data(shift=0.2)
+    found = _validate([_contender("signal", x)], y, sessions)
+    assert sorted(found.unknown_auroc) == [0, 1, 2, 3]
+    assert np.mean(list(found.unknown_auroc.values())) > 0.85
+
+
+def test_about_as_many_known_samples_are_rejected_as_was_allowed() -> None:
+    x, y, sessions = _data(sessions=8, each=60)
+    found = validate_by_session(
+        [_contender("signal", x)], y, sessions, list(range(len(y))), EvaluationConfig(false_rejection=0.1), seed=0
+    )
+    assert 0.05 < 1 - found.accepted.mean() < 0.16
+
+
+def test_the_same_seed_gives_the_same_validation() -> None:
+    x, y, sessions = _data(sessions=9, each=16)
+    contenders = [_contender("lda", x), Contender("logistic", Fixed(GRAPH, _rows(x)), fit_logistic(), cosine_novelty)]
+    first, second = (_validate(contenders, y, sessions) for _ in range(2))
+    np.testing.assert_array_equal(first.probabilities, second.probabilities)
+    np.testing.assert_array_equal(first.score, second.score)
+    assert first.answer == second.answer
+
+
+def test_auroc_counts_pairs() -> None:
+    assert auroc(np.array([3.0, 2.0]), np.array([1.0, 2.5])) == 0.75
