@@ -46,7 +46,8 @@ class Novelty:
         else:
             square = xp.sum(place * place, axis=1, keepdims=True) - 2.0 * matmul(place, marks)
             square = square + const(np.sum(self.references.astype(np.float32) ** 2, axis=1), features)
-            likeness = -xp.sqrt(floored(square, 1e-9))
+            # One within-class variance is added: near zero the root would magnify differences in rounding.
+            likeness = -xp.sqrt(floored(square, 0.0) + 1.0)
         if self.nearest == 1:
             return xp.max(likeness, axis=1)
         return xp.mean(xp.sort(likeness, axis=1)[:, -self.nearest :], axis=1)

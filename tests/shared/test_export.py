@@ -1,0 +1,87 @@
+"""The exported graph answers as training did, or is refused."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from shared.arrays import Array, Inputs, namespace
+from shared.calibration import Answer, fit_answer, whitened_novelty
+from shared.errors import ReplayError
+from shared.evaluation import Fitted
+from shared.export import Exported, export_model, replay, spread
+from shared.graph import FeatureGraph, TensorSpec, open_session
+from shared.heads import Linear, fit_lda
+
+
+def _means(inputs: Inputs) -> Array:
+    return namespace(inputs["x"]).mean(inputs["x"], axis=0)
+
+
+def _made() -> tuple[FeatureGraph, np.ndarray, list[Inputs], Fitted, Answer]:
+    rng = np.random.default_rng(0)
+    y = np.arange(45) % 3
+    samples = [{"x": (rng.normal(size=(rng.integers(1, 9), 4)) + 3 * np.eye(4)[k]).astype(np.float32)} for k in y]
+    graph = FeatureGraph("means", (TensorSpec("x", "float32", ("n", 4)),), _means)
+    features = np.stack(list(graph.run(samples)))
+    head = fit_lda(features, y, 3)
+    fitted = Fitted(head, whitened_novelty(head, features, y))
+    return graph, features, samples, fitted, fit_answer(*fitted(features), y, y * 0, (1, 1), 0.2)
+
+
+def _exported() -> tuple[Exported, np.ndarray, list[Inputs], Fitted, Answer]:
+    graph, features, samples, fitted, answer = _made()
+    return export_model(graph, 4, fitted, answer, ["a", "b", "c"], {"k": 1}), features, samples, fitted, answer
+
+
+def test_every_sample_is_replayed_and_agrees() -> None:
+    exported, features, samples, fitted, answer = _exported()
+    done = replay(exported, features, samples, range(45), fitted, answer)
+    assert (done.whole, done.ending) == (45, 45)
+    assert done.largest_difference < 1e-4
+    assert not answer(*fitted(features))[2].all(), "some are rejected, so that acceptance was compared, too"
+
+
+def test_the_same_training_gives_the_same_bytes() -> None:
+    assert _exported()[0] == _exported()[0]
+
+
+def test_the_model_says_what_its_labels_are() -> None:
+    found = open_session(_exported()[0].model).get_modelmeta().custom_metadata_map
+    assert found["labels"] == '["a", "b", "c"]'
+    assert found["spec"] == '{"k": 1}'
+
+
+def _wrong_head(fitted: Fitted, answer: Answer) -> tuple[Fitted, Answer]:
+    assert isinstance(fitted.head, Linear)
+    head = Linear(fitted.head.weights, fitted.head.bias + np.array([0.01, 0, 0], np.float32))
+    return dataclasses.replace(fitted, head=head), answer
+
+
+def _wrong_threshold(fitted: Fitted, answer: Answer) -> tuple[Fitted, Answer]:
+    return fitted, dataclasses.replace(answer, threshold=answer.threshold + 1)
+
+
+def _wrong_temperature(fitted: Fitted, answer: Answer) -> tuple[Fitted, Answer]:
+    return fitted, dataclasses.replace(answer, temperature=answer.temperature * 1.1)
+
+
+@pytest.mark.parametrize("wrong", [_wrong_head, _wrong_threshold, _wrong_temperature])
+def test_a_graph_that_answers_otherwise_is_refused(wrong) -> None:  # type: ignore[no-untyped-def]
+    exported, features, samples, fitted, answer = _exported()
+    with pytest.raises(ReplayError, match="the exported graph answers"):
+        replay(exported, features, samples, range(45), *wrong(fitted, answer))
+
+
+def test_a_graph_that_computes_other_features_is_refused() -> None:
+    exported, features, samples, fitted, answer = _exported()
+    moved = [{"x": sample["x"] + np.float32(0.05)} for sample in samples]
+    with pytest.raises(ReplayError):
+        replay(exported, features, moved, range(45), fitted, answer)
+
+
+@pytest.mark.parametrize(("count", "most", "expected"), [(5, None, 5), (5, 9, 5), (1000, 128, 128)])
+def test_what_is_replayed_whole_is_spread_over_all(count: int, most: int | None, expected: int) -> None:
+    rows = spread(count, most)
+    assert len(rows) == expected
+    assert (rows[0], rows[-1]) == (0, count - 1)
