@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from model_registry import cleanup, history, operations, publication
 from model_registry.cleanup import Removed
@@ -152,6 +153,15 @@ class Registry:
     ) -> None:
         """Mark a version as out of use. See `operations.archive`."""
         operations.archive(self._pair(user, modality), parse_version(version), reason, withdraw=withdraw)
+
+    def export(
+        self, user: str, modality: str, target: Path, *, version: str | int | None = None, form: Literal["tar", "onnx"]
+    ) -> None:
+        """Write the version that serves, or `version`, to one file. See `portable`."""
+        from model_registry import portable  # ONNX takes longer to import than everything else together
+
+        found = self.resolve(user, modality, version)
+        (portable.export_tar if form == "tar" else portable.export_onnx)(found, target)
 
     def erase(self, user: str, reason: str) -> Tombstone:
         """Remove all of a user's models. See `cleanup.erase`."""
