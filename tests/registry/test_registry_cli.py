@@ -51,7 +51,9 @@ def test_list_filters_and_prints_one_entry_a_line(root: Path) -> None:
 
 def test_show_and_diff_speak_to_people(root: Path) -> None:
     assert "60 in 3 sessions" in call(root, "show", "user123", "gesture", "v1").stdout
-    assert json.loads(call(root, "show", "user123", "gesture", "v1", "--json").stdout)["history"][0]["event"] == "publish"
+    assert (
+        json.loads(call(root, "show", "user123", "gesture", "v1", "--json").stdout)["history"][0]["event"] == "publish"
+    )
     assert "+0.000" in call(root, "diff", "user123", "gesture", "v1", "v2").stdout
     assert json.loads(call(root, "diff", "user123", "gesture", "v1", "v2", "--json").stdout)["labels_lost"] == []
 
