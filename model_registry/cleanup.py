@@ -40,6 +40,7 @@ def erase(root: Path, user: str, reason: str) -> Tombstone:
     if not folder.is_dir():
         raise NotFoundError(f"{user}: nothing published")
     with storage_errors("erase"), ExitStack() as held:
+        held.enter_context(locked(folder))
         versions = 0
         for pair in pairs(root, user):
             held.enter_context(locked(pair.folder))  # publishers finish first, or find their folder gone
@@ -75,7 +76,8 @@ def _finish_erasure(root: Path, trash: Path) -> None:
     )
     with locked(root):
         path = tombstones(root)
-        if not path.exists() or erasure.tombstone.id.encode() not in path.read_bytes():
+        whole = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        if not any(erasure.tombstone.id.encode() in line for line in whole):
             append(path, erasure.tombstone.to_line())
     for child in trash.glob("*"):
         if child != note:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,15 +45,26 @@ def examine(root: Path, on_pair: Callable[[str], None] = lambda pair: None) -> l
             except RegistryError as error:
                 findings.append(Finding(f"{pair}: {error}", False))
         for user in list(users(root)):
-            folder = users_folder(root) / user
-            if remove_empty(folder):
-                findings.append(Finding(f"{folder}: removed an empty folder", True))
+            with suppress(NotFoundError):  # erased meanwhile
+                findings += _examine_user(users_folder(root) / user)
         try:
             if reindex(root):
                 findings.append(Finding("model_registry.jsonl: rebuilt; it had lost or damaged lines", True))
         except CorruptError as error:
             findings.append(Finding(f"model_registry.jsonl: cannot be compared: {error}", False))
     return findings
+
+
+def _examine_user(folder: Path) -> Iterator[Finding]:
+    with locked(folder):  # no erasure is under way
+        for what in sweep(folder):
+            yield Finding(what, True)
+        note = folder / "erasure.json"
+        if note.exists():
+            note.unlink()
+            yield Finding(f"{note}: removed the note of an erasure that never began", True)
+    if remove_empty(folder):
+        yield Finding(f"{folder}: removed an empty folder", True)
 
 
 def _examine_pair(pair: Pair) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from model_registry.errors import DocumentError
-from model_registry.names import ROLES, Modality, parse_modality, parse_name, parse_user, shown
+from model_registry.names import ROLES, Modality, parse_name, parse_user, shown
 
 SCHEMA_VERSION = "1.0.0"
 DOCUMENT_LIMIT = 2 << 20  # bytes; a bundle's description with its whole configuration is a few kB
@@ -134,7 +134,7 @@ class BundleManifest(Document):
 
     format: Literal[1]
     user_id: UserId
-    modality: Annotated[Modality, AfterValidator(parse_modality)]
+    modality: Modality
     run_id: RunId
     created: Timestamp
     files: dict[str, StoredFile]
@@ -160,7 +160,7 @@ class RegistryEntry(BundleEntry):
     """One version as A3CP reads it: a line of `model_registry.jsonl`. Paths are relative to the registry's root."""
 
     user_id: UserId
-    modality: Annotated[Modality, AfterValidator(parse_modality)]
+    modality: Modality
     run_id: RunId
     model_version: Annotated[str, StringConstraints(pattern=r"^v[1-9][0-9]{0,8}$")]
     status: Status

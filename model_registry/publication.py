@@ -63,9 +63,11 @@ def publish(root: Path, bundle: Path, *, promote: bool = True) -> Published:
     """
     manifest = read_bundle(bundle)
     pair = Pair(root, manifest.user_id, manifest.modality)
-    event = run_version(read_events(pair), manifest.run_id)
-    if event is not None and (not promote or statuses(read_events(pair)).get(event.version) != "candidate"):
-        return _existing(pair, manifest, event)
+    if run_version(read_events(pair), manifest.run_id) is not None:
+        with storage_errors("publish"), locked(pair.folder):
+            known = _published_before(pair, manifest, settle(pair)[0], promote)
+        if known is not None:
+            return known
     with _not_erased(pair), storage_errors("publish"), ExitStack() as held:
         if manifest.encoder_refs:
             ensure_folder(encoders_folder(root), root)
@@ -75,11 +77,9 @@ def publish(root: Path, bundle: Path, *, promote: bool = True) -> Published:
         _take_files(bundle, manifest, staging)
         held.enter_context(locked(pair.folder))
         events, _ = settle(pair)
-        event = run_version(events, manifest.run_id)
-        if event is not None:
-            if promote and statuses(events)[event.version] == "candidate" and event.version > (serving(events) or 0):
-                record(pair, events, "promote", event.version, active=event.version, reason="published again")
-            return _existing(pair, manifest, event)
+        known = _published_before(pair, manifest, events, promote)
+        if known is not None:
+            return known
         number = max([0, *pair.versions(), *(event.version for event in events)]) + 1
         entry = _finish(staging, pair, number, manifest, encoders, promote)
         staging.chmod(0o755)
@@ -137,19 +137,25 @@ def read_bundle(bundle: Path) -> BundleManifest:
     return manifest
 
 
-def _existing(pair: Pair, manifest: BundleManifest, event: Event) -> Published:
-    """Return what a run was published as. Raises ConflictError if the same run id had other content."""
-    folder = pair.version_folder(event.version)
+def _published_before(pair: Pair, manifest: BundleManifest, events: list[Event], promote: bool) -> Published | None:
+    """Return what a run was published as, if it was; a candidate that nothing newer has overtaken is promoted if asked.
+
+    The caller holds the pair's lock. Raises ConflictError if the same run id had other content.
+    """
+    event = run_version(events, manifest.run_id)
+    if event is None:
+        return None
+    version, folder = event.version, pair.version_folder(event.version)
     path = folder / "manifest.json"
     stored = VersionManifest.from_json(read_file(path, DOCUMENT_LIMIT), str(path))
     if stored.bundle_sha256 != _bundle_sha256(manifest):
         raise ConflictError(
-            f"run {manifest.run_id} was published as {pair} v{event.version} with other content: "
-            "train with a new run id"
+            f"run {manifest.run_id} was published as {pair} v{version} with other content: train with a new run id"
         )
-    status = statuses(read_events(pair))[event.version]
-    entry = read_entry(pair, event.version).model_copy(update={"status": status})
-    return Published(pair.user, pair.modality, event.version, folder, entry, False)
+    if promote and statuses(events)[version] == "candidate" and version > (serving(events) or 0):
+        events = record(pair, events, "promote", version, active=version, reason="published again")
+    entry = read_entry(pair, version).model_copy(update={"status": statuses(events)[version]})
+    return Published(pair.user, pair.modality, version, folder, entry, False)
 
 
 def _bundle_sha256(manifest: BundleManifest) -> str:

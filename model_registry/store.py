@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from model_registry import cleanup, history, operations, publication
 from model_registry.cleanup import Removed
@@ -19,6 +20,7 @@ from model_registry.operations import Difference, difference
 from model_registry.publication import Published
 from model_registry.verification import Version, read_version
 
+INSUFFICIENT = "insufficient data"  # the verdict at which the pooled model serves instead
 DEFAULT_ROOT = Path(__file__).resolve().parent / "store"
 
 
@@ -60,23 +62,22 @@ class Registry:
     def resolve(self, user: str, modality: str, version: str | int | None = None) -> Resolved:
         """Return the version that serves, or `version`, after checking every file.
 
-        Where the user has no active model, the active one of `_default` is returned, marked as `fallback`; an exact
-        version never falls back. Raises NotFoundError, CorruptError naming the file, InvalidNameError.
+        Where the user has no active model, or one with the verdict `insufficient data`, the active one of `_default`
+        is returned if there is one, marked as `fallback`; an exact version never falls back. Raises NotFoundError,
+        CorruptError naming the file, InvalidNameError.
         """
         pair = self._pair(user, modality)
         if version is not None:
             return self._resolved(pair, pair.user, parse_version(version))
-        pointer = read_pointer(pair)
-        if pointer is not None:
-            found = read_version(pair, pointer.version, pointer.manifest_sha256)
-            return _resolved(found, pair.user, pair, "active")
-        if pair.user != DEFAULT_USER:
-            spare = self._pair(DEFAULT_USER, modality)
-            pointer = read_pointer(spare)
-            if pointer is not None:
-                found = read_version(spare, pointer.version, pointer.manifest_sha256)
-                return _resolved(found, pair.user, spare, "active")
-        raise NotFoundError(f"{pair}: no active version; train and publish one, or promote a candidate")
+        own = _serving(pair)
+        if own is None or own.entry.verdict == INSUFFICIENT:
+            pooled = Pair(self.root, DEFAULT_USER, pair.modality)
+            spare = _serving(pooled) if pair.user != DEFAULT_USER else None
+            if spare is not None:
+                return _resolved(spare, pair.user, pooled, "active")
+        if own is None:
+            raise NotFoundError(f"{pair}: no active version; train and publish one, or promote a candidate")
+        return _resolved(own, pair.user, pair, "active")
 
     def entries(
         self,
@@ -153,6 +154,15 @@ class Registry:
         """Mark a version as out of use. See `operations.archive`."""
         operations.archive(self._pair(user, modality), parse_version(version), reason, withdraw=withdraw)
 
+    def export(
+        self, user: str, modality: str, target: Path, *, version: str | int | None = None, form: Literal["tar", "onnx"]
+    ) -> None:
+        """Write the version that serves, or `version`, to one file. See `portable`."""
+        from model_registry import portable  # ONNX takes longer to import than everything else together
+
+        found = self.resolve(user, modality, version)
+        (portable.export_tar if form == "tar" else portable.export_onnx)(found, target)
+
     def erase(self, user: str, reason: str) -> Tombstone:
         """Remove all of a user's models. See `cleanup.erase`."""
         self._checked()
@@ -201,6 +211,12 @@ class Registry:
                     write_whole(path, RegistryFormat().to_json())
         self._checked()
         return self.root
+
+
+def _serving(pair: Pair) -> Version | None:
+    """Return the version that serves a pair, checked, if one does."""
+    pointer = read_pointer(pair)
+    return None if pointer is None else read_version(pair, pointer.version, pointer.manifest_sha256)
 
 
 def _published_manifest(pair: Pair, version: int) -> str:

@@ -100,12 +100,17 @@ def make_encoder(
         source=Source(package="made-up", version="1.0"),
         files=digests,
     )
+    return write_encoder(out, spec, files)
+
+
+def write_encoder(out: Path, spec: EncoderSpec, files: dict[str, bytes]) -> dict[str, str]:
+    """Write an encoder as `spec` describes it, and return the reference to it."""
     folder = out / "encoders" / spec.sha256
     folder.mkdir(parents=True, exist_ok=True)
     for file, data in files.items():
         (folder / file).write_bytes(data)
     (folder / "encoder.json").write_text(spec.text())
-    return {"name": name, "sha256": spec.sha256}
+    return {"name": spec.name, "sha256": spec.sha256}
 
 
 def all_bytes(root: Path) -> dict[str, bytes]:

@@ -95,6 +95,16 @@ def test_resolve_falls_back_to_the_pooled_model_and_says_so(store: Registry, tmp
     assert not store.resolve("newcomer", "gesture").fallback
 
 
+def test_resolve_prefers_the_pooled_model_to_one_of_insufficient_data(store: Registry, tmp_path: Path) -> None:
+    store.publish(make_bundle(tmp_path, run="r1", verdict="insufficient data"))
+    assert not store.resolve("user123", "gesture").fallback
+    store.publish(make_bundle(tmp_path, user="_default", run="r1"))
+    assert store.resolve("user123", "gesture").fallback
+    assert not store.resolve("user123", "gesture", "v1").fallback
+    store.publish(make_bundle(tmp_path, run="r2", verdict="weak"))
+    assert store.resolve("user123", "gesture").version == 2
+
+
 @pytest.mark.parametrize("name", [*FILES, "registry_entry", "manifest"])
 def test_a_flipped_bit_in_any_file_is_refused_by_name(store: Registry, tmp_path: Path, name: str) -> None:
     done = store.publish(make_bundle(tmp_path))
