@@ -17,16 +17,28 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import StrictBool
+from pydantic import Field, StrictBool
 
 from model_registry.names import DEFAULT_USER, InvalidNameError, Modality, parse_modality, parse_name
 from shared.a3cp import count_a3cp, is_a3cp, read_a3cp
-from shared.data_files import DataRoot, RefusedFileError, read_bounded, sha256_of
+from shared.data_files import DataRoot, RefusedFileError
 from shared.errors import DataError, Fault
-from shared.feature_files import SIZE_LIMIT, FeatureFileError, parse_features
 from shared.own_layout import count_own, is_own, read_own, sessions_folder
 from shared.records import Dropped, Reading, Record
+from shared.samples import Sample, encoding_faults, label_faults, load_features, verified
 from shared.schema_utils import Example, LabelStatus, Moment, Schema, SessionMetadata
+
+__all__ = [
+    "DataFilter",
+    "DataFormat",
+    "Dataset",
+    "Dropped",
+    "Sample",
+    "batches",
+    "load_dataset",
+    "load_features",
+    "users_with_data",
+]
 
 DataFormat = Literal["auto", "own", "a3cp"]
 
@@ -37,28 +49,15 @@ _REGION_FIELDS = ("onset", "offset", "box", "language", "partner_speech", "locat
 class DataFilter(Schema):
     """Which examples are used. What is left out is in the ledger with its reason."""
 
-    sessions: tuple[str, ...] | None = None  # None: all sessions
-    since: Moment | None = None  # recorded at this moment or later; a bare date is its midnight, UTC
-    until: Moment | None = None  # recorded before this moment
-    label_status: tuple[LabelStatus, ...] = ("unconfirmed", "confirmed", "corrected")
-    performers: tuple[str, ...] | None = None  # None: whoever performed
-    require_consent: StrictBool = True
-    include_demo: StrictBool = False
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One example that is used: its file is there, lies in the data root and has the hash that it should have."""
-
-    record_id: str
-    user_id: str
-    session_id: str
-    label: str
-    path: Path | None
-    content_sha256: str
-    example: Example = field(repr=False)
-    origin: str
-    features: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    sessions: tuple[str, ...] | None = Field(None, description="sessions to use; all of them when absent")
+    since: Moment | None = Field(None, description="recorded then or later; a bare date is its midnight, UTC")
+    until: Moment | None = Field(None, description="recorded before then; a bare date is its midnight, UTC")
+    label_status: tuple[LabelStatus, ...] = Field(
+        ("unconfirmed", "confirmed", "corrected"), min_length=1, description="how sure the label must be"
+    )
+    performers: tuple[str, ...] | None = Field(None, description="who performed; anybody when absent")
+    require_consent: StrictBool = Field(True, description="leave out what nobody consented to")
+    include_demo: StrictBool = Field(False, description="use examples that are marked as demo data")
 
 
 @dataclass(frozen=True)
@@ -134,12 +133,12 @@ def load_dataset(
     ledger = [dropped for reading in readings.values() for dropped in reading.ledger]
     records: list[Record] = []
     for reading in readings.values():
-        records += _chosen(reading, data_filter, ledger, faults)
+        records += choose(reading, data_filter, ledger, faults)
     place = ", ".join(str(root / "users" / user) for user in users)
     faults += _unknown_sessions(readings, data_filter, place)
-    faults += _label_faults(records, known_modality, minimum_per_label, ledger, place, bool(faults))
-    faults += _encoding_faults(records, place)
-    samples = [sample for record in records if (sample := _verified(data_root, record, faults)) is not None]
+    faults += label_faults(records, known_modality, minimum_per_label, ledger, place, bool(faults))
+    faults += encoding_faults(records, place)
+    samples = [sample for record in records if (sample := verified(data_root, record, faults)) is not None]
     if faults:
         raise DataError(dict.fromkeys(faults))
     return Dataset(
@@ -155,22 +154,6 @@ def load_dataset(
         },
         warnings=tuple(warning for reading in readings.values() for warning in reading.warnings),
     )
-
-
-def load_features(sample: Sample) -> NDArray[np.float32]:
-    """Return (T, D) float32: the frames of a sample that refers to a feature file; one vector is (1, D).
-
-    Raises DataError where the sample has no feature file or the file cannot be used.
-    """
-    if sample.features is not None:
-        return sample.features
-    reference = sample.example.features
-    if reference is None or sample.path is None:
-        raise DataError([_at(sample.origin, "features", "refers to no feature file")])
-    try:
-        return parse_features(read_bounded(sample.path, SIZE_LIMIT), reference.format)
-    except (FeatureFileError, RefusedFileError) as refused:
-        raise DataError([_at(sample.origin, "features", f"{sample.path.name} {refused}")]) from None
 
 
 def batches(dataset: Dataset, size: int) -> Iterator[tuple[Sample, ...]]:
@@ -228,7 +211,7 @@ def read_user(
         reason = "holds no sessions; `model-trainer import` brings some in"
     else:
         users = known_users(root.path)
-        reason = f"no such user; there are {_some(users)}" if users else "no such user; there are none in this folder"
+        reason = f"no such user; there are {some(users)}" if users else "no such user; there are none in this folder"
     return Reading(faults=[Fault(str(sessions_folder(root.path, user)), None, "user_id", reason)])
 
 
@@ -283,7 +266,7 @@ def _open_root(root: Path) -> DataRoot:
         raise DataError([Fault(str(root), None, "data", str(refused))]) from None
 
 
-def _chosen(reading: Reading, data_filter: DataFilter, ledger: list[Dropped], faults: list[Fault]) -> list[Record]:
+def choose(reading: Reading, data_filter: DataFilter, ledger: list[Dropped], faults: list[Fault]) -> list[Record]:
     """Return the records that are used, one for each record id; the others go to the ledger."""
     first: dict[str, Record] = {}
     for record in reading.records:
@@ -306,99 +289,10 @@ def _chosen(reading: Reading, data_filter: DataFilter, ledger: list[Dropped], fa
 def _unknown_sessions(readings: Mapping[str, Reading], data_filter: DataFilter, place: str) -> list[Fault]:
     known = {session for reading in readings.values() for session in reading.session_ids}
     return [
-        Fault(place, None, "session", f"{session!a} is not there; there are {_some(sorted(known))}")
+        Fault(place, None, "session", f"{session!a} is not there; there are {some(sorted(known))}")
         for session in data_filter.sessions or ()
         if known and session not in known
     ]
-
-
-def _label_faults(
-    records: Sequence[Record], modality: str, minimum: int, ledger: Sequence[Dropped], place: str, others: bool
-) -> list[Fault]:
-    counts = Counter(record.example.label for record in records)
-    if not counts:
-        if others:
-            return []  # the faults that are told already say why nothing is left
-        reasons = Counter(dropped.reason for dropped in ledger)
-        left_out = ", ".join(f"{count} left out ({reason})" for reason, count in reasons.most_common())
-        hint = "; `model-trainer check` shows what is there"
-        return [Fault(place, None, modality, f"no sample to train on: {left_out or 'none was recorded'}{hint}")]
-    faults = [
-        Fault(place, None, "label", f"{label!a} has {count} sample{'s' * (count != 1)}; at least {minimum} are needed")
-        for label, count in sorted(counts.items())
-        if count < minimum
-    ]
-    if len(counts) == 1:
-        only = next(iter(counts))
-        faults.append(Fault(place, None, "label", f"all samples are {only!a}; at least two labels are needed"))
-    return faults
-
-
-def _encoding_faults(records: Sequence[Record], place: str) -> list[Fault]:
-    kinds = Counter(
-        (record.example.features.encoding, record.example.features.shape[1])
-        for record in records
-        if record.example.features is not None
-    )
-    if len(kinds) < 2:
-        return []
-    found = ", ".join(
-        f"{encoding!a} with {width} numbers a frame ({n} samples)" for (encoding, width), n in kinds.items()
-    )
-    return [
-        Fault(place, None, "encoding", f"one model needs one encoding, but here are {found}; choose with --session")
-    ]
-
-
-def _verified(root: DataRoot, record: Record, faults: list[Fault]) -> Sample | None:
-    """Return the sample of a record whose file is there, unchanged and readable; otherwise add a fault."""
-    example = record.example
-    place: Path | None = None
-    features: NDArray[np.float32] | None = None
-    field_name = "media" if example.media is not None else "features" if example.features is not None else "transcript"
-    try:
-        if record.file is None:
-            digest = hashlib.sha256((example.transcript or "").encode()).hexdigest()
-        else:
-            place = root.locate(record.file)
-            if example.media is not None:
-                digest = sha256_of(place)
-                _require_hash(digest, example.media.sha256)
-            elif example.features is not None:
-                content = read_bounded(place, SIZE_LIMIT)
-                digest = hashlib.sha256(content).hexdigest()
-                _require_hash(digest, example.features.sha256)
-                features = parse_features(content, example.features.format)
-                if features.shape != example.features.shape:
-                    told = f"its shape is {features.shape}, the reference says {example.features.shape}"
-                    raise FeatureFileError(told)
-    except (RefusedFileError, FeatureFileError) as refused:
-        name = example.media.path if example.media else example.features.uri if example.features else ""
-        faults.append(Fault(record.path, record.line, field_name, f"{name}: {refused}"))
-        return None
-    return Sample(
-        record_id=example.record_id,
-        user_id=example.user_id,
-        session_id=example.session_id,
-        label=example.label,
-        path=place,
-        content_sha256=digest,
-        example=example,
-        origin=record.origin,
-        features=features,
-    )
-
-
-def _require_hash(found: str, expected: str) -> None:
-    if found != expected:
-        raise RefusedFileError(
-            f"its content has changed (sha256 is {found[:12]}…, not {expected[:12]}…); restore it or import it again"
-        )
-
-
-def _at(origin: str, field_name: str, reason: str) -> Fault:
-    path, _, line = origin.rpartition(":")
-    return Fault(path, int(line), field_name, reason) if line.isdigit() else Fault(origin, None, field_name, reason)
 
 
 def _is_name(text: str) -> bool:
@@ -408,5 +302,5 @@ def _is_name(text: str) -> bool:
         return False
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

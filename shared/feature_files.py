@@ -1,13 +1,10 @@
-"""Feature files: npz with one array `features`, or a JSON list of frames; parsed as hostile, written whole."""
+"""Feature files: npz with one array `features`, or a JSON list of frames; parsed as hostile."""
 
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 import zipfile
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.lib import format as npy
@@ -44,21 +41,6 @@ def parse_features(content: bytes, file_format: str) -> NDArray[np.float32]:
         raise FeatureFileError(f"holds NaN or infinite values in {len(bad)} of {len(features)} frames, first {bad[0]}")
     features.setflags(write=False)
     return features
-
-
-def write_features(path: Path, features: NDArray[np.float32]) -> bytes:
-    """Write (T, D) float32 as an npz file, whole or not at all, and return its bytes."""
-    content = features_bytes(features)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
-    return content
 
 
 def features_bytes(features: NDArray[np.float32]) -> bytes:

@@ -6,7 +6,7 @@ import hashlib
 import re
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,22 +32,21 @@ from shared.import_sources import (
     rename_labels,
 )
 from shared.own_layout import is_own, read_own
+from shared.progress import Progress, silent
 from shared.records import Record
 from shared.schema_utils import Example, FeaturesRef, FileRef, LabelStatus, SessionMetadata, faults_of
 from shared.session_writer import Addition, write_session, writing
-
-# Shows the progress of an iteration: takes the items and what is done with each, and gives the items.
-Progress = Callable[[Sequence[Any], str], Iterable[Any]]
 
 _RECORDS = uuid.UUID("5b0c2d1e-8a44-5f0e-9d53-6d6f64656c74")  # record ids are the same wherever they are made
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How samples that name no session are cut into some; exactly one of the three is set."""
+    """How samples that name no session are cut into some; one of them is set, or none: one session."""
 
     size: int | None = None  # takes of each label in one session
     blocks: int | None = None  # sessions, each a contiguous part of each label's samples
+    deal: int | None = None  # sessions, over which each label's samples are dealt in turn
     name: str | None = None  # everything in this one session
 
 
@@ -137,7 +136,7 @@ def import_samples(
     mode: Mode,
     *,
     note: str = "",
-    progress: Progress = lambda items, _: items,
+    progress: Progress = silent,
 ) -> Summary:
     """Write the samples into the data root, session by session, and return what was done.
 
@@ -235,6 +234,8 @@ def _in_sessions(samples: Sequence[Found], cut: Cut) -> list[Found]:
             session = f"session-{number + 1:02d}"
         elif cut.blocks is not None:
             session = f"session-{rank * cut.blocks // sizes[sample.label] + 1:02d}"
+        elif cut.deal is not None:
+            session = f"session-{rank % cut.deal + 1:02d}"
         else:
             session = cut.name or "session-01"
         placed.append(replace(sample, session=session))

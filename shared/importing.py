@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from model_registry.names import MODALITIES, InvalidNameError, Modality, parse_m
 from shared.errors import DataError, Fault
 from shared.import_sessions import Cut, Mode, Origin, Summary, assign, find_samples, import_samples
 from shared.import_sources import Columns, Findings
+from shared.progress import bar
 from shared.schema_utils import LABEL_STATUSES
 
 _EXAMPLES = """
@@ -29,7 +28,7 @@ Examples:
       --labels names.csv --consent
   Texts, a thousand of them, with labels grouped into contexts:
     model-trainer import texts.json --data data --modality speech --user anna --split train \\
-      --labels contexts.json --limit 1000 --blocks 5 --consent
+      --labels contexts.json --limit 1000 --deal 5 --consent
 """
 
 
@@ -62,6 +61,7 @@ def _name(_context: click.Context, parameter: click.Parameter, value: str | None
 @click.option("--pattern", metavar="REGEX", help="Takes file names apart: groups label, user, session, take.")
 @click.option("--session-size", type=click.IntRange(1), metavar="N", help="Cut takes into sessions, N of each label.")
 @click.option("--blocks", type=click.IntRange(1), metavar="N", help="Cut each label's samples into N blocks in order.")
+@click.option("--deal", type=click.IntRange(1), metavar="N", help="Deal each label's samples over N sessions in turn.")
 @click.option("--session", callback=_name, help="Put everything that names no session into this one.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N samples a user, evenly over the labels.")
 @click.option(
@@ -91,6 +91,7 @@ def import_command(
     pattern: str | None,
     session_size: int | None,
     blocks: int | None,
+    deal: int | None,
     session: str | None,
     limit: int | None,
     labels: Path | None,
@@ -111,10 +112,11 @@ def import_command(
     """Import SOURCE into session folders: a folder of files, or a CSV, TSV, JSON or JSON lines file.
 
     Sessions matter: a model is judged on sessions that it has not seen. Where the source names none, cut it with
-    --session-size or --blocks. Importing the same source again changes nothing.
+    --session-size or --blocks; where neighbours have nothing in common (texts of many people), with --deal.
+    Importing the same source again changes nothing.
     """
-    if sum(option is not None for option in (session_size, blocks, session)) > 1:
-        raise click.UsageError("--session-size, --blocks and --session exclude one another")
+    if sum(option is not None for option in (session_size, blocks, deal, session)) > 1:
+        raise click.UsageError("--session-size, --blocks, --deal and --session exclude one another")
     if pattern is not None and not source.is_dir():
         raise click.UsageError("--pattern takes file names apart: it needs a folder as source")
     findings = find_samples(
@@ -127,10 +129,10 @@ def import_command(
     )
     if not findings.samples:
         raise DataError([*findings.faults, Fault(str(source), None, "(samples)", _why_none(findings))])
-    samples = assign(findings, user, Cut(session_size, blocks, session), limit)
+    samples = assign(findings, user, Cut(session_size, blocks, deal, session), limit)
     origin = Origin(modality, consent, performer, labeler, label_status, demo, encoding)
     summary = import_samples(
-        data, samples, origin, Mode(link, replace), note=f"imported from {source.name}", progress=_progress
+        data, samples, origin, Mode(link, replace), note=f"imported from {source.name}", progress=bar
     )
     _show(summary, findings, consent)
 
@@ -141,16 +143,6 @@ def _why_none(findings: Findings) -> str:
         return "no sample was found"
     told = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
     return f"no sample was found; {told}; for example {findings.passed_over[0][0]!a}"
-
-
-def _progress(items: Sequence[Any], what: str) -> Iterable[Any]:
-    """Show a bar on a terminal; elsewhere the summary is enough."""
-    if not sys.stderr.isatty():
-        return items
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(items, what, console=Console(stderr=True), transient=True)
 
 
 def _show(summary: Summary, findings: Findings, consent: bool) -> None:
@@ -173,7 +165,7 @@ def _show(summary: Summary, findings: Findings, consent: bool) -> None:
     if alone:
         click.echo(
             f"note: one session only for {', '.join(alone[:5])}: the model cannot be tested across sessions; "
-            "see --session-size and --blocks",
+            "see --session-size, --blocks and --deal",
             err=True,
         )
     if not consent:
