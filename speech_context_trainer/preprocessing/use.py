@@ -89,5 +89,7 @@ def sentence_encoder(state: State) -> onnx.ModelProto:
     net.add("Div", last, size, name="embedding")
     shape = ["n", "t"]
     return net.model(
-        "sentence_encoder", {"ids": ("int64", shape), "mask": ("int64", shape)}, {"embedding": ["n", WIDTH]}
+        "sentence_encoder",
+        {"ids": ("int64", shape), "mask": ("int64", shape)},
+        {"embedding": ["n", state["d3"].shape[1]]},
     )
