@@ -40,7 +40,8 @@ class Encoder:
         for name, expected in self.spec.inputs.items():
             _check(f"{self.spec.name}: {name}", batch[name], expected)
         session = _session(os.getpid(), self.folder / self.spec.model, self.threads)
-        return dict(zip(self.spec.outputs, session.run(list(self.spec.outputs), dict(batch)), strict=True))
+        found = session.run(list(self.spec.outputs), dict(batch))
+        return {name: np.asarray(rows) for name, rows in zip(self.spec.outputs, found, strict=True)}
 
 
 def load_encoder(name_or_path: str | Path, threads: int = 1) -> Encoder:
@@ -48,10 +49,22 @@ def load_encoder(name_or_path: str | Path, threads: int = 1) -> Encoder:
 
     Raises ConfigError saying what to do if it is absent or damaged.
     """
+    path = model_path(name_or_path)
+    if path.suffix != ".onnx":
+        raise ConfigError(f"{path} is no ONNX network")
+    return Encoder(_verified(os.getpid(), path.parent), path.parent, threads)
+
+
+def model_path(name_or_path: str | Path) -> Path:
+    """Return the model file of the pretrained network of that name, or in that folder, all files' hashes checked.
+
+    Raises ConfigError as `load_encoder` does.
+    """
     folder = Path(name_or_path)
     if folder.name == str(name_or_path):
         folder = pretrained_folder() / name_or_path
-    return Encoder(_verified(os.getpid(), folder.resolve()), folder.resolve(), threads)
+    folder = folder.resolve()
+    return folder / _verified(os.getpid(), folder).model
 
 
 def export_encoder(encoder: Encoder, out: Path) -> Path:
@@ -65,13 +78,14 @@ def encode_cached(
     keys: Sequence[str],
     collate: Callable[[Sequence[Sample]], Batch],
     cache: FeatureCache | None = None,
-    batch_size: int = 16,
+    batch_size: int = 32,
     on_done: Callable[[int], None] = lambda done: None,
 ) -> dict[str, NDArray[Any]]:
     """Return every output, name -> (len(samples), dimension) float32, computing only what `cache` does not hold.
 
     `keys` are the samples' content keys; equal ones are computed once. `collate` makes a batch of neighbouring
-    samples, so sort by length where that saves padding. `on_done` hears how many samples are finished.
+    samples, so sort by length where that saves padding; an encoder of one sample at a time gets one. `on_done`
+    hears how many samples are finished.
     """
     known: dict[str, dict[str, NDArray[Any]]] = {}
     for output in encoder.spec.outputs:
@@ -81,6 +95,7 @@ def encode_cached(
         if not all(key in rows for rows in known.values()):
             todo.setdefault(key, sample)
     waiting = list(todo)
+    batch_size = 1 if any(tensor.shape[0] == 1 for tensor in encoder.spec.inputs.values()) else batch_size
     on_done(len(samples) - len(waiting))
     for start in range(0, len(waiting), batch_size):
         some = waiting[start : start + batch_size]
@@ -115,12 +130,9 @@ def _check(what: str, array: NDArray[Any], expected: Tensor) -> None:
 @lru_cache(maxsize=32)
 def _verified(process: int, folder: Path) -> EncoderSpec:
     try:
-        spec = verify_encoder(folder)
+        return verify_encoder(folder)
     except EncoderError as error:
         raise ConfigError(f"{error}\nmake it with: model-trainer pretrained --only {folder.name}") from error
-    if not spec.model.endswith(".onnx"):
-        raise ConfigError(f"{folder}: {spec.model} is no ONNX network")
-    return spec
 
 
 @lru_cache(maxsize=16)

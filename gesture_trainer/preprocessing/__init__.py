@@ -1,0 +1,1 @@
+"""Landmark sequences and videos to tensors, tensors to features."""

@@ -1,0 +1,1 @@
+"""Transcripts to token ids and code points, those to features."""

@@ -1,0 +1,59 @@
+"""Transcripts to token ids to sentence embeddings, with the `tokenizer.json` that stands beside an encoder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from shared.encoders import Encoder, encode_cached
+from shared.feature_cache import FeatureCache, content_key
+
+TOKENIZER_FILE = "tokenizer.json"
+Ids = NDArray[np.int64]
+
+
+def tokenise(encoder: Encoder, texts: Sequence[str]) -> list[Ids]:
+    """Return each text's (t,) int64 ids, start and end included; long texts are cut as `tokenizer.json` says."""
+    tokenizer = _tokenizer(os.getpid(), encoder.folder / TOKENIZER_FILE)
+    return [np.asarray(encoding.ids, dtype=np.int64) for encoding in tokenizer.encode_batch_fast(list(texts))]
+
+
+def padded(rows: Sequence[Ids]) -> dict[str, Ids]:
+    """Return ids and mask (n, t) int64: ids 0 and mask 0 after a row's end."""
+    ids = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)] = row
+        mask[place, : len(row)] = 1
+    return {"ids": ids, "mask": mask}
+
+
+def embed_texts(
+    encoder: Encoder,
+    texts: Sequence[str],
+    cache: FeatureCache | None = None,
+    on_done: Callable[[int], None] = lambda done: None,
+) -> NDArray[Any]:
+    """Return (len(texts), dimension) float32: each text's sentence embedding, of unit length.
+
+    Texts of similar length are encoded together; `on_done` hears how many are finished.
+    """
+    rows = tokenise(encoder, texts)
+    order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
+    arranged = [rows[place] for place in order]
+    found = encode_cached(encoder, arranged, [content_key(row) for row in arranged], padded, cache, on_done=on_done)
+    embeddings = np.empty_like(found["embedding"])
+    embeddings[order] = found["embedding"]
+    return embeddings
+
+
+@lru_cache(maxsize=8)
+def _tokenizer(process: int, path: Path) -> Tokenizer:
+    return Tokenizer.from_file(str(path))
