@@ -2,27 +2,62 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from orchestrator.jobs import Commands, Job, Outcome, failed
-from orchestrator.run_folder import RunFolder
+from orchestrator.jobs import Commands, Job, Outcome, failed, outcome_from_log
+from orchestrator.plan import with_present_data
+from orchestrator.run_folder import RunFolder, read_json
+from shared.fingerprint import changes
 
 Train = Callable[[Job, tuple[str, ...], Path], tuple[Outcome, dict[str, Any] | None]]
 Publish = Callable[[Job, Outcome], Outcome]
 
 
-def attempt(job: Job, folder: RunFolder, commands: Commands, train: Train, publish: Publish) -> Outcome:
-    """Train `job`, publish what it made and return how it ended. Never raises: one job's trouble is its own."""
+def attempt(planned: Job, folder: RunFolder, commands: Commands, train: Train, publish: Publish) -> Outcome:
+    """Train a job on the data as they are now, publish what came out and return how it ended.
+
+    What an earlier attempt finished and could not publish is published without training again. Data that changed
+    meanwhile are noticed by their fingerprint, and nothing is published. Never raises: one job's trouble is its own.
+    """
     try:
-        command = (*commands[job.modality], *job.arguments)
-        place = folder.start_job(job, command)
+        job = with_present_data(planned)
+        place = folder.start_job(job, job.command(commands, folder.bundles))
         folder.note("started", {"user": job.user, "modality": job.modality})
-        outcome, log = train(job, command, place / "events.jsonl")
+        log = _finished_before(folder.bundles / job.bundle_name)
+        if log is not None:
+            outcome = outcome_from_log(job, log, 0, 0.0)
+        else:
+            outcome, log = train(job, job.command(commands, folder.bundles), place / "events.jsonl")
         if outcome.succeeded:
-            outcome = publish(job, outcome)
+            outcome = _published(job, outcome, publish)
+            if outcome.cause == "upload" and not outcome.transient:
+                shutil.rmtree(outcome.bundle, ignore_errors=True)  # damaged; the next attempt trains again
         folder.finish_job(job, log, outcome)
     except Exception as error:  # such as a full disk
-        return failed(job, "internal", f"{type(error).__name__}: {error}")
+        return failed(planned, "internal", f"{type(error).__name__}: {error}")
     return outcome
+
+
+def _finished_before(bundle: Path) -> dict[str, Any] | None:
+    """Return the training log entry of a whole bundle; anything less is cleared away for the trainer."""
+    if not bundle.exists():
+        return None
+    if (bundle / "bundle.json").is_file():
+        log = read_json(bundle / "training_log.json")
+        if log is not None:
+            return {**log, "bundle": str(bundle)}
+    shutil.rmtree(bundle)
+    return None
+
+
+def _published(job: Job, outcome: Outcome, publish: Publish) -> Outcome:
+    manifest = read_json(Path(outcome.bundle) / "bundle.json") or {}
+    trained_on = (manifest.get("entry") or {}).get("job_fingerprint", job.fingerprint)
+    if "data" in changes(job.fingerprint, trained_on) or with_present_data(job).fingerprint != job.fingerprint:
+        shutil.rmtree(outcome.bundle, ignore_errors=True)
+        reason = "the user's data changed while the model was trained; nothing was published"
+        return outcome.model_copy(update={"cause": "data changed", "reason": reason, "transient": True})
+    return publish(job, outcome)

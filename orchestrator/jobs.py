@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Mapping
@@ -31,20 +32,55 @@ Cause = Literal[
 _CAUSES: Mapping[int, Cause] = {0: "", 2: "usage", 3: "data", 4: "gate", 5: "internal"}
 
 
+UP_TO_DATE = "up to date"  # the status of a version that needed no training
+Reason = Literal["first model", "new data", "changed config", "changed code", "requested", "forced"]
+
+# Errors of the machine and the network rather than of the data or the code.
+_TRANSIENT = frozenset(
+    {
+        *("BlockingIOError", "BrokenPipeError", "ConnectionError", "ConnectionResetError", "InterruptedError"),
+        *("MemoryError", "OperationalError", "OSError", "StorageError", "TimeoutError"),
+    }
+)
+
+
 class Job(BaseModel):
-    """One training run to be done: what a backend needs and nothing else, so that it travels as JSON."""
+    """One training run to be done: what a backend needs and nothing else, so that it travels as JSON.
+
+    `fingerprint` tells data, options and code (`shared.fingerprint`). The run id follows from it, so a job that is
+    done again after an interruption is the same run, and the registry takes a run once. `forced` is a mark that
+    makes it another run all the same.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     user: str
     modality: Modality
-    run_id: str
-    samples: int = Field(0, ge=0)
+    data: str
+    fingerprint: str
     arguments: tuple[str, ...] = ()
+    samples: int = Field(0, ge=0)
+    reasons: tuple[Reason, ...] = ()
+    estimated_seconds: float = 0.0
+    forced: str = ""
 
     @property
-    def name(self) -> str:
-        return f"{self.user} {self.modality}"
+    def run_id(self) -> str:
+        return "job-" + hashlib.sha256(f"{self.fingerprint}\0{self.forced}".encode()).hexdigest()[:20]
+
+    @property
+    def bundle_name(self) -> str:
+        """The name of the folder that the trainer writes."""
+        return f"{self.modality}_{self.user}_{self.run_id}"
+
+    def command(self, commands: Commands, bundles: Path) -> tuple[str, ...]:
+        """Return the words that start the job's trainer."""
+        return (*commands[self.modality], *self.words(bundles))
+
+    def words(self, bundles: Path) -> tuple[str, ...]:
+        """Return the trainer's options."""
+        names = ("--user", self.user, "--data", self.data, "--out", str(bundles), "--run-id", self.run_id)
+        return (*names, *self.arguments)
 
 
 class Outcome(BaseModel):
@@ -57,6 +93,8 @@ class Outcome(BaseModel):
     run_id: str
     cause: Cause = ""
     reason: str = ""
+    transient: bool = False  # it may go well another time, with nothing changed
+    attempts: int = 1
     stage: str = ""
     exit_code: int = 0
     seconds: float = 0.0
@@ -92,7 +130,8 @@ def outcome_from_log(job: Job, log: Mapping[str, Any] | None, exit_code: int, se
         reason = one_line(log.get("error_message")) or f"exit code {exit_code}"
         error_type = one_line(log.get("error_type"))
         reason = f"{error_type}: {reason}" if cause == "internal" and error_type else reason
-        return _outcome(job, exit_code, seconds, cause=cause, reason=reason, stage=one_line(log.get("stage")))
+        stage, transient = one_line(log.get("stage")), cause == "internal" and error_type in _TRANSIENT
+        return _outcome(job, exit_code, seconds, cause=cause, reason=reason, stage=stage, transient=transient)
     metrics = log.get("training_metrics") or {}
     return _outcome(
         job,
@@ -108,9 +147,11 @@ def outcome_from_log(job: Job, log: Mapping[str, Any] | None, exit_code: int, se
     )
 
 
-def failed(job: Job, cause: Cause, reason: str, exit_code: int = -1, seconds: float = 0.0) -> Outcome:
+def failed(
+    job: Job, cause: Cause, reason: str, exit_code: int = -1, seconds: float = 0.0, transient: bool = False
+) -> Outcome:
     """Return the outcome of a job that ended for `cause` without a word from its trainer."""
-    return _outcome(job, exit_code, seconds, cause=cause, reason=one_line(reason))
+    return _outcome(job, exit_code, seconds, cause=cause, reason=one_line(reason), transient=transient)
 
 
 def _outcome(job: Job, exit_code: int, seconds: float, **fields: Any) -> Outcome:

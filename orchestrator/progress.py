@@ -143,6 +143,9 @@ class Follower:
             key = (line["user"], line["modality"])
             self._running[key] = Running(user=key[0], modality=key[1], started=self._last)
             self._offsets[key] = 0
+        elif event == "again":
+            self._running.pop((line["user"], line["modality"]), None)
+            self._offsets.pop((line["user"], line["modality"]), None)
         elif event == "finished":
             try:
                 outcome = Outcome.model_validate({k: v for k, v in line.items() if k not in ("time", "event")})

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import click
 
-from model_registry.errors import RegistryError
+from model_registry.entry import RegistryEntry
+from model_registry.errors import ConflictError, RegistryError, StorageError
 from model_registry.names import published_name
 from model_registry.publication import Published
 from model_registry.store import DEFAULT_ROOT, Registry
 from orchestrator.attempt import Publish
-from orchestrator.jobs import Job, Outcome, one_line
+from orchestrator.jobs import UP_TO_DATE, Job, Outcome, one_line
 
 DEFAULT_REGISTRY = str(DEFAULT_ROOT)
 
@@ -50,22 +51,50 @@ def publisher(registry: Registry) -> Publish:
     def publish(job: Job, outcome: Outcome) -> Outcome:
         try:
             published = upload(Path(outcome.bundle), registry)
+        except ConflictError as error:  # another process did the same job
+            same = [e for e in registry.entries(user=job.user, modality=job.modality) if e.run_id == job.run_id]
+            return _located(registry, outcome, same[-1]) if same else _not_uploaded(outcome, error, False)
+        except StorageError as error:
+            return _not_uploaded(outcome, error, True)
         except (RegistryError, OSError) as error:
-            return outcome.model_copy(update={"cause": "upload", "stage": "upload", "reason": one_line(error)})
-        return outcome.model_copy(
-            update={
-                "version": published.entry.model_version,
-                "status": published.entry.status,
-                "model_card": model_card(published),
-            }
-        )
+            return _not_uploaded(outcome, error, isinstance(error, OSError))
+        return _located(registry, outcome, published.entry)
 
     return publish
 
 
-def model_card(published: Published) -> str:
-    """Return the path of the version's model card, empty where it has none."""
-    card = published.path / published_name("model_card", published.user, published.entry.modality, published.version)
+def _not_uploaded(outcome: Outcome, error: Exception, transient: bool) -> Outcome:
+    update = {"cause": "upload", "stage": "upload", "reason": one_line(error), "transient": transient}
+    return outcome.model_copy(update=update)
+
+
+def _located(registry: Registry, outcome: Outcome, entry: RegistryEntry) -> Outcome:
+    update = {"version": entry.model_version, "status": entry.status, "model_card": model_card(registry, entry)}
+    return outcome.model_copy(update=update)
+
+
+def outcome_of_version(registry: Registry, entry: RegistryEntry) -> Outcome:
+    """Return a version that needed no training as the outcome of its job; its `status` is "up to date"."""
+    return Outcome(
+        user=entry.user_id,
+        modality=entry.modality,
+        run_id=entry.run_id,
+        version=entry.model_version,
+        status=UP_TO_DATE,
+        model_card=model_card(registry, entry),
+        samples=entry.example_count,
+        sessions=entry.session_count,
+        accuracy=entry.metrics.get("accuracy"),
+        accuracy_low=entry.metrics.get("accuracy_low"),
+        accuracy_high=entry.metrics.get("accuracy_high"),
+        verdict=entry.verdict or "",
+    )
+
+
+def model_card(registry: Registry, entry: RegistryEntry) -> str:
+    """Return the path of a version's model card, empty where it has none."""
+    name = published_name("model_card", entry.user_id, entry.modality, entry.version)
+    card = (registry.root / entry.model_artifact_path).with_name(name)
     return str(card) if card.is_file() else ""
 
 

@@ -1,16 +1,20 @@
-"""What a batch came to, for people: the table of what was published, and one line for each failure."""
+"""What a batch came to: for people a table and one line for each failure, for programs `summary.json`."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.jobs import Outcome
+from orchestrator.jobs import UP_TO_DATE, Outcome
+from orchestrator.plan import Plan
 
 _ROWS_SHOWN = 60
+_SLOWEST_SHOWN = 10
 _PLAIN_WIDTH = 150  # columns where the output is no terminal
 
 
@@ -20,11 +24,69 @@ def report_console() -> Console:
     return console if console.is_terminal else Console(width=_PLAIN_WIDTH)
 
 
-def print_report(outcomes: Sequence[Outcome], console: Console) -> None:
-    """Print the table of all that succeeded, where the model cards are, and why the others failed."""
+def summary(plan: Plan, outcomes: Sequence[Outcome], seconds: float, exit_code: int) -> dict[str, Any]:
+    """Return the batch in numbers, with the jobs that someone should look at named."""
+    good = [outcome for outcome in outcomes if outcome.succeeded]
+    bad = [outcome for outcome in outcomes if not outcome.succeeded]
+    slowest = sorted(outcomes, key=lambda outcome: -outcome.seconds)[:_SLOWEST_SHOWN]
+    return {
+        "format": 1,
+        "exit_code": exit_code,
+        "seconds": round(seconds, 3),
+        "jobs": len(plan.jobs),
+        "published": len(good),
+        "promoted": sum(outcome.status == "active" for outcome in good),
+        "kept_as_candidate": sum(outcome.status == "candidate" for outcome in good),
+        "up_to_date": len(plan.up_to_date),
+        "failed": len(bad),
+        "failed_by_cause": dict(sorted(Counter(outcome.cause for outcome in bad).items())),
+        "not_started": len(plan.jobs) - len(outcomes),
+        "attempts": sum(outcome.attempts for outcome in outcomes),
+        "users_needing_more_data": _needing_data(plan, outcomes),
+        "failures": [
+            _named(outcome, cause=outcome.cause, stage=outcome.stage, reason=outcome.reason) for outcome in bad
+        ],
+        "slowest": [_named(outcome, seconds=outcome.seconds) for outcome in slowest],
+    }
+
+
+def _named(outcome: Outcome, **more: Any) -> dict[str, Any]:
+    return {"user": outcome.user, "modality": outcome.modality, **more}
+
+
+def _needing_data(plan: Plan, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Return whose data did not suffice: refused, below the gate, or trained with that verdict."""
+    found = [
+        _named(outcome, why=outcome.reason or outcome.verdict)
+        for outcome in outcomes
+        if outcome.cause in ("data", "gate") or outcome.verdict == "insufficient data"
+    ]
+    old = [entry for entry in plan.up_to_date if entry.verdict == "insufficient data"]
+    found += [{"user": entry.user_id, "modality": entry.modality, "why": entry.verdict} for entry in old]
+    return sorted(found, key=lambda row: (row["user"], row["modality"]))
+
+
+def print_plan(plan: Plan, slots: int, console: Console) -> None:
+    """Print every job with its reasons and estimated seconds."""
+    table = Table(title="plan")
+    for heading in ("user", "modality", "reason"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("samples", "estimated seconds"):
+        table.add_column(heading, justify="right")
+    for job in plan.jobs:
+        row = (job.modality, " and ".join(job.reasons), str(job.samples), f"{job.estimated_seconds:.1f}")
+        table.add_row(Text(job.user), *row)
+    if plan.jobs:
+        console.print(table)
+    minutes = plan.estimated_seconds / max(1, min(slots, len(plan.jobs))) / 60
+    told = f"{len(plan.jobs)} jobs, about {minutes:.1f} minutes with {slots} at once"
+    console.print(f"{told}; {len(plan.up_to_date)} up to date")
+
+
+def print_report(numbers: dict[str, Any], outcomes: Sequence[Outcome], console: Console) -> None:
+    """Print the table of what is published, where the model cards are, why jobs failed, and the sums."""
     ordered = sorted(outcomes, key=lambda outcome: (outcome.user, outcome.modality))
     good = [outcome for outcome in ordered if outcome.succeeded]
-    bad = [outcome for outcome in ordered if not outcome.succeeded]
     if good:
         console.print(_table(good[:_ROWS_SHOWN]))
         if len(good) > _ROWS_SHOWN:
@@ -34,8 +96,24 @@ def print_report(outcomes: Sequence[Outcome], console: Console) -> None:
         console.print("model cards:")
         for card in cards:
             console.print(Text(f"  {card}"), soft_wrap=True)
-    for outcome in bad:
-        console.print(Text(f"failed: {outcome.line}", style="red"), soft_wrap=True)
+    for outcome in ordered:
+        if not outcome.succeeded:
+            console.print(Text(f"failed: {outcome.line}", style="red"), soft_wrap=True)
+    needing = numbers["users_needing_more_data"]
+    if needing:
+        console.print(Text("more data needed: " + ", ".join(f"{row['user']} {row['modality']}" for row in needing)))
+    console.print(_sums(numbers), soft_wrap=True)
+
+
+def _sums(numbers: dict[str, Any]) -> str:
+    told = (
+        f"{numbers['published']} published ({numbers['promoted']} serving, {numbers['kept_as_candidate']} candidates)"
+    )
+    causes = ", ".join(f"{count} {cause}" for cause, count in numbers["failed_by_cause"].items())
+    told += f", {numbers['up_to_date']} up to date, {numbers['failed']} failed" + (f" ({causes})" if causes else "")
+    if numbers["not_started"]:
+        told += f", {numbers['not_started']} not started"
+    return f"{told}, {numbers['seconds']:.1f} s"
 
 
 def _table(outcomes: Sequence[Outcome]) -> Table:
@@ -53,16 +131,14 @@ def _table(outcomes: Sequence[Outcome]) -> Table:
             outcome.version or "-",
             str(outcome.samples),
             str(outcome.sessions),
-            _accuracy(outcome),
+            _accuracy(outcome.accuracy, outcome.accuracy_low, outcome.accuracy_high),
             Text(outcome.verdict),
-            f"{outcome.seconds:.1f}",
+            outcome.status if outcome.status == UP_TO_DATE else f"{outcome.seconds:.1f}",
         )
     return table
 
 
-def _accuracy(outcome: Outcome) -> str:
-    if outcome.accuracy is None:
+def _accuracy(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
         return "-"
-    if outcome.accuracy_low is None or outcome.accuracy_high is None:
-        return f"{outcome.accuracy:.3f}"
-    return f"{outcome.accuracy:.3f} ({outcome.accuracy_low:.3f}–{outcome.accuracy_high:.3f})"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f}–{high:.3f})"

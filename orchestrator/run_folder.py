@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -73,6 +74,8 @@ class RunFolder:
     def begin(self, options: Mapping[str, Any], jobs: Iterable[Job]) -> None:
         """Write the plan of a new batch and start its journal. Bundles and jobs of earlier batches stay."""
         self.bundles.mkdir(parents=True, exist_ok=True)
+        for staged in self.bundles.glob(".staging-*"):  # of a trainer that was killed
+            shutil.rmtree(staged, ignore_errors=True)
         listed = [job.model_dump() for job in jobs]
         write_whole(self.plan, {"format": 1, "started": now(), "options": dict(options), "jobs": listed})
         fresh = self.journal.with_name(".journal.jsonl")
@@ -104,6 +107,19 @@ class RunFolder:
         if log is not None:
             write_whole(folder / "log.json", log)
         write_whole(folder / "result.json", {"finished": now(), **outcome.model_dump()})
+
+
+def mean_seconds(folder: RunFolder) -> dict[Modality, float]:
+    """Return the mean seconds that each modality's jobs took in the last batch of this folder."""
+    seconds: dict[Modality, list[float]] = {}
+    offset, after = -1, 0
+    while offset != after:
+        offset = after
+        lines, after = tail(folder.journal, offset)
+        for line in lines:
+            if line.get("event") == "finished" and line.get("cause") == "" and line.get("seconds"):
+                seconds.setdefault(line["modality"], []).append(line["seconds"])
+    return {modality: sum(values) / len(values) for modality, values in seconds.items()}
 
 
 def tail(path: Path, offset: int, limit: int = 1 << 20) -> tuple[list[dict[str, Any]], int]:

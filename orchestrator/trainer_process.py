@@ -117,7 +117,8 @@ def run_once(
         return failed(job, *broken, seconds=seconds), None
     log = _last_object(output)
     if log is None or exit_code < 0:
-        return failed(job, "crashed", _how_it_died(exit_code, events), exit_code, seconds), log
+        reason = _how_it_died(exit_code, events)
+        return failed(job, "crashed", reason, exit_code, seconds, transient=exit_code < 0), log
     return outcome_from_log(job, log, exit_code, seconds), log
 
 

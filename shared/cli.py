@@ -212,7 +212,8 @@ def _fingerprint(trainer: Trainer, user: str, given: dict[str, Any]) -> str:
         overrides=given["settings"],
         sessions=given["sessions"],
         seed=given["seed"],
-        demo_data=bool(given["demo_data"]),
+        demo_data=given["demo_data"],
+        data_format=given["data_format"],
     )
     code = code_fingerprint(trainer.package, pretrained_folder())
     return job_fingerprint(

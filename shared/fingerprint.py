@@ -30,13 +30,14 @@ _SOURCES = (".py", ".yaml", ".txt")
 
 @dataclass(frozen=True)
 class Options:
-    """All that a command line can say about how a model is trained."""
+    """All that a command line can say about how a model is trained; what it leaves to the configuration is None."""
 
     config: bytes = b""  # the configuration file as it is on disk
     overrides: Sequence[str] = ()
     sessions: Sequence[str] = ()
     seed: int | None = None
-    demo_data: bool = False
+    demo_data: bool | None = None
+    data_format: str = "auto"
 
 
 def job_fingerprint(user: str, modality: str, data: str, options: Options, code: str) -> str:
@@ -51,6 +52,7 @@ def job_fingerprint(user: str, modality: str, data: str, options: Options, code:
                     sorted(options.sessions),
                     options.seed,
                     options.demo_data,
+                    options.data_format,
                 ]
             ),
             code[:_PART],
@@ -67,13 +69,14 @@ def data_fingerprints(root: Path, user: str) -> dict[Modality, str]:
     totals = {modality: hashlib.sha256() for modality in MODALITIES}
     for top in (root / "users" / user, root / "logs" / "users" / user):
         for path in _line_files(top):
-            for total in totals.values():
-                total.update(f"\0{path.relative_to(root).as_posix()}\n".encode())
+            heading = f"\0{path.relative_to(root).as_posix()}\n".encode()
+            begun: set[Modality] = set()
             with path.open("rb") as lines:
                 for line in lines:
                     modality = _modality_of(line)
-                    for total in totals.values() if modality is None else (totals[modality],):
-                        total.update(line)
+                    for concerned in MODALITIES if modality is None else (modality,):
+                        totals[concerned].update(line if concerned in begun else heading + line)
+                        begun.add(concerned)
     return {modality: total.hexdigest() for modality, total in totals.items()}
 
 

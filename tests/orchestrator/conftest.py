@@ -25,7 +25,7 @@ def onnx_bytes() -> bytes:
 def place(tmp_path: Path, onnx_bytes: bytes) -> Place:
     (tmp_path / "model.onnx").write_bytes(onnx_bytes)
     (tmp_path / "data").mkdir()
-    commands = {modality: [sys.executable, "-S", str(FAKE), modality] for modality in MODALITIES}
+    commands = {modality: [sys.executable, str(FAKE), modality] for modality in MODALITIES}
     (tmp_path / "commands.json").write_text(json.dumps(commands))
     place = Place(tmp_path)
     place.tell({})

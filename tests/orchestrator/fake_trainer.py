@@ -17,6 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from orchestrator.jobs import TRAINER_PACKAGES
+from shared.fingerprint import Options, code_fingerprint, data_fingerprints, job_fingerprint
+from shared.pretrained import pretrained_folder
+
 EXIT_CODES = {"data": 3, "gate": 4, "internal": 5, "transient": 5}
 ERROR_TYPES = {"data": "DataError", "gate": "QualityGateError", "internal": "ValueError", "transient": "OSError"}
 NOW = "2026-03-01T12:00:00.000Z"
@@ -37,12 +41,14 @@ def main() -> int:
 
 def run(modality: str, arguments: list[str], extra: dict[str, Any]) -> tuple[dict[str, Any], int]:
     parser = argparse.ArgumentParser()
-    for name in ("user", "data", "out", "run-id", "config", "seed", "job-fingerprint"):
+    for name in ("user", "data", "out", "run-id", "config"):
         parser.add_argument(f"--{name}")
+    parser.add_argument("--seed", type=int)
     parser.add_argument("--set", action="append", default=[])
-    parser.add_argument("--demo-data", action="store_true")
+    parser.add_argument("--demo-data", action=argparse.BooleanOptionalAction)
     options = parser.parse_args(arguments)
     behaviour = told(options.user, modality)
+    trained_on = fingerprint(modality, options)
     log: dict[str, Any] = {"run_id": options.run_id, "user_id": options.user, "modality": modality, "bundle": ""}
     for number, stage in enumerate(("load", "fit", "bundle")):
         event = {"time": NOW, "event": "stage", "stage": stage, "done": number, "total": 3, **extra}
@@ -60,7 +66,7 @@ def run(modality: str, arguments: list[str], extra: dict[str, Any]) -> tuple[dic
             "error_message": f"made to fail: {kind}",
         }
         return log, EXIT_CODES[kind]
-    bundle = write_bundle(Path(options.out), options.user, modality, options.run_id, fingerprint(modality, options))
+    bundle = write_bundle(Path(options.out), options.user, modality, options.run_id, trained_on)
     log |= {
         "status": "success",
         "bundle": str(bundle),
@@ -108,7 +114,11 @@ def misbehave(behaviour: str) -> None:
 
 
 def fingerprint(modality: str, options: argparse.Namespace) -> str:
-    return options.job_fingerprint or "unknown"
+    config = Path(options.config).read_bytes() if options.config else b""
+    given = Options(config=config, overrides=options.set, seed=options.seed, demo_data=options.demo_data)
+    data = data_fingerprints(Path(options.data), options.user)[modality]
+    code = code_fingerprint(TRAINER_PACKAGES[modality], pretrained_folder())
+    return job_fingerprint(options.user, modality, data, given, code)
 
 
 def write_bundle(out: Path, user: str, modality: str, run_id: str, job_fingerprint: str) -> Path:

@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from model_registry.store import Registry
 
@@ -74,6 +76,18 @@ class Place:
         return subprocess.Popen(
             self.command(*options), env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+
+    def wait_for_trainer(self, batch: subprocess.Popen[str], count: int = 1) -> int:
+        """Wait until so many fake trainers are in their second stage, and return the batch's process id."""
+        for _ in range(600):
+            if sum('"fit"' in path.read_text() for path in self.runs.glob("jobs/*/*/events.jsonl")) >= count:
+                return batch.pid
+            assert batch.poll() is None, batch.communicate()
+            time.sleep(0.05)
+        raise AssertionError("no trainer came to its second stage")
+
+    def summary(self) -> dict[str, Any]:
+        return json.loads((self.runs / "summary.json").read_text())  # type: ignore[no-any-return]
 
     def versions(self) -> dict[str, list[str]]:
         """Return "<user> <modality>" -> its published versions."""

@@ -13,7 +13,7 @@ from orchestrator.jobs import Job, failed
 from orchestrator.progress import Follower
 from orchestrator.run_folder import RunFolder
 
-JOBS = [Job(user=user, modality="speech", run_id="r1") for user in ("ana", "ben", "cleo")]
+JOBS = [Job(user=user, modality="speech", data="data", fingerprint="a.b.c") for user in ("ana", "ben", "cleo")]
 
 
 def _batch(root: Path) -> RunFolder:

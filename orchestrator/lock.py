@@ -1,0 +1,52 @@
+"""One batch at a time in a run folder.
+
+The lock is the kernel's (`flock`), so it goes with the process that held it, however that ended. The file tells who
+holds it, and after a crash who held it last.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from orchestrator.run_folder import now, read_json
+from shared.errors import ConfigError
+
+
+@contextmanager
+def batch_lock(path: Path) -> Iterator[str]:
+    """Hold the lock in `path` within the block; give the owner whose batch was cut short, or an empty text.
+
+    Raises ConfigError naming the owner when another batch is running.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = _owner(path) or "another process"
+            raise ConfigError(
+                f"{path.parent}: {owner} runs a batch here; wait for its end or give other --runs"
+            ) from None
+        before = _owner(path)
+        _write(descriptor, {"pid": os.getpid(), "host": socket.gethostname(), "since": now()})
+        yield before
+        _write(descriptor, {})
+    finally:
+        os.close(descriptor)
+
+
+def _owner(path: Path) -> str:
+    owner = read_json(path) or {}
+    return "process {pid} on {host} (since {since})".format_map(owner) if {"pid", "host", "since"} <= set(owner) else ""
+
+
+def _write(descriptor: int, owner: dict[str, object]) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(owner).encode(), 0)

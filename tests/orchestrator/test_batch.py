@@ -1,0 +1,244 @@
+"""Batches of any size: planned with reasons, nothing twice, continued after any end, limited and stopped as told."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from orchestrated import Place
+
+from orchestrator.batch import Control, Stop, run_batch
+from orchestrator.jobs import Job, Outcome, failed, read_commands
+from orchestrator.plan import Request, make_plan, with_present_data
+from orchestrator.run_folder import RunFolder
+from shared.data_loader import users_with_data
+
+
+def test_a_dry_run_names_each_job_with_its_reason_and_does_nothing(place: Place) -> None:
+    place.add("ana", ["speech", "gesture"])
+    assert place.launch("--jobs", "2").returncode == 0
+    place.add("ana", ["speech"], session="s2")
+    place.add("ben")
+    shown = place.launch("--dry-run", "--set", "gesture:a=1")
+    assert shown.returncode == 0
+    rows = {tuple(line.replace("│", " ").split()[:5]) for line in shown.stdout.splitlines() if "│" in line}
+    assert rows == {
+        ("ben", "speech", "first", "model", "2"),
+        ("ana", "speech", "new", "data", "4"),
+        ("ana", "gesture", "changed", "config", "2"),
+    }
+    assert "3 jobs" in shown.stdout and "0 up to date" in shown.stdout
+    assert place.versions() == {"ana gesture": ["v1"], "ana speech": ["v1"]}
+    assert "forced" in place.launch("--dry-run", "--force").stdout
+
+
+def test_what_is_published_is_not_trained_again_until_something_changed(place: Place) -> None:
+    place.add("ana", ["speech", "gesture"])
+    assert place.launch("--jobs", "2").returncode == 0
+    again = place.launch()
+    assert again.returncode == 0
+    assert "up to date" in again.stdout and "model_card_ana_v1.html" in again.stdout
+    assert place.summary()["jobs"] == 0 and place.summary()["up_to_date"] == 2
+    place.add("ana", ["gesture"], session="s2")
+    assert place.launch().returncode == 0
+    assert place.versions() == {"ana gesture": ["v1", "v2"], "ana speech": ["v1"]}
+    assert place.launch("--force", "--modalities", "speech").returncode == 0
+    assert place.versions() == {"ana gesture": ["v1", "v2"], "ana speech": ["v1", "v2"]}
+
+
+def test_code_is_part_of_the_fingerprint_and_its_change_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.add("ana")
+    assert place.launch().returncode == 0
+    counts, published = users_with_data(place.data), list(place.registry.entries())
+    request = Request(data=place.data)
+    assert make_plan(request, counts, published).jobs == ()
+    monkeypatch.setattr("orchestrator.plan.code_fingerprint", lambda *_: "f" * 64)
+    assert [job.reasons for job in make_plan(request, counts, published).jobs] == [("changed code",)]
+
+
+def test_users_with_new_data_come_first_and_short_jobs_before_long_ones(place: Place) -> None:
+    for user, count in (("ana", 2), ("ben", 9), ("cleo", 5)):
+        place.add(user, count=count)
+    plan = make_plan(Request(data=place.data), users_with_data(place.data), [])
+    assert [job.user for job in plan.jobs] == ["ana", "cleo", "ben"]
+
+
+def test_a_batch_killed_in_the_middle_is_continued_by_the_same_command(place: Place) -> None:
+    for user in ("ana", "ben", "cleo", "dora"):
+        place.add(user)
+    place.tell({"cleo speech": "slow 60", "dora speech": "slow 60"})
+    batch = place.start("--jobs", "2")
+    place.wait_for_trainer(batch, 4)
+    children = psutil.Process(batch.pid).children(recursive=True)
+    batch.send_signal(signal.SIGKILL)
+    batch.communicate(timeout=30)
+    assert psutil.wait_procs(children, timeout=5)[1] == []  # the kernel ends trainers whose orchestrator is gone
+    place.tell({})
+    again = place.launch("--jobs", "2")
+    assert again.returncode == 0
+    assert "which was cut short" in again.stderr
+    assert place.summary()["jobs"] == 2 and place.summary()["up_to_date"] == 2
+    assert place.versions() == {f"{user} speech": ["v1"] for user in ("ana", "ben", "cleo", "dora")}
+
+
+def test_a_bundle_that_was_finished_but_not_published_is_published_without_training(place: Place) -> None:
+    place.add("ana")
+    (job,) = make_plan(Request(data=place.data), users_with_data(place.data), []).jobs
+    trainers = read_commands(place.root / "commands.json")
+    command = job.command(trainers, place.runs / "bundles")
+    subprocess.run(command, env=place.environment(), check=True, capture_output=True, timeout=60)
+    place.tell({"*": "data"})  # whoever trains now, fails
+    assert place.launch().returncode == 0
+    assert place.versions() == {"ana speech": ["v1"]}
+
+
+def test_a_damaged_leftover_bundle_is_trained_again(place: Place) -> None:
+    place.add("ana")
+    assert place.launch().returncode == 0
+    subprocess.run(["rm", "-rf", str(place.registry.root)], check=True)
+    next(place.runs.glob("bundles/*/model.onnx")).write_bytes(b"half")
+    assert place.launch("--retries", "1", "--backoff", "0").returncode == 1
+    assert place.launch().returncode == 0
+    assert place.versions() == {"ana speech": ["v1"]}
+
+
+def test_data_that_change_while_a_job_runs_are_noticed_and_trained_again(place: Place) -> None:
+    place.add("ana")
+    place.tell({"ana speech": f"change {place.examples('ana')}"})
+    done = place.launch("--retries", "1", "--backoff", "0")
+    assert done.returncode == 1
+    assert "failed: ana speech: data changed" in done.stdout
+    assert place.summary()["attempts"] == 2
+    assert not (place.registry.root / "users").exists()
+    place.tell({})
+    assert place.launch().returncode == 0
+    assert place.versions() == {"ana speech": ["v1"]}
+
+
+def test_one_batch_at_a_time_in_a_run_folder(place: Place) -> None:
+    place.add("ana")
+    place.tell({"*": "slow 60"})
+    batch = place.start()
+    place.wait_for_trainer(batch)
+    second = place.launch()
+    assert second.returncode == 2
+    assert f"process {batch.pid}" in second.stderr and "--runs" in second.stderr
+    batch.send_signal(signal.SIGINT)
+    batch.communicate(timeout=30)
+
+
+def test_transient_failures_are_tried_again_and_others_are_not(place: Place) -> None:
+    for user in ("ana", "ben", "cleo"):
+        place.add(user)
+    mark = place.root / "mark"
+    place.tell({"ana speech": f"flaky {mark}", "ben speech": "data", "cleo speech": "kill"})
+    done = place.launch("--retries", "2", "--backoff", "0")
+    assert done.returncode == 1
+    assert place.versions() == {"ana speech": ["v1"]}
+    attempts = {
+        user: json.loads(line)["attempts"]
+        for line in (place.runs / "journal.jsonl").read_text().splitlines()
+        for user in ("ana", "ben", "cleo")
+        if json.loads(line).get("event") == "finished" and json.loads(line)["user"] == user
+    }
+    assert attempts == {"ana": 2, "ben": 1, "cleo": 3}
+
+
+def test_time_and_memory_are_limited_for_each_job(place: Place) -> None:
+    for user in ("ana", "ben", "cleo"):
+        place.add(user)
+    place.tell({"ana speech": "hang", "ben speech": "hog"})
+    done = place.launch("--timeout", "2", "--memory", "300M", "--jobs", "1")
+    assert done.returncode == 1
+    assert "ana speech: timeout: took longer than 2 s" in done.stdout
+    assert "ben speech: memory: used" in done.stdout
+    assert place.versions() == {"cleo speech": ["v1"]}
+
+
+def test_a_batch_can_end_at_the_first_failure_or_after_some(place: Place) -> None:
+    for user in ("ana", "ben", "cleo", "dora"):
+        place.add(user)
+    place.tell({"*": "data"})
+    assert "3 not started" in place.launch("--jobs", "1", "--fail-fast").stdout
+    done = place.launch("--jobs", "1", "--max-failures", "2")
+    assert done.returncode == 1
+    assert place.summary()["failed"] == 2 and place.summary()["not_started"] == 2
+
+
+def test_sigterm_lets_running_jobs_finish_and_starts_no_other(place: Place) -> None:
+    place.add("ana")
+    place.add("ben")
+    place.tell({"*": "slow 1"})
+    batch = place.start("--jobs", "1")
+    place.wait_for_trainer(batch)
+    batch.send_signal(signal.SIGTERM)
+    batch.communicate(timeout=60)
+    assert batch.returncode == 143
+    assert place.versions() == {"ana speech": ["v1"]}
+    assert place.summary()["not_started"] == 1
+
+
+def test_the_summary_names_causes_and_who_needs_more_data(place: Place) -> None:
+    for user in ("ana", "ben", "cleo"):
+        place.add(user)
+    place.tell({"ana speech": "gate", "ben speech": "internal"})
+    assert place.launch().returncode == 1
+    summary = place.summary()
+    assert summary["failed_by_cause"] == {"gate": 1, "internal": 1}
+    assert (summary["published"], summary["promoted"], summary["kept_as_candidate"]) == (1, 1, 0)
+    assert [(row["user"], row["why"]) for row in summary["users_needing_more_data"]] == [("ana", "made to fail: gate")]
+    assert {row["user"] for row in summary["slowest"]} == {"ana", "ben", "cleo"}
+
+
+class _Scripted:
+    """A backend that ends jobs as a script says, without any process."""
+
+    slots = 2
+
+    def __init__(self, outcomes: Iterator[Outcome]) -> None:
+        self._outcomes = outcomes
+        self.submitted: list[Job] = []
+        self.most = self.running = 0
+
+    def submit(self, job: Job) -> None:
+        self.submitted.append(job)
+        self.running += 1
+        self.most = max(self.most, self.running)
+
+    def wait(self, seconds: float) -> Outcome | None:
+        self.running -= 1
+        return next(self._outcomes)
+
+    def cancel(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_never_more_jobs_than_slots_are_handed_to_a_backend(tmp_path: Path) -> None:
+    jobs = [Job(user=f"u{n}", modality="speech", data="d", fingerprint="a.b.c") for n in range(9)]
+    backend = _Scripted(failed(job, "", "") for job in jobs)
+    folder = RunFolder(tmp_path)
+    folder.begin({}, jobs)
+    outcomes = run_batch(jobs, backend, folder, Control(), Stop(), lambda _: None)
+    assert [outcome.user for outcome in outcomes] == [job.user for job in jobs] == [j.user for j in backend.submitted]
+    assert backend.most == 2
+
+
+def test_a_job_keeps_its_run_id_until_something_changes(place: Place) -> None:
+    place.add("ana")
+    (job,) = make_plan(Request(data=place.data), users_with_data(place.data), []).jobs
+    (same,) = make_plan(Request(data=place.data), users_with_data(place.data), []).jobs
+    assert job.run_id == same.run_id == with_present_data(job).run_id
+    with place.examples("ana").open("a") as stream:
+        stream.write(json.dumps({"modality": "image"}) + os.linesep)
+    assert with_present_data(job).run_id == job.run_id
+    place.add("ana", session="s9")
+    assert with_present_data(job).run_id != job.run_id
+    (forced,) = make_plan(Request(data=place.data, force=True), users_with_data(place.data), [], {}).jobs[:1]
+    assert forced.run_id != with_present_data(job).run_id
