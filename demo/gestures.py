@@ -43,8 +43,9 @@ def landmarks(label: str, person: Person, room: Room, rng: np.random.Generator) 
     seconds = 2.0 / person.tempo * float(np.exp(rng.normal(0, 0.15)))
     frames = int(np.clip(round(seconds * FRAMES_PER_SECOND), 16, 60))
     phase = np.linspace(rng.uniform(0, 0.06), rng.uniform(0.92, 1.0), frames)
-    left = person.left_handed != room.other_hand
-    clumsiness = 1.35 if room.other_hand else 1.0
+    other_hand = room.last and person.changes_hand
+    left = person.left_handed != other_hand
+    clumsiness = 1.35 if other_hand else 1.15 if room.last else 1.0
 
     active, helper = _GESTURES[label](phase, person.reach, rng)
     wander = rng.normal(0, 0.07 * clumsiness, 3)

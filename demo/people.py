@@ -19,7 +19,7 @@ class Room:
     camera_distance: float  # shoulder widths
     camera_shift: tuple[float, float]  # image widths and heights
     camera_tilt: float  # degrees
-    other_hand: bool
+    last: bool  # the person is tired, and may use the other hand
     landmarks_lost: float  # share of frames in which a hand is not found
     # microphone
     sample_rate: int
@@ -48,6 +48,7 @@ class Person:
     reach: float  # 1 = full range of movement
     tempo: float  # 1 = a gesture of about two seconds
     tremor: float  # shoulder widths
+    changes_hand: bool  # in the last session
     gestures: tuple[str, ...]
     # voice
     pitch_hz: float
@@ -67,6 +68,7 @@ PEOPLE = (
         reach=1.0,
         tempo=1.0,
         tremor=0.004,
+        changes_hand=False,
         gestures=("come", "eat", "hello", "look", "stop"),
         pitch_hz=215.0,
         tract=0.88,
@@ -82,6 +84,7 @@ PEOPLE = (
         reach=0.75,
         tempo=0.8,
         tremor=0.008,
+        changes_hand=True,
         gestures=("come", "drink", "hello", "more", "stop"),
         pitch_hz=120.0,
         tract=1.05,
@@ -97,6 +100,7 @@ PEOPLE = (
         reach=0.6,
         tempo=1.25,
         tremor=0.03,
+        changes_hand=False,
         gestures=("drink", "eat", "look", "more"),
         pitch_hz=290.0,
         tract=0.78,
@@ -117,7 +121,7 @@ ROOMS = (
         camera_distance=4.0,
         camera_shift=(0.0, 0.0),
         camera_tilt=0.0,
-        other_hand=False,
+        last=False,
         landmarks_lost=0.03,
         sample_rate=16000,
         channels=1,
@@ -140,7 +144,7 @@ ROOMS = (
         camera_distance=5.2,
         camera_shift=(0.09, 0.05),
         camera_tilt=-6.0,
-        other_hand=False,
+        last=False,
         landmarks_lost=0.10,
         sample_rate=44100,
         channels=2,
@@ -159,11 +163,11 @@ ROOMS = (
         session_id="sess_3",
         day="2026-03-11",
         device="phone",
-        notes="evening, lamp light, the other hand, microphone far away",
+        notes="evening, lamp light, microphone far away",
         camera_distance=3.4,
         camera_shift=(-0.07, -0.03),
         camera_tilt=5.0,
-        other_hand=True,
+        last=True,
         landmarks_lost=0.16,
         sample_rate=16000,
         channels=1,
