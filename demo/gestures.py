@@ -151,7 +151,7 @@ _GESTURES: dict[str, Callable[[Array, float, np.random.Generator], tuple[Motion,
 def _envelope(phase: Array) -> Array:
     """Return (T,) in 0–1: minimum-jerk rise from rest in the first fifth, fall in the last."""
     edge = np.clip(np.minimum(phase, 1 - phase) / 0.22, 0, 1)
-    return edge**3 * (10 - 15 * edge + 6 * edge**2)
+    return np.asarray(edge**3 * (10 - 15 * edge + 6 * edge**2))
 
 
 def _go(phase: Array, place: list[float]) -> Array:
@@ -300,4 +300,4 @@ def _lost_frames(wrist: Array, share: float, rng: np.random.Generator) -> NDArra
     speed = np.linalg.norm(np.diff(wrist, axis=0, prepend=wrist[:1]), axis=1)
     chance = share * (0.5 + 6 * speed)
     lost = rng.random(len(wrist)) < chance
-    return lost | (np.roll(lost, 1) & (rng.random(len(wrist)) < 0.5))
+    return np.asarray(lost | (np.roll(lost, 1) & (rng.random(len(wrist)) < 0.5)))

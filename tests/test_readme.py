@@ -28,7 +28,8 @@ DAYS = dict(zip((room.session_id for room in ROOMS), ("monday", "thursday", "sun
 
 def bash_blocks(text: str) -> tuple[list[str], list[str]]:
     """Return the bash blocks that must run, and those that a comment in the line before keeps from it."""
-    run, kept = [], []
+    run: list[str] = []
+    kept: list[str] = []
     for match in BLOCK.finditer(text):
         (kept if NOT_RUN.fullmatch(match["before"]) else run).append(match["commands"])
     return run, kept
