@@ -29,14 +29,16 @@ ContenderName = Literal["statistics_lda", "resampled_lda", "resampled_kernel"]
 class Preprocessing(Schema):
     """How a sequence becomes features."""
 
-    frames: int = Field(16, ge=2, le=128, description="places along a sequence that positions are taken at")
+    frames: int = Field(default=16, ge=2, le=128, description="places along a sequence that positions are taken at")
 
 
 class GestureConfig(TrainerConfig):
     """Everything that can be set for a gesture model."""
 
     preprocessing: Preprocessing = Field(default_factory=Preprocessing)
-    contenders: tuple[ContenderName, ...] = Field(("statistics_lda", "resampled_lda", "resampled_kernel"), min_length=1)
+    contenders: tuple[ContenderName, ...] = Field(
+        default=("statistics_lda", "resampled_lda", "resampled_kernel"), min_length=1
+    )
 
 
 def train(job: Job, config: GestureConfig) -> Outcome:

@@ -87,8 +87,9 @@ def users(root: Path) -> Iterator[str]:
 
 def pairs(root: Path, user: str | None = None, modality: Modality | None = None) -> Iterator[Pair]:
     """Yield the pairs that have a folder, by user and modality; only one user's if `user` is given."""
+    kinds: tuple[Modality, ...] = MODALITIES if modality is None else (modality,)
     for name in users(root) if user is None else [user]:
-        for kind in MODALITIES if modality is None else [modality]:
+        for kind in kinds:
             pair = Pair(root, name, kind)
             if pair.folder.is_dir():
                 yield pair

@@ -7,12 +7,12 @@ Everything that becomes part of a path passes through here first, so no other mo
 from __future__ import annotations
 
 import re
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from model_registry.errors import InvalidNameError as InvalidNameError
 
 Modality = Literal["gesture", "sound", "speech", "visual_environment"]
-MODALITIES: tuple[Modality, ...] = get_args(Modality)
+MODALITIES = cast("tuple[Modality, ...]", get_args(Modality))
 DEFAULT_USER = "_default"  # the reserved user under which pooled models are published
 
 _ALIASES: dict[str, Modality] = {"audio": "sound", "image": "visual_environment", "speech_context": "speech"}

@@ -83,7 +83,7 @@ def make_plan(
     jobs: list[Job] = []
     up_to_date: list[RegistryEntry] = []
     for user in request.users or sorted(counts):
-        wanted = [
+        wanted: list[Modality] = [
             m for m in request.modalities if counts[user].get(m) and (request.only is None or (user, m) in request.only)
         ]
         digests = data_fingerprints(request.data, user) if wanted else {}

@@ -310,11 +310,11 @@ def _example(
 def _label(session: _Session, keys: Iterable[str], rows: Sequence[Governed]) -> tuple[str | None, LabelStatus]:
     """Return a record's label and its status: final label or correction, capture's intent, session's intent."""
     corrections = [given for key in keys for given in session.corrections.get(key, ())]
-    statuses = [row.label_status for row in rows if row.label_status is not None]
+    statuses: list[LabelStatus] = [row.label_status for row in rows if row.label_status is not None]
     if corrections:
         last = max(corrections, key=lambda given: given.timestamp)
         return last.label, last.status
-    status = statuses[-1] if statuses else "unconfirmed"
+    status: LabelStatus = statuses[-1] if statuses else "unconfirmed"
     for key in keys:
         if key in session.intents:
             return session.intents[key], status

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
 
 from shared.data_loader import DataFilter
 from shared.errors import ConfigError
@@ -20,15 +22,15 @@ _LARGEST = 256 * 1024  # bytes of YAML
 class GateConfig(Schema):
     """Below this nothing is published. It applies where sessions allow an estimate at all."""
 
-    minimum_accuracy: float = Field(0.0, ge=0.0, le=1.0, description="least session-wise accuracy")
-    beat_majority: bool = Field(True, description="be better than always answering the commonest label")
+    minimum_accuracy: float = Field(default=0.0, ge=0.0, le=1.0, description="least session-wise accuracy")
+    beat_majority: bool = Field(default=True, description="be better than always answering the commonest label")
 
 
 class TrainerConfig(Schema):
     """What every modality's configuration has."""
 
-    seed: int = Field(0, ge=0, lt=2**32)
-    minimum_per_label: int = Field(2, ge=1, description="a label with fewer samples is an error")
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    minimum_per_label: int = Field(default=2, ge=1, description="a label with fewer samples is an error")
     data: DataFilter = Field(default_factory=DataFilter, description="which examples are used")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     gate: GateConfig = Field(default_factory=GateConfig)
@@ -102,12 +104,12 @@ class _PlainLoader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, "aliases are not allowed", mark)
+            raise ComposerError(None, None, "aliases are not allowed", mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         keys = [key.value for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", node.start_mark)
+                raise ConstructorError(None, None, f"duplicate key {key!r}", node.start_mark)
         return super().construct_mapping(node, deep)

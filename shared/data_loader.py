@@ -49,15 +49,15 @@ _REGION_FIELDS = ("onset", "offset", "box", "language", "partner_speech", "locat
 class DataFilter(Schema):
     """Which examples are used. What is left out is in the ledger with its reason."""
 
-    sessions: tuple[str, ...] | None = Field(None, description="sessions to use; all of them when absent")
-    since: Moment | None = Field(None, description="recorded then or later; a bare date is its midnight, UTC")
-    until: Moment | None = Field(None, description="recorded before then; a bare date is its midnight, UTC")
+    sessions: tuple[str, ...] | None = Field(default=None, description="sessions to use; all of them when absent")
+    since: Moment | None = Field(default=None, description="recorded then or later; a bare date is its midnight, UTC")
+    until: Moment | None = Field(default=None, description="recorded before then; a bare date is its midnight, UTC")
     label_status: tuple[LabelStatus, ...] = Field(
-        ("unconfirmed", "confirmed", "corrected"), min_length=1, description="how sure the label must be"
+        default=("unconfirmed", "confirmed", "corrected"), min_length=1, description="how sure the label must be"
     )
-    performers: tuple[str, ...] | None = Field(None, description="who performed; anybody when absent")
-    require_consent: StrictBool = Field(True, description="leave out what nobody consented to")
-    include_demo: StrictBool = Field(False, description="use examples that are marked as demo data")
+    performers: tuple[str, ...] | None = Field(default=None, description="who performed; anybody when absent")
+    require_consent: StrictBool = Field(default=True, description="leave out what nobody consented to")
+    include_demo: StrictBool = Field(default=False, description="use examples that are marked as demo data")
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,10 @@ _Fit = tuple[int, frozenset[int]]  # contender, cells that its training did not 
 class EvaluationConfig(Schema):
     """How a model is validated, and how often it may reject what it knows."""
 
-    folds: int = Field(5, ge=2, le=20, description="most outer folds; sessions beyond are grouped")
-    false_rejection: float = Field(0.05, ge=0.0, le=0.5, description="share of known samples that may be rejected")
-    random_split: bool = Field(True, description="also score a random split, to show how much it flatters")
-    unknown: bool = Field(True, description="leave each label out in turn and see whether it is rejected")
+    folds: int = Field(default=5, ge=2, le=20, description="most outer folds; sessions beyond are grouped")
+    false_rejection: float = Field(default=0.05, ge=0.0, le=0.5, description="share of known samples it may reject")
+    random_split: bool = Field(default=True, description="also score a random split, to show how much it flatters")
+    unknown: bool = Field(default=True, description="leave each label out in turn and see whether it is rejected")
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def data_fingerprints(root: Path, user: str) -> dict[Modality, str]:
     Only JSON lines are read, in both layouts: they name every file with its sha256, which is checked when the data
     are loaded. A line that names no known modality counts for all of them, so that nothing is overlooked.
     """
-    totals = {modality: hashlib.sha256() for modality in MODALITIES}
+    totals: dict[Modality, Any] = {modality: hashlib.sha256() for modality in MODALITIES}
     for top in (root / "users" / user, root / "logs" / "users" / user):
         for path in _line_files(top):
             heading = f"\0{path.relative_to(root).as_posix()}\n".encode()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -217,8 +217,8 @@ def _standardised(features: Features, classes: Classes) -> tuple[Classes, NDArra
 
 
 def _linear(
-    weights: NDArray[np.float64],
-    bias: NDArray[np.float64],
+    weights: NDArray[Any],
+    bias: NDArray[Any],
     mean: NDArray[np.float64],
     scale: NDArray[np.float64],
     present: Classes,

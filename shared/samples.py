@@ -67,7 +67,8 @@ def verified(root: DataRoot, record: Record, faults: list[Fault]) -> Sample | No
                 if digest == _EMPTY:
                     raise RefusedFileError("is empty")
                 _require_hash(digest, example.media.sha256)
-            elif example.features is not None:
+            else:
+                assert example.features is not None  # one of the three is always there
                 content = read_bounded(place, SIZE_LIMIT)
                 digest = hashlib.sha256(content).hexdigest()
                 _require_hash(digest, example.features.sha256)

@@ -34,10 +34,10 @@ ContenderName = Literal["one_view", "three_views"]
 class VisualConfig(TrainerConfig):
     """Everything that can be set for a visual model."""
 
-    encoder: str = Field("lite0", description="pretrained image encoder: its name, or the folder that holds it")
-    contenders: tuple[ContenderName, ...] = Field(("one_view", "three_views"), min_length=1)
-    middle_weight: float = Field(0.7, ge=0.0, le=10.0, description="of the encoder's middle stage, in three_views")
-    inverse_penalty: float = Field(10.0, gt=0.0, description="C of the logistic regression")
+    encoder: str = Field(default="lite0", description="pretrained image encoder: its name, or the folder that holds it")
+    contenders: tuple[ContenderName, ...] = Field(default=("one_view", "three_views"), min_length=1)
+    middle_weight: float = Field(default=0.7, ge=0.0, le=10.0, description="of the encoder's middle stage")
+    inverse_penalty: float = Field(default=10.0, gt=0.0, description="C of the logistic regression")
 
 
 Samples = list[dict[str, NDArray[np.float32]]]

@@ -57,7 +57,7 @@ def with_input_range(model: bytes, mean: float, deviation: float) -> bytes:
     from mediapipe.tasks.metadata import metadata_schema_py_generated as metadata  # slow to import, needed here only
     from mediapipe.tasks.metadata import schema_py_generated as tflite
 
-    network = tflite.ModelT.InitFromObj(tflite.Model.GetRootAsModel(model, 0))
+    network: Any = tflite.ModelT.InitFromObj(tflite.Model.GetRootAsModel(model, 0))
 
     normalisation = metadata.NormalizationOptionsT()
     normalisation.mean, normalisation.std = [mean], [deviation]
@@ -80,7 +80,7 @@ def with_input_range(model: bytes, mean: float, deviation: float) -> bytes:
     description.subgraphMetadata = [graph]
 
     others = [m for m in network.metadata or [] if m.name not in (_METADATA, _METADATA.encode())]
-    buffer = tflite.BufferT()
+    buffer: Any = tflite.BufferT()
     buffer.data = np.frombuffer(_flat(description, b"M001"), np.uint8)
     network.buffers.append(buffer)
     pointer = tflite.MetadataT()
