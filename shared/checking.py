@@ -182,7 +182,8 @@ def _show(checked: Checked) -> None:
         click.echo(f"warning: {warning}", err=True)
     for fault in checked.faults:
         click.echo(str(fault))
-    click.echo(f"{len(checked.faults)} faults" if checked.faults else "no fault found")
+    number = len(checked.faults)
+    click.echo(f"{number} fault{'s' * (number != 1)}" if number else "no fault found")
 
 
 def _listed(counts: dict[str, int]) -> str:

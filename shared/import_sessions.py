@@ -104,29 +104,29 @@ def find_samples(
     return rename_labels(findings, read_labels(labels), labels) if labels is not None else findings
 
 
-def assign(findings: Findings, user: str | None, cut: Cut, limit: int | None) -> list[Found]:
-    """Return the samples, each with its user and session.
+def assign(findings: Findings, user: str | None, cut: Cut, limit: int | None) -> tuple[list[Found], list[Fault]]:
+    """Return the samples, each with its user and session, and every fault found so far.
 
-    Raises DataError where a sample has no user, or its user's or session's name cannot be a folder's.
+    A sample has a fault where it has no user, or its user's or session's name cannot be a folder's.
     """
     faults = list(findings.faults)
     groups: dict[str, list[Found]] = defaultdict(list)
     for sample in findings.samples:
         owner = sample.user or user
+        field = "user_id"
         try:
             if owner is None:
                 raise InvalidNameError("no user: name one with --user, or with a group (?P<user>…) in --pattern")
             parse_name(owner, "user id")
             if sample.session is not None:
+                field = "session_id"
                 parse_name(sample.session, "session id")
         except InvalidNameError as refused:
-            field_name = "user_id" if "user" in str(refused) else "session_id"
-            faults.append(Fault(sample.path, sample.line, field_name, str(refused)))
+            faults.append(Fault(sample.path, sample.line, field, str(refused)))
             continue
         groups[owner].append(replace(sample, user=owner))
-    if faults:
-        raise DataError(dict.fromkeys(faults))
-    return [sample for _, mine in sorted(groups.items()) for sample in _in_sessions(_limited(mine, limit), cut)]
+    placed = [sample for _, mine in sorted(groups.items()) for sample in _in_sessions(_limited(mine, limit), cut)]
+    return placed, faults
 
 
 def import_samples(
@@ -135,23 +135,24 @@ def import_samples(
     origin: Origin,
     mode: Mode,
     *,
+    known_faults: Sequence[Fault] = (),
     note: str = "",
     progress: Progress = silent,
 ) -> Summary:
     """Write the samples into the data root, session by session, and return what was done.
 
     Samples that are there already are left as they are, so importing again changes nothing. Raises DataError, before
-    anything is written, for samples that cannot be written and for those that are there with another label, session
-    or origin, unless `mode.replace` is set.
+    anything is written, for `known_faults`, for samples that cannot be written, and for those that are there with
+    another label, session or consent, unless `mode.replace` is set.
     """
-    faults: list[Fault] = []
+    faults = list(known_faults)
     additions = [
         (sample, addition)
         for sample in progress(samples, "reading")
         if (addition := _addition(sample, origin, faults)) is not None
     ]
     if faults:
-        raise DataError(faults)
+        raise DataError(dict.fromkeys(faults))
     with writing(root):
         existing = _existing(root, sorted({addition.example.user_id for _, addition in additions}))
         new, gone = _plan(additions, existing, mode)

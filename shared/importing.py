@@ -129,11 +129,11 @@ def import_command(
     )
     if not findings.samples:
         raise DataError([*findings.faults, Fault(str(source), None, "(samples)", _why_none(findings))])
-    samples = assign(findings, user, Cut(session_size, blocks, deal, session), limit)
+    samples, faults = assign(findings, user, Cut(session_size, blocks, deal, session), limit)
     origin = Origin(modality, consent, performer, labeler, label_status, demo, encoding)
-    summary = import_samples(
-        data, samples, origin, Mode(link, replace), note=f"imported from {source.name}", progress=bar
-    )
+    note = f"imported from {source.name}"
+    mode = Mode(link, replace)
+    summary = import_samples(data, samples, origin, mode, known_faults=faults, note=note, progress=bar)
     _show(summary, findings, consent)
 
 

@@ -15,7 +15,7 @@ from shared.data_files import DataRoot, RefusedFileError, read_bounded, sha256_o
 from shared.errors import DataError, Fault
 from shared.feature_files import SIZE_LIMIT, FeatureFileError, parse_features
 from shared.records import Dropped, Record
-from shared.schema_utils import Example
+from shared.schema_utils import Example, FeaturesRef, FileRef
 
 _EMPTY = hashlib.sha256(b"").hexdigest()
 
@@ -56,28 +56,18 @@ def verified(root: DataRoot, record: Record, faults: list[Fault]) -> Sample | No
     example = record.example
     place: Path | None = None
     features: NDArray[np.float32] | None = None
-    field_name = "media" if example.media is not None else "features" if example.features is not None else "transcript"
     try:
-        if record.file is None:
-            digest = hashlib.sha256((example.transcript or "").encode()).hexdigest()
-        else:
+        if record.file is not None:
             place = root.locate(record.file)
-            if example.media is not None:
-                digest = sha256_of(place)
-                if digest == _EMPTY:
-                    raise RefusedFileError("is empty")
-                _require_hash(digest, example.media.sha256)
-            else:
-                assert example.features is not None  # one of the three is always there
-                content = read_bounded(place, SIZE_LIMIT)
-                digest = hashlib.sha256(content).hexdigest()
-                _require_hash(digest, example.features.sha256)
-                features = parse_features(content, example.features.format)
-                if features.shape != example.features.shape:
-                    told = f"its shape is {features.shape}, the reference says {example.features.shape}"
-                    raise FeatureFileError(told)
+        if example.media is not None and place is not None:
+            digest = _media_hash(place, example.media)
+        elif example.features is not None and place is not None:
+            digest = example.features.sha256
+            features = _features(place, example.features)
+        else:
+            digest = hashlib.sha256((example.transcript or "").encode()).hexdigest()
     except (RefusedFileError, FeatureFileError) as refused:
-        name = example.media.path if example.media else example.features.uri if example.features else ""
+        field_name, name = ("media", example.media.path) if example.media else ("features", _uri(example))
         faults.append(Fault(record.path, record.line, field_name, f"{name}: {refused}"))
         return None
     return Sample(
@@ -91,6 +81,27 @@ def verified(root: DataRoot, record: Record, faults: list[Fault]) -> Sample | No
         origin=record.origin,
         features=features,
     )
+
+
+def _uri(example: Example) -> str:
+    return example.features.uri if example.features is not None else ""
+
+
+def _media_hash(place: Path, reference: FileRef) -> str:
+    digest = sha256_of(place)
+    if digest == _EMPTY:
+        raise RefusedFileError("is empty")
+    _require_hash(digest, reference.sha256)
+    return digest
+
+
+def _features(place: Path, reference: FeaturesRef) -> NDArray[np.float32]:
+    content = read_bounded(place, SIZE_LIMIT)
+    _require_hash(hashlib.sha256(content).hexdigest(), reference.sha256)
+    features = parse_features(content, reference.format)
+    if features.shape != reference.shape:
+        raise FeatureFileError(f"its shape is {features.shape}, the reference says {reference.shape}")
+    return features
 
 
 def _require_hash(found: str, expected: str) -> None:

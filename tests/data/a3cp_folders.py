@@ -92,10 +92,12 @@ def write_transcripts(root: Path, session: str, rows: list[dict[str, Any]]) -> P
     return path
 
 
-def recorded_session(root: Path, session: str, labels: dict[str, str], **fields: Any) -> list[dict[str, Any]]:
+def recorded_session(
+    root: Path, session: str, labels: dict[str, str], user: str = "anna", **fields: Any
+) -> list[dict[str, Any]]:
     """Return the events of a session in which each capture was opened with its intent."""
-    events = [session_start(session, **fields)]
+    events = [session_start(session, user=user, **fields)]
     for second, (capture, label) in enumerate(labels.items()):
-        events.append(capture_open(capture, session, second, annotation={"intent": label}))
-        events.append(features_ready(root, capture, session, second))
+        events.append(capture_open(capture, session, second, user=user, annotation={"intent": label}))
+        events.append(features_ready(root, capture, session, second, user=user))
     return events
