@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from model_registry.durable import staging_folder, sync_folder
 from model_registry.errors import RegistryError
 
 SPEC_FILE = "encoder.json"
@@ -145,29 +145,19 @@ def staged_folder(target: Path) -> Iterator[Path]:
     two writers of one encoder write the same.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    stage = work / "new"
-    try:
-        stage.mkdir()
+    prefix = f".{target.name}."
+    with staging_folder(target.parent, prefix) as stage, staging_folder(target.parent, prefix) as rubbish:
         yield stage
         for path in stage.iterdir():
-            _sync(path)
-        _sync(stage)
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(stage)
+        stage.chmod(0o755)
         with suppress(FileNotFoundError):
-            target.rename(work / "old")
+            target.rename(rubbish / "old")
         try:
             stage.rename(target)
         except OSError:
             if not (target / SPEC_FILE).is_file():
                 raise
-        _sync(target.parent)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync_folder(target.parent)

