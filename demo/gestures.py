@@ -157,7 +157,7 @@ def _envelope(phase: Array) -> Array:
 def _go(phase: Array, place: list[float]) -> Array:
     """Return (T, 3) wrist positions from rest to `place` and back."""
     near = _envelope(phase)[:, None]
-    return near * np.array(place) + (1 - near) * _REST
+    return np.asarray(near * np.array(place) + (1 - near) * _REST)
 
 
 def _hand(

@@ -176,6 +176,7 @@ def samples(root: Path, modality: str) -> tuple[list[np.ndarray], np.ndarray, np
                 features.append(np.log(np.array(bands + envelope) + 1e-9))
             elif example.media:
                 picture = cv2.imread(str(session / example.media.path))
+                assert picture is not None
                 features.append(cv2.resize(picture, (12, 9), interpolation=cv2.INTER_AREA).ravel() / 255.0)
             labels.append(example.label)
             groups.append(example.session_id)
