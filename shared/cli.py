@@ -97,8 +97,17 @@ def run(command: Callable[[], Any]) -> int:
 
 
 def trainer_main(trainer: Trainer, arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a trainer's command line and exit with its code."""
-    sys.exit(run(lambda: trainer_command(trainer)(arguments, standalone_mode=False)) or 0)
+    """Run a trainer's command line and exit with its code; with `--worker` alone, run one for each line of input."""
+    command = trainer_command(trainer)
+
+    def train(words: Sequence[str] | None) -> int:
+        return run(lambda: command(words, standalone_mode=False))
+
+    if list(sys.argv[1:] if arguments is None else arguments) == ["--worker"]:
+        from shared.worker import serve
+
+        sys.exit(serve(train, sys.stdin, sys.stdout))
+    sys.exit(train(arguments))
 
 
 def trainer_command(trainer: Trainer) -> click.Command:
@@ -127,7 +136,10 @@ def trainer_command(trainer: Trainer) -> click.Command:
         f"\b\nExamples:\n  {trainer.console_script} --user ana --data data --out out\n"
         f"  {trainer.console_script} --user ana --data data --out out --registry models --set seed=7"
     )
-    text = f"Train one user's {trainer.modality} model, validated by session.\n\n{examples}"
+    text = (
+        f"Train one user's {trainer.modality} model, validated by session.\n\nWith --worker alone, stay and train one "
+        f'model for each line {{"args": […]}} of standard input.\n\n{examples}'
+    )
     settings = {"help_option_names": ["-h", "--help"]}
     return _JsonCommand(
         trainer.console_script, callback=command, params=_params(command), help=text, context_settings=settings
