@@ -197,7 +197,7 @@ def launch(
     warm: bool,
 ) -> int:
     """Run the request to its end and return the exit code. Raises TrainerError when nothing can be started."""
-    with batch_lock(folder.root / "lock.json") as cut_short:
+    with batch_lock(folder.lock) as cut_short:
         if cut_short:
             click.echo(f"continuing the batch of {cut_short}, which was cut short", err=True)
         plan = plan_batch(request, folder, store)
