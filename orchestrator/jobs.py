@@ -65,6 +65,10 @@ class Job(BaseModel):
     forced: str = ""
 
     @property
+    def name(self) -> str:
+        return f"{self.user} {self.modality}"
+
+    @property
     def run_id(self) -> str:
         return "job-" + hashlib.sha256(f"{self.fingerprint}\0{self.forced}".encode()).hexdigest()[:20]
 

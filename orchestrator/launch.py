@@ -66,6 +66,9 @@ Examples:
 @click.option("--data-format", type=click.Choice(["auto", "own", "a3cp"]), default="auto", show_default=True)
 @click.option("--force", is_flag=True, help="Train what is up to date, too.")
 @click.option("--dry-run", is_flag=True, help="Print the plan with the reason for each job, and do nothing.")
+@click.option(
+    "--warm/--cold", default=True, show_default=True, help="Keep trainers for further jobs, or start one each."
+)
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds that one job may take.")
 @click.option("--memory", metavar="SIZE", help="Memory that one job may take, such as 900M or 4G.")
 @click.option("--retries", type=click.IntRange(0), default=2, show_default=True, help="After transient failures.")
@@ -90,6 +93,7 @@ def main(
     registry: str,
     runs: Path,
     dry_run: bool,
+    warm: bool,
     timeout: float | None,
     memory: str | None,
     retries: int,
@@ -116,7 +120,7 @@ def main(
         if dry_run:
             print_plan(plan_batch(request, folder, store), slots, report_console())
             sys.exit(0)
-        code = launch(request, commands, folder, store, slots, limits, control)
+        code = launch(request, commands, folder, store, slots, limits, control, warm)
     except TrainerError as error:
         click.echo(str(error), err=True)
         code = error.exit_code
@@ -190,9 +194,10 @@ def launch(
     slots: int,
     limits: Limits,
     control: Control,
+    warm: bool,
 ) -> int:
     """Run the request to its end and return the exit code. Raises TrainerError when nothing can be started."""
-    with batch_lock(folder.root / "lock.json") as cut_short:
+    with batch_lock(folder.lock) as cut_short:
         if cut_short:
             click.echo(f"continuing the batch of {cut_short}, which was cut short", err=True)
         plan = plan_batch(request, folder, store)
@@ -203,7 +208,8 @@ def launch(
             if plan.jobs:
                 threads = max(1, (os.cpu_count() or 1) // slots)
                 most = min(slots, len(plan.jobs))
-                backend = ProcessBackend(folder, commands, publisher(store), most, child_environment(threads), limits)
+                environment = child_environment(threads)
+                backend = ProcessBackend(folder, commands, publisher(store), most, environment, limits, warm)
                 with _telling(len(plan.jobs)) as tell:
                     outcomes = run_batch(plan.jobs, backend, folder, control, stop, tell)
             complete = len(outcomes) == len(plan.jobs) and all(outcome.succeeded for outcome in outcomes)

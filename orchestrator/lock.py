@@ -42,6 +42,21 @@ def batch_lock(path: Path) -> Iterator[str]:
         os.close(descriptor)
 
 
+def is_locked(path: Path) -> bool:
+    """Say whether a process holds the lock; nothing is written."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _owner(path: Path) -> str:
     owner = read_json(path) or {}
     return "process {pid} on {host} (since {since})".format_map(owner) if {"pid", "host", "since"} <= set(owner) else ""

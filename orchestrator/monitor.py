@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from rich.console import Console, Group
@@ -11,6 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.lock import is_locked
+from orchestrator.monitor_page import page_server
 from orchestrator.progress import Follower, Progress
 from orchestrator.run_folder import RunFolder
 
@@ -22,6 +26,7 @@ Examples:
   python -m orchestrator.monitor runs                 # follow until the batch ends
   python -m orchestrator.monitor runs --once --json   # the state now, for a script
   python -m orchestrator.monitor runs --json          # one JSON line a change, until the end
+  python -m orchestrator.monitor runs --serve 8080    # http://127.0.0.1:8080/, /state.json and /metrics
 """
 
 
@@ -29,17 +34,36 @@ Examples:
 @click.argument("runs", type=click.Path(path_type=Path))
 @click.option("--once", is_flag=True, help="Show the present state and end.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines instead of a table.")
-def main(runs: Path, once: bool, as_json: bool) -> None:
+@click.option("--serve", "address", metavar="[HOST:]PORT", help="Serve a page, /state.json and /metrics until stopped.")
+def main(runs: Path, once: bool, as_json: bool, address: str | None) -> None:
     """Show what the batch in the folder RUNS is doing: totals, rate, time left, running jobs, last errors.
 
-    The exit code is 0 when no job failed, 1 when one did, 2 when RUNS holds no batch.
+    For cron: the exit code is 0 when no job failed, 1 when one did, 2 when RUNS holds no batch, and with --once 4
+    when the batch neither ended nor has a process that runs it.
     """
     folder = RunFolder(runs)
     if not folder.journal.is_file():
         raise click.UsageError(f"{runs}: no batch was started in this folder; give launch_all.sh's --runs")
     follower = Follower(folder)
+    if address is not None:
+        _serve(follower, address)
     progress = _follow_as_json(follower, once) if as_json else _follow_in_terminal(follower, once)
+    if not progress.finished and not is_locked(folder.lock):
+        click.echo("the batch was cut short; the command that started it continues it", err=True)
+        raise SystemExit(4)
     raise SystemExit(1 if progress.failed else 0)
+
+
+def _serve(follower: Follower, address: str) -> NoReturn:
+    host, _, port = address.rpartition(":")
+    try:
+        server = page_server(follower, host or "127.0.0.1", int(port))
+    except (OSError, ValueError, OverflowError) as error:
+        raise click.UsageError(f"--serve {address}: {error}") from error
+    click.echo(f"http://{host or '127.0.0.1'}:{server.server_port}/", err=True)
+    with contextlib.suppress(KeyboardInterrupt), server:
+        server.serve_forever()
+    raise SystemExit(0)
 
 
 def _follow_as_json(follower: Follower, once: bool) -> Progress:

@@ -62,6 +62,10 @@ class RunFolder:
         return self.root / "journal.jsonl"
 
     @property
+    def lock(self) -> Path:
+        return self.root / "lock.json"
+
+    @property
     def bundles(self) -> Path:
         return self.root / "bundles"
 

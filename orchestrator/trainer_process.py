@@ -16,10 +16,10 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, cast
 
 import psutil
 
@@ -108,28 +108,28 @@ def run_once(
     except OSError as error:
         return failed(job, "internal", f"{command[0]}: {error.strerror}"), None
     try:
-        broken, output = _listen(process, events, limits, cancelled, until_line=False)
+        broken, output = listen(process, events, limits, cancelled)
         exit_code = process.wait() if broken is None else -1
     finally:
         stop(process)
     seconds = time.monotonic() - begun
     if broken is not None:
         return failed(job, *broken, seconds=seconds), None
-    log = _last_object(output)
+    log = last_object(output)
     if log is None or exit_code < 0:
-        reason = _how_it_died(exit_code, events)
+        reason = how_it_died(exit_code, events)
         return failed(job, "crashed", reason, exit_code, seconds, transient=exit_code < 0), log
     return outcome_from_log(job, log, exit_code, seconds), log
 
 
-def _listen(
+def listen(
     process: subprocess.Popen[bytes],
     events: Path,
     limits: Limits,
     cancelled: threading.Event,
-    until_line: bool,
+    enough: Callable[[bytes], bool] = lambda output: False,
 ) -> tuple[tuple[Cause, str] | None, bytes]:
-    """Copy standard error to `events` and gather standard output until the child ends, or until a whole line.
+    """Copy standard error to `events` and gather standard output until the child ends or the output is `enough`.
 
     Returns why listening was broken off (None when it was not) and the output.
     """
@@ -143,7 +143,7 @@ def _listen(
         while selector.get_map():
             ready = selector.select(_LOOK)
             for key, _ in ready:
-                block = _read(key.fileobj)  # type: ignore[arg-type]
+                block = _read(cast(IO[bytes], key.fileobj))
                 if block is None:
                     continue
                 if block:
@@ -151,7 +151,9 @@ def _listen(
                     written += len(block)
                 else:
                     selector.unregister(key.fileobj)
-            if until_line and output.endswith(b"\n"):
+            if output.endswith(b"\n") and enough(bytes(output)):
+                while rest := _read(process.stderr):  # written before the output, so it is here by now
+                    record.write(rest)
                 return None, bytes(output)
             if not ready and process.poll() is not None:
                 break  # it is gone; what it started may hold the pipes open
@@ -180,7 +182,7 @@ def _over(
     return None
 
 
-def _read(pipe: BinaryIO) -> bytes | None:
+def _read(pipe: IO[bytes]) -> bytes | None:
     """Return what the pipe holds, empty at its end; None when there is nothing yet."""
     try:
         return os.read(pipe.fileno(), 1 << 16)
@@ -188,7 +190,7 @@ def _read(pipe: BinaryIO) -> bytes | None:
         return None
 
 
-def _last_object(output: bytes) -> dict[str, Any] | None:
+def last_object(output: bytes) -> dict[str, Any] | None:
     """Return the JSON object that `output` is, or the one on its last line."""
     for text in (output, output.strip().rsplit(b"\n", 1)[-1]):
         try:
@@ -200,7 +202,7 @@ def _last_object(output: bytes) -> dict[str, Any] | None:
     return None
 
 
-def _how_it_died(exit_code: int, events: Path) -> str:
+def how_it_died(exit_code: int, events: Path) -> str:
     """Say by which signal or exit code a trainer died, with the last words of its standard error."""
     if exit_code < 0:
         how = f"killed by {signal.Signals(-exit_code).name}"

@@ -25,11 +25,10 @@ def utc_now() -> str:
 class RunLog:
     """Collects seconds a stage and warnings, and tells the outside through one of the two writers below."""
 
-    def __init__(self, stream: TextIO | None = None, job: str | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None) -> None:
         self.seconds: dict[str, float] = {}
         self.warnings: list[str] = []
         self.current = "load"
-        self._job = job
         self._stream = stream or sys.stderr
         self._bar = _Bar(self._stream) if self._stream.isatty() else None
         self._last = 0.0
@@ -68,8 +67,7 @@ class RunLog:
         if self._bar is not None:
             self._bar.show(event, fields)
             return
-        job = {"job": self._job} if self._job else {}
-        self._stream.write(json.dumps({"time": utc_now(), "event": event, **job, **fields}) + "\n")
+        self._stream.write(json.dumps({"time": utc_now(), "event": event, **fields}) + "\n")
         self._stream.flush()
 
 

@@ -18,6 +18,7 @@ from model_registry.names import DEFAULT_USER, parse_name
 from shared.cli import exit_code, run, told
 from shared.errors import ConfigError, DataError
 from shared.logs import RunLog, utc_now
+from shared.worker import serve
 
 if TYPE_CHECKING:
     from shared.recipe import Trainer
@@ -46,11 +47,14 @@ _OPTIONS = (
 
 
 def trainer_main(trainer: Trainer, arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a trainer's command line and exit with its code; with `--worker` alone, serve jobs from standard input."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given == ["--worker"]:
-        sys.exit(run(lambda: _serve(trainer)))
-    sys.exit(run(lambda: trainer_command(trainer)(given, standalone_mode=False)))
+    """Run a trainer's command line and exit with its code; with `--worker` alone, run one for each line of input."""
+    command = trainer_command(trainer)
+
+    def train(words: Sequence[str]) -> int:
+        return run(lambda: command(list(words), standalone_mode=False))
+
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(serve(train, sys.stdin, sys.stdout) if words == ["--worker"] else train(words))
 
 
 def trainer_command(trainer: Trainer) -> click.Command:
@@ -58,7 +62,7 @@ def trainer_command(trainer: Trainer) -> click.Command:
 
     def command(**given: Any) -> int:
         codes = [0]
-        for entry, code in _train_all(trainer, given, None):
+        for entry, code in _train_all(trainer, given):
             click.echo(json.dumps(entry, ensure_ascii=False))
             codes.append(code)
         return max(codes)
@@ -70,6 +74,8 @@ def trainer_command(trainer: Trainer) -> click.Command:
         params=list(_OPTIONS),
         context_settings={"help_option_names": ["-h", "--help"]},
         help=f"""Train one user's {trainer.modality} model, validated by session.
+
+        With --worker alone, stay and train one model for each line {{"args": […]}} of standard input.
 
         Standard output is one JSON object a user, the training log entry, on success and on failure.
         Exit codes: 0 done, 2 usage or configuration, 3 data, 4 quality gate, 5 internal error.
@@ -94,27 +100,7 @@ class _JsonCommand(click.Command):
             raise
 
 
-def _serve(trainer: Trainer) -> int:
-    """Train one job a line of standard input, `{"args": […], "job": name}`; answer each with one line.
-
-    The answer is the training log entry with the `exit_code` that the command would have had. What can be kept
-    from job to job, libraries and encoders, stays loaded.
-    """
-    command = trainer_command(trainer)
-    for line in sys.stdin:
-        job = ""
-        try:
-            request = json.loads(line)
-            job, arguments = str(request["job"]), [str(word) for word in request["args"]]
-            context = click.Command.make_context(command, trainer.console_script, arguments)
-            ((entry, code),) = _train_all(trainer, context.params, job)
-        except Exception as error:  # a request that cannot be read must not end the others
-            entry, code = _failure("", trainer.modality, "", error, RunLog(job=job)), exit_code(error)
-        click.echo(json.dumps({**entry, "exit_code": code}, ensure_ascii=False))
-    return 0
-
-
-def _train_all(trainer: Trainer, given: Mapping[str, Any], job: str | None) -> Iterator[tuple[Entry, int]]:
+def _train_all(trainer: Trainer, given: Mapping[str, Any]) -> Iterator[tuple[Entry, int]]:
     """Yield the training log entry and the exit code of each user's run, or of the one run of a pool of users."""
     run_id = given["run_id"] or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
     pool = [name.strip() for name in (given["pool_users"] or "").split(",") if name.strip()]
@@ -123,13 +109,11 @@ def _train_all(trainer: Trainer, given: Mapping[str, Any], job: str | None) -> I
     if pool and not given["consent_to_pool"]:
         raise click.UsageError("--pool-users needs --consent-to-pool: everyone named must have agreed to it")
     for users in [tuple(dict.fromkeys(pool))] if pool else [(user,) for user in dict.fromkeys(given["users"])]:
-        yield _train(trainer, users, run_id, given, RunLog(job=job))
+        yield _train(trainer, users, run_id, given)
 
 
-def _train(
-    trainer: Trainer, users: tuple[str, ...], run_id: str, given: Mapping[str, Any], log: RunLog
-) -> tuple[Entry, int]:
-    started = time.perf_counter()
+def _train(trainer: Trainer, users: tuple[str, ...], run_id: str, given: Mapping[str, Any]) -> tuple[Entry, int]:
+    started, log = time.perf_counter(), RunLog()
     try:
         outcome = trainer.train(*_prepare(trainer, users, run_id, log, given))
         entry, code = outcome.entry.model_dump(mode="json"), 0

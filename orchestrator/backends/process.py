@@ -1,4 +1,4 @@
-"""Jobs as processes of this machine, one thread waiting for each."""
+"""Jobs in processes of this machine, one thread waiting for each: warm workers, or a new process for every job."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from orchestrator.attempt import Publish, attempt
 from orchestrator.jobs import Commands, Job, Outcome, failed
 from orchestrator.run_folder import RunFolder
 from orchestrator.trainer_process import Limits, run_once
+from orchestrator.workers import WorkerPool, run_warm
 
 
 class ProcessBackend:
-    """Runs each job as its own process, `slots` at a time, its files in the run folder."""
+    """Runs `slots` jobs at a time, their files in the run folder; with `warm`, trainers stay for the next job."""
 
     def __init__(
         self,
@@ -26,6 +27,7 @@ class ProcessBackend:
         slots: int,
         environment: Mapping[str, str],
         limits: Limits,
+        warm: bool,
     ) -> None:
         self.slots = slots
         self._folder = folder
@@ -33,6 +35,7 @@ class ProcessBackend:
         self._publish = publish
         self._environment = environment
         self._limits = limits
+        self._pool = WorkerPool(commands, environment, max(slots, len(commands))) if warm else None
         self._cancelled = threading.Event()
         self._ended: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(slots, thread_name_prefix="job")
@@ -52,6 +55,8 @@ class ProcessBackend:
     def close(self) -> None:
         self._cancelled.set()
         self._threads.shutdown(wait=True)
+        if self._pool is not None:
+            self._pool.close()
 
     def _run(self, job: Job) -> None:
         if self._cancelled.is_set():
@@ -60,4 +65,7 @@ class ProcessBackend:
             self._ended.put(attempt(job, self._folder, self._commands, self._train, self._publish))
 
     def _train(self, job: Job, command: tuple[str, ...], events: Path) -> tuple[Outcome, dict[str, Any] | None]:
+        if self._pool is not None:
+            words = job.words(self._folder.bundles)
+            return run_warm(job, words, self._pool, events, self._limits, self._cancelled)
         return run_once(job, command, events, self._environment, self._limits, self._cancelled)

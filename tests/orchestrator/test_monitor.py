@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 
+import pytest
 from orchestrated import Place
 
 from orchestrator.jobs import Job, failed
+from orchestrator.lock import batch_lock
+from orchestrator.monitor_page import page_server
 from orchestrator.progress import Follower
 from orchestrator.run_folder import RunFolder
 
@@ -79,3 +85,56 @@ def test_a_folder_without_a_batch_is_a_usage_error(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "no batch" in done.stderr
+
+
+def _get(url: str) -> tuple[str, str]:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return answer.headers["Content-Type"], answer.read().decode()
+
+
+def test_the_page_the_state_and_the_metrics_are_served(tmp_path: Path) -> None:
+    folder = _batch(tmp_path)
+    folder.note("started", {"user": "ana", "modality": "speech"})
+    folder.note("finished", failed(JOBS[0], "data", "<script>alert(1)</script>").model_dump())
+    folder.note("started", {"user": "ben", "modality": "speech"})
+    with page_server(Follower(folder), "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        kind, page = _get(url + "/")
+        assert kind.startswith("text/html") and "state.json" in page and "innerHTML" not in page
+        state = json.loads(_get(url + "/state.json")[1])
+        assert (state["total"], state["failed"], state["running"][0]["user"]) == (3, 1, "ben")
+        _, text = _get(url + "/metrics")
+        assert 'model_trainer_jobs{modality="speech",state="failed"} 1.0' in text
+        assert 'model_trainer_jobs{modality="speech",state="waiting"} 1.0' in text
+        with pytest.raises(urllib.error.HTTPError):
+            _get(url + "/../../etc/passwd")
+        server.shutdown()
+
+
+def test_a_batch_that_was_cut_short_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
+    folder = _batch(tmp_path)
+    command = [sys.executable, "-m", "orchestrator.monitor", str(folder.root), "--once"]
+    assert subprocess.run(command, capture_output=True, timeout=60).returncode == 4
+    with batch_lock(folder.lock):
+        assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
+    folder.note("end", {"exit_code": 0})
+    assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
+
+
+def test_ten_thousand_jobs_are_followed_by_reading_each_line_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [Job(user=f"u{n}", modality="speech", data="data", fingerprint="a.b.c") for n in range(10_000)]
+    folder = RunFolder(tmp_path / "runs")
+    folder.begin({}, jobs)
+    follower = Follower(folder)
+    for job in jobs:
+        folder.note("finished", failed(job, "", "").model_dump())
+    assert follower.look().done == 10_000
+    read: list[int] = []
+    monkeypatch.setattr(
+        "orchestrator.progress.tail", lambda path, offset: (read.append(path.stat().st_size - offset), ([], offset))[1]
+    )
+    assert follower.look().done == 10_000
+    assert read == [0]

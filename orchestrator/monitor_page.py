@@ -1,0 +1,97 @@
+"""The monitor over HTTP: a page that updates itself, the state as JSON, and metrics for Prometheus. Reads only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from orchestrator.progress import Follower, Progress
+
+_PAGE = Path(__file__).with_name("monitor.html")
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
+
+
+def page_server(follower: Follower, host: str, port: int) -> ThreadingHTTPServer:
+    """Return a server of `/`, `/state.json` and `/metrics`; port 0 takes a free one. Raises OSError."""
+    lock = threading.Lock()  # one look at a time: a follower remembers where it read to
+
+    def look() -> Progress:
+        with lock:
+            return follower.look()
+
+    return ThreadingHTTPServer((host, port), partial(_Handler, look))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server_version = "model-trainer"
+    sys_version = ""
+
+    def __init__(self, look: Callable[[], Progress], *rest: object) -> None:
+        self._look = look
+        super().__init__(*rest)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        path = self.path.split("?", 1)[0]
+        if path == "/":
+            self._answer("text/html; charset=utf-8", _PAGE.read_bytes())
+        elif path == "/state.json":
+            self._answer("application/json", self._look().model_dump_json().encode())
+        elif path == "/metrics":
+            self._answer("text/plain; version=0.0.4; charset=utf-8", metrics(self._look()))
+        else:
+            self.send_error(404)
+
+    def _answer(self, kind: str, body: bytes) -> None:
+        self.send_response(200)
+        for name, value in {
+            "Content-Type": kind,
+            "Content-Length": str(len(body)),
+            "Content-Security-Policy": _POLICY,
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-store",
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: a page that asks every second is no news."""
+
+
+class _Gauges:
+    """A batch's state in Prometheus' terms."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def collect(self) -> Iterator[Metric]:
+        jobs = GaugeMetricFamily("model_trainer_jobs", "Jobs of the batch by state.", labels=["modality", "state"])
+        for row in self._progress.modalities:
+            counts = {
+                "waiting": row.total - row.done - row.running,
+                "running": row.running,
+                "succeeded": row.done - row.failed,
+                "failed": row.failed,
+            }
+            for state, count in counts.items():
+                jobs.add_metric([row.modality, state], count)
+        yield jobs
+        rate, finished = self._progress.jobs_per_second, self._progress.finished
+        yield GaugeMetricFamily("model_trainer_jobs_per_second", "Jobs ended per second.", rate)
+        yield GaugeMetricFamily("model_trainer_batch_finished", "1 when the batch has ended.", int(finished))
+        if self._progress.eta_seconds is not None:
+            left = self._progress.eta_seconds
+            yield GaugeMetricFamily("model_trainer_eta_seconds", "Estimated seconds to the end.", left)
+
+
+def metrics(progress: Progress) -> bytes:
+    """Return the state in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(_Gauges(progress))
+    return generate_latest(registry)

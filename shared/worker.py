@@ -1,0 +1,43 @@
+"""A trainer that stays: it takes jobs on standard input and answers on standard output, one line each.
+
+A job is `{"args": ["--user", "ana", …]}`, the words of a command line; the answer is what that command would have
+printed, the training log entry, with the `exit_code` that it would have ended with. Progress goes to standard error
+as ever. The end of standard input is the end of the worker.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stdout
+from typing import Any, TextIO
+
+
+def serve(command: Callable[[Sequence[str]], int], jobs: Iterable[str], answers: TextIO) -> int:
+    """Run `command` for each line of `jobs` and write a line to `answers`; return the worker's own exit code."""
+    for line in jobs:
+        try:
+            words = [str(word) for word in json.loads(line)["args"]]
+        except (ValueError, KeyError, TypeError) as error:
+            told = f'a job is a line such as {{"args": ["--user", "ana"]}}: {error}'
+            answer: dict[str, Any] = {"status": "failure", "error_type": "UsageError", "error_message": told}
+            exit_code = 2
+        else:
+            printed = io.StringIO()
+            with redirect_stdout(printed):
+                exit_code = command(words)
+            answer = _entry(printed.getvalue())
+        answers.write(json.dumps({**answer, "exit_code": exit_code}, ensure_ascii=False) + "\n")
+        answers.flush()
+    return 0
+
+
+def _entry(printed: str) -> dict[str, Any]:
+    """Return the training log entry, which is the last line: a library may have printed before."""
+    try:
+        entry = json.loads(printed.strip().rsplit("\n", 1)[-1])
+    except ValueError:
+        entry = None
+    missing = {"status": "failure", "error_type": "InternalError", "error_message": "no training log entry was printed"}
+    return entry if isinstance(entry, dict) else missing
