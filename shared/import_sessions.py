@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +36,7 @@ from shared.own_layout import is_own, read_own
 from shared.progress import Progress, silent
 from shared.records import Record
 from shared.schema_utils import Example, FeaturesRef, FileRef, LabelStatus, SessionMetadata, faults_of
-from shared.session_writer import Addition, write_session, writing
+from shared.session_writer import Addition, file_of, write_session, writing
 
 _RECORDS = uuid.UUID("5b0c2d1e-8a44-5f0e-9d53-6d6f64656c74")  # record ids are the same wherever they are made
 
@@ -143,7 +144,8 @@ def import_samples(
 
     Samples that are there already are left as they are, so importing again changes nothing. Raises DataError, before
     anything is written, for `known_faults`, for samples that cannot be written, and for those that are there with
-    another label, session or consent, unless `mode.replace` is set.
+    another label, session or consent, unless `mode.replace` is set. Raises ConfigError where the data root cannot be
+    written.
     """
     faults = list(known_faults)
     additions = [
@@ -153,19 +155,18 @@ def import_samples(
     ]
     if faults:
         raise DataError(dict.fromkeys(faults))
-    with writing(root):
-        existing = _existing(root, sorted({addition.example.user_id for _, addition in additions}))
-        new, gone = _plan(additions, existing, mode)
-        kept: dict[tuple[str, str], list[Example]] = defaultdict(list)
-        for key, record in existing.items():
-            if key not in gone:
-                kept[_session(record.example)].append(record.example)
-        # A session that loses a record is written first, so that no reader finds the record in two sessions.
-        losing = sorted({_session(existing[key].example) for key in gone} - new.keys())
-        for user, session in progress([*losing, *sorted(new)], "writing"):
-            mine = new.get((user, session), [])
-            metadata = _metadata(user, session, mine, origin, note)
-            write_session(root, metadata, kept[user, session], mine, link=mode.link)
+
+    def described(user: str, session: str, mine: Sequence[Addition]) -> SessionMetadata:
+        return _metadata(user, session, mine, origin, note)
+
+    try:
+        with writing(root):
+            existing = _existing(root, sorted({addition.example.user_id for _, addition in additions}))
+            new, gone = _plan(additions, existing, mode)
+            _write(root, existing, new, gone, described, mode, progress)
+    except OSError as error:
+        hint = "; files on another file system cannot be linked: leave --link out" if error.errno == errno.EXDEV else ""
+        raise ConfigError(f"--data {root}: cannot be written: {error.strerror or error}{hint}") from None
     added = sum(map(len, new.values()))
     return Summary(
         counts=Counter((*_session(addition.example), addition.example.label) for _, addition in additions),
@@ -198,6 +199,41 @@ def _plan(
     if faults:
         raise DataError(faults)
     return new, gone
+
+
+def _write(
+    root: Path,
+    existing: Mapping[tuple[str, str], Record],
+    new: Mapping[tuple[str, str], Sequence[Addition]],
+    gone: Collection[tuple[str, str]],
+    metadata: Callable[[str, str, Sequence[Addition]], SessionMetadata],
+    mode: Mode,
+    progress: Progress,
+) -> None:
+    kept: dict[tuple[str, str], list[Example]] = defaultdict(list)
+    for key, record in existing.items():
+        if key not in gone:
+            kept[_session(record.example)].append(record.example)
+    # A session that loses a record is written first, so that no reader finds the record in two sessions.
+    losing = sorted({_session(existing[key].example) for key in gone} - new.keys())
+    for user, session in progress([*losing, *sorted(new)], "writing"):
+        mine = new.get((user, session), [])
+        write_session(root, metadata(user, session, mine), kept[user, session], mine, link=mode.link)
+    _remove_files([existing[key] for key in gone], new, kept)
+
+
+def _remove_files(
+    gone: Sequence[Record],
+    new: Mapping[tuple[str, str], Sequence[Addition]],
+    kept: Mapping[tuple[str, str], Sequence[Example]],
+) -> None:
+    """Remove the files of replaced records that no record of their session refers to any more."""
+    for session in {_session(record.example) for record in gone}:
+        examples = [*kept.get(session, ()), *(addition.example for addition in new.get(session, ()))]
+        used = {file_of(example) for example in examples}
+        for record in gone:
+            if _session(record.example) == session and file_of(record.example) not in used and record.file is not None:
+                record.file.unlink(missing_ok=True)
 
 
 def _limited(samples: Sequence[Found], limit: int | None) -> list[Found]:

@@ -25,12 +25,12 @@ class Addition:
     example: Example
     content: Path | bytes | None = field(repr=False)
 
-    @property
-    def target(self) -> str | None:
-        """Where the content goes, relative to the session folder."""
-        if self.example.media is not None:
-            return self.example.media.path
-        return self.example.features.uri if self.example.features is not None else None
+
+def file_of(example: Example) -> str | None:
+    """Return where the example's file lies, relative to the session folder; None for a transcript."""
+    if example.media is not None:
+        return example.media.path
+    return example.features.uri if example.features is not None else None
 
 
 @contextmanager
@@ -93,9 +93,10 @@ def _put_files(folder: Path, additions: Sequence[Addition], link: bool) -> None:
     targets: set[Path] = set()
     written = []
     for addition in additions:
-        if addition.target is None or addition.content is None:
+        place = file_of(addition.example)
+        if place is None or addition.content is None:
             continue
-        target = folder / addition.target
+        target = folder / place
         if target in targets:  # the same content under the same name, found twice
             continue
         targets.add(target)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from session_folders import features_row, media_row, row, session_folder, two_sessions, write_rows
 
 from shared.data_loader import DataFilter, Dataset, batches, load_dataset, load_features, users_with_data
@@ -346,3 +348,19 @@ def test_users_and_modalities_are_counted_without_being_checked(tmp_path: Path) 
     assert users_with_data(tmp_path) == {"anna": {"speech": 8, "visual_environment": 1}, "ben": {"speech": 8}}
     with pytest.raises(DataError):
         users_with_data(tmp_path / "users/empty")
+
+
+@given(
+    st.lists(st.one_of(st.binary(max_size=60), st.integers(0, 3)), max_size=6), st.integers(0, 10), st.text(max_size=9)
+)
+def test_no_content_makes_loading_fail_otherwise(
+    tmp_path_factory: pytest.TempPathFactory, noise: list[bytes | int], cut: int, text: str
+) -> None:
+    folder = two_sessions(tmp_path_factory.mktemp("noise"))[0]
+    path = folder / "examples.jsonl"
+    lines = path.read_bytes().splitlines()
+    spoilt = [lines[part][: cut * 40] if isinstance(part, int) else part for part in noise]
+    fields = [json.dumps(json.loads(lines[0]) | {name: text}).encode() for name in ("label", "session_id", "modality")]
+    path.write_bytes(b"\n".join([*lines, *spoilt, *fields]))
+    with pytest.raises(DataError):
+        load(folder.parents[3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections import Counter
 from pathlib import Path
@@ -103,6 +104,7 @@ def test_a_changed_label_or_session_is_refused_unless_it_is_to_replace(tmp_path:
     assert tree(data) == before
     run(source, data, "sound", "--user", "anna", "--session", "tuesday", "--replace")
     assert Counter(load(data, "anna", "sound").session_ids) == {"tuesday": 4}
+    assert len(list(data.rglob("*.wav"))) == 4
 
 
 def test_a_folder_for_each_label_and_folders_for_sessions_in_it(tmp_path: Path) -> None:
@@ -248,6 +250,16 @@ def test_hard_links_take_no_space_and_copies_are_copies(tmp_path: Path) -> None:
         assert path.stat().st_nlink == links
 
 
+def test_a_link_to_another_file_system_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = takes(tmp_path / "recordings", ("theo",))
+
+    def link(*_: Any) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(Path, "hardlink_to", link)
+    assert "leave --link out" in refused(source, tmp_path / "data", "sound", "--pattern", PATTERN, "--link")
+
+
 def test_an_import_that_fails_half_way_leaves_no_half_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = takes(tmp_path / "recordings", ("theo",))
     options = ("--pattern", PATTERN, "--session-size", "6")
@@ -261,7 +273,7 @@ def test_an_import_that_fails_half_way_leaves_no_half_session(tmp_path: Path, mo
 
     with monkeypatch.context() as patched:
         patched.setattr("shutil.copyfile", copy)
-        assert run(source, tmp_path / "data", "sound", *options, fails=True).exit_code != 0
+        assert "cannot be written: no space left on device" in refused(source, tmp_path / "data", "sound", *options)
     sessions = tmp_path / "data/users/theo/sessions"
     assert [path.name for path in sessions.iterdir()] == ["session-01"]
     assert len(load(tmp_path / "data", "theo", "sound")) == 12

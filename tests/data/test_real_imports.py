@@ -14,7 +14,7 @@ from shared.checking import check_command
 from shared.data_loader import DataFilter, Dataset, load_dataset, users_with_data
 from shared.importing import import_command
 
-pytestmark = pytest.mark.realdata
+pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "importing.md"
 COMMANDS = {"import": import_command, "check": check_command}
 SPEAKERS = ["george", "jackson", "lucas", "nicolas", "theo", "yweweler"]
