@@ -20,6 +20,7 @@ $(VENV)/.installed: requirements/lock.txt pyproject.toml
 	@echo "installing locked packages into $(VENV) (about a minute)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements/lock.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
+	@rm -rf *.egg-info  # stale ones would hide the installed entry points
 	@touch $@
 
 .pretrained/.complete: requirements/pretrained.lock $(wildcard shared/pretrained.py */preprocessing/pretrained.py) | $(VENV)/.installed

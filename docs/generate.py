@@ -21,7 +21,8 @@ from rich.console import Console
 from demo.make_data import main as make_data
 from orchestrator.jobs import Outcome
 from orchestrator.report import print_report
-from shared.cli import model_trainer, trainer_command
+from shared.cli import model_trainer
+from shared.cli_trainer import trainer_command
 
 ROOT = Path(__file__).resolve().parent.parent
 CLI_PAGE = ROOT / "docs" / "cli.md"

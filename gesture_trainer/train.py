@@ -14,6 +14,7 @@ from pydantic import Field
 from gesture_trainer.preprocessing.motion import Resampled, Statistics
 from gesture_trainer.preprocessing.sequences import Sequences, decode, landmark_sequences
 from shared.calibration import cosine_novelty, subspace_novelty
+from shared.cli_trainer import trainer_main
 from shared.config import TrainerConfig
 from shared.evaluation import Contender, Fixed
 from shared.feature_cache import content_key
@@ -21,7 +22,6 @@ from shared.graph import FeatureFunction, FeatureGraph, TensorSpec
 from shared.heads import fit_kernel, fit_lda
 from shared.recipe import Job, ModelSpec, Outcome, Trainer, featurise, load, package, validate
 from shared.schema_utils import Schema
-from shared.trainer_command import trainer_main
 
 ContenderName = Literal["statistics_lda", "resampled_lda", "resampled_kernel"]
 

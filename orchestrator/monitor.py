@@ -63,7 +63,7 @@ def _serve(follower: Follower, address: str) -> NoReturn:
     click.echo(f"http://{host or '127.0.0.1'}:{server.server_port}/", err=True)
     with contextlib.suppress(KeyboardInterrupt), server:
         server.serve_forever()
-    raise SystemExit(0)
+    raise click.exceptions.Exit(0)
 
 
 def _follow_as_json(follower: Follower, once: bool) -> Progress:

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from model_registry.entry import EncoderRef
 from shared.calibration import cosine_novelty
+from shared.cli_trainer import trainer_main
 from shared.config import TrainerConfig
 from shared.encoders import Encoder, export_encoder, load_encoder
 from shared.errors import DataError, Fault
@@ -24,7 +25,6 @@ from shared.feature_cache import content_key
 from shared.graph import FeatureGraph, TensorSpec
 from shared.heads import fit_logistic
 from shared.recipe import Job, ModelSpec, Outcome, Trainer, featurise, load, package, validate
-from shared.trainer_command import trainer_main
 from visual_environment_trainer.preprocessing.embeddings import PlaceFeatures, embed
 from visual_environment_trainer.preprocessing.images import VIEWS, UnreadableImageError, read_views
 
