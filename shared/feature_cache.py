@@ -12,6 +12,7 @@ import math
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -129,18 +130,9 @@ class FeatureCache:
         connection = _CONNECTIONS.open.get(place)
         if connection is None:
             try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS)
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = NORMAL")
-                connection.execute(_TABLE)
-                self.path.chmod(0o600)  # a person's features are personal data
+                connection = _CONNECTIONS.open[place] = _opened(self.path)
             except (sqlite3.Error, OSError) as error:
-                if connection is not None:
-                    connection.close()
                 self._give_up(error)
-                return None
-            _CONNECTIONS.open[place] = connection
         return connection
 
     def _give_up(self, error: Exception) -> None:
@@ -151,6 +143,26 @@ class FeatureCache:
             with suppress(sqlite3.Error):
                 connection.close()
         _LOG.warning("going on without the feature cache %s (%s); if it is damaged, delete it", self.path, error)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """Open or make the file. Raises sqlite3.Error or OSError if it cannot be used."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        connection = sqlite3.connect(path, timeout=_BUSY_SECONDS)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(_TABLE)
+            path.chmod(0o600)  # a person's features are personal data
+            return connection
+        except (sqlite3.Error, OSError) as error:
+            connection.close()
+            busy = isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)  # SQLite itself does not wait while another process makes the same file
 
 
 def _array(dtype: object, shape: object, data: object) -> NDArray[Any] | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shared import feature_cache
 from shared.feature_cache import FeatureCache, content_key, default_cache_path
 
 
@@ -138,6 +139,25 @@ def test_several_processes_lose_nothing(tmp_path: Path, method: str) -> None:
     found = FeatureCache(path).get_many("s", [f"{n}-{k}" for n in range(6) for k in range(20)])
     assert len(found) == 120
     assert all((found[f"{n}-3"] == n).all() for n in range(6))
+
+
+def test_a_file_that_another_process_is_just_making_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = sqlite3.connect(tmp_path / "f.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")  # SQLite refuses the change to write-ahead logging at once while this lasts
+    waits: list[float] = []
+
+    def finish(seconds: float) -> None:
+        waits.append(seconds)
+        other.execute("COMMIT")
+        other.close()
+
+    monkeypatch.setattr(feature_cache.time, "sleep", finish)
+    cache = FeatureCache(tmp_path / "f.sqlite")
+    cache.put_many("s", {"k": np.zeros(1, np.float32)})
+    assert cache.get_many("s", ["k"]).keys() == {"k"}
+    assert len(waits) == 1
 
 
 def test_a_cache_may_be_sent_to_another_process(tmp_path: Path) -> None:
