@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the demo's data, trains three made-up people on four modalities, publishes the models and prints the table.
 #   demo/run.sh [FOLDER]      everything goes to FOLDER (default: .demo in the project's root)
-# Running it again trains again and publishes the next versions; remove the folder to start anew.
+# Running it again keeps what is there and up to date, and trains the rest; remove the folder to start anew.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 folder=${1:-.demo}

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import copy
 import io
-import json
+import itertools
 import re
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from demo.make_data import main as make_data
 from orchestrator.jobs import Outcome
@@ -35,13 +38,14 @@ ORCHESTRATION = {  # how a command is started -> where it is
 }
 
 
-@click.command()
-@click.option("--demo", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder of demo/run.sh.")
-def main(demo: Path | None) -> None:
-    """Write docs/cli.md, and docs/demo.svg where --demo is given."""
+@click.command(epilog="Example: .venv/bin/python -m docs.generate --demo")
+@click.option("--demo", is_flag=True, help="Run the demo in a temporary folder and draw its table.")
+def main(demo: bool) -> None:
+    """Write docs/cli.md, and docs/demo.svg with --demo."""
     CLI_PAGE.write_text(command_reference(), encoding="utf-8")
     if demo:
-        DEMO_PICTURE.write_text(demo_picture(demo), encoding="utf-8")
+        with tempfile.TemporaryDirectory() as folder:
+            DEMO_PICTURE.write_text(demo_picture(Path(folder)), encoding="utf-8")
 
 
 def command_reference() -> str:
@@ -52,38 +56,38 @@ def command_reference() -> str:
         "Exit codes: 0 done, 2 usage or configuration, 3 data, 4 quality gate, 5 internal; a batch ends with 1 where\n"
         "a job failed. After `make setup` the commands are in `.venv/bin`.\n",
     ]
-    for name, command in commands():
-        parts.append(f"## {name}\n\n```text\n{help_text(name, command)}\n```\n")
+    for context in commands():
+        parts.append(f"## {context.command_path}\n\n```text\n{help_text(context)}\n```\n")
     return "\n".join(parts)
 
 
-def commands() -> Iterator[tuple[str, click.Command]]:
-    """Yield every command with the words that start it: model-trainer's, the trainers', the orchestrator's."""
-    yield from _with_subcommands("model-trainer", model_trainer)
+def commands() -> Iterator[click.Context]:
+    """Yield every command in a context: model-trainer's, the trainers', the orchestrator's, the demo's."""
+    yield from _with_subcommands("model-trainer", model_trainer, None)
     for point in sorted(entry_points(group="model_trainer.trainers"), key=lambda point: point.name):
         trainer = point.load()
-        yield trainer.console_script, trainer_command(trainer)
+        yield from _with_subcommands(trainer.console_script, trainer_command(trainer), None)
     for name, place in ORCHESTRATION.items():
         module, _, attribute = place.partition(":")
-        yield name, getattr(import_module(module), attribute)
-    yield "python -m demo.make_data", make_data
+        yield from _with_subcommands(name, getattr(import_module(module), attribute), None)
+    yield from _with_subcommands("python -m demo.make_data", make_data, None)
 
 
-def _with_subcommands(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
-    yield name, command
-    if isinstance(command, click.Group):
-        with click.Context(command, info_name=name) as context:
+def _with_subcommands(name: str, command: click.Command, parent: click.Context | None) -> Iterator[click.Context]:
+    settings = {**command.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH}
+    with click.Context(command, parent, info_name=name, **settings) as context:
+        yield context
+        if isinstance(command, click.Group):
             for word in command.list_commands(context):
                 subcommand = command.get_command(context, word)
                 if subcommand is not None and not subcommand.hidden:
-                    yield from _with_subcommands(f"{name} {word}", subcommand)
+                    yield from _with_subcommands(word, subcommand, context)
 
 
-def help_text(name: str, command: click.Command) -> str:
+def help_text(context: click.Context) -> str:
     """Return a command's help, of one width, with the project's folder left out of its defaults."""
-    shown = copy.copy(command)
-    shown.params = [_relative(parameter) for parameter in command.params]
-    context = click.Context(shown, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH)
+    shown = copy.copy(context.command)
+    shown.params = [_relative(parameter) for parameter in shown.params]
     return "\n".join(line.rstrip() for line in shown.get_help(context).splitlines())
 
 
@@ -96,18 +100,14 @@ def _relative(parameter: click.Parameter) -> click.Parameter:
 
 
 def demo_picture(folder: Path) -> str:
-    """Return an SVG of the table that the demo ended with; raises click.UsageError where it did not end well."""
-    results = sorted((folder / "runs" / "jobs").glob("*/*/result.json"))
-    outcomes = []
-    for result in results:
-        fields = json.loads(result.read_text(encoding="utf-8"))
-        outcomes.append(
-            Outcome.model_validate({key: value for key, value in fields.items() if key in Outcome.model_fields})
-        )
-    if not outcomes or not all(outcome.succeeded for outcome in outcomes):
-        raise click.UsageError(f"{folder}: not every model of the demo was published; run demo/run.sh again")
-    console = Console(record=True, width=108, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    print_report([outcome.model_copy(update={"model_card": ""}) for outcome in outcomes], console)
+    """Run the demo in `folder` and return an SVG of the table that it ends with."""
+    done = subprocess.run([ROOT / "demo" / "run.sh", folder], stdout=subprocess.PIPE, text=True, check=True)
+    lines = itertools.takewhile(lambda line: not line.startswith("model cards"), done.stdout.splitlines())
+    table = Text("\n".join(line.rstrip() for line in lines), style="default")
+    table.highlight_words(["good"], "green")
+    table.highlight_words(["weak", "insufficient data"], "yellow")
+    console = Console(record=True, width=max(map(len, table.plain.splitlines())), file=io.StringIO())
+    console.print(table, soft_wrap=True, highlight=False)
     picture = console.export_svg(title="make demo", unique_id="demo")
     return re.sub(r"\s*@font-face \{.*?\}", "", picture, flags=re.DOTALL)  # a font would be fetched from elsewhere
 
