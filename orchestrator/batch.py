@@ -104,40 +104,37 @@ def run_batch(
         folder.note("finished", outcome.model_dump())
         ended(outcome)
 
-    try:
-        while waiting or later or running:
-            closing = stop.asked or _too_many(control, failures)
-            if closing:
-                waiting.clear()
-                while later:
-                    note_end(later.pop().outcome)
-            if stop.at_once(control.drain_seconds) or (control.fail_fast and failures):
-                backend.cancel()
-            while later and later[0].when <= time.monotonic():
-                waiting.appendleft(heapq.heappop(later).job)
-            while waiting and len(running) < backend.slots:
-                job = waiting.popleft()
-                running[job.user, job.modality] = job
-                backend.submit(job)
-            if not running:
-                time.sleep(_LOOK / 4)  # all that is left is waiting for its next attempt
-                continue
-            outcome = backend.wait(_LOOK)
-            if outcome is None:
-                continue
-            key = (outcome.user, outcome.modality)
-            job = running.pop(key)
-            attempts[key] = attempts.get(key, 0) + 1
-            outcome = outcome.model_copy(update={"attempts": attempts[key]})
-            if outcome.transient and attempts[key] <= control.retries and not closing:
-                pause = min(control.backoff * 2 ** (attempts[key] - 1), _LONGEST_BACKOFF)
-                heapq.heappush(later, _Again(time.monotonic() + pause, job, outcome))
-                folder.note("again", {"user": job.user, "modality": job.modality, "reason": outcome.line})
-                continue
-            failures += not outcome.succeeded
-            note_end(outcome)
-    finally:
-        backend.close()
+    while waiting or later or running:
+        closing = stop.asked or _too_many(control, failures)
+        if closing:
+            waiting.clear()
+            while later:
+                note_end(later.pop().outcome)
+        if stop.at_once(control.drain_seconds) or (control.fail_fast and failures):
+            backend.cancel()
+        while later and later[0].when <= time.monotonic():
+            waiting.appendleft(heapq.heappop(later).job)
+        while waiting and len(running) < backend.slots:
+            job = waiting.popleft()
+            running[job.user, job.modality] = job
+            backend.submit(job)
+        if not running:
+            time.sleep(_LOOK / 4)  # all that is left is waiting for its next attempt
+            continue
+        outcome = backend.wait(_LOOK)
+        if outcome is None:
+            continue
+        key = (outcome.user, outcome.modality)
+        job = running.pop(key)
+        attempts[key] = attempts.get(key, 0) + 1
+        outcome = outcome.model_copy(update={"attempts": attempts[key]})
+        if outcome.transient and attempts[key] <= control.retries and not closing:
+            pause = min(control.backoff * 2 ** (attempts[key] - 1), _LONGEST_BACKOFF)
+            heapq.heappush(later, _Again(time.monotonic() + pause, job, outcome))
+            folder.note("again", {"user": job.user, "modality": job.modality, "reason": outcome.line})
+            continue
+        failures += not outcome.succeeded
+        note_end(outcome)
     return outcomes
 
 

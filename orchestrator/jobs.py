@@ -33,7 +33,7 @@ _CAUSES: Mapping[int, Cause] = {0: "", 2: "usage", 3: "data", 4: "gate", 5: "int
 
 
 UP_TO_DATE = "up to date"  # the status of a version that needed no training
-Reason = Literal["first model", "new data", "changed config", "changed code", "requested", "forced"]
+Reason = Literal["first model", "new data", "changed config", "changed code", "forced"]
 
 # Errors of the machine and the network rather than of the data or the code.
 _TRANSIENT = frozenset(

@@ -1,42 +1,35 @@
-"""Trains users x modalities: plans the jobs, runs them, publishes what finished and says what came out."""
+"""Trains users x modalities: the command line of the batch. What it does is in `orchestrator.launching`."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.text import Text
 
-from model_registry.errors import InvalidNameError, NotFoundError, RegistryError
+from model_registry.errors import InvalidNameError
 from model_registry.names import Modality, parse_modality
-from model_registry.store import Registry
-from orchestrator.backends.process import ProcessBackend
-from orchestrator.batch import Control, run_batch, stopped_by_signals
-from orchestrator.jobs import COMMANDS, Commands, Outcome, one_line, read_commands
-from orchestrator.lock import batch_lock
-from orchestrator.plan import Plan, Request, make_plan, parse_modalities, parse_users
-from orchestrator.registry_uploader import DEFAULT_REGISTRY, open_registry, outcome_of_version, publisher
-from orchestrator.report import print_plan, print_report, report_console, summary
-from orchestrator.run_folder import RunFolder, mean_seconds, write_whole
-from orchestrator.trainer_process import Limits, child_environment
-from shared.data_loader import users_with_data
-from shared.errors import ConfigError, DataError, Fault, TrainerError
+from orchestrator.batch import Control
+from orchestrator.jobs import COMMANDS, one_line, read_commands
+from orchestrator.launching import Settings, follow, launch, only_requested, plan_batch
+from orchestrator.plan import Request, parse_modalities, parse_users
+from orchestrator.registry_uploader import DEFAULT_REGISTRY
+from orchestrator.report import plan_lines, print_plan, report_console
+from orchestrator.retraining import FILE_LIMIT, RetrainingRequest, parse_requests, read_requests, spooled
+from orchestrator.run_folder import RunFolder
+from orchestrator.trainer_process import Limits
+from shared.errors import ConfigError, TrainerError
 
 _EXAMPLES = """\b
 Examples:
   orchestrator/launch_all.sh --data data
   orchestrator/launch_all.sh --data data --users ana,ben --modalities gesture,sound --jobs 2
   orchestrator/launch_all.sh --data data --dry-run
+  orchestrator/launch_all.sh --data data --requests spool --follow
   orchestrator/launch_all.sh --data data --timeout 300 --memory 2G --max-failures 20
   orchestrator/launch_all.sh --data data --config sound=sound.yaml --set gesture:evaluation.folds=4
 """
@@ -66,6 +59,13 @@ Examples:
 @click.option("--data-format", type=click.Choice(["auto", "own", "a3cp"]), default="auto", show_default=True)
 @click.option("--force", is_flag=True, help="Train what is up to date, too.")
 @click.option("--dry-run", is_flag=True, help="Print the plan with the reason for each job, and do nothing.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: one JSON line a job; --requests reads them.")
+@click.option(
+    "--requests", metavar="FILE|-|DIR", help="Train only what these retraining requests (JSON lines) ask for."
+)
+@click.option(
+    "--follow", "follow_spool", is_flag=True, help="With --requests DIR: run a batch for each file that comes."
+)
 @click.option(
     "--warm/--cold", default=True, show_default=True, help="Keep trainers for further jobs, or start one each."
 )
@@ -93,6 +93,9 @@ def main(
     registry: str,
     runs: Path,
     dry_run: bool,
+    as_json: bool,
+    requests: str | None,
+    follow_spool: bool,
     warm: bool,
     timeout: float | None,
     memory: str | None,
@@ -112,19 +115,50 @@ def main(
     command line or a run folder in use, 3 for unusable data, 130 or 143 when stopped by Ctrl-C or SIGTERM.
     """
     try:
-        commands = COMMANDS if trainer_commands is None else read_commands(trainer_commands)
-        limits = Limits(timeout, None if memory is None else parse_size(memory))
         request = _request(**wanted)
-        folder, store, slots = RunFolder(runs.absolute()), open_registry(registry), jobs or os.cpu_count() or 1
-        control = Control(retries, backoff, max_failures, fail_fast, drain)
-        if dry_run:
-            print_plan(plan_batch(request, folder, store), slots, report_console())
-            sys.exit(0)
-        code = launch(request, commands, folder, store, slots, limits, control, warm)
+        settings = Settings(
+            folder=RunFolder(runs.absolute()),
+            registry=registry,
+            commands=COMMANDS if trainer_commands is None else read_commands(trainer_commands),
+            slots=jobs or os.cpu_count() or 1,
+            limits=Limits(timeout, None if memory is None else parse_size(memory)),
+            control=Control(retries, backoff, max_failures, fail_fast, drain),
+            warm=warm,
+        )
+        code = _run(settings, request, requests, follow_spool, dry_run, as_json)
     except TrainerError as error:
         click.echo(str(error), err=True)
         code = error.exit_code
     sys.exit(code)
+
+
+def _run(
+    settings: Settings, request: Request, requests: str | None, follow_spool: bool, dry_run: bool, as_json: bool
+) -> int:
+    if follow_spool and (requests is None or not Path(requests).is_dir()):
+        raise ConfigError("--follow: give the spool folder with --requests")
+    if follow_spool and not dry_run:
+        return follow(settings, request, Path(str(requests)))
+    if requests is not None:
+        request = only_requested(request, _read(requests))
+    if not dry_run:
+        return launch(settings, request)
+    plan = plan_batch(settings, request)
+    if as_json:
+        for line in plan_lines(plan):
+            click.echo(line)
+    else:
+        print_plan(plan, settings.slots, report_console())
+    return 0
+
+
+def _read(requests: str) -> list[RetrainingRequest]:
+    """Return the requests of a file, of standard input for `-`, or of all files in a spool folder. Raises DataError."""
+    if requests == "-":
+        return parse_requests(sys.stdin.read(FILE_LIMIT), "standard input")
+    if not Path(requests).is_dir():
+        return read_requests(Path(requests))
+    return [request for path in spooled(Path(requests)) for request in read_requests(path)]
 
 
 def parse_size(text: str) -> int:
@@ -184,82 +218,6 @@ def _by_modality(option: str, words: Iterable[str], mark: str, faults: list[str]
             yield parse_modality(name), value
         except InvalidNameError as error:
             faults.append(f"{option}: {error}")
-
-
-def launch(
-    request: Request,
-    commands: Commands,
-    folder: RunFolder,
-    store: Registry,
-    slots: int,
-    limits: Limits,
-    control: Control,
-    warm: bool,
-) -> int:
-    """Run the request to its end and return the exit code. Raises TrainerError when nothing can be started."""
-    with batch_lock(folder.lock) as cut_short:
-        if cut_short:
-            click.echo(f"continuing the batch of {cut_short}, which was cut short", err=True)
-        plan = plan_batch(request, folder, store)
-        begun = time.monotonic()
-        folder.begin({"data": str(request.data), "registry": str(store.root), "slots": slots}, plan.jobs)
-        outcomes: list[Outcome] = []
-        with stopped_by_signals() as stop:
-            if plan.jobs:
-                threads = max(1, (os.cpu_count() or 1) // slots)
-                most = min(slots, len(plan.jobs))
-                environment = child_environment(threads)
-                backend = ProcessBackend(folder, commands, publisher(store), most, environment, limits, warm)
-                with _telling(len(plan.jobs)) as tell:
-                    outcomes = run_batch(plan.jobs, backend, folder, control, stop, tell)
-            complete = len(outcomes) == len(plan.jobs) and all(outcome.succeeded for outcome in outcomes)
-            code = stop.exit_code or (0 if complete else 1)
-        numbers = summary(plan, outcomes, time.monotonic() - begun, code)
-        write_whole(folder.root / "summary.json", numbers)
-        print_report(numbers, [*outcomes, *map(partial(outcome_of_version, store), plan.up_to_date)], report_console())
-        folder.note("end", {"exit_code": code})
-    return code
-
-
-def plan_batch(request: Request, folder: RunFolder, store: Registry) -> Plan:
-    """Return the plan for what data and registry hold now. Raises TrainerError."""
-    try:
-        published = list(store.entries())
-    except NotFoundError:
-        published = []  # no registry yet
-    except RegistryError as error:
-        raise ConfigError(f"--registry: {one_line(error)}") from error
-    counts = users_with_data(request.data)
-    plan = make_plan(request, counts, published, mean_seconds(folder))
-    if not plan.jobs and not plan.up_to_date:
-        raise DataError([Fault(str(request.data), None, "users", "no examples of the modalities asked for")])
-    return plan
-
-
-@contextmanager
-def _telling(total: int) -> Iterator[Callable[[Outcome], None]]:
-    """Give a function that says on standard error how each job ended: under a bar on a terminal, plain elsewhere."""
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.completed} of {task.total} jobs"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    ) as bar:
-        task = bar.add_task("jobs", total=total)
-        count = 0
-
-        def tell(outcome: Outcome) -> None:
-            nonlocal count
-            count += 1
-            told = (
-                f"{outcome.user} {outcome.modality}: {outcome.version or 'done'}" if outcome.succeeded else outcome.line
-            )
-            console.print(Text(f"[{count}/{total}] {told}, {outcome.seconds:.1f} s"), soft_wrap=True)
-            bar.advance(task)
-
-        yield tell
 
 
 if __name__ == "__main__":

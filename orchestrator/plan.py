@@ -28,7 +28,7 @@ _SECONDS: Mapping[Modality, tuple[float, float]] = {
     "visual_environment": (4.0, 0.011),
 }
 _REASONS: Mapping[str, Reason] = {"data": "new data", "config": "changed config", "code": "changed code"}
-_ORDER: tuple[Reason, ...] = ("requested", "first model", "new data", "forced", "changed config", "changed code")
+_ORDER: tuple[Reason, ...] = ("first model", "new data", "forced", "changed config", "changed code")
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Plan:
 
     jobs: tuple[Job, ...]
     up_to_date: tuple[RegistryEntry, ...]
+    without_data: tuple[Pair, ...] = ()  # requested one by one, and there are no examples
 
     @property
     def estimated_seconds(self) -> float:
@@ -73,44 +74,47 @@ def make_plan(
     without data.
     """
     unknown = [user for user in request.users if not counts.get(user)]
-    if unknown:
+    if unknown and request.only is None:
         raise ConfigError("\n".join(f"--users: {user}: no examples of this user in {request.data}" for user in unknown))
-    codes = {m: code_fingerprint(TRAINER_PACKAGES[m], pretrained_folder()) for m in request.modalities}
     versions: dict[Pair, list[RegistryEntry]] = {}
     for entry in published:
         versions.setdefault((entry.user_id, entry.modality), []).append(entry)
+    codes = {modality: code_fingerprint(TRAINER_PACKAGES[modality], pretrained_folder()) for modality in MODALITIES}
+    given = {modality: options(request, modality) for modality in request.modalities}
     mark = secrets.token_hex(4) if request.force else ""
     jobs: list[Job] = []
     up_to_date: list[RegistryEntry] = []
     for user in request.users or sorted(counts):
         wanted: list[Modality] = [
-            m for m in request.modalities if counts[user].get(m) and (request.only is None or (user, m) in request.only)
+            modality for modality in request.modalities if _asked(request, counts, user, modality)
         ]
         digests = data_fingerprints(request.data, user) if wanted else {}
         for modality in wanted:
-            fingerprint = job_fingerprint(
-                user, modality, digests[modality], options(request, modality), codes[modality]
-            )
+            fingerprint = job_fingerprint(user, modality, digests[modality], given[modality], codes[modality])
             known = versions.get((user, modality), [])
             same = [entry for entry in known if entry.job_fingerprint == fingerprint]
             if same and not request.force:
                 up_to_date.append(same[-1])
                 continue
-            jobs.append(
-                Job(
-                    user=user,
-                    modality=modality,
-                    data=str(request.data),
-                    fingerprint=fingerprint,
-                    arguments=_arguments(request, modality),
-                    samples=counts[user][modality],
-                    reasons=("forced",) if same else _why(known, fingerprint),
-                    estimated_seconds=_estimate(modality, counts[user][modality], measured or {}),
-                    forced=mark,
-                )
+            job = Job(
+                user=user,
+                modality=modality,
+                data=str(request.data),
+                fingerprint=fingerprint,
+                arguments=_arguments(request, modality),
+                samples=counts[user][modality],
+                reasons=("forced",) if same else _why(known, fingerprint),
+                estimated_seconds=_estimate(modality, counts[user][modality], measured or {}),
+                forced=mark,
             )
+            jobs.append(job)
     jobs.sort(key=lambda job: (_ORDER.index(job.reasons[0]), job.estimated_seconds, job.user, job.modality))
-    return Plan(tuple(jobs), tuple(up_to_date))
+    without_data = sorted(pair for pair in request.only or () if not counts.get(pair[0], {}).get(pair[1]))
+    return Plan(tuple(jobs), tuple(up_to_date), tuple(without_data))
+
+
+def _asked(request: Request, counts: Counts, user: str, modality: Modality) -> bool:
+    return bool(counts.get(user, {}).get(modality)) and (request.only is None or (user, modality) in request.only)
 
 
 def with_present_data(job: Job) -> Job:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.text import Text
 from orchestrator.jobs import UP_TO_DATE, Outcome
 from orchestrator.plan import Plan
 
+NO_EXAMPLES = "no examples"
 _ROWS_SHOWN = 60
 _SLOWEST_SHOWN = 10
 _PLAIN_WIDTH = 150  # columns where the output is no terminal
@@ -41,6 +43,7 @@ def summary(plan: Plan, outcomes: Sequence[Outcome], seconds: float, exit_code: 
         "failed": len(bad),
         "failed_by_cause": dict(sorted(Counter(outcome.cause for outcome in bad).items())),
         "not_started": len(plan.jobs) - len(outcomes),
+        "without_data": len(plan.without_data),
         "attempts": sum(outcome.attempts for outcome in outcomes),
         "users_needing_more_data": _needing_data(plan, outcomes),
         "failures": [
@@ -63,7 +66,15 @@ def _needing_data(plan: Plan, outcomes: Sequence[Outcome]) -> list[dict[str, Any
     ]
     old = [entry for entry in plan.up_to_date if entry.verdict == "insufficient data"]
     found += [{"user": entry.user_id, "modality": entry.modality, "why": entry.verdict} for entry in old]
+    found += [{"user": user, "modality": modality, "why": NO_EXAMPLES} for user, modality in plan.without_data]
     return sorted(found, key=lambda row: (row["user"], row["modality"]))
+
+
+def plan_lines(plan: Plan) -> Iterator[str]:
+    """Yield the jobs as JSON lines, in the words of a retraining request."""
+    for job in plan.jobs:
+        told = {"user_id": job.user, "modality": job.modality, "retrain_reason": " and ".join(job.reasons)}
+        yield json.dumps({**told, "samples": job.samples, "estimated_seconds": job.estimated_seconds})
 
 
 def print_plan(plan: Plan, slots: int, console: Console) -> None:

@@ -66,6 +66,10 @@ class RunFolder:
         return self.root / "lock.json"
 
     @property
+    def summary(self) -> Path:
+        return self.root / "summary.json"
+
+    @property
     def bundles(self) -> Path:
         return self.root / "bundles"
 

@@ -72,10 +72,10 @@ class Place:
             self.command(*options), env=self.environment(), capture_output=True, text=True, timeout=timeout
         )
 
-    def start(self, *options: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self.command(*options), env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+    def start(self, *options: str, quiet: bool = False) -> subprocess.Popen[str]:
+        """Start a batch; `quiet` for one that says more than a pipe holds."""
+        to = subprocess.DEVNULL if quiet else subprocess.PIPE
+        return subprocess.Popen(self.command(*options), env=self.environment(), stdout=to, stderr=to, text=True)
 
     def wait_for_trainer(self, batch: subprocess.Popen[str], count: int = 1) -> int:
         """Wait until so many fake trainers are in their second stage, and return the batch's process id."""

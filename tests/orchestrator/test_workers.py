@@ -69,7 +69,8 @@ def test_a_failure_leaves_the_worker_and_a_crash_costs_one_job(place: Place, poo
 def test_a_worker_over_its_limit_is_ended_and_replaced(place: Place, pool: WorkerPool) -> None:
     place.tell({"ana speech": "hang", "ben speech": "hog"})
     jobs = _jobs(place, "ana", "ben", "cleo")
-    told = [_run(place, pool, job, Limits(seconds=2, memory=300 << 20)) for job in jobs]
+    limits = [Limits(seconds=1), Limits(memory=300 << 20), Limits(memory=300 << 20)]
+    told = [_run(place, pool, job, limit) for job, limit in zip(jobs, limits, strict=True)]
     assert [cause for cause, _ in told] == ["timeout", "memory", ""]
     pool.close()
 

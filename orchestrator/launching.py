@@ -1,0 +1,170 @@
+"""A launch from beginning to end: lock, plan, batch, report; once, or again and again for a spool folder."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from model_registry.errors import NotFoundError, RegistryError
+from model_registry.store import Registry
+from orchestrator.backends import Backend
+from orchestrator.backends.process import ProcessBackend
+from orchestrator.batch import Control, Stop, run_batch, stopped_by_signals
+from orchestrator.jobs import Commands, Outcome, one_line
+from orchestrator.lock import batch_lock
+from orchestrator.plan import Plan, Request, make_plan
+from orchestrator.registry_uploader import open_registry, outcome_of_version, publisher
+from orchestrator.report import print_report, report_console, summary
+from orchestrator.retraining import RetrainingRequest, put_away, read_requests, spooled
+from orchestrator.run_folder import RunFolder, mean_seconds, write_whole
+from orchestrator.trainer_process import Limits, child_environment
+from shared.data_loader import users_with_data
+from shared.errors import ConfigError, DataError, Fault, TrainerError
+
+_LOOK = 1.0  # seconds between looks into a spool folder
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where and how jobs run."""
+
+    folder: RunFolder
+    registry: str
+    commands: Commands
+    slots: int
+    limits: Limits
+    control: Control
+    warm: bool
+
+    @property
+    def store(self) -> Registry:
+        return open_registry(self.registry)
+
+
+def launch(settings: Settings, request: Request) -> int:
+    """Run one batch and return the exit code. Raises TrainerError when nothing can be started."""
+    with _locked(settings), _backend(settings) as backend, stopped_by_signals() as stop:
+        return _batch(settings, request, backend, stop)
+
+
+def follow(settings: Settings, request: Request, spool: Path) -> int:
+    """Run a batch for every file of requests that comes into the folder `spool`, until a signal; return the exit code.
+
+    A file is put into `done` when its batch has ended, so one whose batch was cut short is taken up again; what
+    cannot be read goes to `refused`.
+    """
+    with _locked(settings), _backend(settings) as backend, stopped_by_signals() as stop:
+        while not stop.asked:
+            for path in spooled(spool):
+                if stop.asked:
+                    break
+                try:
+                    asked = only_requested(request, read_requests(path))
+                except DataError as error:
+                    click.echo(str(error), err=True)
+                    put_away(path, "refused")
+                    continue
+                try:
+                    _batch(settings, asked, backend, stop)
+                except TrainerError as error:  # the data or the registry are away; the file stays for another time
+                    click.echo(f"{path}: {error}", err=True)
+                    break
+                if not stop.asked:
+                    put_away(path, "done")
+            until = time.monotonic() + _LOOK
+            while not stop.asked and time.monotonic() < until:
+                time.sleep(0.1)
+        return stop.exit_code
+
+
+def only_requested(request: Request, wanted: list[RetrainingRequest]) -> Request:
+    """Return `request` for the users and modalities that were asked for."""
+    pairs = frozenset((each.user_id, each.modality) for each in wanted)
+    return replace(request, users=tuple(dict.fromkeys(each.user_id for each in wanted)), only=pairs)
+
+
+def plan_batch(settings: Settings, request: Request) -> Plan:
+    """Return the plan for what data and registry hold now. Raises TrainerError."""
+    try:
+        published = list(settings.store.entries())
+    except NotFoundError:
+        published = []  # no registry yet
+    except RegistryError as error:
+        raise ConfigError(f"--registry: {one_line(error)}") from error
+    plan = make_plan(request, users_with_data(request.data), published, mean_seconds(settings.folder))
+    if not plan.jobs and not plan.up_to_date and not plan.without_data:
+        raise DataError([Fault(str(request.data), None, "users", "no examples of what was asked for")])
+    return plan
+
+
+@contextmanager
+def _locked(settings: Settings) -> Iterator[None]:
+    with batch_lock(settings.folder.lock) as cut_short:
+        if cut_short:
+            click.echo(f"continuing the batch of {cut_short}, which was cut short", err=True)
+        yield
+
+
+@contextmanager
+def _backend(settings: Settings) -> Iterator[Backend]:
+    threads = max(1, (os.cpu_count() or 1) // settings.slots)
+    backend = ProcessBackend(
+        settings.folder,
+        settings.commands,
+        publisher(settings.store),
+        settings.slots,
+        child_environment(threads),
+        settings.limits,
+        settings.warm,
+    )
+    try:
+        yield backend
+    finally:
+        backend.close()
+
+
+def _batch(settings: Settings, request: Request, backend: Backend, stop: Stop) -> int:
+    folder, begun = settings.folder, time.monotonic()
+    plan = plan_batch(settings, request)
+    options = {"data": str(request.data), "registry": settings.registry, "slots": settings.slots}
+    folder.begin(options, plan.jobs)
+    with _telling(len(plan.jobs)) as tell:
+        outcomes = run_batch(plan.jobs, backend, folder, settings.control, stop, tell)
+    complete = len(outcomes) == len(plan.jobs) and all(outcome.succeeded for outcome in outcomes)
+    complete = complete and not plan.without_data
+    code = stop.exit_code or (0 if complete else 1)
+    numbers = summary(plan, outcomes, time.monotonic() - begun, code)
+    write_whole(folder.summary, numbers)
+    known = map(partial(outcome_of_version, settings.store), plan.up_to_date)
+    print_report(numbers, [*outcomes, *known], report_console())
+    folder.note("end", {"exit_code": code})
+    return code
+
+
+@contextmanager
+def _telling(total: int) -> Iterator[Callable[[Outcome], None]]:
+    """Give a function that says on standard error how each job ended: under a bar on a terminal, plain elsewhere."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.completed} of {task.total} jobs"), BarColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("jobs", total=total)
+        count = 0
+
+        def tell(outcome: Outcome) -> None:
+            nonlocal count
+            count += 1
+            told = f"{outcome.user} {outcome.modality}: {outcome.version}" if outcome.succeeded else outcome.line
+            console.print(Text(f"[{count}/{total}] {told}, {outcome.seconds:.1f} s"), soft_wrap=True)
+            bar.advance(task)
+
+        yield tell
