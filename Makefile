@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export MODEL_TRAINER_DATA ?= $(abspath ../shared/data)
 
-.PHONY: help setup demo test lint check bench bench-accuracy lock clean
+.PHONY: help setup demo test lint check bench bench-accuracy lock serve schemas clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -46,6 +46,12 @@ bench: setup ## time all four trainers on real data and append to benchmarks/res
 
 bench-accuracy: setup ## measure accuracy on real data, session-wise beside random splits
 	@$(BIN)/python -m benchmarks.accuracy
+
+serve: setup ## serve the registry over HTTP on port 8077 (MODEL_TRAINER_REGISTRY names its folder)
+	@$(BIN)/model-trainer registry serve
+
+schemas: setup ## write docs/schemas again
+	@$(BIN)/python docs/schemas/write.py
 
 lock: ## pin every package again, with hashes (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --all-extras pyproject.toml -o requirements/lock.txt

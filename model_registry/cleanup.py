@@ -15,6 +15,7 @@ from model_registry.entry import DOCUMENT_LIMIT, Erasure, Tombstone
 from model_registry.errors import ConflictError, DocumentError, NotFoundError, StorageError
 from model_registry.history import drop_from_journal, read_entry, record, serving, settle, stamp, statuses
 from model_registry.layout import Pair, encoders_folder, pairs, tombstones, users_folder
+from model_registry.uploads import sweep_uploads
 
 _ERASED, _REMOVED, _STAGING = ".erased-", ".removed-", ".staging-"
 
@@ -40,6 +41,8 @@ def erase(root: Path, user: str, reason: str) -> Tombstone:
     if not folder.is_dir():
         raise NotFoundError(f"{user}: nothing published")
     with storage_errors("erase"), ExitStack() as held:
+        for _ in sweep_uploads(root, user=user):
+            pass
         held.enter_context(locked(folder))
         versions = 0
         for pair in pairs(root, user):

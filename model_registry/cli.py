@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from model_registry import cli_changing, cli_reading
+from model_registry import cli_changing, cli_reading, cli_service
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -34,5 +34,7 @@ for _command in (
     cli_changing.gc,
     cli_changing.doctor,
     cli_changing.reindex,
+    cli_service.serve,
+    cli_service.token,
 ):
     registry.add_command(_command)

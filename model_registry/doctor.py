@@ -15,6 +15,7 @@ from model_registry.errors import CorruptError, NotFoundError, RegistryError
 from model_registry.history import read_entry, record, reindex, serving, settle, statuses
 from model_registry.layout import Pair, encoders_folder, pairs, users, users_folder
 from model_registry.operations import reserves
+from model_registry.uploads import sweep_uploads
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ def examine(root: Path, on_pair: Callable[[str], None] = lambda pair: None) -> l
     with storage_errors("doctor"):
         findings += [Finding(what, True) for what in finish_erasures(root)]
         findings += [Finding(what, True) for what in sweep(encoders_folder(root))]
+        findings += [Finding(what, True) for what in sweep_uploads(root)]
         with locked(root):
             findings += [Finding(what, True) for what in sweep(root)]
         for pair in list(pairs(root)):

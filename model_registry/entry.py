@@ -52,6 +52,12 @@ def _label(text: str) -> str:
 Label = Annotated[Text, AfterValidator(_label)]
 
 
+def _plain(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Refuse what JSON cannot hold: NaN, infinity, half surrogates."""
+    json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    return value
+
+
 class Document(BaseModel):
     """A frozen JSON object without unknown fields."""
 
@@ -106,9 +112,9 @@ class BundleEntry(Document):
     trainer_name: Text
     vector_version: Text
     feature_spec_id: Text
-    config: dict[str, JsonValue]
+    config: Annotated[dict[str, JsonValue], AfterValidator(_plain)]
     labels: tuple[Label, ...] = Field(min_length=1)
-    metrics: dict[str, FiniteFloat]
+    metrics: dict[Text, FiniteFloat]
     verdict: Text | None = None
     example_count: PositiveInt
     session_count: PositiveInt

@@ -24,8 +24,8 @@ class NotFoundError(RegistryError):
 class DocumentError(RegistryError):
     """A JSON document that is not what it should be; carries every fault found, one line each."""
 
-    def __init__(self, faults: Iterable[str]) -> None:
-        self.faults = tuple(faults)
+    def __init__(self, faults: Iterable[str] | str) -> None:
+        self.faults = (faults,) if isinstance(faults, str) else tuple(faults)
         super().__init__("\n".join(self.faults))
 
 
@@ -39,6 +39,10 @@ class CorruptError(RegistryError):
 
 class ConflictError(RegistryError):
     """The request contradicts what the registry holds."""
+
+
+class UnreachableError(RegistryError):
+    """The registry's service gave no answer. Asking again later does no harm."""
 
 
 class StorageError(RegistryError):

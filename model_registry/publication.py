@@ -63,11 +63,9 @@ def publish(root: Path, bundle: Path, *, promote: bool = True) -> Published:
     """
     manifest = read_bundle(bundle)
     pair = Pair(root, manifest.user_id, manifest.modality)
-    if run_version(read_events(pair), manifest.run_id) is not None:
-        with storage_errors("publish"), locked(pair.folder):
-            known = _published_before(pair, manifest, settle(pair)[0], promote)
-        if known is not None:
-            return known
+    known = published_before(root, manifest, promote)
+    if known is not None:
+        return known
     with _not_erased(pair), storage_errors("publish"), ExitStack() as held:
         if manifest.encoder_refs:
             ensure_folder(encoders_folder(root), root)
@@ -93,6 +91,15 @@ def publish(root: Path, bundle: Path, *, promote: bool = True) -> Published:
                 pair.version_folder(number).rename(staging)
             raise
     return Published(pair.user, pair.modality, number, pair.version_folder(number), entry, True)
+
+
+def published_before(root: Path, manifest: BundleManifest, promote: bool) -> Published | None:
+    """Return what a bundle was published as, if it was. Raises ConflictError if its run had other content."""
+    pair = Pair(root, manifest.user_id, manifest.modality)
+    if run_version(read_events(pair), manifest.run_id) is None:
+        return None
+    with storage_errors("publish"), locked(pair.folder):
+        return _published_before(pair, manifest, settle(pair)[0], promote)
 
 
 @contextmanager

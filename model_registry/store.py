@@ -11,14 +11,23 @@ from model_registry import cleanup, history, operations, publication
 from model_registry.cleanup import Removed
 from model_registry.doctor import Finding, examine
 from model_registry.durable import ensure_folder, locked, read_file, storage_errors, write_whole
-from model_registry.entry import DOCUMENT_LIMIT, Event, RegistryEntry, RegistryFormat, Status, Tombstone
+from model_registry.entry import (
+    DOCUMENT_LIMIT,
+    BundleManifest,
+    Event,
+    RegistryEntry,
+    RegistryFormat,
+    Status,
+    Tombstone,
+    VersionManifest,
+)
 from model_registry.errors import NotFoundError, RegistryError
 from model_registry.history import read_entry, read_events, read_pointer, statuses
-from model_registry.layout import Pair, pairs
+from model_registry.layout import Pair, pairs, users
 from model_registry.names import DEFAULT_USER, Modality, parse_modality, parse_user, parse_version
 from model_registry.operations import Difference, difference
 from model_registry.publication import Published
-from model_registry.verification import Version, read_version
+from model_registry.verification import Version, encoder_file, read_version
 
 INSUFFICIENT = "insufficient data"  # the verdict at which the pooled model serves instead
 DEFAULT_ROOT = Path(__file__).resolve().parent / "store"
@@ -32,6 +41,7 @@ class Resolved:
     modality: Modality
     version: int
     path: Path
+    manifest: VersionManifest
     entry: RegistryEntry  # its status is the present one
     files: dict[str, Path]  # role -> path
     encoders: dict[str, Path]  # encoder name -> folder
@@ -55,9 +65,11 @@ class Registry:
 
     def publish(self, bundle_dir: Path, *, promote: bool = True) -> Published:
         """Publish a bundle as the next version. See `publication.publish`."""
-        with storage_errors("publish"):
-            root = self._created()
-            return publication.publish(root, Path(bundle_dir), promote=promote)
+        return publication.publish(self.created(), Path(bundle_dir), promote=promote)
+
+    def published_before(self, manifest: BundleManifest, *, promote: bool = True) -> Published | None:
+        """Return what a bundle was published as, if it was. See `publication.published_before`."""
+        return publication.published_before(self.created(), manifest, promote)
 
     def resolve(self, user: str, modality: str, version: str | int | None = None) -> Resolved:
         """Return the version that serves, or `version`, after checking every file.
@@ -86,13 +98,21 @@ class Registry:
         modality: str | None = None,
         status: Status | None = None,
         verdict: str | None = None,
+        after: tuple[str, str, int] | None = None,
     ) -> Iterator[RegistryEntry]:
-        """Yield published versions with their present status, by user, modality and version."""
+        """Yield published versions with their present status, by user, modality and version.
+
+        `after` names a version, by these three, behind which to begin.
+        """
         self._checked()
         kind = None if modality is None else parse_modality(modality)
         for pair in pairs(self.root, None if user is None else parse_user(user), kind):
+            if after is not None and (pair.user, pair.modality) < after[:2]:
+                continue
             for version, state in sorted(statuses(read_events(pair)).items()):
-                if status is not None and state != status:
+                if (status is not None and state != status) or (
+                    after is not None and (pair.user, pair.modality, version) <= after
+                ):
                     continue
                 try:
                     entry = read_entry(pair, version)
@@ -113,15 +133,27 @@ class Registry:
         mine = tuple(event for event in events if number in (event.version, event.active))
         return Shown(entry, mine, pair.version_folder(number))
 
+    def history(self, user: str, modality: str) -> list[Event]:
+        """Return what happened to the versions of a user and modality, in order; nothing if there are none."""
+        return read_events(self._pair(user, modality))
+
+    def users(self) -> Iterator[str]:
+        """Yield the users that have published models, sorted."""
+        self._checked()
+        return users(self.root)
+
     def verify(self, user: str, modality: str, version: str | int) -> Version:
         """Check every file of a version and of its encoders. Raises CorruptError naming each that differs."""
         pair = self._pair(user, modality)
         number = parse_version(version)
         return read_version(pair, number, _published_manifest(pair, number))
 
-    def verify_all(self, *, user: str | None = None, modality: str | None = None) -> Iterator[tuple[str, str | None]]:
-        """Check every version; yield its name and what is wrong with it, or None."""
+    def verify_all(
+        self, *, user: str | None = None, modality: str | None = None, version: str | int | None = None
+    ) -> Iterator[tuple[str, str | None]]:
+        """Check every version, or those named; yield each one's name and what is wrong with it, or None."""
         self._checked()
+        only = None if version is None else parse_version(version)
         kind = None if modality is None else parse_modality(modality)
         for pair in pairs(self.root, None if user is None else parse_user(user), kind):
             try:
@@ -129,12 +161,12 @@ class Registry:
             except RegistryError as error:
                 yield str(pair), str(error)
                 continue
-            for version in published:
+            for number in published if only is None else [only]:
                 try:
-                    self.verify(pair.user, pair.modality, version)
-                    yield f"{pair} v{version}", None
+                    self.verify(pair.user, pair.modality, number)
+                    yield f"{pair} v{number}", None
                 except RegistryError as error:
-                    yield f"{pair} v{version}", str(error)
+                    yield f"{pair} v{number}", str(error)
 
     def diff(self, user: str, modality: str, before: str | int, after: str | int) -> Difference:
         """Compare two versions. Raises NotFoundError."""
@@ -201,10 +233,18 @@ class Registry:
         except NotFoundError:
             raise NotFoundError(f"{self.root}: no registry here; publishing a bundle makes one") from None
 
-    def _created(self) -> Path:
-        """Make the folder and say which layout it has."""
+    def encoder_file(self, sha256: str, name: str) -> Path:
+        """Return a file of a shared encoder, if intact. Raises NotFoundError, CorruptError."""
+        self._checked()
+        return encoder_file(self.root, sha256, name)
+
+    def created(self) -> Path:
+        """Make the folder if there is none, say which layout it has, and return it."""
         path = self.root / "registry.json"
-        if not path.exists():
+        with storage_errors("open"):
+            if path.exists():
+                self._checked()
+                return self.root
             ensure_folder(self.root, Path(self.root.anchor))
             with locked(self.root):
                 if not path.exists():
@@ -233,6 +273,7 @@ def _resolved(found: Version, user: str, pair: Pair, status: Status) -> Resolved
         modality=pair.modality,
         version=found.manifest.version,
         path=found.folder,
+        manifest=found.manifest,
         entry=found.entry.model_copy(update={"status": status}),
         files=found.files,
         encoders=found.encoders,

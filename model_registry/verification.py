@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import threading
 import time
@@ -25,6 +26,7 @@ from model_registry.entry import (
 )
 from model_registry.errors import CorruptError, DocumentError, NotFoundError
 from model_registry.layout import Pair, encoders_folder
+from model_registry.names import shown
 
 _Identity = tuple[int, int, int, int, int]
 _SETTLED_SECONDS = 2.0  # a file younger than the clock's tick may change without its time changing
@@ -142,6 +144,21 @@ def read_encoder(root: Path, ref: EncoderRef, spec_sha256: str | None) -> Path:
     if faults:
         raise CorruptError("\n".join(faults))
     return folder
+
+
+def encoder_file(root: Path, sha256: str, name: str) -> Path:
+    """Return a file of a shared encoder, if it is as `encoder.json` says. Raises NotFoundError, CorruptError."""
+    folder = encoders_folder(root) / sha256
+    if re.fullmatch(r"[0-9a-f]{64}", sha256) is None or not folder.is_dir():
+        raise NotFoundError(f"encoder {shown(sha256)}: no such encoder")
+    spec = encoder.read_encoder(folder)
+    if name == SPEC_FILE:
+        return folder / SPEC_FILE
+    if name not in spec.files:
+        raise NotFoundError(f"encoder {sha256}: has no file {shown(name)}")
+    if sha256_of(folder / name)[0] != spec.files[name]:
+        raise CorruptError(f"{folder / name}: is not what was published")
+    return folder / name
 
 
 def _checked(path: Path, kind: type[_Kind], sha256: str | None) -> _Kind:

@@ -113,6 +113,18 @@ def test_refusals_are_one_line_and_no_traceback(root: Path, tmp_path: Path) -> N
 
 
 def test_every_command_has_a_help_with_an_example() -> None:
-    assert len(registry.commands) == 14
+    assert len(registry.commands) == 16
     for name, command in registry.commands.items():
         assert f"model-trainer registry {name}" in (command.help or ""), name
+
+
+def test_a_token_is_printed_once_and_listed_by_name(root: Path) -> None:
+    secret = call(root, "token", "add", "trainer", "--scope", "publish", "--scope", "read").stdout.strip()
+    assert len(secret) > 40
+    listed = call(root, "token", "list").stdout
+    assert listed.startswith("trainer  publish,read  20") and secret not in listed
+    assert "exists" in call(root, "token", "add", "trainer", "--scope", "read", code=3).stderr
+    call(root, "token", "remove", "trainer")
+    assert call(root, "token", "list").stdout == ""
+    call(root, "token", "remove", "trainer", code=3)
+    call(root, "token", "add", "trainer", "--scope", "everything", code=2)
