@@ -22,8 +22,6 @@ from rich.console import Console
 from rich.text import Text
 
 from demo.make_data import main as make_data
-from orchestrator.jobs import Outcome
-from orchestrator.report import print_report
 from shared.cli import model_trainer
 from shared.cli_trainer import trainer_command
 
