@@ -40,7 +40,7 @@ _WHEEL = "--python-version 3.11 --implementation cp --abi cp311 --abi abi3 --abi
 class Pretrained:
     """A network that arrives inside `package`, and how its files are made from the package's wheel.
 
-    `build` returns the content of every file by name; the one called `model` must hash to `sha256`.
+    `build` returns the content of every file by name, which must have the sha256 recorded in `files`.
     """
 
     name: str
@@ -48,9 +48,22 @@ class Pretrained:
     licence: str
     inputs: dict[str, Tensor]
     outputs: dict[str, int]
-    sha256: str
+    files: dict[str, str]
     build: Callable[[zipfile.ZipFile], dict[str, bytes]]
     model: str = "model.onnx"
+
+    def spec(self, version: str) -> EncoderSpec:
+        """Return what stands in `encoder.json` when it is made from that version of the package."""
+        return EncoderSpec(
+            name=self.name,
+            model=self.model,
+            sha256=self.files[self.model],
+            inputs=self.inputs,
+            outputs=self.outputs,
+            licence=self.licence,
+            source=Source(package=self.package, version=version),
+            files=dict(sorted(self.files.items())),
+        )
 
 
 def pretrained_folder() -> Path:
@@ -86,9 +99,10 @@ def _load(point: EntryPoint) -> Pretrained | None:
 
 
 def is_complete(network: Pretrained, out: Path) -> bool:
-    """Return whether `out/<name>` is there, intact, and the network that is declared."""
+    """Return whether `out/<name>` is there, intact, and described as it is declared."""
     try:
-        return verify_encoder(out / network.name).sha256 == network.sha256
+        found = verify_encoder(out / network.name)
+        return found == network.spec(found.source.version)
     except EncoderError:
         return False
 
@@ -119,25 +133,16 @@ def make(
 
 
 def write(network: Pretrained, wheel: zipfile.ZipFile, version: str, out: Path) -> EncoderSpec:
-    """Write `out/<name>/`, whole or not at all. Raises TrainerError if the model has not the recorded sha256."""
+    """Write `out/<name>/`, whole or not at all. Raises TrainerError if a file has not the recorded sha256."""
     files = network.build(wheel)
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
-    if digests[network.model] != network.sha256:
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    if digests != network.files:
+        differ = sorted({name for name, _ in digests.items() ^ network.files.items()})
         raise TrainerError(
-            f"{network.name}: {network.model} came out with sha256 {digests[network.model]}, "
-            f"recorded is {network.sha256}; it must be the same everywhere, so install the packages of "
-            "requirements/lock.txt (make setup)"
+            f"{network.name}: came out differently from what is recorded: {', '.join(differ)}; "
+            "it must be the same everywhere, so install the packages of requirements/lock.txt (make setup)"
         )
-    spec = EncoderSpec(
-        name=network.name,
-        model=network.model,
-        sha256=network.sha256,
-        inputs=network.inputs,
-        outputs=network.outputs,
-        licence=network.licence,
-        source=Source(package=network.package, version=version),
-        files=digests,
-    )
+    spec = network.spec(version)
     with staged_folder(out / network.name) as stage:
         for name, content in files.items():
             (stage / name).write_bytes(content)

