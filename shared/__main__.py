@@ -1,0 +1,5 @@
+"""`python -m shared` is `model-trainer`."""
+
+from shared.cli import main
+
+main()
