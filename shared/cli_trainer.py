@@ -51,7 +51,7 @@ def trainer_main(trainer: Trainer, arguments: Sequence[str] | None = None) -> No
     command = trainer_command(trainer)
 
     def train(words: Sequence[str]) -> int:
-        return run(lambda: command(list(words), standalone_mode=False))
+        return run(lambda: command(list(words), prog_name=trainer.console_script, standalone_mode=False))
 
     words = list(sys.argv[1:] if arguments is None else arguments)
     sys.exit(serve(train, sys.stdin, sys.stdout) if words == ["--worker"] else train(words))

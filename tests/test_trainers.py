@@ -1,0 +1,287 @@
+"""The contract that all four trainers keep, on the demo's data."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from demo.make_data import main as make_demo_data
+from model_registry.names import MODALITIES, Modality
+from model_registry.store import Registry
+from shared import recipe
+from shared.calibration import Answer
+from shared.cli import run
+from shared.cli_trainer import trainer_command
+from shared.config import load_config
+from shared.evaluation import Fitted
+from shared.export import Exported, Replay
+from shared.heads import Features
+from shared.predicting import LiveModel, classifier_output, find_trainer
+from shared.recipe import Trainer
+from shared.schema_utils import TrainingLogEntry
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = {
+    "gesture": "gesture_trainer",
+    "sound": "sound_trainer",
+    "speech": "speech_context_trainer",
+    "visual_environment": "visual_environment_trainer",
+}
+USER = "ana"
+A3CP_REQUIRED = {"user_id", "modality", "timestamp", "sample_count", "training_config", "status"}
+A3CP_REQUIRED |= {"model_artifact_path", "label_encoder_path", "schema_version"}
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's data root. Tests that change it work on a copy."""
+    root = tmp_path_factory.mktemp("demo") / "data"
+    make_demo_data([str(root)], standalone_mode=False)
+    return root
+
+
+@pytest.fixture(params=MODALITIES)
+def trainer(request: pytest.FixtureRequest) -> Trainer:
+    found: Trainer = importlib.import_module(f"{PACKAGES[request.param]}.train").TRAINER
+    return found
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What one run of a trainer's command printed and returned."""
+
+    code: int
+    entry: dict[str, Any]
+    complaints: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def train(trainer: Trainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    def train(data: Path, *words: str, user: str = USER) -> Ran:
+        arguments = ["--user", user, "--data", str(data), "--out", str(tmp_path / "out"), "--demo-data", *words]
+        code = run(lambda: trainer_command(trainer)(arguments, standalone_mode=False))
+        printed = capsys.readouterr()
+        (line,) = printed.out.splitlines()
+        return Ran(code, json.loads(line), printed.err)
+
+    return train
+
+
+def _only(data: Path, modality: Modality, to: Path) -> tuple[Path, list[Path]]:
+    """Copy one user's examples of one modality; return the new root and its examples files."""
+    shutil.copytree(data / "users" / USER, to / "users" / USER)
+    files = sorted((to / "users" / USER / "sessions").glob("*/examples.jsonl"))
+    for path in files:
+        lines = [line for line in path.read_text().splitlines() if json.loads(line)["modality"] == modality]
+        path.write_text("\n".join(lines) + "\n")
+    return to, files
+
+
+def test_every_trainer_is_found_by_its_modality() -> None:
+    assert set(PACKAGES) == set(MODALITIES)
+    for modality, package in PACKAGES.items():
+        found = find_trainer(modality)  # type: ignore[arg-type]
+        assert (found.modality, found.package) == (modality, package)
+
+
+def test_configurations_say_what_the_schema_says(trainer: Trainer) -> None:
+    files = sorted((ROOT / trainer.package / "configs").glob("*.yaml"))
+    assert len(files) >= 2, "the defaults and an alternative"
+    for path in files:
+        first = path.read_text().splitlines()[0]
+        assert first.startswith("# ")
+        assert f"{trainer.console_script} " in first
+        assert f"--config {trainer.package}/configs/{path.name}" in first
+        loaded = load_config(trainer.config, path, [])
+        assert (loaded == trainer.config()) == (path.name == "default.yaml")
+
+
+def test_a_run_publishes_and_says_so(trainer: Trainer, train: Run, data: Path, tmp_path: Path) -> None:
+    root, files = _only(data, trainer.modality, tmp_path / "data")
+    lines = [json.loads(line) for line in files[0].read_text().splitlines()]
+    lines[0]["label_status"], lines[1]["consent_given"] = "rejected", False
+    files[0].write_text("\n".join(map(json.dumps, lines)) + "\n")
+    ran = train(root, "--registry", str(tmp_path / "models"))
+    entry = TrainingLogEntry.model_validate(ran.entry)
+    assert (ran.code, entry.status, entry.model_version) == (0, "success", "v1")
+    assert set(ran.entry) >= A3CP_REQUIRED
+    assert all(isinstance(value, float) for value in ran.entry["training_metrics"].values())
+    metrics = ran.entry["training_metrics"]
+    assert metrics["accuracy_low"] <= metrics["accuracy"] <= metrics["accuracy_high"]
+    assert metrics["accuracy"] > metrics["majority_baseline"] + 0.2
+    assert entry.session_count == 3
+    assert "total" in entry.seconds
+    dropped = {row["record_id"]: row["reason"] for row in ran.entry["dropped"]}
+    assert dropped.keys() >= {lines[0]["record_id"], lines[1]["record_id"]}
+    assert all(dropped.values())
+    resolved = Registry(tmp_path / "models").resolve(USER, trainer.modality)
+    assert resolved.entry.metrics == metrics
+    stored = json.loads(resolved.files["training_log"].read_text())
+    assert stored["model_artifact_path"] == entry.model_artifact_path
+    assert resolved.files["model"].stat().st_size < 4_000_000
+
+
+def test_the_same_data_configuration_and_seed_give_the_same_bytes(train: Run, data: Path) -> None:
+    first, second = (Path(train(data, "--seed", "5").entry["bundle"]) for _ in range(2))
+    assert first != second
+    assert (first / "model.onnx").read_bytes() == (second / "model.onnx").read_bytes()
+
+
+def test_the_published_file_answers_as_training_did(
+    trainer: Trainer, train: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected: list[tuple[Features, np.ndarray]] = []
+    replay = recipe.replay
+
+    def spy(
+        exported: Exported, features: Features, samples: Any, whole: Any, fitted: Fitted, answer: Answer, *rest: Any
+    ) -> Replay:
+        _, chances, accepted, _ = answer(*fitted(features))
+        expected.append((np.asarray(chances), np.asarray(accepted)))
+        return replay(exported, features, samples, whole, fitted, answer, *rest)
+
+    monkeypatch.setattr(recipe, "replay", spy)
+    train(data, "--registry", str(tmp_path / "models"))
+    ((chances, accepted),) = expected
+    resolved = Registry(tmp_path / "models").resolve(USER, trainer.modality)
+    model = LiveModel(resolved.files["model"], resolved.encoders)
+    labels = model.properties["labels"]
+    samples = _samples(data, trainer.modality, tmp_path)
+    assert len(samples) == len(chances)
+    for k in range(0, len(samples), 9):
+        found = model.answer(samples[k], trainer)
+        wanted = classifier_output(labels, chances[k], bool(accepted[k]))
+        assert found.keys() == wanted.keys() >= {"unknown"}
+        np.testing.assert_allclose(list(found.values()), list(wanted.values()), atol=1e-3)
+        assert sum(found.values()) == pytest.approx(1)
+
+
+def _samples(data: Path, modality: Modality, folder: Path) -> list[Path]:
+    """Return a file for each example that training used, in its order; a transcript gets a text file."""
+    from shared.data_loader import DataFilter, load_dataset
+
+    files = []
+    for sample in load_dataset(data, [USER], modality, DataFilter(include_demo=True)).samples:
+        path = sample.path
+        if path is None:
+            path = folder / f"{sample.record_id}.txt"
+            path.write_text(sample.example.transcript or "")
+        files.append(path)
+    return files
+
+
+def test_all_bad_records_are_reported_and_nothing_is_written(
+    trainer: Trainer, train: Run, data: Path, tmp_path: Path
+) -> None:
+    root, files = _only(data, trainer.modality, tmp_path / "bad")
+    lines = [json.loads(line) for line in files[0].read_text().splitlines()]
+    del lines[1]["label"]
+    lines[2]["timestamp"] = "yesterday"
+    lines[3]["colour"] = "blue"
+    if lines[4].get("transcript") is None:
+        reference = lines[4].get("media") or lines[4]["features"]
+        reference["sha256" if "sha256" in reference else "hash"] = (
+            "0" * 64 if "sha256" in reference else "sha256:" + "0" * 64
+        )
+    else:
+        lines[4]["transcript"] = " "
+    files[0].write_text("\n".join(map(json.dumps, lines)) + "\n")
+    ran = train(root, "--registry", str(tmp_path / "models"))
+    assert (ran.code, ran.entry["status"], ran.entry["error_type"]) == (3, "failure", "DataError")
+    assert sorted(fault["line"] for fault in ran.entry["faults"]) == [2, 3, 4, 5]
+    assert all(f"examples.jsonl:{line}: " in ran.complaints for line in (2, 3, 4, 5))
+    assert ran.entry["model_artifact_path"] == ran.entry["label_encoder_path"] == ""
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "models").exists()
+
+
+def test_below_the_gate_nothing_is_published(trainer: Trainer, train: Run, data: Path, tmp_path: Path) -> None:
+    root, files = _only(data, trainer.modality, tmp_path / "shuffled")
+    rng = np.random.default_rng(0)
+    for path in files:
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        labels = rng.permutation([line["label"] for line in lines])
+        for line, label in zip(lines, labels, strict=True):
+            line["label"] = str(label)
+        path.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    ran = train(root, "--registry", str(tmp_path / "models"), "--set", "gate.minimum_accuracy=0.8")
+    assert (ran.code, ran.entry["error_type"]) == (4, "QualityGateError")
+    assert "below gate.minimum_accuracy" in ran.complaints
+    assert not list((tmp_path / "out").glob("*/bundle.json"))
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "complaint"),
+    [
+        (["--set", "sed=1"], 2, "sed: "),
+        (["--set", "evaluation.folds=1"], 2, "evaluation.folds: "),
+        (["--config", "nowhere.yaml"], 2, "nowhere.yaml: "),
+        (["--session", "never"], 3, "never"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_and_a_log_entry(
+    words: list[str], code: int, complaint: str, train: Run, data: Path
+) -> None:
+    ran = train(data, *words)
+    assert (ran.code, ran.entry["status"]) == (code, "failure")
+    assert complaint in ran.complaints
+    assert "Traceback" not in ran.complaints
+    assert "Traceback" in ran.entry["error_trace"]
+
+
+@pytest.mark.parametrize("user", ["../../x", "nobody"])
+def test_a_user_that_is_not_there_is_refused(user: str, train: Run, data: Path) -> None:
+    ran = train(data, user=user)
+    assert ran.code == (2 if "/" in user else 3)
+    assert len(ran.complaints.splitlines()) <= 3
+
+
+def test_an_internal_error_is_told_whole(
+    trainer: Trainer, train: Run, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("by chance")
+
+    monkeypatch.setattr(recipe, "report", broken)
+    ran = train(data)
+    assert (ran.code, ran.entry["error_type"], ran.entry["stage"]) == (5, "ZeroDivisionError", "validate")
+    assert "ZeroDivisionError: by chance" in ran.entry["error_trace"]
+
+
+def test_one_label_is_too_few(trainer: Trainer, train: Run, data: Path, tmp_path: Path) -> None:
+    root, files = _only(data, trainer.modality, tmp_path / "single")
+    label = json.loads(files[0].read_text().splitlines()[0])["label"]
+    for path in files:
+        kept = [line for line in path.read_text().splitlines() if json.loads(line)["label"] == label]
+        path.write_text("".join(line + "\n" for line in kept))
+    ran = train(root)
+    assert ran.code == 3
+    assert label in ran.complaints
+
+
+def test_the_three_ways_to_start_it_are_one(trainer: Trainer) -> None:
+    script = Path(sys.executable).with_name(trainer.console_script)
+    ways = [[str(script)], [sys.executable, "-m", f"{trainer.package}.train"]]
+    ways.append([sys.executable, str(ROOT / trainer.package / "train.py")])
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    helped = [
+        subprocess.run([*way, "--help"], capture_output=True, check=True, env=environment, cwd="/") for way in ways
+    ]
+    said = {done.stdout for done in helped}
+    assert len(said) == 1
+    assert b"Examples:" in said.pop()
