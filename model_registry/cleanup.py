@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from model_registry.durable import abandoned, append, locked, read_file, storage_errors, sync_folder, write_whole
+from model_registry.durable import (
+    abandoned,
+    append,
+    locked,
+    read_file,
+    storage_errors,
+    sync_files,
+    sync_folder,
+    write_whole,
+)
 from model_registry.entry import DOCUMENT_LIMIT, Erasure, Tombstone
 from model_registry.errors import ConflictError, DocumentError, NotFoundError, StorageError
 from model_registry.history import drop_from_journal, read_entry, record, serving, settle, stamp, statuses
@@ -82,6 +91,7 @@ def _finish_erasure(root: Path, trash: Path) -> None:
         whole = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
         if not any(erasure.tombstone.id.encode() in line for line in whole):
             append(path, erasure.tombstone.to_line())
+            sync_files([path, root])
     for child in trash.glob("*"):
         if child != note:
             _destroy(child)

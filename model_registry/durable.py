@@ -12,13 +12,15 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 from model_registry.errors import NotFoundError, StorageError
 
 CHUNK = 1 << 20
+_TAIL = 1 << 14  # a line has about 1.5 kB
 _UNUSABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}
 
 
@@ -37,7 +39,23 @@ def storage_errors(doing: str) -> Iterator[None]:
 
 def sync_folder(folder: Path) -> None:
     """Make the names within a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(folder)
+
+
+def sync_files(paths: Iterable[Path]) -> None:
+    """Make files and folders durable, all at once: the file system then commits them together."""
+    known = list(paths)
+    with ThreadPoolExecutor(max(1, len(known))) as pool:
+        list(pool.map(_sync, known))
+
+
+def sync_content(folder: Path) -> None:
+    """Make a folder of files durable, with everything in it."""
+    sync_files([folder, *folder.iterdir()])
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         os.fsync(fd)
     finally:
@@ -67,31 +85,38 @@ def remove_empty(folder: Path) -> bool:
 
 
 def write_new(path: Path, data: bytes) -> None:
-    """Write a file that must not exist yet, durably. Its name becomes durable with the folder."""
-    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o644)
-    try:
-        write_all(fd, data)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    """Write a file that must not exist yet. It is durable only once it and its folder are synced."""
+    _write(path, data, os.O_EXCL)
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """Replace a file so that a reader sees the old or the new one. The caller holds the folder's lock."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    fd = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_NOFOLLOW, 0o644)
-    try:
-        write_all(fd, data)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    temporary = write_temporary(path, data)
+    _sync(temporary)
     temporary.replace(path)
     sync_folder(path.parent)
 
 
-def append(path: Path, lines: bytes) -> None:
-    """Append whole lines durably, cutting a line first that a crash left unfinished. The caller holds the lock."""
-    created = not path.exists()
+def write_temporary(path: Path, data: bytes) -> Path:
+    """Write what shall replace `path` beside it, and return where. The caller holds the folder's lock, and syncs."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    _write(temporary, data, os.O_TRUNC)
+    return temporary
+
+
+def _write(path: Path, data: bytes, how: int) -> None:
+    fd = os.open(path, os.O_CREAT | how | os.O_WRONLY | os.O_NOFOLLOW, 0o644)
+    try:
+        write_all(fd, data)
+    finally:
+        os.close(fd)
+
+
+def append(path: Path, lines: bytes) -> int:
+    """Append whole lines, cutting a line first that a crash left unfinished; return the size that was whole before.
+
+    The caller holds the lock, and syncs file and folder.
+    """
     fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o644)
     try:
         end = os.fstat(fd).st_size
@@ -101,21 +126,19 @@ def append(path: Path, lines: bytes) -> None:
         os.lseek(fd, whole, os.SEEK_SET)
         try:
             write_all(fd, lines)
-            os.fsync(fd)
         except OSError:
             os.ftruncate(fd, whole)  # a full disk must not leave half a line
             raise
     finally:
         os.close(fd)
-    if created:
-        sync_folder(path.parent)
+    return whole
 
 
 def last_line(fd: int, end: int, *, torn: bool = False) -> bytes:
     """Return the last whole line of an open file, or with `torn` what stands behind the last newline."""
     data = b""
     while end > 0:
-        start = max(0, end - CHUNK)
+        start = max(0, end - _TAIL)
         data = os.pread(fd, end - start, start) + data
         end = start
         tail = data.rfind(b"\n")
@@ -156,8 +179,8 @@ def read_file(path: Path, limit: int) -> bytes:
         return file.read(limit + 1)
 
 
-def copy_durably(source: Path, target: Path, size: int) -> tuple[str, int]:
-    """Copy a file, at most `size` + 1 bytes of it, and return sha256 and size of what was read."""
+def copy_file(source: Path, target: Path, size: int) -> tuple[str, int]:
+    """Copy a file, at most `size` + 1 bytes of it, and return sha256 and size of what was read. The caller syncs."""
     source_fd = open_file(source)
     try:
         target_fd = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o644)
@@ -168,7 +191,6 @@ def copy_durably(source: Path, target: Path, size: int) -> tuple[str, int]:
                 found.update(piece)
                 done += len(piece)
                 write_all(target_fd, piece)
-            os.fsync(target_fd)
         finally:
             os.close(target_fd)
     finally:

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -21,8 +22,9 @@ from model_registry.durable import (
     locked,
     read_file,
     storage_errors,
+    sync_files,
     sync_folder,
-    write_all,
+    write_temporary,
     write_whole,
 )
 from model_registry.entry import DOCUMENT_LIMIT, ActivePointer, Event, RegistryEntry, Status
@@ -136,33 +138,23 @@ def record(
         )
         after = [*events, event]
         moved = active is not None and active != serving(events)
-        pointer = pair.active.with_name(".active.json.tmp")
-        if moved:
-            _write_pointer(pointer, pair, after)
-        path = journal(pair.root)
-        size = path.stat().st_size if path.exists() else 0
-        append(path, b"".join(journal_lines(pair, events, event)))
+        lines = b"".join(journal_lines(pair, events, event))
+        written: list[tuple[Path, int]] = []
         try:
-            append(pair.history, event.to_line())
+            waiting = [write_temporary(pair.active, _pointer(pair, after).to_json())] if moved else []
+            for path, data in ((journal(pair.root), lines), (pair.history, event.to_line())):
+                written.append((path, append(path, data)))
+            sync_files([*waiting, journal(pair.root), pair.root, pair.history])
         except OSError:
-            os.truncate(path, size)
+            for path, size in written:
+                os.truncate(path, size)
             raise
         if moved:
-            pointer.replace(pair.active)
-            sync_folder(pair.folder)
-        elif active is None and pair.active.exists():
-            pair.active.unlink()
-            sync_folder(pair.folder)
+            waiting[0].replace(pair.active)
+        elif active is None:
+            pair.active.unlink(missing_ok=True)
+        sync_folder(pair.folder)
     return after
-
-
-def _write_pointer(path: Path, pair: Pair, events: list[Event]) -> None:
-    fd = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_NOFOLLOW, 0o644)
-    try:
-        write_all(fd, _pointer(pair, events).to_json())
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _pointer(pair: Pair, events: list[Event]) -> ActivePointer:
@@ -208,7 +200,9 @@ def settle(pair: Pair) -> tuple[list[Event], list[str]]:
     return events, done
 
 
-def journal_lines(pair: Pair, before: list[Event], event: Event) -> list[bytes]:
+def journal_lines(
+    pair: Pair, before: list[Event], event: Event, read: Callable[[Pair, int], RegistryEntry] = read_entry
+) -> list[bytes]:
     """Return the journal's lines for one event: each version whose status changes, the one that serves last.
 
     So at no line of the journal two versions of a pair are active. A version whose entry is gone has no line.
@@ -218,7 +212,7 @@ def journal_lines(pair: Pair, before: list[Event], event: Event) -> list[bytes]:
     lines = []
     for version, status in sorted(changed, key=lambda item: (item[1] == "active", item[0])):
         try:
-            entry = read_entry(pair, version)
+            entry = read(pair, version)
         except (NotFoundError, CorruptError):
             continue
         lines.append(entry.model_copy(update={"status": status, "recorded_at": event.time}).to_line())
@@ -230,9 +224,10 @@ def rebuilt_journal(root: Path) -> Iterator[bytes]:
 
     lines = []
     for pair in pairs(root):
+        read = lru_cache(None)(read_entry)  # a version has a line for every change of its status
         events = read_events(pair)
         for number, event in enumerate(events):
-            lines += [(event.time, line) for line in journal_lines(pair, events[:number], event)]
+            lines += [(event.time, line) for line in journal_lines(pair, events[:number], event, read)]
     lines.sort(key=lambda item: item[0])
     return (line for _, line in lines)
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_registry.durable import (
-    copy_durably,
+    copy_file,
     ensure_folder,
     locked,
     read_file,
     staging_folder,
     storage_errors,
+    sync_content,
     sync_folder,
     write_new,
 )
@@ -174,7 +175,7 @@ def _take_files(bundle: Path, manifest: BundleManifest, staging: Path) -> None:
     faults = []
     for role, file in manifest.files.items():
         try:
-            sha256, size = copy_durably(bundle / file.name, staging / role, file.size)
+            sha256, size = copy_file(bundle / file.name, staging / role, file.size)
         except NotFoundError as error:
             faults.append(str(error))
             continue
@@ -222,7 +223,7 @@ def _finish(
         encoders=encoders,
     )
     _rewritten(staging / "manifest.json", version.to_json())
-    sync_folder(staging)
+    sync_content(staging)
     return entry
 
 
@@ -259,7 +260,7 @@ def _store_encoder(root: Path, source: Path, ref: EncoderRef) -> str:
     if not target.is_dir():
         with staging_folder(encoders_folder(root)) as staging:
             _take_encoder(folder, ref, staging)
-            sync_folder(staging)
+            sync_content(staging)
             staging.chmod(0o755)
             try:
                 staging.rename(target)
@@ -285,7 +286,7 @@ def _take_encoder(folder: Path, ref: EncoderRef, staging: Path) -> None:
             faults.append(f"{folder}/{shown(item.name)}: is not listed in {SPEC_FILE}")
     for name, sha256 in spec.files.items():
         try:
-            found, size = copy_durably(folder / name, staging / name, ENCODER_LIMIT)
+            found, size = copy_file(folder / name, staging / name, ENCODER_LIMIT)
         except NotFoundError as error:
             faults.append(str(error))
             continue
@@ -295,4 +296,4 @@ def _take_encoder(folder: Path, ref: EncoderRef, staging: Path) -> None:
             faults.append(f"{folder / name}: sha256 is {found}, {SPEC_FILE} says {sha256}")
     if faults:
         raise RefusedBundleError("\n".join(sorted(faults)))
-    copy_durably(folder / SPEC_FILE, staging / SPEC_FILE, DOCUMENT_LIMIT)
+    copy_file(folder / SPEC_FILE, staging / SPEC_FILE, DOCUMENT_LIMIT)
