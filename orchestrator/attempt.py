@@ -25,7 +25,6 @@ def attempt(planned: Job, folder: RunFolder, commands: Commands, train: Train, p
     try:
         job = with_present_data(planned)
         place = folder.start_job(job, job.command(commands, folder.bundles))
-        folder.note("started", {"user": job.user, "modality": job.modality})
         log = _finished_before(folder.bundles / job.bundle_name)
         if log is not None:
             outcome = outcome_from_log(job, log, 0, 0.0)

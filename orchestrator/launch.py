@@ -13,6 +13,7 @@ import click
 
 from model_registry.errors import InvalidNameError
 from model_registry.names import Modality, parse_modality
+from orchestrator.backends import Tls
 from orchestrator.batch import Control
 from orchestrator.jobs import COMMANDS, one_line, read_commands
 from orchestrator.launching import Settings, follow, launch, only_requested, plan_batch
@@ -24,12 +25,14 @@ from orchestrator.run_folder import RunFolder
 from orchestrator.trainer_process import Limits
 from shared.errors import ConfigError, TrainerError
 
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _EXAMPLES = """\b
 Examples:
   orchestrator/launch_all.sh --data data
   orchestrator/launch_all.sh --data data --users ana,ben --modalities gesture,sound --jobs 2
   orchestrator/launch_all.sh --data data --dry-run
   orchestrator/launch_all.sh --data data --requests spool --follow
+  orchestrator/launch_all.sh --data /shared/data --runs /shared/runs --registry /shared/models --scheduler tcp://host:8786
   orchestrator/launch_all.sh --data data --timeout 300 --memory 2G --max-failures 20
   orchestrator/launch_all.sh --data data --config sound=sound.yaml --set gesture:evaluation.folds=4
 """
@@ -66,6 +69,11 @@ Examples:
 @click.option(
     "--follow", "follow_spool", is_flag=True, help="With --requests DIR: run a batch for each file that comes."
 )
+@click.option("--backend", type=click.Choice(["process", "dask"]), default="process", show_default=True)
+@click.option("--scheduler", metavar="ADDRESS", help="With --backend dask: a running one, such as tcp://host:8786.")
+@click.option(
+    "--tls", nargs=3, type=_FILE, metavar="CA CERT KEY", help="With --scheduler tls://…: files in PEM format."
+)
 @click.option(
     "--warm/--cold", default=True, show_default=True, help="Keep trainers for further jobs, or start one each."
 )
@@ -84,7 +92,7 @@ Examples:
 )
 @click.option(
     "--trainer-commands",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=_FILE,
     help='JSON file with other commands, such as {"gesture": ["venv/bin/python", "-m", "gesture_trainer.train"]}.',
 )
 def main(
@@ -96,6 +104,9 @@ def main(
     as_json: bool,
     requests: str | None,
     follow_spool: bool,
+    backend: str,
+    scheduler: str | None,
+    tls: tuple[Path, Path, Path] | None,
     warm: bool,
     timeout: float | None,
     memory: str | None,
@@ -124,6 +135,9 @@ def main(
             limits=Limits(timeout, None if memory is None else parse_size(memory)),
             control=Control(retries, backoff, max_failures, fail_fast, drain),
             warm=warm,
+            backend="process" if scheduler is None and backend == "process" else "dask",
+            scheduler=scheduler,
+            tls=None if tls is None else Tls(*tls),
         )
         code = _run(settings, request, requests, follow_spool, dry_run, as_json)
     except TrainerError as error:

@@ -17,10 +17,10 @@ from rich.text import Text
 
 from model_registry.errors import NotFoundError, RegistryError
 from model_registry.store import Registry
-from orchestrator.backends import Backend
+from orchestrator.backends import Backend, Tls
 from orchestrator.backends.process import ProcessBackend
 from orchestrator.batch import Control, Stop, run_batch, stopped_by_signals
-from orchestrator.jobs import Commands, Outcome, one_line
+from orchestrator.jobs import COMMANDS, Commands, Outcome, one_line
 from orchestrator.lock import batch_lock
 from orchestrator.plan import Plan, Request, make_plan
 from orchestrator.registry_uploader import open_registry, outcome_of_version, publisher
@@ -45,6 +45,9 @@ class Settings:
     limits: Limits
     control: Control
     warm: bool
+    backend: str = "process"
+    scheduler: str | None = None
+    tls: Tls | None = None
 
     @property
     def store(self) -> Registry:
@@ -117,20 +120,36 @@ def _locked(settings: Settings) -> Iterator[None]:
 
 @contextmanager
 def _backend(settings: Settings) -> Iterator[Backend]:
-    threads = max(1, (os.cpu_count() or 1) // settings.slots)
-    backend = ProcessBackend(
-        settings.folder,
-        settings.commands,
-        publisher(settings.store),
-        settings.slots,
-        child_environment(threads),
-        settings.limits,
-        settings.warm,
-    )
+    backend = _dask(settings) if settings.backend == "dask" else _processes(settings)
     try:
         yield backend
     finally:
         backend.close()
+
+
+def _processes(settings: Settings) -> Backend:
+    threads = max(1, (os.cpu_count() or 1) // settings.slots)
+    environment, publish = child_environment(threads), publisher(settings.store)
+    return ProcessBackend(
+        settings.folder, settings.commands, publish, settings.slots, environment, settings.limits, settings.warm
+    )
+
+
+def _dask(settings: Settings) -> Backend:
+    try:
+        from orchestrator.backends.dask_cluster import DaskBackend
+        from orchestrator.backends.dask_job import DaskSpec
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"--backend dask: {error}; install the extra: pip install 'model-trainer[dask]'") from error
+    spec = DaskSpec(
+        runs=str(settings.folder.root),
+        registry=str(settings.store.root),
+        commands=None if settings.commands is COMMANDS else dict(settings.commands),
+        seconds=settings.limits.seconds,
+        memory=settings.limits.memory,
+        warm=settings.warm,
+    )
+    return DaskBackend(spec, settings.scheduler, settings.slots, settings.tls)
 
 
 def _batch(settings: Settings, request: Request, backend: Backend, stop: Stop) -> int:

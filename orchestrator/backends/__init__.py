@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from orchestrator.jobs import Job, Outcome
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Files in PEM format with which a cluster and its client prove themselves to one another."""
+
+    ca: Path
+    cert: Path
+    key: Path
 
 
 class Backend(Protocol):

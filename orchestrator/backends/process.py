@@ -62,6 +62,7 @@ class ProcessBackend:
         if self._cancelled.is_set():
             self._ended.put(failed(job, "cancelled", "the batch was stopped"))
         else:
+            self._folder.note("started", {"user": job.user, "modality": job.modality})
             self._ended.put(attempt(job, self._folder, self._commands, self._train, self._publish))
 
     def _train(self, job: Job, command: tuple[str, ...], events: Path) -> tuple[Outcome, dict[str, Any] | None]:

@@ -1,0 +1,80 @@
+"""What runs on a Dask worker: one fixed function, which takes and gives JSON."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from model_registry.names import Modality
+from orchestrator.attempt import attempt
+from orchestrator.jobs import COMMANDS, Job, Outcome
+from orchestrator.registry_uploader import open_registry, publisher
+from orchestrator.run_folder import RunFolder
+from orchestrator.trainer_process import Limits, child_environment, run_once
+from orchestrator.workers import WorkerPool, run_warm
+
+_lock = threading.Lock()
+_pools: dict[str, WorkerPool] = {}  # by the trainers' commands
+_stopped: dict[str, threading.Event] = {}  # by batch
+
+
+class DaskSpec(BaseModel):
+    """All that a worker needs for a job. Paths are those of its machine; without `commands` it has its own trainers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    runs: str
+    registry: str
+    commands: dict[Modality, tuple[str, ...]] | None = None
+    seconds: float | None = None
+    memory: int | None = None
+    warm: bool = True
+    batch: str = ""
+    job: Job | None = None
+
+
+def train_job(spec_json: str) -> str:
+    """Train and publish the job of a spec; return its outcome. Both are JSON."""
+    spec = DaskSpec.model_validate_json(spec_json)
+    if spec.job is None:
+        raise ValueError("a spec without a job")
+    folder = RunFolder(Path(spec.runs))
+    folder.bundles.mkdir(parents=True, exist_ok=True)
+    commands = spec.commands or COMMANDS
+    limits, stopped = Limits(spec.seconds, spec.memory), _stop_of(spec.batch)
+
+    def train(job: Job, command: tuple[str, ...], events: Path) -> tuple[Outcome, dict[str, Any] | None]:
+        if spec.warm:
+            return run_warm(job, job.words(folder.bundles), _pool(spec), events, limits, stopped)
+        return run_once(job, command, events, child_environment(1), limits, stopped)
+
+    return attempt(spec.job, folder, commands, train, publisher(open_registry(spec.registry))).model_dump_json()
+
+
+def stop_batch(batch: str) -> None:
+    """End this worker's jobs of a batch."""
+    _stop_of(batch).set()
+
+
+def close_idle() -> None:
+    """End the warm trainers that have nothing to do."""
+    for pool in list(_pools.values()):
+        pool.close()
+
+
+def _stop_of(batch: str) -> threading.Event:
+    with _lock:
+        return _stopped.setdefault(batch, threading.Event())
+
+
+def _pool(spec: DaskSpec) -> WorkerPool:
+    commands = spec.commands or COMMANDS
+    key = repr(sorted(commands.items()))
+    with _lock:
+        if key not in _pools:
+            _pools[key] = WorkerPool(commands, child_environment(1), max(len(commands), os.cpu_count() or 1))
+        return _pools[key]
