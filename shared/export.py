@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from shared.arrays import Array, Inputs
+from shared.arrays import Array
 from shared.calibration import Answer
 from shared.errors import ReplayError
 from shared.evaluation import Fitted, Progress
-from shared.graph import FeatureGraph, TensorSpec, build, inline, open_session
+from shared.graph import FeatureGraph, Samples, TensorSpec, build, inline, open_session
 from shared.heads import Features
 
 OUTPUTS = ("label", "probabilities", "accepted", "score")
@@ -55,7 +55,7 @@ def export_model(
 def replay(
     exported: Exported,
     features: Features,
-    samples: Sequence[Inputs],
+    samples: Samples,
     whole: Sequence[int],
     fitted: Fitted,
     answer: Answer,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,6 +15,14 @@ from shared.arrays import Array, Inputs, namespace, tracing
 
 FeatureFunction = Callable[[Inputs], Array]  # one sample's named tensors -> (D,) float32
 OPSET_DOMAINS = ("", "ai.onnx.ml")
+
+
+class Samples(Protocol):
+    """Samples by number: a list, or something that reads them when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Inputs: ...
 
 
 @dataclass(frozen=True)
@@ -57,16 +65,20 @@ class FeatureGraph:
         """Name and hash of the traced graph: changes with every change of code, constant or inlined network."""
         return f"{self.name}-{hashlib.sha256(self.model).hexdigest()[:16]}"
 
-    def run(self, samples: Sequence[Inputs], threads: int = 2) -> Iterator[np.ndarray]:
-        """Yield each sample's (D,) float32 features in order, computed by ONNX Runtime."""
+    def run(self, samples: Samples, which: Sequence[int] | None = None, threads: int = 2) -> Iterator[np.ndarray]:
+        """Yield the (D,) float32 features of the samples, or of those numbered `which`, in order, by ONNX Runtime.
+
+        A sample is asked for where it is needed, on the thread that computes it.
+        """
         session = open_session(self.model)
 
-        def one(sample: Inputs) -> np.ndarray:
+        def one(number: int) -> np.ndarray:
+            sample = samples[number]
             row: np.ndarray = session.run(["features"], {s.name: sample[s.name] for s in self.contract})[0][0]
             return row
 
         with ThreadPoolExecutor(threads) as pool:
-            yield from pool.map(one, samples)
+            yield from pool.map(one, range(len(samples)) if which is None else which)
 
 
 def joined(name: str, blocks: Sequence[FeatureGraph]) -> FeatureGraph:

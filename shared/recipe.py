@@ -26,7 +26,7 @@ from shared.evaluation import Contender, Fitted, Rows, Validation, fit_contender
 from shared.export import Exported, Replay, export_model, replay, spread
 from shared.feature_cache import FeatureCache
 from shared.figures import confusion_picture
-from shared.graph import FeatureGraph
+from shared.graph import FeatureGraph, Samples
 from shared.logs import RunLog, utc_now
 from shared.metrics import Report, report
 from shared.model_card import model_card
@@ -68,6 +68,7 @@ class ModelSpec:
     expected_length: int | None = None
     encoder_refs: tuple[EncoderRef, ...] = ()
     notes: tuple[str, ...] = ()  # for the training log and the model card
+    media: tuple[Mapping[str, Any], ...] = ()  # for the training log: how each sample was recorded
 
 
 Train = Callable[[Job, Any], Outcome]
@@ -105,7 +106,7 @@ def load(job: Job, config: TrainerConfig, modality: Modality) -> Dataset:
 def featurise(
     job: Job,
     graph: FeatureGraph,
-    samples: Sequence[Inputs],
+    samples: Samples,
     keys: Sequence[str],
     augment: Callable[[Inputs, np.random.Generator], Sequence[Inputs]] | None = None,
     seed: int = 0,
@@ -118,7 +119,7 @@ def featurise(
         known = job.cache.get_many(graph.spec_id, keys) if job.cache else {}
         missing = [k for k, key in enumerate(keys) if key not in known]
         rows: list[np.ndarray | None] = [known.get(key) for key in keys]
-        for done, (k, row) in enumerate(zip(missing, graph.run([samples[k] for k in missing]), strict=True), start=1):
+        for done, (k, row) in enumerate(zip(missing, graph.run(samples, missing), strict=True), start=1):
             rows[k] = row
             job.log.progress(done, len(missing))
         if job.cache and missing:
@@ -127,8 +128,8 @@ def featurise(
         copies: list[Inputs] = []
         owner: list[int] = []
         if augment is not None:
-            for k, sample in enumerate(samples):
-                made = augment(sample, np.random.default_rng([seed, k]))
+            for k in range(len(samples)):
+                made = augment(samples[k], np.random.default_rng([seed, k]))
                 copies.extend(made)
                 owner.extend([k] * len(made))
         extra = list(graph.run(copies)) if copies else []
@@ -154,7 +155,7 @@ def validate(job: Job, contenders: Sequence[Contender], dataset: Dataset, config
 def package(
     job: Job,
     validation: Validation,
-    samples: Sequence[Inputs],
+    samples: Samples,
     dataset: Dataset,
     config: TrainerConfig,
     spec: ModelSpec,
@@ -284,6 +285,7 @@ def _log_entry(
             ],
             "replay": vars(answered),
             "notes": list(spec.notes),
+            "media": [dict(row) for row in spec.media],
             "warnings": list(job.log.warnings),
             "libraries": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

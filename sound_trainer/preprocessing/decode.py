@@ -1,0 +1,274 @@
+"""Sound files of any rate, width and number of channels -> mono waves at 16 kHz, and how well they were recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+from pydantic import Field
+
+from shared.arrays import Inputs
+from shared.data_files import reason_of
+from shared.data_loader import Dataset, Sample
+from shared.encoders import Encoder
+from shared.errors import DataError, Fault
+from shared.feature_cache import FeatureCache, content_key
+from shared.recipe import Job
+from shared.schema_utils import Schema
+from sound_trainer.preprocessing.spectral import HOP, RATE
+
+VERSION = "wave_v1"  # of the way from a file to a wave; part of the cache's keys
+_LEAST_SECONDS = 0.02
+_SILENT_DB = -75.0  # a recording whose peak stays under this, relative to full scale, holds nothing
+_CLIPPED = 0.999  # of full scale
+_MOST_CHANNELS = 32
+_KEPT_BYTES = 512 * 1024**2  # of decoded waves; what is beyond is decoded again when it is needed
+_FLOOR = 1e-6
+
+Wave = NDArray[np.float32]
+
+
+class Decoding(Schema):
+    """What is read of a sound file. Whoever runs the model reads files in the same way."""
+
+    longest_seconds: float = Field(60.0, gt=0.0, description="a longer sound is refused")
+    largest_bytes: int = Field(50_000_000, gt=0, description="a larger file is refused")
+    window_seconds: float = Field(
+        10.0, ge=1.0, description="of a longer sound, the loudest window of this length is used"
+    )
+
+
+class UnreadableSoundError(ValueError):
+    """A sound that may not be used; its text is the reason."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How a sound was recorded. Levels are in dB relative to full scale."""
+
+    seconds: float
+    rate: float
+    channels: float
+    peak_db: float
+    loudest_db: float  # root mean square of the loudest 10 ms
+    background_db: float  # of the tenth of all 10 ms that is quietest: the noise floor, if the sound pauses
+    clipped: float  # share of samples at full scale
+
+    def row(self) -> NDArray[np.float32]:
+        """(7,) float32: the fields in their order."""
+        return np.array(list(vars(self).values()), np.float32)
+
+    def as_log(self, record_id: str) -> dict[str, Any]:
+        """Return a line of the training log."""
+        return {"record_id": record_id, **{name: round(float(value), 4) for name, value in vars(self).items()}}
+
+
+def read_wave(
+    path: Path, decoding: Decoding, onset: float | None = None, offset: float | None = None
+) -> tuple[Wave, Quality]:
+    """Return (N,) float32, mono at 16 kHz, full scale 1, and its quality, from `onset` to `offset` (seconds).
+
+    Of a sound longer than the window only the loudest window is returned; the quality is that of all of it.
+    Raises UnreadableSoundError for a file that is too large, too long, damaged or empty.
+    """
+    samples, rate = _read(path, decoding, onset, offset)
+    mono = samples.mean(axis=1)
+    quality = _quality(mono, samples, rate)
+    wave = soxr.resample(mono, rate, RATE) if rate != RATE else mono
+    return loudest(np.asarray(wave, np.float32), round(decoding.window_seconds * RATE)), quality
+
+
+def loudest(wave: Wave, size: int) -> Wave:
+    """(N,) -> (min(N, size),): the window with the most energy, of those that start every 10 ms."""
+    if len(wave) <= size:
+        return wave
+    energy = np.concatenate([[0.0], np.cumsum(wave.astype(np.float64) ** 2)])
+    starts = np.arange(0, len(wave) - size + 1, HOP)
+    start = int(starts[np.argmax(energy[starts + size] - energy[starts])])
+    return wave[start : start + size]
+
+
+def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder]) -> Inputs:
+    """Return a sound file as the model's input `wave` (N,) float32.
+
+    Raises DataError for a file that cannot be used.
+    """
+    try:
+        return {"wave": read_wave(path, Decoding.model_validate(spec["decoding"]))[0]}
+    except UnreadableSoundError as error:
+        raise DataError([Fault(str(path), None, "media", str(error))]) from None
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """The waves of a data set as a model's inputs, decoded when they are asked for and kept while there is room."""
+
+    dataset: Dataset
+    decoding: Decoding
+    keys: tuple[str, ...]  # hashes of what each wave is made from
+    quality: list[Quality] = field(default_factory=list)
+    _waves: dict[int, Wave] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int, /) -> Inputs:
+        kept = self._waves.get(index)
+        return {"wave": self.read(index)[0] if kept is None else kept}
+
+    def __iter__(self) -> Iterator[Inputs]:
+        return (self[index] for index in range(len(self)))
+
+    def report(self) -> tuple[dict[str, Any], ...]:
+        """Return the quality of every recording, for the training log."""
+        samples = self.dataset.samples
+        return tuple(q.as_log(sample.record_id) for q, sample in zip(self.quality, samples, strict=True))
+
+    def read(self, index: int) -> tuple[Wave, Quality]:
+        """Decode one sample; raises UnreadableSoundError."""
+        sample = self.dataset.samples[index]
+        if sample.path is None or sample.example.media is None:
+            raise UnreadableSoundError("is no sound file; sound samples need one")
+        wave, quality = read_wave(sample.path, self.decoding, sample.example.onset, sample.example.offset)
+        if quality.peak_db < _SILENT_DB:
+            raise UnreadableSoundError(
+                f"is silent: its peak is {quality.peak_db:.0f} dB; record it again or set its label_status to rejected"
+            )
+        return wave, quality
+
+    def keep(self, index: int, wave: Wave, used: int) -> int:
+        """Keep a decoded wave if there is room beside the `used` bytes; return the bytes used then."""
+        if used + wave.nbytes > _KEPT_BYTES:
+            return used
+        self._waves[index] = wave
+        return used + wave.nbytes
+
+
+def open_recordings(job: Job, dataset: Dataset, decoding: Decoding) -> Recordings:
+    """Decode all sounds whose quality is not known from an earlier run, two at a time.
+
+    Raises DataError naming every sound that cannot be used.
+    """
+    settings = f"{VERSION} {decoding.model_dump_json()}"
+    regions = [f"{sample.example.onset} {sample.example.offset}" for sample in dataset.samples]
+    keys = [
+        content_key(settings, sample.content_sha256, region)
+        for sample, region in zip(dataset.samples, regions, strict=True)
+    ]
+    recordings = Recordings(dataset, decoding, tuple(keys))
+    known = _known_quality(job.cache, keys)
+    missing = [index for index, key in enumerate(keys) if key not in known]
+    faults: list[Fault] = []
+    used = 0
+    with ThreadPoolExecutor(2) as pool:
+        for done, (index, found) in enumerate(zip(missing, pool.map(_attempt(recordings), missing), strict=True), 1):
+            if isinstance(found, str):
+                faults.append(_fault(dataset.samples[index], found))
+            else:
+                used = recordings.keep(index, found[0], used)
+                known[keys[index]] = found[1]
+            job.log.progress(done, len(missing))
+    if faults:
+        raise DataError(faults)
+    if job.cache:
+        job.cache.put_many(VERSION, {keys[index]: known[keys[index]].row() for index in missing})
+    recordings.quality.extend(known[key] for key in keys)
+    return recordings
+
+
+def _attempt(recordings: Recordings) -> Any:
+    def attempt(index: int) -> tuple[Wave, Quality] | str:
+        try:
+            return recordings.read(index)
+        except UnreadableSoundError as error:
+            return str(error)
+
+    return attempt
+
+
+def _known_quality(cache: FeatureCache | None, keys: list[str]) -> dict[str, Quality]:
+    rows = cache.get_many(VERSION, keys) if cache else {}
+    return {key: Quality(*map(float, row)) for key, row in rows.items() if row.shape == (len(Quality.__annotations__),)}
+
+
+def _read(path: Path, decoding: Decoding, onset: float | None, offset: float | None) -> tuple[NDArray[np.float32], int]:
+    """Return (N, channels) float32 of the region, and its rate."""
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise UnreadableSoundError(reason_of(error)) from None
+    if size > decoding.largest_bytes:
+        raise UnreadableSoundError(
+            f"holds {size / 1e6:.1f} MB; at most {decoding.largest_bytes / 1e6:g} are read "
+            "(raise decoding.largest_bytes, or cut it)"
+        )
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate, channels = int(file.samplerate), int(file.channels)
+            if not 1000 <= rate <= 768_000 or channels > _MOST_CHANNELS:
+                raise UnreadableSoundError(f"has {channels} channels at {rate} Hz, which is no recording of a voice")
+            first = round((onset or 0.0) * rate)
+            if first >= file.frames:
+                raise UnreadableSoundError(_empty(file.frames / rate, onset))
+            file.seek(first)
+            most = int(decoding.longest_seconds * rate) + 1
+            wanted = most if offset is None else min(most, round(offset * rate) - first)
+            samples = file.read(max(wanted, 0), dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, TypeError, RuntimeError, OSError):
+        raise UnreadableSoundError("is no sound that can be read; use wav, flac or ogg") from None
+    if len(samples) == most:
+        raise UnreadableSoundError(
+            f"lasts more than {decoding.longest_seconds:g} s; give onset and offset, cut it, "
+            "or raise decoding.longest_seconds"
+        )
+    if offset is not None and first + len(samples) < (offset - 0.1) * rate:
+        raise UnreadableSoundError(
+            f"ends {(first + len(samples)) / rate:.2f} s after its start, before its offset {offset:g} s"
+        )
+    if len(samples) < _LEAST_SECONDS * rate:
+        raise UnreadableSoundError(
+            f"lasts {len(samples) / rate * 1000:.0f} ms; at least {_LEAST_SECONDS * 1000:.0f} are needed"
+        )
+    if not np.isfinite(samples).all():
+        raise UnreadableSoundError("holds numbers that are not finite; export it again")
+    return samples, rate
+
+
+def _empty(seconds: float, onset: float | None) -> str:
+    if not onset:
+        return "holds no sound"
+    return f"ends {seconds:.2f} s after its start, before its onset {onset:g} s"
+
+
+def _quality(mono: Wave, samples: NDArray[np.float32], rate: int) -> Quality:
+    size = max(rate // 100, 1)
+    count = max(len(mono) // size, 1)
+    frames = np.resize(mono, (count, size)) if len(mono) < size else mono[: count * size].reshape(count, size)
+    levels = np.sort(_decibels(np.sqrt(np.mean(frames**2, axis=1))))
+    peaks = np.abs(samples)
+    return Quality(
+        seconds=len(mono) / rate,
+        rate=rate,
+        channels=samples.shape[1],
+        peak_db=float(_decibels(peaks.max())),
+        loudest_db=float(levels[-1]),
+        background_db=float(levels[(count - 1) // 10]),
+        clipped=float(np.mean(peaks >= _CLIPPED)),
+    )
+
+
+def _decibels(level: Any) -> Any:
+    return 20 * np.log10(np.maximum(level, _FLOOR))
+
+
+def _fault(sample: Sample, reason: str) -> Fault:
+    path, _, line = sample.origin.rpartition(":")
+    name = sample.path.name if sample.path else ""
+    return Fault(path, int(line) if line.isdigit() else None, "media", f"{name} {reason}")

@@ -1,0 +1,318 @@
+"""Features of a recorded sound of any length: cepstra, mel bands, and the shape of energy, pitch and rhythm.
+
+Each class is a feature function: `{"wave": (N,) float32}`, mono at 16 kHz, -> (F,) float32. All begin in the
+same way: silence at both ends is cut off and what remains is brought to one loudness, so that neither the
+distance from the microphone nor the moment at which the recording was started counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.arrays import Array, Inputs, const, floored, length, matmul, mean_and_deviation, namespace
+
+RATE = 16_000
+HOP = 160  # samples from one frame to the next: 10 ms
+WINDOW = 400  # samples of a frame: 25 ms
+LOUDNESS = 0.05  # root mean square that every sound is brought to
+_FFT = 512
+_MELS = 40
+_COEFFICIENTS = 20
+_QUIET = 1e-10  # least power of a mel band
+_RANGE_DB = 80.0  # mel bands more than this under the loudest are raised to it
+_MARGIN = 3  # frames that are kept on both sides of what is not silence
+_BANDS = 8  # groups of mel bands whose rhythm is measured
+_RATES = (1.5, 3.0, 4.5, 6.0, 9.0, 13.0, 20.0)  # Hz of modulation
+_LAGS = (32, 267)  # samples: 500 to 60 Hz
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Cepstra:
+    """Mel cepstra: mean and deviation over time, of their speed and acceleration too, and their course."""
+
+    places: int = 6  # even places along the sound that the course is taken at
+
+    def __call__(self, inputs: Inputs) -> Array:
+        """{"wave": (N,)} -> (120 + 20 places,)."""
+        return cepstra_features(mel_levels(power_spectra(prepared(inputs["wave"]))), self.places)
+
+
+@dataclass(frozen=True)
+class Everything:
+    """The cepstral features, the levels of mel bands over time, and the shape of energy, timbre, pitch and rhythm."""
+
+    places: int = 6
+
+    def __call__(self, inputs: Inputs) -> Array:
+        """{"wave": (N,)} -> (484 + 24 places,)."""
+        power = power_spectra(prepared(inputs["wave"]))
+        levels = mel_levels(power)
+        xp = namespace(levels)
+        parts = [
+            cepstra_features(levels, self.places),
+            band_features(levels),
+            shape_features(power, levels, self.places),
+        ]
+        return xp.concat(parts, axis=0)
+
+
+def cepstra_features(levels: Array, places: int) -> Array:
+    """(T, 40) levels -> (120 + 20 places,)."""
+    xp = namespace(levels)
+    cepstra = mel_cepstra(levels)
+    speed = slope(cepstra)
+    mean, deviation = mean_and_deviation(xp.concat([cepstra, speed, slope(speed)], axis=1))
+    return xp.concat([mean, deviation, xp.reshape(along(cepstra, places), (-1,))], axis=0)
+
+
+def band_features(levels: Array) -> Array:
+    """(T, 40) levels -> (280,): of each band mean, deviation, three quantiles, greatest, and how fast it changes."""
+    xp = namespace(levels)
+    mean, deviation = mean_and_deviation(levels)
+    marks = const(np.array([1, 5, 9, 10]), levels, np.int64) * (length(levels) - 1) // 10
+    quantiles = xp.reshape(xp.take(xp.sort(levels, axis=0), marks, axis=0), (-1,))
+    change = xp.mean(xp.abs(slope(levels)), axis=0)
+    return xp.concat([mean, deviation, quantiles, change], axis=0)
+
+
+def shape_features(power: Array, levels: Array, places: int) -> Array:
+    """(T, 257) power and (T, 40) levels -> (84 + 4 places,): what tells sounds that are no words apart."""
+    xp = namespace(power)
+    energy = xp.mean(levels, axis=1, keepdims=True)
+    timbre = timbre_of(power)
+    voicing, pitch = voice(power)
+    tracks = xp.concat([energy, timbre, voicing], axis=1)
+    mean, deviation = mean_and_deviation(tracks)
+    change = xp.mean(xp.abs(slope(tracks)), axis=0)
+    course = along(xp.concat([energy - xp.mean(energy), timbre[:, :1], voicing], axis=1), places)
+    duration = xp.log(xp.astype(xp.reshape(length(power), (1,)), power.dtype))
+    parts = [mean, deviation, change, xp.reshape(course, (-1,)), tune(pitch, voicing, places), onsets(energy), duration]
+    return xp.concat([*parts, xp.reshape(modulation(levels), (-1,))], axis=0)
+
+
+# --- steps: each takes (frames, …) and returns (frames, …) unless it says otherwise
+
+
+def prepared(wave: Array) -> Array:
+    """(N,) -> (M,), M from 1 to N: without silence at its ends, RMS 0.05; an empty or silent wave becomes zeros."""
+    xp = namespace(wave)
+    wave = xp.concat([wave, const(np.zeros(1, np.float32), wave)], axis=0)
+    wave = trimmed(wave)
+    level = xp.sqrt(xp.mean(wave * wave))
+    return wave * (LOUDNESS / floored(level, 1e-5))
+
+
+def trimmed(wave: Array) -> Array:
+    """(N,) -> (M,): from shortly before the first to shortly after the last frame of 10 ms that is not silence.
+
+    A frame counts as silence 40 dB under the loudest frame, or 6 dB over the background (the tenth that is quietest)
+    where that is at least 20 dB under the loudest: a sound without pauses has no background.
+    """
+    xp = namespace(wave)
+    count = length(wave) // HOP + 1
+    filled = xp.concat([wave, const(np.zeros(HOP, np.float32), wave)], axis=0)
+    rows = xp.reshape(filled[: count * HOP], (-1, HOP))
+    level = xp.log(floored(xp.mean(rows * rows, axis=1), _QUIET)) * float(10 / np.log(10))
+    loudest = xp.max(level)
+    background = xp.take(xp.sort(level), xp.reshape((count - 1) // 10, (1,)), axis=0)[0]
+    threshold = xp.maximum(loudest - 40.0, xp.minimum(background + 6.0, loudest - 20.0))
+    active = level >= threshold
+    place = xp.cumulative_sum(xp.ones_like(xp.astype(level, xp.int64))) - 1
+    first = xp.min(xp.where(active, place, xp.zeros_like(place) + count)) - _MARGIN
+    last = xp.max(xp.where(active, place, xp.zeros_like(place))) + _MARGIN + 1
+    first = xp.maximum(first, xp.zeros_like(first))
+    last = xp.minimum(last * HOP, xp.zeros_like(last) + length(wave))
+    return wave[first * HOP : last]
+
+
+def power_spectra(wave: Array) -> Array:
+    """(N,) -> (N // 160 + 1, 257): power of Hann-windowed frames of 25 ms every 10 ms."""
+    xp = namespace(wave)
+    count = length(wave) // HOP + 1
+    side = (WINDOW - HOP) // 2
+    edge = const(np.zeros(side, np.float32), wave)
+    filled = xp.concat([edge, wave, edge, edge, edge], axis=0)[: (count + 2) * HOP]
+    rows = xp.reshape(filled, (-1, HOP))
+    frames = xp.concat([rows[:count, :], rows[1 : count + 1, :], rows[2 : count + 2, : WINDOW - 2 * HOP]], axis=1)
+    half = WINDOW // 2  # around the middle an even and an odd half, so that cosines and sines need half the products
+    after, before = frames[:, half + 1 :], frames[:, half - 1 : 0 : -1]
+    even = xp.concat([frames[:, half : half + 1], after + before], axis=1)
+    cosines, sines = (const(basis, wave) for basis in _fourier())
+    return matmul(even, cosines) ** 2 + matmul(after - before, sines) ** 2
+
+
+def mel_levels(power: Array) -> Array:
+    """(T, 257) -> (T, 40): level of mel bands in units of 10 dB, at most 80 dB under the greatest."""
+    xp = namespace(power)
+    levels = xp.log(floored(matmul(power, const(_mel_bands(), power)), _QUIET)) * float(1 / np.log(10))
+    return xp.maximum(levels, xp.max(levels) - _RANGE_DB / 10)
+
+
+def mel_cepstra(levels: Array) -> Array:
+    """(T, 40) -> (T, 20): orthonormal cosine transform over the bands."""
+    return matmul(levels, const(_cosines(), levels))
+
+
+def slope(tracks: Array) -> Array:
+    """(T, D) -> (T, D): mean change a frame between the frame before and the frame after."""
+    xp = namespace(tracks)
+    after = xp.concat([tracks[1:, :], tracks[-1:, :]], axis=0)
+    before = xp.concat([tracks[:1, :], tracks[:-1, :]], axis=0)
+    return (after - before) * 0.5
+
+
+def along(tracks: Array, places: int) -> Array:
+    """(T, D) -> (places, D): means around even places in time, weighted by triangles that reach the next place."""
+    xp = namespace(tracks)
+    time = _time(tracks)
+    frames = xp.astype(length(tracks), tracks.dtype)
+    step = floored(frames / places, 1.0)
+    centres = (const(np.arange(places) + 0.5, tracks) / places) * frames - 0.5
+    distance = xp.abs(xp.reshape(centres, (-1, 1)) - xp.reshape(time, (1, -1)))
+    weight = floored(1.0 - distance / step, 1e-6)
+    return matmul(weight, tracks) / xp.sum(weight, axis=1, keepdims=True)
+
+
+def timbre_of(power: Array) -> Array:
+    """(T, 257) -> (T, 4): centre, spread and 85 % point of the spectrum as fractions of 8 kHz, and its flatness."""
+    xp = namespace(power)
+    total = floored(xp.sum(power, axis=1, keepdims=True), _QUIET)
+    share = power / total
+    pitch = const(np.linspace(0, 1, _FFT // 2 + 1), power)
+    centre = xp.sum(share * pitch, axis=1, keepdims=True)
+    spread = xp.sqrt(floored(xp.sum(share * (pitch - centre) ** 2, axis=1, keepdims=True), 0.0))
+    below = xp.cumulative_sum(share, axis=1)
+    rolloff = xp.mean(xp.astype(below < 0.85, power.dtype), axis=1, keepdims=True)
+    logs = xp.mean(xp.log(floored(power, _QUIET)), axis=1, keepdims=True)
+    flatness = (logs - xp.log(floored(xp.mean(power, axis=1, keepdims=True), _QUIET))) * 0.1
+    return xp.concat([centre, spread, rolloff, flatness], axis=1)
+
+
+def voice(power: Array) -> tuple[Array, Array]:
+    """(T, 257) -> voicing (T, 1) from 0 to 1, and pitch (T, 1) in octaves over 60 Hz.
+
+    The autocorrelation is the cosine transform of the power spectrum, divided by that of the window (Boersma
+    1993). Pitch is the mean over lags, weighted so that the highest peak decides without a jump.
+    """
+    xp = namespace(power)
+    curve = matmul(power, const(_autocorrelation(), power))
+    curve = curve / floored(matmul(power, const(_total(), power)), _QUIET)
+    best = xp.max(curve, axis=1, keepdims=True)
+    weight = xp.exp((curve - best) * 60.0)
+    lags = np.arange(*_LAGS)
+    octave = const(np.log2(RATE / lags / 60.0), power)
+    pitch = xp.sum(weight * octave, axis=1, keepdims=True) / xp.sum(weight, axis=1, keepdims=True)
+    return xp.clip(best, 0.0, 1.0), pitch
+
+
+def tune(pitch: Array, voicing: Array, places: int) -> Array:
+    """(T, 1), (T, 1) -> (4 + places,): share that is voiced, mean, deviation and rise of pitch, and its course."""
+    xp = namespace(pitch)
+    weight = floored(voicing - 0.4, 1e-4) ** 2
+    total = xp.sum(weight)
+    mean = xp.sum(weight * pitch) / total
+    time = xp.reshape(_time(pitch), (-1, 1)) / floored(xp.astype(length(pitch), pitch.dtype), 1.0)
+    middle = xp.sum(weight * time) / total
+    off, moment = pitch - mean, time - middle
+    deviation = xp.sqrt(floored(xp.sum(weight * off * off) / total, 0.0))
+    rise = xp.sum(weight * off * moment) / (xp.sum(weight * moment * moment) + 0.01 * total)
+    voiced = xp.mean(xp.astype(voicing > 0.6, pitch.dtype))
+    course = along(weight * off, places) / (along(weight, places) + 0.01)
+    single = [xp.reshape(value, (1,)) for value in (voiced, mean, deviation, rise)]
+    return xp.concat([*single, xp.reshape(course, (-1,))], axis=0)
+
+
+def onsets(energy: Array) -> Array:
+    """(T, 1) -> (5,): rises of energy a second and in all, steepest rise and fall, and active runs."""
+    xp = namespace(energy)
+    change = slope(energy)
+    seconds = xp.astype(length(energy), energy.dtype) / 100.0
+    rises = xp.sum(floored(change, 0.0))
+    top = xp.max(energy)
+    active = xp.astype(energy > top - 1.5, energy.dtype)
+    runs = xp.sum(floored(active[1:, :] - active[:-1, :], 0.0))
+    values = [rises / seconds * 0.1, rises, xp.max(change), xp.min(change), runs]
+    return xp.concat([xp.reshape(value, (1,)) for value in values], axis=0)
+
+
+def modulation(levels: Array) -> Array:
+    """(T, 40) -> (7, 8): strength of each rate of modulation in each of 8 groups of mel bands, logarithmic."""
+    xp = namespace(levels)
+    groups = xp.mean(xp.reshape(levels, (-1, _BANDS, _MELS // _BANDS)), axis=2)
+    groups = groups - xp.mean(groups, axis=0)
+    rates = const(np.array(_RATES) * 2 * np.pi / 100, levels)
+    phase = xp.reshape(rates, (-1, 1)) * xp.reshape(_time(levels), (1, -1))
+    real, imaginary = matmul(xp.cos(phase), groups), matmul(xp.sin(phase), groups)
+    frames = floored(xp.astype(length(levels), levels.dtype), 1.0)
+    return xp.log(xp.sqrt(real * real + imaginary * imaginary) / frames + 1e-3)
+
+
+def _time(tracks: Array) -> Array:
+    """(T, …) -> (T,) float32: 0, 1, 2, …"""
+    xp = namespace(tracks)
+    return xp.cumulative_sum(xp.ones_like(tracks[:, 0])) - 1.0
+
+
+# --- constants
+
+
+@cache
+def _fourier() -> tuple[F32, F32]:
+    """(200, 257), (199, 257): Hann window times cosines and sines of a 512-point transform, from the middle on."""
+    n = np.arange(WINDOW // 2)
+    hann = 0.5 + 0.5 * np.cos(2 * np.pi * n / WINDOW)
+    angle = 2 * np.pi * np.outer(n, np.arange(_FFT // 2 + 1)) / _FFT
+    sines = (hann[:, None] * np.sin(angle))[1:]
+    return np.asarray(hann[:, None] * np.cos(angle), np.float32), np.asarray(sines, np.float32)
+
+
+@cache
+def _mel_bands() -> F32:
+    """(257, 40): triangles of equal area, evenly spaced on Slaney's mel scale from 0 to 8 kHz.
+
+    The scale is that of the Auditory Toolbox (Slaney 1998): linear up to 1 kHz, logarithmic above. The numbers
+    are librosa's, which takes a second to import.
+    """
+    linear, step = 1000 / (200 / 3), np.log(6.4) / 27  # mels at 1 kHz; log frequency a mel above
+    mels = np.linspace(0, linear + np.log(RATE / 2 / 1000) / step, _MELS + 2)
+    edges = np.where(mels < linear, mels * 200 / 3, 1000 * np.exp(step * (mels - linear)))
+    ramps = edges[:, None] - np.linspace(0, RATE / 2, _FFT // 2 + 1)
+    widths = np.diff(edges)[:, None]
+    triangles = np.maximum(0, np.minimum(-ramps[:-2] / widths[:-1], ramps[2:] / widths[1:]))
+    return np.asarray((triangles * 2 / (edges[2:] - edges[:-2])[:, None]).T, np.float32)
+
+
+@cache
+def _cosines() -> F32:
+    """(40, 20): the first rows of the orthonormal cosine transform II."""
+    from scipy.fft import dct
+
+    return np.asarray(dct(np.eye(_MELS), norm="ortho", axis=0)[:_COEFFICIENTS].T, np.float32)
+
+
+@cache
+def _autocorrelation() -> F32:
+    """(257, lags): power spectrum -> autocorrelation over that of the window."""
+    lags = np.arange(*_LAGS)
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)
+    own = np.fft.irfft(np.abs(np.fft.rfft(hann, 2 * _FFT)) ** 2)[lags] / np.sum(hann**2)
+    return np.asarray(_inverse(lags) / own, np.float32)
+
+
+@cache
+def _total() -> F32:
+    """(257, 1): power spectrum -> autocorrelation at lag 0."""
+    return np.asarray(_inverse(np.zeros(1)), np.float32)
+
+
+def _inverse(lags: NDArray[Any]) -> NDArray[np.float64]:
+    bins = np.arange(_FFT // 2 + 1)
+    twice = np.where((bins == 0) | (bins == _FFT // 2), 1.0, 2.0)
+    return np.asarray(twice[:, None] * np.cos(2 * np.pi * np.outer(bins, lags) / _FFT) / _FFT)
