@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from shared.calibration import cosine_novelty
-from shared.cli import trainer_main
+from shared.cli_trainer import trainer_main
 from shared.config import TrainerConfig
 from shared.encoders import load_encoder
 from shared.evaluation import Contender, Fixed, Rows
@@ -35,9 +35,9 @@ class SoundConfig(TrainerConfig):
     """Everything that can be set for a sound model."""
 
     decoding: Decoding = Field(default_factory=Decoding)
-    encoder: str = Field("speech_embedding", description="pretrained sound encoder: its name, or its folder")
+    encoder: str = Field(default="speech_embedding", description="pretrained sound encoder: its name, or its folder")
     contenders: tuple[ContenderName, ...] = Field(
-        ("embedding_prototypes", "embedding_ridge", "everything_lda"), min_length=1
+        default=("embedding_prototypes", "embedding_ridge", "everything_lda"), min_length=1
     )
 
 

@@ -38,10 +38,10 @@ Wave = NDArray[np.float32]
 class Decoding(Schema):
     """What is read of a sound file. Whoever runs the model reads files in the same way."""
 
-    longest_seconds: float = Field(60.0, gt=0.0, description="a longer sound is refused")
-    largest_bytes: int = Field(50_000_000, gt=0, description="a larger file is refused")
+    longest_seconds: float = Field(default=60.0, gt=0.0, description="a longer sound is refused")
+    largest_bytes: int = Field(default=50_000_000, gt=0, description="a larger file is refused")
     window_seconds: float = Field(
-        10.0, ge=1.0, description="of a longer sound, the loudest window of this length is used"
+        default=10.0, ge=1.0, description="of a longer sound, the loudest window of this length is used"
     )
 
 
