@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
 
 from shared.arrays import Array, const, floored, matmul, namespace, unit_rows
@@ -158,13 +159,14 @@ def fit_logistic(c: float = 10.0, standardise: bool = False) -> Fitter:
     """Multinomial logistic regression, classes weighted equally; `c` is the inverse strength of its penalty."""
 
     def fit(features: Features, classes: Classes, count: int) -> Head:
-        present, mean, scale, scaled = _standardised(features, classes)
+        present, mean, scale, rows = _standardised(features, classes)
         if not standardise:
-            scale = np.ones_like(scale)
-            scaled = features.astype(np.float64) - mean
+            mean, scale, rows = np.zeros_like(mean), np.ones_like(scale), features
+            if np.count_nonzero(features) < 0.1 * features.size:
+                rows = csr_array(features)
         if len(present) == 1:
             return _linear(np.zeros((features.shape[1], 1)), np.zeros(1), mean, scale, present, count)
-        model = LogisticRegression(C=c, class_weight="balanced", max_iter=300, tol=1e-3).fit(scaled, classes)
+        model = LogisticRegression(C=c, class_weight="balanced", max_iter=300, tol=1e-3).fit(rows, classes)
         weights, bias = model.coef_, model.intercept_
         if len(weights) == 1:  # of two classes scikit-learn keeps one row
             weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2

@@ -137,19 +137,18 @@ def featurise(
         return Rows(base, matrix, np.array(owner, np.int64))
 
 
-def validate(job: Job, contenders: Sequence[Contender], dataset: Dataset, config: TrainerConfig) -> Validation:
-    """Validate the contenders by session; see `shared.evaluation`."""
+def validate(
+    job: Job,
+    contenders: Sequence[Contender],
+    dataset: Dataset,
+    config: TrainerConfig,
+    sessions: Sequence[str] | None = None,
+) -> Validation:
+    """Validate the contenders by session; see `shared.evaluation`. `sessions` replaces those of the data set."""
     with job.log.stage("validate"):
         times = [sample.example.timestamp for sample in dataset.samples]
-        return validate_by_session(
-            contenders,
-            dataset.label_index,
-            dataset.session_ids,
-            times,
-            config.evaluation,
-            config.seed,
-            job.log.progress,
-        )
+        classes, groups = dataset.label_index, sessions or dataset.session_ids
+        return validate_by_session(contenders, classes, groups, times, config.evaluation, config.seed, job.log.progress)
 
 
 def package(
