@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +19,7 @@ from pydantic import Field
 from shared.calibration import Answer, FitNovelty, Novelty, fit_answer
 from shared.folds import Folds, Indices, random_folds, session_folds
 from shared.graph import FeatureGraph
-from shared.heads import Classes, Features, Fitter, Head
+from shared.heads import Classes, Features, Fitter, Head, in_span
 from shared.schema_utils import Schema
 
 Progress = Callable[[int, int], None]
@@ -83,6 +83,7 @@ class Contender:
     fit: Fitter
     novelty: FitNovelty
     score_weights: tuple[float, float] = (1.0, 1.0)  # of the largest logit and of the familiarity
+    isotropic: bool = False  # head and familiarity treat all directions alike: validation may change the axes
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def validate_by_session(
     folds = session_folds(classes, sessions, times, config.folds, seed)
     groups = np.unique(sessions, return_inverse=True)[1]
     count = int(classes.max()) + 1
-    fits = _Fits(contenders, classes, count, folds)
+    fits = _Fits([_in_span(contender) for contender in contenders], classes, count, folds)
     pairs = {outer | inner for outer in folds.outer for inner in folds.inner(outer)}
     fits.run({*folds.outer, *pairs}, progress)
 
@@ -176,8 +177,8 @@ def validate_by_session(
         contenders={c.name: balanced(h, classes) for c, h in zip(contenders, held, strict=True)},
         winner=winner,
         answer=answer,
-        random_accuracy=_random_accuracy(winner, classes, config, seed) if config.random_split else None,
-        unknown_auroc=_unknown(winner, answer, classes, folds) if config.unknown and count > 2 else {},
+        random_accuracy=_random_accuracy(_in_span(winner), classes, config, seed) if config.random_split else None,
+        unknown_auroc=_unknown(_in_span(winner), answer, classes, folds) if config.unknown and count > 2 else {},
     )
 
 
@@ -190,6 +191,20 @@ def fit_contender(contender: Contender, classes: Classes, train: Indices, count:
 def _fit_head(contender: Contender, classes: Classes, train: Indices, count: int) -> Head:
     features, labels = contender.source.rows(train).training(train, classes)
     return contender.fit(features, labels, count)
+
+
+def _in_span(contender: Contender) -> Contender:
+    """Return the contender with features in orthonormal axes of the samples' span, where those are fewer.
+
+    Inner products stay what they are, so heads that only see those learn the same with far fewer numbers.
+    """
+    source = contender.source
+    if not contender.isotropic or not isinstance(source, Fixed) or len(source.computed.copies):
+        return contender
+    base = source.computed.base
+    if base.shape[1] <= len(base):
+        return contender
+    return replace(contender, source=Fixed(source.traced, replace(source.computed, base=in_span(base))))
 
 
 def choose(held: Sequence[Held], classes: Classes) -> int:

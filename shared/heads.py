@@ -122,6 +122,16 @@ def ledoit_wolf(residuals: NDArray[np.float64], width: int) -> tuple[float, floa
     return (noise / spread if spread > 0 and noise > 0 else 0.0), variance
 
 
+def in_span(features: Features) -> Features:
+    """Return (n, r) float32: rows (n, D), n < D, in orthonormal axes of their span, so r is at most n."""
+    rows = csr_array(features) if np.count_nonzero(features) < 0.1 * features.size else features
+    inner = rows @ rows.T
+    gram = inner.toarray() if isinstance(inner, csr_array) else inner
+    values, vectors = np.linalg.eigh(gram.astype(np.float64))
+    kept = values > 1e-7 * max(float(values[-1]), 1e-12)
+    return np.asarray(vectors[:, kept] * np.sqrt(values[kept]), np.float32)
+
+
 def _span(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return an orthonormal basis (D, r) of the span of `rows` (n, D), n < D."""
     values, vectors = np.linalg.eigh(rows @ rows.T)
@@ -159,11 +169,12 @@ def fit_logistic(c: float = 10.0, standardise: bool = False) -> Fitter:
     """Multinomial logistic regression, classes weighted equally; `c` is the inverse strength of its penalty."""
 
     def fit(features: Features, classes: Classes, count: int) -> Head:
-        present, mean, scale, rows = _standardised(features, classes)
-        if not standardise:
-            mean, scale, rows = np.zeros_like(mean), np.ones_like(scale), features
-            if np.count_nonzero(features) < 0.1 * features.size:
-                rows = csr_array(features)
+        if standardise:
+            present, mean, scale, rows = _standardised(features, classes)
+        else:
+            present, mean, scale = np.unique(classes), np.zeros(features.shape[1]), np.ones(features.shape[1])
+            sparse = np.count_nonzero(features) < 0.1 * features.size
+            rows = csr_array(features) if sparse else features
         if len(present) == 1:
             return _linear(np.zeros((features.shape[1], 1)), np.zeros(1), mean, scale, present, count)
         model = LogisticRegression(C=c, class_weight="balanced", max_iter=300, tol=1e-3).fit(rows, classes)

@@ -129,7 +129,7 @@ def compete(
     for name in config.contenders:
         if all(part == "ngrams" or part in encoders for part in PARTS[name]):
             source = _beside(name, [block(part) for part in PARTS[name]])
-            contenders.append(Contender(name, source, fit, cosine_novelty))
+            contenders.append(Contender(name, source, fit, cosine_novelty, isotropic=True))
     if not contenders:
         raise ConfigError("contenders: none is left without the sentence encoders; run `model-trainer pretrained`")
     return contenders

@@ -8,7 +8,7 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from shared.graph import TensorSpec, build, open_session
-from shared.heads import Fitter, fit_kernel, fit_lda, fit_logistic, fit_prototypes, fit_ridge, ledoit_wolf
+from shared.heads import Fitter, fit_kernel, fit_lda, fit_logistic, fit_prototypes, fit_ridge, in_span, ledoit_wolf
 
 FITTERS: dict[str, Fitter] = {
     "lda": fit_lda,
@@ -98,3 +98,21 @@ def test_lda_in_the_span_of_few_samples_equals_lda_in_the_whole_space(monkeypatc
 def test_shrinkage_is_that_of_ledoit_and_wolf(shape: tuple[int, int]) -> None:
     rows = np.random.default_rng(0).normal(size=shape) * np.linspace(1, 5, shape[1])
     assert ledoit_wolf(rows, shape[1])[0] == pytest.approx(ledoit_wolf_shrinkage(rows, assume_centered=True))
+
+
+@pytest.mark.parametrize("share", [1.0, 0.05])
+def test_axes_of_the_span_keep_every_inner_product(share: float) -> None:
+    rng = np.random.default_rng(0)
+    rows = (rng.normal(size=(20, 300)) * (rng.random((20, 300)) < share)).astype(np.float32)
+    turned = in_span(rows)
+    assert turned.shape[1] <= 20
+    np.testing.assert_allclose(turned @ turned.T, rows @ rows.T, atol=1e-3)
+
+
+def test_heads_that_see_inner_products_only_answer_alike_in_any_axes() -> None:
+    rng = np.random.default_rng(0)
+    rows, y = rng.normal(size=(30, 200)).astype(np.float32), np.arange(30) % 3
+    turned = in_span(rows)
+    for fit in (fit_logistic(), fit_prototypes(standardise=False)):
+        one, other = fit(turned[:20], y[:20], 3)(turned), fit(rows[:20], y[:20], 3)(rows)
+        assert np.corrcoef(np.ravel(one), np.ravel(other))[0, 1] > 0.998
