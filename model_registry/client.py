@@ -54,12 +54,10 @@ class RemoteRegistry:
         bundle = Path(bundle_dir)
         manifest = read_bundle(bundle)
         with self._client() as client:
-            for _ in range(3):  # an upload that the service forgot is begun again
-                try:
-                    return self._upload(client, bundle, manifest, promote)
-                except NotFoundError as error:
-                    forgotten = error
-        raise forgotten
+            try:
+                return self._upload(client, bundle, manifest, promote)
+            except NotFoundError:  # the service forgot the upload, or had published it when the answer was lost
+                return self._upload(client, bundle, manifest, promote)
 
     def resolve(self, user: str, modality: str, version: str | int | None = None) -> ResolvedAnswer:
         """Return the version that serves, or `version`, as the service describes it. `fetch` also downloads it."""
@@ -194,7 +192,7 @@ class RemoteRegistry:
 
     def _asked(self, client: httpx.Client, ask: Callable[[], httpx.Response], *, once: bool = False) -> httpx.Response:
         """Ask until there is an answer that more asking would not change. Raises what the service refuses."""
-        last = 1 if once else self.attempts
+        last, reason = 1 if once else self.attempts, ""
         for attempt in range(1, last + 1):
             wait = self.pause * 2**attempt * random.uniform(0.25, 0.75)
             try:
