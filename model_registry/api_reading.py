@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse
+from pydantic import JsonValue
 from starlette.background import BackgroundTask
 
 from model_registry.addresses import (
@@ -19,7 +21,7 @@ from model_registry.addresses import (
     VersionInPath,
     VersionInQuery,
 )
-from model_registry.answers import DiffAnswer, ListAnswer, ResolvedAnswer, ShownAnswer, VerifiedAnswer
+from model_registry.answers import Change, DiffAnswer, ListAnswer, ResolvedAnswer, ShownAnswer, VerifiedAnswer
 from model_registry.encoder import read_encoder
 from model_registry.entry import RegistryEntry, Status
 from model_registry.errors import NotFoundError
@@ -94,12 +96,16 @@ def diff(
     return DiffAnswer(
         before=found.before.model_version,
         after=found.after.model_version,
-        metrics=found.metrics,
+        metrics=_changes(found.metrics),
         labels_gained=found.labels_gained,
         labels_lost=found.labels_lost,
-        config={key: (old, new) for key, (old, new) in found.config.items()},
-        facts=found.facts,
+        config=_changes(found.config),
+        facts=_changes(found.facts),
     )
+
+
+def _changes(values: Mapping[str, tuple[JsonValue, JsonValue]]) -> dict[str, Change]:
+    return {name: Change(before=before, after=after) for name, (before, after) in values.items()}
 
 
 @router.get(_VERSION)
