@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, JsonValue, StringConstraints
 
 from model_registry.entry import Document, Event, RegistryEntry, Sha256, StoredFile
 
@@ -53,16 +53,23 @@ class ListAnswer(Document):
     next: str | None
 
 
+class Change(Document):
+    """A value in both versions; null where a version has none."""
+
+    before: JsonValue
+    after: JsonValue
+
+
 class DiffAnswer(Document):
     """What changed from one version to another."""
 
     before: str
     after: str
-    metrics: dict[str, tuple[float | None, float | None]]
+    metrics: dict[str, Change]
     labels_gained: tuple[str, ...]
     labels_lost: tuple[str, ...]
-    config: dict[str, tuple[object, object]]
-    facts: dict[str, tuple[str, str]]
+    config: dict[str, Change]
+    facts: dict[str, Change]
 
 
 class VerifiedAnswer(Document):

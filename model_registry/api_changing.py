@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
 from model_registry import uploads
+from model_registry.addresses import FileInPath, HashInPath, ModalityInPath, RoleInPath, UploadInPath, UserInPath
 from model_registry.answers import (
     ArchiveRequest,
     ChangedAnswer,
@@ -46,13 +47,15 @@ def begin_upload(store: Store, publisher: Publisher, manifest: BundleManifest, p
 
 
 @router.get("/uploads/{upload_id}", tags=["publish"])
-def upload_progress(store: Store, publisher: Publisher, upload_id: str) -> UploadAnswer:
+def upload_progress(store: Store, publisher: Publisher, upload_id: UploadInPath) -> UploadAnswer:
     """Say what has still to be sent."""
     return _progress(uploads.find(store.root, upload_id))
 
 
 @router.put("/uploads/{upload_id}/files/{role}", status_code=204, tags=["publish"])
-async def send_file(store: Store, publisher: Publisher, request: Request, upload_id: str, role: str) -> None:
+async def send_file(
+    store: Store, publisher: Publisher, request: Request, upload_id: UploadInPath, role: RoleInPath
+) -> None:
     """Send the file of a role. It is kept only if size and sha256 are those of `bundle.json`."""
     upload = await run_in_threadpool(uploads.find, store.root, upload_id)
     await uploads.receive(uploads.expected_file(upload, role), request.stream())
@@ -60,7 +63,7 @@ async def send_file(store: Store, publisher: Publisher, request: Request, upload
 
 @router.put("/uploads/{upload_id}/encoders/{sha256}/{name}", status_code=204, tags=["publish"])
 async def send_encoder_file(
-    store: Store, publisher: Publisher, request: Request, upload_id: str, sha256: str, name: str
+    store: Store, publisher: Publisher, request: Request, upload_id: UploadInPath, sha256: HashInPath, name: FileInPath
 ) -> None:
     """Send a file of an encoder that the registry lacks, `encoder.json` first."""
     upload = await run_in_threadpool(uploads.find, store.root, upload_id)
@@ -68,14 +71,14 @@ async def send_encoder_file(
 
 
 @router.post("/uploads/{upload_id}/publish", tags=["publish"])
-def finish_upload(store: Store, publisher: Publisher, upload_id: str, promote: bool = True) -> PublishedAnswer:
+def finish_upload(store: Store, publisher: Publisher, upload_id: UploadInPath, promote: bool = True) -> PublishedAnswer:
     """Publish an upload that is complete."""
     return _published(uploads.finish(uploads.find(store.root, upload_id), promote=promote))
 
 
 @router.post("/models/{user}/{modality}/promote", tags=["publish"])
 def promote_version(
-    store: Store, publisher: Publisher, user: str, modality: str, wish: PromoteRequest
+    store: Store, publisher: Publisher, user: UserInPath, modality: ModalityInPath, wish: PromoteRequest
 ) -> ServingAnswer:
     """Let a version serve."""
     before = store.promote(user, modality, wish.version, wish.reason)
@@ -84,7 +87,7 @@ def promote_version(
 
 @router.post("/models/{user}/{modality}/rollback", tags=["publish"])
 def rollback_version(
-    store: Store, publisher: Publisher, user: str, modality: str, wish: RollbackRequest
+    store: Store, publisher: Publisher, user: UserInPath, modality: ModalityInPath, wish: RollbackRequest
 ) -> ServingAnswer:
     """Let the version serve again that served before."""
     before, active = store.rollback(user, modality, wish.reason)
@@ -92,13 +95,15 @@ def rollback_version(
 
 
 @router.post("/models/{user}/{modality}/archive", status_code=204, tags=["publish"])
-def archive_version(store: Store, publisher: Publisher, user: str, modality: str, wish: ArchiveRequest) -> None:
+def archive_version(
+    store: Store, publisher: Publisher, user: UserInPath, modality: ModalityInPath, wish: ArchiveRequest
+) -> None:
     """Take a version out of use."""
     store.archive(user, modality, wish.version, wish.reason, withdraw=wish.withdraw)
 
 
 @router.post("/users/{user}/erase", tags=["admin"])
-def erase_user(store: Store, admin: Admin, user: str, wish: EraseRequest) -> ErasedAnswer:
+def erase_user(store: Store, admin: Admin, user: UserInPath, wish: EraseRequest) -> ErasedAnswer:
     """Remove all of a user's models for good."""
     done = store.erase(user, wish.reason)
     return ErasedAnswer(id=done.id, versions=done.versions)

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse
+from pydantic import JsonValue
 from starlette.background import BackgroundTask
 
-from model_registry.answers import DiffAnswer, ListAnswer, ResolvedAnswer, ShownAnswer, VerifiedAnswer
+from model_registry.addresses import (
+    FileInPath,
+    HashInPath,
+    ModalityInPath,
+    RoleInPath,
+    UserInPath,
+    VersionInPath,
+    VersionInQuery,
+)
+from model_registry.answers import Change, DiffAnswer, ListAnswer, ResolvedAnswer, ShownAnswer, VerifiedAnswer
 from model_registry.encoder import read_encoder
 from model_registry.entry import RegistryEntry, Status
 from model_registry.errors import NotFoundError
@@ -57,7 +68,9 @@ def list_versions(
 
 
 @router.get("/models/{user}/{modality}")
-def resolve(store: Store, reader: Reader, user: str, modality: str, version: str | None = None) -> ResolvedAnswer:
+def resolve(
+    store: Store, reader: Reader, user: UserInPath, modality: ModalityInPath, version: VersionInQuery | None = None
+) -> ResolvedAnswer:
     """Return the version that serves, or `version`, after checking every file of it."""
     found = store.resolve(user, modality, version)
     return ResolvedAnswer(
@@ -70,29 +83,44 @@ def resolve(store: Store, reader: Reader, user: str, modality: str, version: str
 
 
 @router.get("/models/{user}/{modality}/diff")
-def diff(store: Store, reader: Reader, user: str, modality: str, before: str, after: str) -> DiffAnswer:
+def diff(
+    store: Store,
+    reader: Reader,
+    user: UserInPath,
+    modality: ModalityInPath,
+    before: VersionInQuery,
+    after: VersionInQuery,
+) -> DiffAnswer:
     """Compare two versions."""
     found = store.diff(user, modality, before, after)
     return DiffAnswer(
         before=found.before.model_version,
         after=found.after.model_version,
-        metrics=found.metrics,
+        metrics=_changes(found.metrics),
         labels_gained=found.labels_gained,
         labels_lost=found.labels_lost,
-        config={key: (old, new) for key, (old, new) in found.config.items()},
-        facts=found.facts,
+        config=_changes(found.config),
+        facts=_changes(found.facts),
     )
 
 
+def _changes(values: Mapping[str, tuple[JsonValue, JsonValue]]) -> dict[str, Change]:
+    return {name: Change(before=before, after=after) for name, (before, after) in values.items()}
+
+
 @router.get(_VERSION)
-def show(store: Store, reader: Reader, user: str, modality: str, version: str) -> ShownAnswer:
+def show(
+    store: Store, reader: Reader, user: UserInPath, modality: ModalityInPath, version: VersionInPath
+) -> ShownAnswer:
     """Return a version's entry and what happened to it."""
     found = store.show(user, modality, version)
     return ShownAnswer(entry=found.entry, history=found.events)
 
 
 @router.get(_VERSION + "/verify")
-def verify(store: Store, reader: Reader, user: str, modality: str, version: str) -> VerifiedAnswer:
+def verify(
+    store: Store, reader: Reader, user: UserInPath, modality: ModalityInPath, version: VersionInPath
+) -> VerifiedAnswer:
     """Compare every file of a version with what was published."""
     store.show(user, modality, version)
     results = dict(store.verify_all(user=user, modality=modality, version=version))
@@ -111,7 +139,13 @@ def verify_all(
 @router.get(_VERSION + "/files/{role}", response_class=FileResponse)
 @router.head(_VERSION + "/files/{role}", include_in_schema=False)
 def download(
-    store: Store, reader: Reader, request: Request, user: str, modality: str, version: str, role: str
+    store: Store,
+    reader: Reader,
+    request: Request,
+    user: UserInPath,
+    modality: ModalityInPath,
+    version: VersionInPath,
+    role: RoleInPath,
 ) -> Response:
     """Send one file of a version, checked before; ranges and If-None-Match are understood. The ETag is the sha256."""
     return file_answer(request, store.resolve(user, modality, version), role)
@@ -119,7 +153,7 @@ def download(
 
 @router.get("/encoders/{sha256}/{name}", response_class=FileResponse)
 @router.head("/encoders/{sha256}/{name}", include_in_schema=False)
-def download_encoder(store: Store, reader: Reader, request: Request, sha256: str, name: str) -> Response:
+def download_encoder(store: Store, reader: Reader, request: Request, sha256: HashInPath, name: FileInPath) -> Response:
     """Send one file of a shared encoder."""
     path = store.encoder_file(sha256, name)
     return _file_answer(request, path, sha256_of(path)[0])
@@ -127,7 +161,12 @@ def download_encoder(store: Store, reader: Reader, request: Request, sha256: str
 
 @router.get(_VERSION + "/export", response_class=FileResponse)
 def export(
-    store: Store, reader: Reader, user: str, modality: str, version: str, form: Literal["tar", "onnx"] = "tar"
+    store: Store,
+    reader: Reader,
+    user: UserInPath,
+    modality: ModalityInPath,
+    version: VersionInPath,
+    form: Literal["tar", "onnx"] = "tar",
 ) -> FileResponse:
     """Send a version as one file: a tar of everything, or one ONNX network that holds its encoders too."""
     folder = Path(tempfile.mkdtemp(prefix="model-registry-"))

@@ -20,7 +20,7 @@ import httpx
 from model_registry.answers import ListAnswer, PublishedAnswer, ResolvedAnswer, ServingAnswer, UploadAnswer
 from model_registry.durable import ensure_folder, storage_errors
 from model_registry.encoder import SPEC_FILE, read_encoder
-from model_registry.entry import BundleManifest, Document, RegistryEntry
+from model_registry.entry import BundleManifest, Document, RegistryEntry, Status
 from model_registry.errors import (
     ConflictError,
     CorruptError,
@@ -28,6 +28,7 @@ from model_registry.errors import (
     RegistryError,
     UnreachableError,
 )
+from model_registry.location import Fetched
 from model_registry.names import parse_modality, parse_user, parse_version
 from model_registry.publication import Published, read_bundle
 
@@ -35,18 +36,6 @@ TOKEN_VARIABLE = "MODEL_TRAINER_TOKEN"
 _AGAIN = {408, 425, 429, 500, 502, 503, 504, 507}
 _KINDS: dict[str, type[RegistryError]] = {kind.__name__: kind for kind in RegistryError.__subclasses__()}
 _Answer = TypeVar("_Answer", bound=Document)
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """A version that was downloaded, every file of it checked."""
-
-    user: str
-    version: int
-    entry: RegistryEntry
-    files: dict[str, Path]  # role -> path
-    encoders: dict[str, Path]  # encoder name -> folder
-    fallback: bool
 
 
 @dataclass(frozen=True)
@@ -65,12 +54,10 @@ class RemoteRegistry:
         bundle = Path(bundle_dir)
         manifest = read_bundle(bundle)
         with self._client() as client:
-            for _ in range(3):  # an upload that the service forgot is begun again
-                try:
-                    return self._upload(client, bundle, manifest, promote)
-                except NotFoundError as error:
-                    forgotten = error
-        raise forgotten
+            try:
+                return self._upload(client, bundle, manifest, promote)
+            except NotFoundError:  # the service forgot the upload, or had published it when the answer was lost
+                return self._upload(client, bundle, manifest, promote)
 
     def resolve(self, user: str, modality: str, version: str | int | None = None) -> ResolvedAnswer:
         """Return the version that serves, or `version`, as the service describes it. `fetch` also downloads it."""
@@ -98,9 +85,22 @@ class RemoteRegistry:
                     self._download(client, f"/v1/encoders/{sha256}/{name}", into / "encoders" / sha256 / name, digest)
         return Fetched(found.user_id, entry.version, entry, files, encoders, found.fallback)
 
-    def entries(self, **filters: str | None) -> Iterator[RegistryEntry]:
-        """Yield published versions; filters as those of `Registry.entries`."""
-        query = {name: value for name, value in filters.items() if value is not None}
+    @property
+    def address(self) -> str:
+        """Where the service is."""
+        return self.url
+
+    def entries(
+        self,
+        *,
+        user: str | None = None,
+        modality: str | None = None,
+        status: Status | None = None,
+        verdict: str | None = None,
+    ) -> Iterator[RegistryEntry]:
+        """Yield published versions with their present status, by user, modality and version."""
+        filters = {"user": user, "modality": modality, "status": status, "verdict": verdict}
+        query: dict[str, str] = {name: value for name, value in filters.items() if value is not None}
         with self._client() as client:
             while True:
                 page = self._get(client, ListAnswer, "/v1/models", {**query, "limit": "1000"})
@@ -192,7 +192,7 @@ class RemoteRegistry:
 
     def _asked(self, client: httpx.Client, ask: Callable[[], httpx.Response], *, once: bool = False) -> httpx.Response:
         """Ask until there is an answer that more asking would not change. Raises what the service refuses."""
-        last = 1 if once else self.attempts
+        last, reason = 1 if once else self.attempts, ""
         for attempt in range(1, last + 1):
             wait = self.pause * 2**attempt * random.uniform(0.25, 0.75)
             try:

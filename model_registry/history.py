@@ -43,9 +43,14 @@ def read_events(pair: Pair) -> list[Event]:
         data = read_file(pair.history, HISTORY_LIMIT)
     except NotFoundError:
         return []
+    return parse_events(data, str(pair.history))
+
+
+def parse_events(data: bytes, name: str) -> list[Event]:
+    """Return the events in a history's content. Raises CorruptError naming the line."""
     lines = data.split(b"\n")[:-1]
     try:
-        return [Event.from_json(line, f"{pair.history}:{number}") for number, line in enumerate(lines, 1)]
+        return [Event.from_json(line, f"{name}:{number}") for number, line in enumerate(lines, 1)]
     except DocumentError as error:
         raise CorruptError(f"{error}; restore the line from a backup, or move the file away and run: doctor") from None
 

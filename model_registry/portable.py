@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import compose, version_converter
 
 from model_registry.durable import read_file, storage_errors, sync_folder
@@ -40,15 +41,20 @@ def export_onnx(version: Resolved, target: Path) -> None:
 
     Raises ConflictError where an encoder is no ONNX network, or the model does not take what it gives.
     """
-    model = onnx.load_model_from_string(read_file(version.files["model"], FILE_LIMIT))
-    for name, folder in sorted(version.encoders.items()):
-        model = join(read_encoder(folder), folder, name, model)
+    content = read_file(version.files["model"], FILE_LIMIT)
     if version.encoders:
+        model = _parsed(content, "the model")
+        for name, folder in sorted(version.encoders.items()):
+            model = join(read_encoder(folder), folder, name, model)
         names = json.dumps({ref.name: ref.sha256 for ref in version.entry.encoder_refs}, sort_keys=True)
         model.metadata_props.append(onnx.StringStringEntryProto(key="encoders", value=names))
-        onnx.checker.check_model(model, full_check=True)
+        try:
+            onnx.checker.check_model(model, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            raise ConflictError(f"encoders and model do not fit together: {error}") from error
+        content = model.SerializeToString(deterministic=True)
     with _whole(target) as file:
-        file.write(model.SerializeToString(deterministic=True))
+        file.write(content)
 
 
 def join(spec: EncoderSpec, folder: Path, name: str, head: onnx.ModelProto) -> onnx.ModelProto:
@@ -60,7 +66,7 @@ def join(spec: EncoderSpec, folder: Path, name: str, head: onnx.ModelProto) -> o
     """
     if not spec.model.endswith(".onnx"):
         raise ConflictError(f"encoder {name} is no ONNX network ({spec.model}): export a tar instead")
-    encoder, head = _same_operators(onnx.load_model_from_string((folder / spec.model).read_bytes()), head)
+    encoder, head = _same_operators(_parsed((folder / spec.model).read_bytes(), f"encoder {name}"), head)
     encoder = compose.add_prefix(encoder, f"{name}_")
     outputs = {output.name: output for output in encoder.graph.output}
     sources = {f"{name}_{output}": f"{name}_{output}" for output in spec.outputs}
@@ -79,6 +85,13 @@ def join(spec: EncoderSpec, folder: Path, name: str, head: onnx.ModelProto) -> o
         return compose.merge_models(encoder, head, links, name=head.graph.name, doc_string="")
     except ValueError as error:
         raise ConflictError(f"encoder {name} and the model cannot be joined: {error}") from error
+
+
+def _parsed(content: bytes, what: str) -> onnx.ModelProto:
+    try:
+        return onnx.load_model_from_string(content)
+    except DecodeError:
+        raise ConflictError(f"{what} is no ONNX network: export a tar instead") from None
 
 
 def _fitted(graph: onnx.GraphProto, output: onnx.ValueInfoProto, entry: onnx.ValueInfoProto) -> onnx.ValueInfoProto:

@@ -17,6 +17,7 @@ from model_registry.store import Registry
 from model_registry.tokens import tokens_file
 
 _REFUSALS = {
+    400: "no JSON",
     401: "no token, or not a known one",
     403: "the token has not the scope",
     404: "there is no such thing",

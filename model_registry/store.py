@@ -63,6 +63,11 @@ class Registry:
 
     root: Path = DEFAULT_ROOT
 
+    @property
+    def address(self) -> str:
+        """Where the registry is."""
+        return str(self.root)
+
     def publish(self, bundle_dir: Path, *, promote: bool = True) -> Published:
         """Publish a bundle as the next version. See `publication.publish`."""
         return publication.publish(self.created(), Path(bundle_dir), promote=promote)

@@ -16,7 +16,7 @@ import pytest
 from model_registry.client import RemoteRegistry
 from model_registry.errors import ConflictError, CorruptError, NotFoundError, RefusedBundleError, UnreachableError
 from model_registry.limits import Limits
-from model_registry.location import open_publisher
+from model_registry.location import open_registry
 from model_registry.store import Registry
 from model_registry.tokens import add_token, tokens_file
 from tests.registry.bundles import make_bundle, make_encoder
@@ -214,8 +214,8 @@ def test_the_uploader_takes_a_folder_or_an_address(
     address: str, secret: str, store: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MODEL_TRAINER_TOKEN", secret)
-    assert open_publisher(address + "/").publish(make_bundle(tmp_path, run="r1")).version == 1
-    assert open_publisher(str(store.root)).publish(make_bundle(tmp_path, run="r2")).version == 2
+    assert open_registry(address + "/").publish(make_bundle(tmp_path, run="r1")).version == 1
+    assert open_registry(str(store.root)).publish(make_bundle(tmp_path, run="r2")).version == 2
 
 
 def test_a_smuggled_second_length_is_refused(address: str) -> None:

@@ -120,7 +120,9 @@ json_values = st.recursive(
 @settings(max_examples=200, deadline=None)
 @given(
     config=st.dictionaries(st.text(max_size=5), json_values, max_size=3),
-    metrics=st.dictionaries(st.text(max_size=5), st.floats(allow_nan=False, allow_infinity=False), max_size=3),
+    metrics=st.dictionaries(
+        st.text(min_size=1, max_size=5), st.floats(allow_nan=False, allow_infinity=False), max_size=3
+    ),
 )
 def test_an_entry_is_written_as_it_was_read(config: dict[str, Any], metrics: dict[str, float]) -> None:
     first = BundleEntry.model_validate(entry(config=config, metrics=metrics))

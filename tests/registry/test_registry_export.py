@@ -134,6 +134,9 @@ def test_what_cannot_be_joined_is_said(tmp_path: Path) -> None:
     store = publish(tmp_path / "a", head_network(), b"arrays", file="weights.npz")
     with pytest.raises(ConflictError, match="export a tar instead"):
         store.export("user123", "visual_environment", tmp_path / "out.onnx", form="onnx")
+    store = publish(tmp_path / "c", b"no network", encoder_network())
+    with pytest.raises(ConflictError, match="the model is no ONNX network"):
+        store.export("user123", "visual_environment", tmp_path / "out.onnx", form="onnx")
     store = Registry(tmp_path / "b/registry")
     graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", [tensor("x", [1])], [tensor("y", [1])])
     network = encoder_network()

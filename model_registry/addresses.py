@@ -1,0 +1,23 @@
+"""What stands in the service's addresses, so that its OpenAPI document says what is accepted. `names` decides."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import Path, Query
+
+_VERSION = r"^v?[1-9][0-9]{0,8}$"
+
+UserInPath = Annotated[
+    str, Path(pattern=r"^(_default|[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?)$", examples=["user123"])
+]
+ModalityInPath = Annotated[
+    Literal["gesture", "sound", "speech", "visual_environment", "audio", "image", "speech_context"],
+    Path(examples=["gesture"]),
+]
+VersionInPath = Annotated[str, Path(pattern=_VERSION, examples=["v1"])]
+VersionInQuery = Annotated[str, Query(pattern=_VERSION, examples=["v1"])]
+HashInPath = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
+UploadInPath = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
+RoleInPath = Annotated[str, Path(pattern=r"^[a-z_]{1,32}$", examples=["model"])]
+FileInPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", examples=["encoder.json"])]
