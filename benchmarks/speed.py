@@ -72,7 +72,7 @@ def main(runs: int, modalities: tuple[str, ...]) -> None:
         click.echo(_stages(row))
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     with RESULTS.open("a") as file:
-        file.write(json.dumps({"time": time.strftime("%Y-%m-%d"), "machine": _machine(), "rows": rows}) + "\n")
+        file.write(json.dumps({"time": time.strftime("%Y-%m-%d"), "machine": machine(), "rows": rows}) + "\n")
     click.echo(f"appended to {RESULTS.relative_to(ROOT)}")
 
 
@@ -130,7 +130,7 @@ def _stages(row: dict[str, Any]) -> str:
     return f"{row['modality']}, cache {'filled' if row['cached'] else 'empty'}: {stages}"
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
     names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     packages = ("numpy", "scikit-learn", "onnxruntime", "ndonnx")

@@ -86,21 +86,18 @@ def run_batch(
     control: Control,
     stop: Stop,
     ended: Callable[[Outcome], None],
-) -> list[Outcome]:
-    """Run the jobs and return how each that was started ended, in the order in which they ended.
+) -> None:
+    """Run the jobs; `ended` hears how each ended, at once.
 
-    `ended` hears of each outcome at once. Jobs that were never started, because the batch was stopped or too many
-    failed, have no outcome.
+    Jobs that were never started, because the batch was stopped or too many failed, have no outcome.
     """
     waiting = deque(jobs)
     later: list[_Again] = []
     attempts: dict[tuple[str, str], int] = {}
     running: dict[tuple[str, str], Job] = {}
-    outcomes: list[Outcome] = []
     failures = 0
 
     def note_end(outcome: Outcome) -> None:
-        outcomes.append(outcome)
         folder.note("finished", outcome.model_dump())
         ended(outcome)
 
@@ -135,7 +132,6 @@ def run_batch(
             continue
         failures += not outcome.succeeded
         note_end(outcome)
-    return outcomes
 
 
 def _too_many(control: Control, failures: int) -> bool:

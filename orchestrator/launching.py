@@ -24,7 +24,7 @@ from orchestrator.jobs import COMMANDS, Commands, Outcome, one_line
 from orchestrator.lock import batch_lock
 from orchestrator.plan import Plan, Request, make_plan
 from orchestrator.registry_uploader import open_registry, outcome_of_version, publisher
-from orchestrator.report import print_report, report_console, summary
+from orchestrator.report import Tally, print_report, report_console, summary
 from orchestrator.retraining import RetrainingRequest, put_away, read_requests, spooled
 from orchestrator.run_folder import RunFolder, mean_seconds, write_whole
 from orchestrator.trainer_process import Limits, child_environment
@@ -157,15 +157,20 @@ def _batch(settings: Settings, request: Request, backend: Backend, stop: Stop) -
     plan = plan_batch(settings, request)
     options = {"data": str(request.data), "registry": settings.registry, "slots": settings.slots}
     folder.begin(options, plan.jobs)
+    tally = Tally()
     with _telling(len(plan.jobs)) as tell:
-        outcomes = run_batch(plan.jobs, backend, folder, settings.control, stop, tell)
-    complete = len(outcomes) == len(plan.jobs) and all(outcome.succeeded for outcome in outcomes)
-    complete = complete and not plan.without_data
+
+        def ended(outcome: Outcome) -> None:
+            tally.add(outcome)
+            tell(outcome)
+
+        run_batch(plan.jobs, backend, folder, settings.control, stop, ended)
+    complete = tally.published == len(plan.jobs) and not plan.without_data
     code = stop.exit_code or (0 if complete else 1)
-    numbers = summary(plan, outcomes, time.monotonic() - begun, code)
+    numbers = summary(plan, tally, time.monotonic() - begun, code)
     write_whole(folder.summary, numbers)
     known = map(partial(outcome_of_version, settings.store), plan.up_to_date)
-    print_report(numbers, [*outcomes, *known], report_console())
+    print_report(numbers, tally, known, report_console())
     folder.note("end", {"exit_code": code})
     return code
 

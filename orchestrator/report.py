@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from bisect import insort
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from rich.console import Console
@@ -26,48 +28,69 @@ def report_console() -> Console:
     return console if console.is_terminal else Console(width=_PLAIN_WIDTH)
 
 
-def summary(plan: Plan, outcomes: Sequence[Outcome], seconds: float, exit_code: int) -> dict[str, Any]:
-    """Return the batch in numbers, with the jobs that someone should look at named."""
-    good = [outcome for outcome in outcomes if outcome.succeeded]
-    bad = [outcome for outcome in outcomes if not outcome.succeeded]
-    slowest = sorted(outcomes, key=lambda outcome: -outcome.seconds)[:_SLOWEST_SHOWN]
-    return {
-        "format": 1,
-        "exit_code": exit_code,
-        "seconds": round(seconds, 3),
-        "jobs": len(plan.jobs),
-        "published": len(good),
-        "promoted": sum(outcome.status == "active" for outcome in good),
-        "kept_as_candidate": sum(outcome.status == "candidate" for outcome in good),
-        "up_to_date": len(plan.up_to_date),
-        "failed": len(bad),
-        "failed_by_cause": dict(sorted(Counter(outcome.cause for outcome in bad).items())),
-        "not_started": len(plan.jobs) - len(outcomes),
-        "without_data": len(plan.without_data),
-        "attempts": sum(outcome.attempts for outcome in outcomes),
-        "users_needing_more_data": _needing_data(plan, outcomes),
-        "failures": [
-            _named(outcome, cause=outcome.cause, stage=outcome.stage, reason=outcome.reason) for outcome in bad
-        ],
-        "slowest": [_named(outcome, seconds=outcome.seconds) for outcome in slowest],
-    }
+class Tally:
+    """What has come of a batch so far. Grows with what went wrong, not with what went well."""
+
+    def __init__(self) -> None:
+        self.ended = self.published = self.promoted = self.candidates = self.attempts = 0
+        self.causes: Counter[str] = Counter()
+        self.failures: list[Outcome] = []
+        self.short_of_data: list[dict[str, Any]] = []
+        self.shown: list[Outcome] = []  # the first of those that succeeded, by name
+        self.slowest: list[Outcome] = []
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one job that has ended."""
+        self.ended += 1
+        self.attempts += outcome.attempts
+        if outcome.succeeded:
+            self.published += 1
+            self.promoted += outcome.status == "active"
+            self.candidates += outcome.status == "candidate"
+            insort(self.shown, outcome, key=_name)
+            del self.shown[_ROWS_SHOWN:]
+        else:
+            self.causes[outcome.cause] += 1
+            self.failures.append(outcome)
+        if outcome.cause in ("data", "gate") or outcome.verdict == "insufficient data":
+            self.short_of_data.append(_named(outcome, why=outcome.reason or outcome.verdict))
+        insort(self.slowest, outcome, key=lambda other: -other.seconds)
+        del self.slowest[_SLOWEST_SHOWN:]
+
+
+def _name(outcome: Outcome) -> tuple[str, str]:
+    return outcome.user, outcome.modality
 
 
 def _named(outcome: Outcome, **more: Any) -> dict[str, Any]:
     return {"user": outcome.user, "modality": outcome.modality, **more}
 
 
-def _needing_data(plan: Plan, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """Return whose data did not suffice: refused, below the gate, or trained with that verdict."""
-    found = [
-        _named(outcome, why=outcome.reason or outcome.verdict)
-        for outcome in outcomes
-        if outcome.cause in ("data", "gate") or outcome.verdict == "insufficient data"
+def summary(plan: Plan, tally: Tally, seconds: float, exit_code: int) -> dict[str, Any]:
+    """Return the batch in numbers, with the jobs that someone should look at named."""
+    known = [entry for entry in plan.up_to_date if entry.verdict == "insufficient data"]
+    short = tally.short_of_data + [
+        {"user": entry.user_id, "modality": entry.modality, "why": entry.verdict} for entry in known
     ]
-    old = [entry for entry in plan.up_to_date if entry.verdict == "insufficient data"]
-    found += [{"user": entry.user_id, "modality": entry.modality, "why": entry.verdict} for entry in old]
-    found += [{"user": user, "modality": modality, "why": NO_EXAMPLES} for user, modality in plan.without_data]
-    return sorted(found, key=lambda row: (row["user"], row["modality"]))
+    short += [{"user": user, "modality": modality, "why": NO_EXAMPLES} for user, modality in plan.without_data]
+    return {
+        "format": 1,
+        "exit_code": exit_code,
+        "seconds": round(seconds, 3),
+        "jobs": len(plan.jobs),
+        "published": tally.published,
+        "promoted": tally.promoted,
+        "kept_as_candidate": tally.candidates,
+        "up_to_date": len(plan.up_to_date),
+        "failed": len(tally.failures),
+        "failed_by_cause": dict(sorted(tally.causes.items())),
+        "not_started": len(plan.jobs) - tally.ended,
+        "without_data": len(plan.without_data),
+        "attempts": tally.attempts,
+        "users_needing_more_data": sorted(short, key=lambda row: (row["user"], row["modality"])),
+        "failures": [_named(bad, cause=bad.cause, stage=bad.stage, reason=bad.reason) for bad in tally.failures],
+        "slowest": [_named(outcome, seconds=outcome.seconds) for outcome in tally.slowest],
+    }
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
@@ -94,22 +117,21 @@ def print_plan(plan: Plan, slots: int, console: Console) -> None:
     console.print(f"{told}; {len(plan.up_to_date)} up to date")
 
 
-def print_report(numbers: dict[str, Any], outcomes: Sequence[Outcome], console: Console) -> None:
+def print_report(numbers: dict[str, Any], tally: Tally, up_to_date: Iterable[Outcome], console: Console) -> None:
     """Print the table of what is published, where the model cards are, why jobs failed, and the sums."""
-    ordered = sorted(outcomes, key=lambda outcome: (outcome.user, outcome.modality))
-    good = [outcome for outcome in ordered if outcome.succeeded]
-    if good:
-        console.print(_table(good[:_ROWS_SHOWN]))
-        if len(good) > _ROWS_SHOWN:
-            console.print(f"and {len(good) - _ROWS_SHOWN} more")
-    cards = [outcome.model_card for outcome in good[:_ROWS_SHOWN] if outcome.model_card]
+    rows = sorted([*tally.shown, *islice(up_to_date, _ROWS_SHOWN)], key=_name)[:_ROWS_SHOWN]
+    if rows:
+        console.print(_table(rows))
+    more = numbers["published"] + numbers["up_to_date"] - len(rows)
+    if more:
+        console.print(f"and {more} more")
+    cards = [outcome.model_card for outcome in rows if outcome.model_card]
     if cards:
         console.print("model cards:")
         for card in cards:
             console.print(Text(f"  {card}"), soft_wrap=True)
-    for outcome in ordered:
-        if not outcome.succeeded:
-            console.print(Text(f"failed: {outcome.line}", style="red"), soft_wrap=True)
+    for outcome in sorted(tally.failures, key=_name):
+        console.print(Text(f"failed: {outcome.line}", style="red"), soft_wrap=True)
     needing = numbers["users_needing_more_data"]
     if needing:
         console.print(Text("more data needed: " + ", ".join(f"{row['user']} {row['modality']}" for row in needing)))

@@ -53,6 +53,17 @@ def matmul(a: Array, b: Array) -> Array:
     return ndonnx.asarray(op.matmul(a.unwrap_spox(), b.unwrap_spox()))  # type: ignore[attr-defined]
 
 
+def greatest(x: Array, axis: int, keepdims: bool = False) -> Array:
+    """Return the maximum along an axis that is not empty as one ReduceMax node: ndonnx's own guards empty axes."""
+    if not tracing(x):
+        return np.max(x, axis=axis, keepdims=keepdims)
+    import ndonnx
+    import spox.opset.ai.onnx.v21 as op
+
+    axes = op.const(np.array([axis], np.int64))
+    return ndonnx.asarray(op.reduce_max(x.unwrap_spox(), axes, keepdims=int(keepdims)))  # type: ignore[attr-defined]
+
+
 def floored(x: Array, lowest: float) -> Array:
     """Return max(x, lowest) elementwise."""
     return namespace(x).maximum(x, const(lowest, x))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, is_dataclass
+from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -57,8 +57,8 @@ class FeatureGraph:
     @cached_property
     def model(self) -> bytes:
         """The serialised ONNX model: the contract's inputs -> `features` (1, D) float32."""
-        arguments = {spec.name: spec.argument() for spec in self.contract}
-        return build(arguments, {"features": features_row(self.function, arguments)}, {})
+        known = is_dataclass(self.function) and _comparable(self.function)
+        return (_remembered if known else _traced)(self.contract, self.function)
 
     @cached_property
     def spec_id(self) -> str:
@@ -70,6 +70,9 @@ class FeatureGraph:
 
         A sample is asked for where it is needed, on the thread that computes it.
         """
+        numbers = range(len(samples)) if which is None else which
+        if not len(numbers):
+            return  # opening a session on a large graph takes a while
         session = open_session(self.model)
 
         def one(number: int) -> np.ndarray:
@@ -78,7 +81,24 @@ class FeatureGraph:
             return row
 
         with ThreadPoolExecutor(threads) as pool:
-            yield from pool.map(one, range(len(samples)) if which is None else which)
+            yield from pool.map(one, numbers)
+
+
+def _traced(contract: tuple[TensorSpec, ...], function: FeatureFunction) -> bytes:
+    arguments = {spec.name: spec.argument() for spec in contract}
+    return build(arguments, {"features": features_row(function, arguments)}, {})
+
+
+_remembered = lru_cache(maxsize=64)(_traced)  # tracing takes longer than training a small model
+
+
+def _comparable(function: FeatureFunction) -> bool:
+    """Say whether a function's values can be compared; arrays cannot."""
+    try:
+        hash(function)
+    except TypeError:
+        return False
+    return True
 
 
 def joined(name: str, blocks: Sequence[FeatureGraph]) -> FeatureGraph:
@@ -87,12 +107,16 @@ def joined(name: str, blocks: Sequence[FeatureGraph]) -> FeatureGraph:
     The contracts of the blocks are merged; tensors of the same name must agree.
     """
     contract = {spec.name: spec for block in blocks for spec in block.contract}
+    return FeatureGraph(name, tuple(contract.values()), _Joined(tuple(blocks)))
 
-    def function(sample: Inputs) -> Array:
-        rows = [_embedded(block, sample) for block in blocks]
+
+@dataclass(frozen=True)
+class _Joined:
+    blocks: tuple[FeatureGraph, ...]
+
+    def __call__(self, sample: Inputs) -> Array:
+        rows = [_embedded(block, sample) for block in self.blocks]
         return namespace(rows[0]).concat(rows, axis=1)
-
-    return FeatureGraph(name, tuple(contract.values()), function)
 
 
 def _embedded(block: FeatureGraph, sample: Inputs) -> Array:

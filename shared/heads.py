@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
 
-from shared.arrays import Array, const, floored, matmul, namespace, unit_rows
+from shared.arrays import Array, const, floored, greatest, matmul, namespace, unit_rows
 
 Features = NDArray[np.float32]
 Classes = NDArray[np.int64]
@@ -61,7 +61,7 @@ class Prototypes:
         columns = []
         for k in range(self.classes):
             first, end = (int(np.searchsorted(self.owner, k, side)) for side in ("left", "right"))
-            best = xp.max(cosine[:, first:end], axis=1, keepdims=True) * self.sharpness if end > first else absent
+            best = greatest(cosine[:, first:end], axis=1, keepdims=True) * self.sharpness if end > first else absent
             columns.append(best)
         return xp.concat(columns, axis=1)
 

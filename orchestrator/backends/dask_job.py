@@ -28,7 +28,7 @@ class DaskSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     runs: str
-    registry: str
+    registry: str | None = None  # none: bundles stay where they are, for the uploader
     commands: dict[Modality, tuple[str, ...]] | None = None
     seconds: float | None = None
     memory: int | None = None
@@ -52,7 +52,12 @@ def train_job(spec_json: str) -> str:
             return run_warm(job, job.words(folder.bundles), _pool(spec), events, limits, stopped)
         return run_once(job, command, events, child_environment(1), limits, stopped)
 
-    return attempt(spec.job, folder, commands, train, publisher(open_registry(spec.registry))).model_dump_json()
+    publish = _keep if spec.registry is None else publisher(open_registry(spec.registry))
+    return attempt(spec.job, folder, commands, train, publish).model_dump_json()
+
+
+def _keep(job: Job, outcome: Outcome) -> Outcome:
+    return outcome
 
 
 def stop_batch(batch: str) -> None:

@@ -228,7 +228,8 @@ def test_never_more_jobs_than_slots_are_handed_to_a_backend(tmp_path: Path) -> N
     backend = _Scripted(failed(job, "", "") for job in jobs)
     folder = RunFolder(tmp_path)
     folder.begin({}, jobs)
-    outcomes = run_batch(jobs, backend, folder, Control(), Stop(), lambda _: None)
+    outcomes: list[Outcome] = []
+    run_batch(jobs, backend, folder, Control(), Stop(), outcomes.append)
     assert [outcome.user for outcome in outcomes] == [job.user for job in jobs] == [j.user for j in backend.submitted]
     assert backend.most == 2
 

@@ -1,6 +1,7 @@
 """A feature function means the same computed by NumPy and traced into a graph."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ from shared.arrays import (
     Inputs,
     const,
     floored,
+    greatest,
     length,
     matmul,
     mean_and_deviation,
@@ -28,6 +30,7 @@ FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "mean_and_deviation": lambda x: namespace(x).concat(list(mean_and_deviation(x)), axis=0),
     "unit_rows": lambda x: namespace(x).max(unit_rows(x), axis=0),
     "floored": lambda x: namespace(x).sum(floored(x, 0.25), axis=0),
+    "greatest": lambda x: greatest(x, axis=0) + greatest(x, axis=1, keepdims=True)[0, :],
     "matmul": lambda x: namespace(x).sum(matmul(x, const(np.arange(6.0).reshape(3, 2), x)), axis=0),
     "length": lambda x: namespace(x).sum(x, axis=0) / namespace(x).astype(length(x), x.dtype),
     "sliding_rows": lambda x: namespace(x).sum(sliding_rows(namespace(x).concat([x, x], axis=0), 2), axis=0),
@@ -61,6 +64,30 @@ def test_the_same_function_gives_the_same_identity_and_a_changed_constant_anothe
     first, second, other = (FeatureGraph("f", CONTRACT, _scaled(by)) for by in (2.0, 2.0, 3.0))
     assert first.model == second.model
     assert first.spec_id == second.spec_id != other.spec_id
+
+
+@dataclass(frozen=True)
+class _Counting:
+    by: float
+    traced: list[float] = field(compare=False)
+
+    def __call__(self, inputs: Inputs) -> Array:
+        self.traced.append(self.by)
+        return namespace(inputs["x"]).sum(inputs["x"], axis=0) * self.by
+
+
+def test_equal_functions_are_traced_once_for_all_jobs_of_a_process() -> None:
+    traced: list[float] = []
+    models = [FeatureGraph("f", CONTRACT, _Counting(by, traced)).model for by in (2.5, 2.5, 3.5)]
+    assert models[0] == models[1] != models[2]
+    both = [joined("j", [FeatureGraph("f", CONTRACT, _Counting(2.5, traced))]).model for _ in range(2)]
+    assert both[0] == both[1]
+    assert traced == [2.5, 3.5]
+
+
+def test_nothing_to_compute_needs_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.graph.open_session", None)
+    assert list(_graph("floored").run([])) == []
 
 
 def test_a_joined_graph_holds_its_blocks_one_after_another() -> None:

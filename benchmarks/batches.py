@@ -1,0 +1,214 @@
+"""What the orchestrator costs and gains: `make bench`.
+
+Warm workers against cold processes on small real jobs, orchestration seconds a job, memory over many jobs, two Dask
+workers against one, and how soon `--help` answers. Pairs are measured in the same run, so that their ratios mean
+something on a busy machine, too. Results are appended to benchmarks/results/batches.jsonl.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import psutil
+
+from benchmarks.real_data import ROOT
+from benchmarks.speed import machine
+from model_registry.names import MODALITIES, Modality
+from orchestrator.backends.dask_cluster import DaskBackend
+from orchestrator.backends.dask_job import DaskSpec
+from orchestrator.backends.process import ProcessBackend
+from orchestrator.batch import Control, Stop, run_batch
+from orchestrator.jobs import Commands, Job, Outcome
+from orchestrator.run_folder import RunFolder
+from orchestrator.trainer_process import Limits, child_environment
+
+RESULTS = ROOT / "benchmarks" / "results" / "batches.jsonl"
+_SAMPLES = 20  # of each small job
+
+
+@click.command()
+@click.option(
+    "--only", multiple=True, type=click.Choice(["warm", "overhead", "memory", "dask", "help"]), help="Only these."
+)
+@click.option("--users", default=6, show_default=True, help="Users of the comparison of warm and cold.")
+@click.option("--jobs", default=10_000, show_default=True, help="Jobs over which memory is watched.")
+def main(only: tuple[str, ...], users: int, jobs: int) -> None:
+    """Measure batches.
+
+    \b
+    Example:
+      python -m benchmarks.batches --only warm --users 3
+    """
+    rows: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        for name in only or ("help", "overhead", "memory", "dask", "warm"):
+            measure = {"warm": lambda: _warm(place, users), "memory": lambda: _memory(place, jobs)}.get(name)
+            other = {"overhead": lambda: _overhead(place), "dask": lambda: _dask(place), "help": _help}
+            rows[name] = (measure or other[name])()
+            click.echo(f"{name}: {json.dumps(rows[name])}")
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    with RESULTS.open("a") as file:
+        file.write(json.dumps({"time": time.strftime("%Y-%m-%d"), "machine": machine(), **rows}) + "\n")
+    click.echo(f"appended to {RESULTS.relative_to(ROOT)}")
+
+
+def _warm(place: Path, users: int) -> dict[str, Any]:
+    """Train small jobs of all modalities, warm and cold, after a first batch that fills the cache of embeddings."""
+    data = _small_users(place / "data", users)
+    jobs = users * len(MODALITIES)
+    rates = {}
+    for name, options in (("first", ["--warm"]), ("warm", ["--warm", "--force"]), ("cold", ["--cold", "--force"])):
+        wall = _launch(place, data, options)
+        rates[name] = round(jobs / wall, 3)
+    return {
+        "jobs": jobs,
+        "samples_a_job": _SAMPLES,
+        "jobs_per_second": rates,
+        "ratio": round(rates["warm"] / rates["cold"], 2),
+    }
+
+
+def _launch(place: Path, data: Path, options: Sequence[str]) -> float:
+    words = ["--data", str(data), "--runs", str(place / "runs"), "--registry", str(place / "registry"), "--jobs", "2"]
+    environment = os.environ | {"MODEL_TRAINER_CACHE": str(place / "cache"), "PYTHONPATH": str(ROOT)}
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "orchestrator.launch", *words, "--demo-data", *options]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, cwd=ROOT)
+    if done.returncode:
+        raise click.ClickException(done.stdout[-2000:] + done.stderr[-2000:])
+    return time.perf_counter() - started
+
+
+def _small_users(root: Path, users: int) -> Path:
+    """Return a data root of many users, each with 20 samples of each modality: two labels, two sessions."""
+    subprocess.run([sys.executable, "-m", "demo.make_data", str(root.parent / "demo")], check=True, cwd=ROOT)
+    source = sorted((root.parent / "demo" / "users").iterdir())[0]
+    for number in range(users):
+        name = f"user{number}"
+        for session in sorted((source / "sessions").iterdir())[:2]:
+            target = root / "users" / name / "sessions" / session.name
+            shutil.copytree(session, target)
+            metadata = json.loads((session / "session.json").read_text())
+            (target / "session.json").write_text(json.dumps({**metadata, "user_id": name}))
+            lines = [json.loads(line) for line in (session / "examples.jsonl").read_text().splitlines()]
+            chosen = [{**line, "user_id": name} for line in _few(lines)]
+            (target / "examples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in chosen))
+    return root
+
+
+def _few(lines: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield five samples of each of the first two labels of each modality."""
+    labels: dict[str, list[str]] = {
+        modality: sorted({line["label"] for line in lines if line["modality"] == modality})[:2]
+        for modality in MODALITIES
+    }
+    taken: Counter[tuple[str, str]] = Counter()
+    for line in lines:
+        key = (line["modality"], line["label"])
+        if line["label"] in labels[line["modality"]] and taken[key] < _SAMPLES // 4:
+            taken[key] += 1
+            yield line
+
+
+def _idle_commands(seconds: float) -> Commands:
+    script = str(ROOT / "benchmarks" / "idle_trainer.py")
+    return {modality: (sys.executable, script, str(seconds)) for modality in MODALITIES}
+
+
+def _idle_jobs(data: Path, count: int) -> list[Job]:
+    data.mkdir(exist_ok=True)
+    kinds: tuple[Modality, ...] = MODALITIES
+    return [
+        Job(user=f"user{number // 4}", modality=kinds[number % 4], data=str(data), fingerprint="a.b.c")
+        for number in range(count)
+    ]
+
+
+@contextmanager
+def _processes(folder: RunFolder, slots: int) -> Iterator[ProcessBackend]:
+    commands, environment = _idle_commands(0), child_environment(1)
+    backend = ProcessBackend(folder, commands, lambda job, outcome: outcome, slots, environment, Limits(), True)
+    with closing(backend):
+        yield backend
+
+
+def _overhead(place: Path, count: int = 1000) -> dict[str, Any]:
+    """Run jobs that do nothing, one at a time: what is left is the orchestrator's own."""
+    folder, jobs = RunFolder(place / "overhead"), _idle_jobs(place / "none", count)
+    folder.begin({}, jobs)
+    with _processes(folder, 1) as backend:
+        run_batch(jobs[:8], backend, folder, Control(), Stop(), lambda _: None)  # the workers are warm now
+        started = time.perf_counter()
+        outcomes: list[Outcome] = []
+        run_batch(jobs, backend, folder, Control(), Stop(), outcomes.append)
+        seconds = time.perf_counter() - started
+    assert all(outcome.succeeded for outcome in outcomes)
+    return {"jobs": count, "ms_a_job": round(1000 * seconds / count, 3)}
+
+
+def _memory(place: Path, count: int) -> dict[str, Any]:
+    """Return this process' resident memory after a tenth and after all of many jobs that do nothing."""
+    folder, jobs = RunFolder(place / "memory"), _idle_jobs(place / "none", count)
+    folder.begin({}, jobs)
+    seen: list[int] = []
+    process = psutil.Process()
+    with _processes(folder, 2) as backend:
+        run_batch(jobs, backend, folder, Control(), Stop(), lambda _: seen.append(process.memory_info().rss))
+    tenth, end = seen[count // 10], seen[-1]
+    return {"jobs": count, "mb_after_a_tenth": tenth >> 20, "mb_at_the_end": end >> 20, "ratio": round(end / tenth, 3)}
+
+
+def _dask(place: Path, count: int = 60) -> dict[str, Any]:
+    """Return jobs a second of one and of two Dask workers, each job a fifth of a second of computation."""
+    jobs = _idle_jobs(place / "none", count)
+    rates = {}
+    for workers in (1, 2):
+        folder = RunFolder(place / f"dask{workers}")
+        folder.begin({}, jobs)
+        spec = DaskSpec(runs=str(folder.root), commands=dict(_idle_commands(0.2)))
+        with closing(DaskBackend(spec, None, workers, None)) as backend:
+            run_batch(jobs[:8], backend, folder, Control(), Stop(), lambda _: None)
+            started = time.perf_counter()
+            outcomes: list[Outcome] = []
+            run_batch(jobs, backend, folder, Control(), Stop(), outcomes.append)
+            rates[workers] = count / (time.perf_counter() - started)
+        assert all(outcome.succeeded for outcome in outcomes), outcomes[0].line
+    return {
+        "jobs": count,
+        "jobs_per_second": {k: round(v, 2) for k, v in rates.items()},
+        "ratio": round(rates[2] / rates[1], 2),
+    }
+
+
+def _help(runs: int = 5) -> dict[str, Any]:
+    """Return the least seconds that `model-trainer --help` takes, and a bare Python beside it."""
+    commands = {
+        "help": [str(Path(sys.executable).with_name("model-trainer")), "--help"],
+        "python": [sys.executable, "-c", ""],
+    }
+    best = {}
+    for name, command in commands.items():
+        walls = []
+        for _ in range(runs):
+            started = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            walls.append(time.perf_counter() - started)
+        best[name] = round(min(walls), 3)
+    return best
+
+
+if __name__ == "__main__":
+    main()
