@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.arrays import Array, const, floored, matmul, namespace, unit_rows
+from shared.arrays import Array, const, floored, greatest, matmul, namespace, unit_rows
 from shared.folds import Indices
 from shared.heads import Classes, Features, Head, Linear, ledoit_wolf
 
@@ -49,7 +49,7 @@ class Novelty:
             # One within-class variance is added: near zero the root would magnify differences in rounding.
             likeness = -xp.sqrt(floored(square, 0.0) + 1.0)
         if self.nearest == 1:
-            return xp.max(likeness, axis=1)
+            return greatest(likeness, axis=1)
         return xp.mean(xp.sort(likeness, axis=1)[:, -self.nearest :], axis=1)
 
 
@@ -131,7 +131,7 @@ class Answer:
 
     def __call__(self, logits: Array, familiarity: Array) -> tuple[Array, Array, Array, Array]:
         xp = namespace(logits)
-        scaled = (logits - xp.max(logits, axis=1, keepdims=True)) / const(self.temperature, logits)
+        scaled = (logits - greatest(logits, axis=1, keepdims=True)) / const(self.temperature, logits)
         raised = xp.exp(scaled)
         chances = raised / xp.sum(raised, axis=1, keepdims=True)
         score = self.score(logits, familiarity)
@@ -139,8 +139,7 @@ class Answer:
 
     def score(self, logits: Array, familiarity: Array) -> Array:
         """Return (n,) how well each sample fits what the model knows."""
-        xp = namespace(logits)
-        first = (xp.max(logits, axis=1) - const(self.means[0], logits)) / const(self.deviations[0], logits)
+        first = (greatest(logits, axis=1) - const(self.means[0], logits)) / const(self.deviations[0], logits)
         second = (familiarity - const(self.means[1], logits)) / const(self.deviations[1], logits)
         return first * const(self.weights[0], logits) + second * const(self.weights[1], logits)
 

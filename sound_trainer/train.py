@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from shared.calibration import cosine_novelty
-from shared.cli import trainer_main
+from shared.cli_trainer import trainer_main
 from shared.config import TrainerConfig
 from shared.encoders import load_encoder
 from shared.evaluation import Contender, Fixed, Rows
