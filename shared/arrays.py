@@ -53,20 +53,23 @@ def matmul(a: Array, b: Array) -> Array:
     return ndonnx.asarray(op.matmul(a.unwrap_spox(), b.unwrap_spox()))  # type: ignore[attr-defined]
 
 
-def greatest(x: Array, axis: int, keepdims: bool = False) -> Array:
-    """Return the maximum along an axis that is not empty as one ReduceMax node: ndonnx's own guards empty axes."""
+def floored(x: Array, lowest: float) -> Array:
+    """Return max(x, lowest) elementwise."""
+    return namespace(x).maximum(x, const(lowest, x))
+
+
+def greatest(x: Array, axis: int | None = None, keepdims: bool = False) -> Array:
+    """Return the greatest value along `axis`, or of all; x is not empty.
+
+    One node, where ndonnx's own `max` guards against empty operands with a dozen.
+    """
     if not tracing(x):
         return np.max(x, axis=axis, keepdims=keepdims)
     import ndonnx
     import spox.opset.ai.onnx.v21 as op
 
-    axes = op.const(np.array([axis], np.int64))
+    axes = op.const(np.arange(len(x.shape)) if axis is None else np.array([axis]), np.int64)
     return ndonnx.asarray(op.reduce_max(x.unwrap_spox(), axes, keepdims=int(keepdims)))  # type: ignore[attr-defined]
-
-
-def floored(x: Array, lowest: float) -> Array:
-    """Return max(x, lowest) elementwise."""
-    return namespace(x).maximum(x, const(lowest, x))
 
 
 def mean_and_deviation(x: Array) -> tuple[Array, Array]:

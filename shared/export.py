@@ -17,7 +17,7 @@ from shared.arrays import Array
 from shared.calibration import Answer
 from shared.errors import ReplayError
 from shared.evaluation import Fitted, Progress
-from shared.graph import FeatureGraph, Samples, TensorSpec, build, inline, open_session
+from shared.graph import FeatureGraph, Samples, TensorSpec, build, inline, open_session, quick_tracing
 from shared.heads import Features
 
 OUTPUTS = ("label", "probabilities", "accepted", "score")
@@ -46,7 +46,8 @@ def export_model(
     """Return the graph: inputs of the contract -> label (), probabilities (K,), accepted (), score ()."""
     properties = {"labels": json.dumps(list(labels)), "spec": json.dumps(spec, sort_keys=True)}
     features = TensorSpec("features", "float32", (1, width)).argument()
-    ending = build({"features": features}, _answers(features, fitted, answer), {})
+    with quick_tracing():
+        ending = build({"features": features}, _answers(features, fitted, answer), {})
     arguments = {tensor.name: tensor.argument() for tensor in graph.contract}
     inlined = inline(graph.model, arguments)["features"]
     return Exported(build(arguments, inline(ending, {"features": inlined}), properties), ending)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
@@ -57,8 +58,7 @@ class FeatureGraph:
     @cached_property
     def model(self) -> bytes:
         """The serialised ONNX model: the contract's inputs -> `features` (1, D) float32."""
-        known = is_dataclass(self.function) and _comparable(self.function)
-        return (_remembered if known else _traced)(self.contract, self.function)
+        return (_remembered if _comparable(self.function) else _traced)(self.contract, self.function)
 
     @cached_property
     def spec_id(self) -> str:
@@ -86,14 +86,17 @@ class FeatureGraph:
 
 def _traced(contract: tuple[TensorSpec, ...], function: FeatureFunction) -> bytes:
     arguments = {spec.name: spec.argument() for spec in contract}
-    return build(arguments, {"features": features_row(function, arguments)}, {})
+    with quick_tracing():
+        return build(arguments, {"features": features_row(function, arguments)}, {})
 
 
 _remembered = lru_cache(maxsize=64)(_traced)  # tracing takes longer than training a small model
 
 
-def _comparable(function: FeatureFunction) -> bool:
-    """Say whether a function's values can be compared; arrays cannot."""
+def _comparable(function: object) -> bool:
+    """Say whether a function is a value that equals another of the same fields; with arrays in it, it is not."""
+    if not is_dataclass(function):
+        return False
     try:
         hash(function)
     except TypeError:
@@ -124,6 +127,34 @@ def _embedded(block: FeatureGraph, sample: Inputs) -> Array:
     if not any(tracing(value) for value in own.values()):
         return features_row(block.function, own)
     return inline(block.model, own)["features"]
+
+
+@contextmanager
+def quick_tracing() -> Iterator[None]:
+    """Trace constants without opening an ONNX Runtime session for each, which is most of what spox does with them.
+
+    spox learns a constant's value by running a model of one Constant node; the value is read off that node instead.
+    Where a version of spox has no such place, this does nothing.
+    """
+    import onnx
+    from spox import _value_prop as propagation
+
+    run = getattr(propagation, "_run_onnxruntime", None)
+
+    def run_quickly(model: onnx.ModelProto, feed: dict[str, Any]) -> dict[str, Any]:
+        node = model.graph.node[0]
+        if len(model.graph.node) == 1 and node.op_type == "Constant" and node.attribute[0].name == "value":
+            return {node.output[0]: onnx.numpy_helper.to_array(node.attribute[0].t)}
+        return dict(run(model, feed)) if run else {}
+
+    if run is None:
+        yield
+        return
+    propagation._run_onnxruntime = run_quickly  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        propagation._run_onnxruntime = run
 
 
 def inline(model: bytes, arguments: dict[str, Array]) -> dict[str, Array]:

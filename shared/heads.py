@@ -13,9 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from sklearn.linear_model import LogisticRegression
 
-from shared.arrays import Array, const, floored, greatest, matmul, namespace, unit_rows
+from shared.arrays import Array, const, floored, matmul, namespace, unit_rows
 
 Features = NDArray[np.float32]
 Classes = NDArray[np.int64]
@@ -44,26 +43,18 @@ class Linear:
 
 @dataclass(frozen=True)
 class Prototypes:
-    """Cosine to the nearest of a class's prototypes (M, D), which stand in the order of their `owner` (M,)."""
+    """Cosine to each class's prototype (K, D), a row of zeros for a class without one."""
 
     centre: Features
     scale: Features
     prototypes: Features
-    owner: Classes
-    classes: int
     sharpness: float = 10.0
 
     def __call__(self, features: Array) -> Array:
-        xp = namespace(features)
         moved = (features - const(self.centre, features)) * const(self.scale, features)
         cosine = matmul(unit_rows(moved), const(self.prototypes.T, features))
-        absent = xp.sum(cosine[:, :1], axis=1, keepdims=True) * 0.0 + ABSENT
-        columns = []
-        for k in range(self.classes):
-            first, end = (int(np.searchsorted(self.owner, k, side)) for side in ("left", "right"))
-            best = greatest(cosine[:, first:end], axis=1, keepdims=True) * self.sharpness if end > first else absent
-            columns.append(best)
-        return xp.concat(columns, axis=1)
+        absent = np.where(np.any(self.prototypes, axis=1), 0.0, ABSENT)
+        return cosine * self.sharpness + const(absent, features)
 
 
 @dataclass(frozen=True)
@@ -167,6 +158,7 @@ def fit_ridge(features: Features, classes: Classes, count: int) -> Head:
 
 def fit_logistic(c: float = 10.0, standardise: bool = False) -> Fitter:
     """Multinomial logistic regression, classes weighted equally; `c` is the inverse strength of its penalty."""
+    from sklearn.linear_model import LogisticRegression  # takes a second to import, and not every modality needs it
 
     def fit(features: Features, classes: Classes, count: int) -> Head:
         if standardise:
@@ -193,9 +185,9 @@ def fit_prototypes(standardise: bool = True) -> Fitter:
         present, mean, scale, scaled = _standardised(features, classes)
         if not standardise:
             scale, scaled = np.ones_like(scale), features - mean
-        centres = np.stack([scaled[classes == k].mean(axis=0) for k in present])
-        prototypes = unit_rows(centres).astype(np.float32)
-        return Prototypes(mean.astype(np.float32), (1 / scale).astype(np.float32), prototypes, present, count)
+        prototypes = np.zeros((count, scaled.shape[1]), np.float32)
+        prototypes[present] = unit_rows(np.stack([scaled[classes == k].mean(axis=0) for k in present]))
+        return Prototypes(mean.astype(np.float32), (1 / scale).astype(np.float32), prototypes)
 
     return fit
 

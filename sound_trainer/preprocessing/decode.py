@@ -238,7 +238,7 @@ def _read(path: Path, decoding: Decoding, onset: float | None, offset: float | N
         )
     if not np.isfinite(samples).all():
         raise UnreadableSoundError("holds numbers that are not finite; export it again")
-    return samples, rate
+    return np.asarray(samples, np.float32), rate
 
 
 def _empty(seconds: float, onset: float | None) -> str:

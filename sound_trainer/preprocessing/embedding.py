@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.arrays import Array, Inputs, const, length, mean_and_deviation, namespace, run_model
+from shared.arrays import Array, Inputs, const, greatest, length, mean_and_deviation, namespace, run_model
 from sound_trainer.preprocessing.spectral import RATE, along, prepared
 
 _SHORTEST = 3 * RATE // 2  # samples that a sound is filled up to, itself in the middle
@@ -27,7 +27,7 @@ class SpeechEmbedding:
         xp = namespace(rows)
         mean, deviation = mean_and_deviation(rows)
         course = xp.reshape(along(rows, self.places), (-1,))
-        return xp.concat([mean, xp.max(rows, axis=0), deviation, course], axis=0)
+        return xp.concat([mean, greatest(rows, axis=0), deviation, course], axis=0)
 
 
 def centred(wave: Array) -> Array:

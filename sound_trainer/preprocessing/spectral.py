@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.arrays import Array, Inputs, const, floored, length, matmul, mean_and_deviation, namespace
+from shared.arrays import Array, Inputs, const, floored, greatest, length, matmul, mean_and_deviation, namespace
 
 RATE = 16_000
 HOP = 160  # samples from one frame to the next: 10 ms
@@ -120,13 +120,13 @@ def trimmed(wave: Array) -> Array:
     filled = xp.concat([wave, const(np.zeros(HOP, np.float32), wave)], axis=0)
     rows = xp.reshape(filled[: count * HOP], (-1, HOP))
     level = xp.log(floored(xp.mean(rows * rows, axis=1), _QUIET)) * float(10 / np.log(10))
-    loudest = xp.max(level)
+    loudest = greatest(level)
     background = xp.take(xp.sort(level), xp.reshape((count - 1) // 10, (1,)), axis=0)[0]
     threshold = xp.maximum(loudest - 40.0, xp.minimum(background + 6.0, loudest - 20.0))
     active = level >= threshold
     place = xp.cumulative_sum(xp.ones_like(xp.astype(level, xp.int64))) - 1
-    first = xp.min(xp.where(active, place, xp.zeros_like(place) + count)) - _MARGIN
-    last = xp.max(xp.where(active, place, xp.zeros_like(place))) + _MARGIN + 1
+    first = -greatest(xp.where(active, -place, xp.zeros_like(place) - count)) - _MARGIN
+    last = greatest(xp.where(active, place, xp.zeros_like(place))) + _MARGIN + 1
     first = xp.maximum(first, xp.zeros_like(first))
     last = xp.minimum(last * HOP, xp.zeros_like(last) + length(wave))
     return wave[first * HOP : last]
@@ -152,7 +152,7 @@ def mel_levels(power: Array) -> Array:
     """(T, 257) -> (T, 40): level of mel bands in units of 10 dB, at most 80 dB under the greatest."""
     xp = namespace(power)
     levels = xp.log(floored(matmul(power, const(_mel_bands(), power)), _QUIET)) * float(1 / np.log(10))
-    return xp.maximum(levels, xp.max(levels) - _RANGE_DB / 10)
+    return xp.maximum(levels, greatest(levels) - _RANGE_DB / 10)
 
 
 def mel_cepstra(levels: Array) -> Array:
@@ -204,7 +204,7 @@ def voice(power: Array) -> tuple[Array, Array]:
     xp = namespace(power)
     curve = matmul(power, const(_autocorrelation(), power))
     curve = curve / floored(matmul(power, const(_total(), power)), _QUIET)
-    best = xp.max(curve, axis=1, keepdims=True)
+    best = greatest(curve, axis=1, keepdims=True)
     weight = xp.exp((curve - best) * 60.0)
     lags = np.arange(*_LAGS)
     octave = const(np.log2(RATE / lags / 60.0), power)
@@ -235,10 +235,10 @@ def onsets(energy: Array) -> Array:
     change = slope(energy)
     seconds = xp.astype(length(energy), energy.dtype) / 100.0
     rises = xp.sum(floored(change, 0.0))
-    top = xp.max(energy)
+    top = greatest(energy)
     active = xp.astype(energy > top - 1.5, energy.dtype)
     runs = xp.sum(floored(active[1:, :] - active[:-1, :], 0.0))
-    values = [rises / seconds * 0.1, rises, xp.max(change), xp.min(change), runs]
+    values = [rises / seconds * 0.1, rises, greatest(change), -greatest(-change), runs]
     return xp.concat([xp.reshape(value, (1,)) for value in values], axis=0)
 
 
@@ -294,7 +294,8 @@ def _cosines() -> F32:
     """(40, 20): the first rows of the orthonormal cosine transform II."""
     from scipy.fft import dct
 
-    return np.asarray(dct(np.eye(_MELS), norm="ortho", axis=0)[:_COEFFICIENTS].T, np.float32)
+    basis = np.asarray(dct(np.eye(_MELS), norm="ortho", axis=0), np.float32)
+    return basis[:_COEFFICIENTS].T
 
 
 @cache
