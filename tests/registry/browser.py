@@ -1,0 +1,111 @@
+"""Headless Chromium over its DevTools protocol: just enough to look at pages as people meet them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tornado.websocket import WebSocketClientConnection, websocket_connect
+
+
+class Browser:
+    """One page. Events that arrive meanwhile are kept in `events`."""
+
+    def __init__(self, connection: WebSocketClientConnection, loop: asyncio.AbstractEventLoop) -> None:
+        self.connection = connection
+        self.loop = loop
+        self.events: list[dict[str, Any]] = []
+        self.count = 0
+
+    def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Call a method of the protocol and return its result."""
+        return self.loop.run_until_complete(asyncio.wait_for(self._ask(method, parameters), 30))
+
+    async def _ask(self, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        self.count += 1
+        await self.connection.write_message(json.dumps({"id": self.count, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(await self.connection.read_message())  # type: ignore[arg-type]
+            if message.get("id") == self.count:
+                assert "error" not in message, message
+                return message["result"]  # type: ignore[no-any-return]
+            self.events.append(message)
+
+    def open(self, url: str) -> None:
+        """Load a page and wait until it is there."""
+        self.ask("Page.navigate", url=url)
+        for _ in range(3000):
+            if self.run("document.readyState === 'complete' && location.href") == url:
+                return
+        raise AssertionError(f"{url} did not load")
+
+    def run(self, script: str) -> Any:
+        """Return the value of a JavaScript expression on the page."""
+        return self.ask("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
+
+    def resize(self, width: int, height: int) -> None:
+        """Make the page as large as a screen."""
+        self.ask(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+
+    def press(self, key: str) -> None:
+        """Press a key."""
+        codes = {"Tab": 9, "Enter": 13}
+        text = {"text": "\r"} if key == "Enter" else {}
+        for kind in ("keyDown", "keyUp"):
+            self.ask("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key], **text)
+
+    def screenshot(self, path: Path) -> None:
+        """Save what is seen."""
+        path.write_bytes(base64.b64decode(self.ask("Page.captureScreenshot")["data"]))
+
+    def accessible(self) -> list[tuple[str, str]]:
+        """Return role and name of everything that a screen reader meets."""
+        nodes = self.ask("Accessibility.getFullAXTree")["nodes"]
+        return [
+            (node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node.get("ignored")
+        ]
+
+
+@contextmanager
+def chromium(headers: dict[str, str]) -> Iterator[Browser]:
+    """Start Chromium and yield a page that sends `headers` with every request."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium here; Debian's package is called chromium")
+    loop = asyncio.new_event_loop()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
+        command = [program, *options, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        try:
+            assert process.stderr is not None
+            found = next(m for line in process.stderr if (m := re.search(r"ws://(127\.0\.0\.1:\d+)/", line)))
+            target = httpx.put(f"http://{found.group(1)}/json/new?about:blank", timeout=30).json()
+            connection = loop.run_until_complete(_connect(target["webSocketDebuggerUrl"]))
+            page = Browser(connection, loop)
+            for domain in ("Page", "Runtime", "Log", "Network", "Accessibility"):
+                page.ask(f"{domain}.enable")
+            page.ask("Network.setExtraHTTPHeaders", headers=headers)
+            yield page
+            connection.close()
+        finally:
+            process.terminate()
+            process.wait(30)
+            loop.close()
+
+
+async def _connect(address: str) -> WebSocketClientConnection:
+    return await websocket_connect(address, max_message_size=1 << 26)
