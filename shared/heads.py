@@ -81,8 +81,6 @@ def fit_lda(features: Features, classes: Classes, count: int) -> Head:
     class. Equal priors: how often a carer recorded a label says little of how often it is meant. Where features
     outnumber samples, the system is solved over the samples' inner products (Woodbury's identity).
     """
-    from scipy.linalg import cho_factor, cho_solve
-
     present, mean, scale, scaled = _standardised(features, classes)
     centres = np.stack([scaled[classes == k].mean(axis=0) for k in present])
     residuals = scaled - centres[np.searchsorted(present, classes)]
@@ -93,12 +91,11 @@ def fit_lda(features: Features, classes: Classes, count: int) -> Head:
     part, ridge = (1 - shrinkage) / degrees, shrinkage * variance * samples / degrees + 1e-6
     system = part * inner
     system[np.diag_indices_from(system)] += ridge
-    factor = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
     if width > samples:
-        dual = cho_solve(factor, residuals @ centres.T, check_finite=False)
+        dual = np.linalg.solve(system, residuals @ centres.T)
         weights = (centres.T - part * (residuals.T @ dual)) / ridge
     else:
-        weights = cho_solve(factor, centres.T, check_finite=False)
+        weights = np.linalg.solve(system, centres.T)
     bias = -0.5 * np.sum(centres * weights.T, axis=1)
     return _linear(weights, bias, mean, scale, present, count)
 
