@@ -53,6 +53,25 @@ def matmul(a: Array, b: Array) -> Array:
     return ndonnx.asarray(op.matmul(a.unwrap_spox(), b.unwrap_spox()))  # type: ignore[attr-defined]
 
 
+def section(x: Array, start: Any, stop: Any, axis: int = 0) -> Array:
+    """Return x from `start` to `stop` along `axis`; bounds are numbers or 0-d int64 arrays, negative ones from the end.
+
+    One node and its bounds, where ndonnx's own slicing makes a hundred, most of them folded away again.
+    """
+    if not tracing(x):
+        return x[(slice(None),) * axis + (slice(int(start), int(stop)),)]
+    import ndonnx
+    import spox.opset.ai.onnx.v21 as op
+
+    def bound(value: Any) -> Any:
+        if not tracing(value):
+            return op.const(np.array([value], np.int64))
+        return op.reshape(value.unwrap_spox(), op.const(np.array([1], np.int64)))
+
+    where = op.const(np.array([axis], np.int64))
+    return ndonnx.asarray(op.slice(x.unwrap_spox(), bound(start), bound(stop), where))  # type: ignore[attr-defined]
+
+
 def floored(x: Array, lowest: float) -> Array:
     """Return max(x, lowest) elementwise."""
     return namespace(x).maximum(x, const(lowest, x))

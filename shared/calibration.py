@@ -94,7 +94,7 @@ def whitened_novelty(head: Head, features: Features, classes: Classes, dimension
     place = scaled @ kept
     present, member = np.unique(classes, return_inverse=True)
     residuals = place - np.stack([place[member == k].mean(axis=0) for k in range(len(present))])[member]
-    shrinkage, variance = ledoit_wolf(residuals, residuals.shape[1])
+    shrinkage, variance = ledoit_wolf(residuals)
     covariance = (1 - shrinkage) * (residuals.T @ residuals) / max(len(residuals) - len(present), 1)
     covariance[np.diag_indices_from(covariance)] += shrinkage * variance + 1e-6
     root = np.linalg.cholesky(covariance)

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from shared.arrays import Array, const, floored, matmul, namespace, unit_rows
 
@@ -79,34 +78,39 @@ def fit_lda(features: Features, classes: Classes, count: int) -> Head:
     """Linear discriminant analysis with one Ledoit-Wolf covariance pooled over all classes and equal priors.
 
     Pooled before shrinking, unlike scikit-learn's per-class estimate, which degenerates at two samples a
-    class. Equal priors: how often a carer recorded a label says little of how often it is meant. Shrinking
-    towards a multiple of the identity does not depend on the axes, so where features outnumber samples all is
-    solved in the span of the samples.
+    class. Equal priors: how often a carer recorded a label says little of how often it is meant. Where features
+    outnumber samples, the system is solved over the samples' inner products (Woodbury's identity).
     """
     present, mean, scale, scaled = _standardised(features, classes)
-    basis = _span(scaled) if scaled.shape[1] > scaled.shape[0] else None
-    place = scaled if basis is None else scaled @ basis
-    centres = np.stack([place[classes == k].mean(axis=0) for k in present])
-    residuals = place - centres[np.searchsorted(present, classes)]
-    degrees = max(len(residuals) - len(present), 1)  # each class mean costs one
-    shrinkage, variance = ledoit_wolf(residuals, scaled.shape[1])
-    covariance = (1 - shrinkage) * (residuals.T @ residuals) / degrees
-    covariance[np.diag_indices_from(covariance)] += shrinkage * variance * len(residuals) / degrees + 1e-6
-    weights = np.linalg.solve(covariance, centres.T)
+    centres = np.stack([scaled[classes == k].mean(axis=0) for k in present])
+    residuals = scaled - centres[np.searchsorted(present, classes)]
+    samples, width = residuals.shape
+    inner = residuals @ residuals.T if width > samples else residuals.T @ residuals
+    shrinkage, variance = ledoit_wolf(residuals, inner)
+    degrees = max(samples - len(present), 1)  # each class mean costs one
+    part, ridge = (1 - shrinkage) / degrees, shrinkage * variance * samples / degrees + 1e-6
+    system = part * inner
+    system[np.diag_indices_from(system)] += ridge
+    if width > samples:
+        dual = np.linalg.solve(system, residuals @ centres.T)
+        weights = (centres.T - part * (residuals.T @ dual)) / ridge
+    else:
+        weights = np.linalg.solve(system, centres.T)
     bias = -0.5 * np.sum(centres * weights.T, axis=1)
-    return _linear(weights if basis is None else basis @ weights, bias, mean, scale, present, count)
+    return _linear(weights, bias, mean, scale, present, count)
 
 
-def ledoit_wolf(residuals: NDArray[np.float64], width: int) -> tuple[float, float]:
-    """Return the shrinkage and the mean variance of centred rows (n, r) that span part of `width` dimensions.
+def ledoit_wolf(residuals: NDArray[np.float64], inner: NDArray[np.float64] | None = None) -> tuple[float, float]:
+    """Return the shrinkage and the mean variance of centred rows (n, D); `inner` are their inner products, if known.
 
     Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance matrices": every term
-    is a sum over the rows' inner products, which a change of axes leaves as they are.
+    is a sum over inner products of rows, or of columns.
     """
-    n = len(residuals)
+    n, width = residuals.shape
+    if inner is None:
+        inner = residuals @ residuals.T if width > n else residuals.T @ residuals
     squares = np.sum(residuals**2, axis=1)
     variance = float(squares.sum()) / (n * width)
-    inner = residuals @ residuals.T if residuals.shape[1] > n else residuals.T @ residuals
     norm = float(np.sum(inner**2)) / n**2
     spread = norm - width * variance**2
     noise = min((float(np.sum(squares**2)) / n - norm) / n, spread)
@@ -115,19 +119,21 @@ def ledoit_wolf(residuals: NDArray[np.float64], width: int) -> tuple[float, floa
 
 def in_span(features: Features) -> Features:
     """Return (n, r) float32: rows (n, D), n < D, in orthonormal axes of their span, so r is at most n."""
-    rows = csr_array(features) if np.count_nonzero(features) < 0.1 * features.size else features
+    rows = _compact(features)
     inner = rows @ rows.T
-    gram = inner.toarray() if isinstance(inner, csr_array) else inner
+    gram = inner if isinstance(inner, np.ndarray) else inner.toarray()
     values, vectors = np.linalg.eigh(gram.astype(np.float64))
     kept = values > 1e-7 * max(float(values[-1]), 1e-12)
     return np.asarray(vectors[:, kept] * np.sqrt(values[kept]), np.float32)
 
 
-def _span(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return an orthonormal basis (D, r) of the span of `rows` (n, D), n < D."""
-    values, vectors = np.linalg.eigh(rows @ rows.T)
-    kept = values > 1e-10 * max(float(values[-1]), 1e-12)
-    return np.asarray(rows.T @ (vectors[:, kept] / np.sqrt(values[kept])))
+def _compact(features: Features) -> Any:
+    """Return the same (n, D), as a sparse array where nine in ten numbers are zero."""
+    if np.count_nonzero(features) >= 0.1 * features.size:
+        return features
+    from scipy.sparse import csr_array
+
+    return csr_array(features)
 
 
 def fit_ridge(features: Features, classes: Classes, count: int) -> Head:
@@ -158,15 +164,15 @@ def fit_ridge(features: Features, classes: Classes, count: int) -> Head:
 
 def fit_logistic(c: float = 10.0, standardise: bool = False) -> Fitter:
     """Multinomial logistic regression, classes weighted equally; `c` is the inverse strength of its penalty."""
-    from sklearn.linear_model import LogisticRegression  # takes a second to import, and not every modality needs it
 
     def fit(features: Features, classes: Classes, count: int) -> Head:
+        from sklearn.linear_model import LogisticRegression  # takes a second to import, and not every recipe needs it
+
         if standardise:
             present, mean, scale, rows = _standardised(features, classes)
         else:
             present, mean, scale = np.unique(classes), np.zeros(features.shape[1]), np.ones(features.shape[1])
-            sparse = np.count_nonzero(features) < 0.1 * features.size
-            rows = csr_array(features) if sparse else features
+            rows = _compact(features)
         if len(present) == 1:
             return _linear(np.zeros((features.shape[1], 1)), np.zeros(1), mean, scale, present, count)
         model = LogisticRegression(C=c, class_weight="balanced", max_iter=300, tol=1e-3).fit(rows, classes)

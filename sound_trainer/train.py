@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,15 +19,29 @@ from shared.config import TrainerConfig
 from shared.encoders import load_encoder
 from shared.evaluation import Contender, Fixed, Rows
 from shared.graph import FeatureFunction, FeatureGraph, TensorSpec, joined
-from shared.heads import Fitter, fit_lda, fit_prototypes, fit_ridge
+from shared.heads import Fitter, fit_lda, fit_logistic, fit_prototypes, fit_ridge
 from shared.recipe import Job, ModelSpec, Outcome, Trainer, featurise, load, package, validate
 from sound_trainer.preprocessing.decode import Decoding, Recordings, decode, open_recordings
 from sound_trainer.preprocessing.embedding import SpeechEmbedding
 from sound_trainer.preprocessing.spectral import Cepstra, Everything
 
 ContenderName = Literal[
-    "embedding_prototypes", "embedding_ridge", "everything_lda", "spectral_lda", "spectral_prototypes"
+    "embedding_prototypes",
+    "embedding_lda",
+    "embedding_ridge",
+    "embedding_logistic",
+    "everything_lda",
+    "everything_ridge",
+    "spectral_lda",
+    "spectral_prototypes",
 ]
+_BLOCKS = {"embedding": ("network", "cepstra"), "everything": ("network", "whole"), "spectral": ("whole",)}
+_HEADS: dict[str, Fitter] = {
+    "prototypes": fit_prototypes(),
+    "lda": fit_lda,
+    "ridge": fit_ridge,
+    "logistic": fit_logistic(standardise=True),
+}
 _WAVE = (TensorSpec("wave", "float32", ("samples",)),)
 _REPLAYED = 128  # sounds that run through the whole graph before it is published; all run through its ending
 
@@ -37,7 +52,7 @@ class SoundConfig(TrainerConfig):
     decoding: Decoding = Field(default_factory=Decoding)
     encoder: str = Field(default="speech_embedding", description="pretrained sound encoder: its name, or its folder")
     contenders: tuple[ContenderName, ...] = Field(
-        default=("embedding_prototypes", "embedding_ridge", "everything_lda"), min_length=1
+        default=("embedding_prototypes", "embedding_lda", "everything_lda"), min_length=1
     )
 
 
@@ -57,28 +72,18 @@ def compete(job: Job, config: SoundConfig, recordings: Recordings) -> list[Conte
 
     Each block of features is a graph of its own, so that it is computed once and kept for the next run.
     """
-    blocks: dict[str, Fixed] = {}
-
-    def block(name: str) -> Fixed:
-        if name not in blocks:
-            graph = FeatureGraph(f"sound-{name}", _WAVE, _function(name, config))
-            blocks[name] = Fixed(graph, featurise(job, graph, recordings, recordings.keys))
-        return blocks[name]
-
-    known: dict[str, tuple[tuple[str, ...], Fitter]] = {
-        "embedding_prototypes": (("embedding", "cepstra"), fit_prototypes()),
-        "embedding_ridge": (("embedding", "cepstra"), fit_ridge),
-        "everything_lda": (("embedding", "everything"), fit_lda),
-        "spectral_lda": (("everything",), fit_lda),
-        "spectral_prototypes": (("everything",), fit_prototypes()),
-    }
-    return [
-        Contender(name, side_by_side(f"sound-{'-'.join(parts)}", [block(part) for part in parts]), fit, cosine_novelty)
-        for name, (parts, fit) in ((name, known[name]) for name in config.contenders)
-    ]
+    known: dict[str, Fixed] = {}
+    contenders = []
+    for name in config.contenders:
+        features, head = name.split("_")
+        if features not in known:
+            blocks = [known.setdefault(b, _block(b, job, config, recordings)) for b in _BLOCKS[features]]
+            known[features] = side_by_side(f"sound-{features}", blocks)
+        contenders.append(Contender(name, known[features], _HEADS[head], cosine_novelty))
+    return contenders
 
 
-def side_by_side(name: str, blocks: list[Fixed]) -> Fixed:
+def side_by_side(name: str, blocks: Sequence[Fixed]) -> Fixed:
     """Return the features of all blocks, one after another, and the graph that computes them."""
     rows = [block.computed for block in blocks]
     base = np.concatenate([r.base for r in rows], axis=1)
@@ -86,13 +91,16 @@ def side_by_side(name: str, blocks: list[Fixed]) -> Fixed:
     return Fixed(joined(name, [block.traced for block in blocks]), Rows(base, copies, rows[0].owner))
 
 
-def _function(name: str, config: SoundConfig) -> FeatureFunction:
-    if name == "cepstra":
-        return Cepstra()
-    if name == "everything":
-        return Everything()
-    encoder = load_encoder(config.encoder)
-    return SpeechEmbedding(encoder.folder / encoder.spec.model)
+def _block(name: str, job: Job, config: SoundConfig, recordings: Recordings) -> Fixed:
+    """Return a block's features of all recordings, from the cache where they are known."""
+    function: FeatureFunction
+    if name == "network":
+        encoder = load_encoder(config.encoder)
+        function = SpeechEmbedding(encoder.folder / encoder.spec.model)
+    else:
+        function = Cepstra() if name == "cepstra" else Everything()
+    graph = FeatureGraph(f"sound-{name}", _WAVE, function)
+    return Fixed(graph, featurise(job, graph, recordings, recordings.keys))
 
 
 TRAINER = Trainer("sound", SoundConfig, train, decode, "sound_trainer", "sound-train")

@@ -14,7 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.arrays import Array, Inputs, const, floored, greatest, length, matmul, mean_and_deviation, namespace
+from shared.arrays import (
+    Array,
+    Inputs,
+    const,
+    floored,
+    greatest,
+    length,
+    matmul,
+    mean_and_deviation,
+    namespace,
+    section,
+)
 
 RATE = 16_000
 HOP = 160  # samples from one frame to the next: 10 ms
@@ -23,6 +34,7 @@ LOUDNESS = 0.05  # root mean square that every sound is brought to
 _FFT = 512
 _MELS = 40
 _COEFFICIENTS = 20
+_END = 2**62
 _QUIET = 1e-10  # least power of a mel band
 _RANGE_DB = 80.0  # mel bands more than this under the loudest are raised to it
 _MARGIN = 3  # frames that are kept on both sides of what is not silence
@@ -91,7 +103,7 @@ def shape_features(power: Array, levels: Array, places: int) -> Array:
     tracks = xp.concat([energy, timbre, voicing], axis=1)
     mean, deviation = mean_and_deviation(tracks)
     change = xp.mean(xp.abs(slope(tracks)), axis=0)
-    course = along(xp.concat([energy - xp.mean(energy), timbre[:, :1], voicing], axis=1), places)
+    course = along(xp.concat([energy - xp.mean(energy), section(timbre, 0, 1, axis=1), voicing], axis=1), places)
     duration = xp.log(xp.astype(xp.reshape(length(power), (1,)), power.dtype))
     parts = [mean, deviation, change, xp.reshape(course, (-1,)), tune(pitch, voicing, places), onsets(energy), duration]
     return xp.concat([*parts, xp.reshape(modulation(levels), (-1,))], axis=0)
@@ -118,7 +130,7 @@ def trimmed(wave: Array) -> Array:
     xp = namespace(wave)
     count = length(wave) // HOP + 1
     filled = xp.concat([wave, const(np.zeros(HOP, np.float32), wave)], axis=0)
-    rows = xp.reshape(filled[: count * HOP], (-1, HOP))
+    rows = xp.reshape(section(filled, 0, count * HOP), (-1, HOP))
     level = xp.log(floored(xp.mean(rows * rows, axis=1), _QUIET)) * float(10 / np.log(10))
     loudest = greatest(level)
     background = xp.take(xp.sort(level), xp.reshape((count - 1) // 10, (1,)), axis=0)[0]
@@ -129,7 +141,7 @@ def trimmed(wave: Array) -> Array:
     last = greatest(xp.where(active, place, xp.zeros_like(place))) + _MARGIN + 1
     first = xp.maximum(first, xp.zeros_like(first))
     last = xp.minimum(last * HOP, xp.zeros_like(last) + length(wave))
-    return wave[first * HOP : last]
+    return section(wave, first * HOP, last)
 
 
 def power_spectra(wave: Array) -> Array:
@@ -138,12 +150,13 @@ def power_spectra(wave: Array) -> Array:
     count = length(wave) // HOP + 1
     side = (WINDOW - HOP) // 2
     edge = const(np.zeros(side, np.float32), wave)
-    filled = xp.concat([edge, wave, edge, edge, edge], axis=0)[: (count + 2) * HOP]
+    filled = section(xp.concat([edge, wave, edge, edge, edge], axis=0), 0, (count + 2) * HOP)
     rows = xp.reshape(filled, (-1, HOP))
-    frames = xp.concat([rows[:count, :], rows[1 : count + 1, :], rows[2 : count + 2, : WINDOW - 2 * HOP]], axis=1)
+    third = section(section(rows, 2, count + 2), 0, WINDOW - 2 * HOP, axis=1)
+    frames = xp.concat([section(rows, 0, count), section(rows, 1, count + 1), third], axis=1)
     half = WINDOW // 2  # around the middle an even and an odd half, so that cosines and sines need half the products
-    after, before = frames[:, half + 1 :], frames[:, half - 1 : 0 : -1]
-    even = xp.concat([frames[:, half : half + 1], after + before], axis=1)
+    after, before = section(frames, half + 1, _END, axis=1), frames[:, half - 1 : 0 : -1]
+    even = xp.concat([section(frames, half, half + 1, axis=1), after + before], axis=1)
     cosines, sines = (const(basis, wave) for basis in _fourier())
     return matmul(even, cosines) ** 2 + matmul(after - before, sines) ** 2
 
@@ -163,8 +176,8 @@ def mel_cepstra(levels: Array) -> Array:
 def slope(tracks: Array) -> Array:
     """(T, D) -> (T, D): mean change a frame between the frame before and the frame after."""
     xp = namespace(tracks)
-    after = xp.concat([tracks[1:, :], tracks[-1:, :]], axis=0)
-    before = xp.concat([tracks[:1, :], tracks[:-1, :]], axis=0)
+    after = xp.concat([section(tracks, 1, _END), section(tracks, -1, _END)], axis=0)
+    before = xp.concat([section(tracks, 0, 1), section(tracks, 0, -1)], axis=0)
     return (after - before) * 0.5
 
 
@@ -237,7 +250,7 @@ def onsets(energy: Array) -> Array:
     rises = xp.sum(floored(change, 0.0))
     top = greatest(energy)
     active = xp.astype(energy > top - 1.5, energy.dtype)
-    runs = xp.sum(floored(active[1:, :] - active[:-1, :], 0.0))
+    runs = xp.sum(floored(section(active, 1, _END) - section(active, 0, -1), 0.0))
     values = [rises / seconds * 0.1, rises, greatest(change), -greatest(-change), runs]
     return xp.concat([xp.reshape(value, (1,)) for value in values], axis=0)
 
@@ -257,7 +270,7 @@ def modulation(levels: Array) -> Array:
 def _time(tracks: Array) -> Array:
     """(T, …) -> (T,) float32: 0, 1, 2, …"""
     xp = namespace(tracks)
-    return xp.cumulative_sum(xp.ones_like(tracks[:, 0])) - 1.0
+    return xp.reshape(xp.cumulative_sum(xp.ones_like(section(tracks, 0, 1, axis=1)), axis=0), (-1,)) - 1.0
 
 
 # --- constants

@@ -86,18 +86,24 @@ def test_lda_agrees_with_scikit_learn_where_shrinkage_hardly_matters(clusters: M
     assert (ours == theirs).mean() > 0.98
 
 
-def test_lda_in_the_span_of_few_samples_equals_lda_in_the_whole_space(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("samples", "width"), [(20, 40), (40, 20)])
+def test_lda_is_the_rule_of_its_shrunk_covariance(samples: int, width: int) -> None:
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(20, 40)).astype(np.float32), np.arange(20) % 3
-    spanned = np.asarray(fit_lda(x, y, 3)(x))
-    monkeypatch.setattr("shared.heads._span", lambda rows: np.eye(rows.shape[1]))
-    np.testing.assert_allclose(spanned, fit_lda(x, y, 3)(x), rtol=1e-3, atol=1e-3)
+    x, y = rng.normal(size=(samples, width)).astype(np.float32), np.arange(samples) % 3
+    scaled = (x - x.mean(axis=0)) / x.std(axis=0)
+    centres = np.stack([scaled[y == k].mean(axis=0) for k in range(3)])
+    residuals = (scaled - centres[y]).astype(np.float64)
+    shrinkage, variance = ledoit_wolf(residuals)
+    covariance = (1 - shrinkage) * residuals.T @ residuals + shrinkage * variance * samples * np.eye(width)
+    weights = np.linalg.solve(covariance / (samples - 3), centres.T)
+    expected = scaled @ weights - 0.5 * np.sum(centres * weights.T, axis=1)
+    np.testing.assert_allclose(fit_lda(x, y, 3)(x), expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(60, 20), (20, 60)])
 def test_shrinkage_is_that_of_ledoit_and_wolf(shape: tuple[int, int]) -> None:
     rows = np.random.default_rng(0).normal(size=shape) * np.linspace(1, 5, shape[1])
-    assert ledoit_wolf(rows, shape[1])[0] == pytest.approx(ledoit_wolf_shrinkage(rows, assume_centered=True))
+    assert ledoit_wolf(rows)[0] == pytest.approx(ledoit_wolf_shrinkage(rows, assume_centered=True))
 
 
 @pytest.mark.parametrize("share", [1.0, 0.05])
