@@ -245,7 +245,8 @@ def parse_json(data: bytes, name: str, limit: int = DOCUMENT_LIMIT) -> Any:
         raise DocumentError([f"{name}: document: larger than {limit} bytes"])
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
-        json.dumps(value, ensure_ascii=False).encode()  # a half surrogate cannot be written again
+        if b"\\u" in data:
+            json.dumps(value, ensure_ascii=False).encode()  # a half surrogate cannot be written again
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).split(": '", 1)[0]
         raise DocumentError([f"{name}: document: no usable JSON: {reason}"]) from None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -90,6 +90,14 @@ def run_version(events: Iterable[Event], run_id: str) -> Event | None:
     return found
 
 
+def published_manifest(events: Iterable[Event], version: int) -> str:
+    """Return the sha256 that a version's manifest had when it was published. Raises NotFoundError if it was not."""
+    found = [event.manifest_sha256 for event in events if event.event == "publish" and event.version == version]
+    if not found or found[-1] is None:
+        raise NotFoundError(f"v{version}: no such version")
+    return found[-1]
+
+
 def read_pointer(pair: Pair) -> ActivePointer | None:
     """Return the pointer to the version that serves, if there is one. Raises CorruptError."""
     try:
@@ -167,13 +175,12 @@ def _pointer(pair: Pair, events: list[Event]) -> ActivePointer:
     version = serving(events)
     if version is None:
         raise ValueError("no version serves")
-    published = [e.manifest_sha256 for e in events if e.event == "publish" and e.version == version]
     since = events[-1].time
     for event in reversed(events):
         if event.active != version:
             break
         since = event.time
-    return ActivePointer(version=version, manifest_sha256=published[-1] or manifest_sha256(pair, version), since=since)
+    return ActivePointer(version=version, manifest_sha256=published_manifest(events, version), since=since)
 
 
 def settle(pair: Pair) -> tuple[list[Event], list[str]]:
@@ -224,28 +231,50 @@ def journal_lines(
     return lines
 
 
-def rebuilt_journal(root: Path) -> Iterator[bytes]:
-    """Yield the journal's lines as the versions and histories give them, in order of time."""
-
-    lines = []
-    for pair in pairs(root):
-        read = lru_cache(None)(read_entry)  # a version has a line for every change of its status
-        events = read_events(pair)
-        for number, event in enumerate(events):
-            lines += [(event.time, line) for line in journal_lines(pair, events[:number], event, read)]
-    lines.sort(key=lambda item: item[0])
-    return (line for _, line in lines)
-
-
 def reindex(root: Path) -> bool:
-    """Rebuild the journal from versions and histories; return whether that changed it."""
-    with storage_errors("reindex"), locked(root):
-        new = b"".join(rebuilt_journal(root))
-        path = journal(root)
-        if path.is_file() and path.read_bytes() == new:
-            return False
-        write_whole(path, new)
+    """Rebuild the journal from versions and histories; return whether that changed it.
+
+    Publishers wait only while what changed meanwhile is read again.
+    """
+    known: dict[Pair, tuple[object, list[tuple[str, bytes]]]] = {}
+    with storage_errors("reindex"):
+        _read_pairs(root, known)
+        with locked(root):
+            _read_pairs(root, known)
+            lines = sorted((line for _, found in known.values() for line in found), key=lambda line: line[0])
+            new = b"".join(line for _, line in lines)
+            path = journal(root)
+            if path.is_file() and path.read_bytes() == new:
+                return False
+            write_whole(path, new)
     return True
+
+
+def _read_pairs(root: Path, known: dict[Pair, tuple[object, list[tuple[str, bytes]]]]) -> None:
+    """Bring `known`, the journal's lines of every pair with their times, up to date."""
+    present = set()
+    for pair in pairs(root):
+        present.add(pair)
+        state = _identity(pair.history)
+        if pair not in known or known[pair][0] != state:
+            read = lru_cache(None)(read_entry)  # a version has a line for every change of its status
+            events = read_events(pair)
+            lines = [
+                (event.time, line)
+                for number, event in enumerate(events)
+                for line in journal_lines(pair, events[:number], event, read)
+            ]
+            known[pair] = (state, lines)
+    for pair in set(known) - present:
+        del known[pair]
+
+
+def _identity(path: Path) -> object:
+    try:
+        at = path.stat()
+    except FileNotFoundError:
+        return None
+    return at.st_ino, at.st_size, at.st_mtime_ns
 
 
 def drop_from_journal(root: Path, gone: Callable[[str, str, str], bool]) -> None:

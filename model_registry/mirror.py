@@ -19,10 +19,9 @@ from model_registry.durable import ensure_folder, storage_errors
 from model_registry.encoder import SPEC_FILE, EncoderSpec
 from model_registry.entry import DOCUMENT_LIMIT, ActivePointer, Document, RegistryEntry, VersionManifest, parse_json
 from model_registry.errors import CorruptError, DocumentError, NotFoundError
-from model_registry.history import HISTORY_LIMIT, parse_events
+from model_registry.history import HISTORY_LIMIT, parse_events, published_manifest
 from model_registry.location import Fetched
 from model_registry.names import DEFAULT_USER, Modality, parse_modality, parse_user, parse_version
-from model_registry.operations import manifest_of
 from model_registry.publication import ENCODER_LIMIT
 from model_registry.store import INSUFFICIENT
 
@@ -101,10 +100,8 @@ def _serving(place: _Place, user: str, modality: Modality) -> _Found | None:
 
 def _exact(place: _Place, user: str, modality: Modality, version: int) -> _Found:
     name = f"users/{user}/{modality}/history.jsonl"
-    sha256 = manifest_of(parse_events(place.read(name, HISTORY_LIMIT), name), version)
-    if sha256 is None:
-        raise NotFoundError(f"{user}/{modality} v{version}: no such version")
-    return _version(place, user, modality, version, sha256)
+    events = parse_events(place.read(name, HISTORY_LIMIT), name)
+    return _version(place, user, modality, version, published_manifest(events, version))
 
 
 def _version(place: _Place, user: str, modality: Modality, version: int, sha256: str) -> _Found:

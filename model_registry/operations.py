@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from model_registry.durable import locked, storage_errors
 from model_registry.entry import Event, RegistryEntry
 from model_registry.errors import ConflictError, NotFoundError
-from model_registry.history import record, serving, settle, statuses
+from model_registry.history import published_manifest, record, serving, settle, statuses
 from model_registry.layout import Pair
 from model_registry.verification import read_version
 
@@ -38,7 +38,7 @@ def promote(pair: Pair, version: int, reason: str = "") -> int | None:
         _published(pair, events, version)
         before = serving(events)
         if before != version:
-            read_version(pair, version, manifest_of(events, version))
+            read_version(pair, version, published_manifest(events, version))
             record(pair, events, "promote", version, active=version, reason=reason)
     return before
 
@@ -54,7 +54,7 @@ def rollback(pair: Pair, reason: str) -> tuple[int, int]:
             raise ConflictError(f"{pair}: no version serves, so there is nothing to roll back; promote one")
         if target is None:
             raise ConflictError(f"{pair}: nothing served before v{before}; promote another version, or archive it")
-        read_version(pair, target, manifest_of(events, target))
+        read_version(pair, target, published_manifest(events, target))
         record(pair, events, "rollback", target, active=target, reason=reason)
     return before, target
 
@@ -95,12 +95,6 @@ def reserves(events: list[Event]) -> list[int]:
         if event.event in ("archive", "remove") and event.version in served:
             served.remove(event.version)
     return served[:-1] if served and served[-1] == serving(events) else served
-
-
-def manifest_of(events: list[Event], version: int) -> str | None:
-    """Return the sha256 of a version's manifest as it was when it was published."""
-    found = [e.manifest_sha256 for e in events if e.event == "publish" and e.version == version]
-    return found[-1] if found else None
 
 
 def difference(before: RegistryEntry, after: RegistryEntry) -> Difference:

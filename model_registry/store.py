@@ -22,7 +22,7 @@ from model_registry.entry import (
     VersionManifest,
 )
 from model_registry.errors import NotFoundError, RegistryError
-from model_registry.history import read_entry, read_events, read_pointer, statuses
+from model_registry.history import published_manifest, read_entry, read_events, read_pointer, statuses
 from model_registry.layout import Pair, pairs, users
 from model_registry.names import DEFAULT_USER, Modality, parse_modality, parse_user, parse_version
 from model_registry.operations import Difference, difference
@@ -30,6 +30,7 @@ from model_registry.publication import Published
 from model_registry.verification import Version, encoder_file, read_version
 
 INSUFFICIENT = "insufficient data"  # the verdict at which the pooled model serves instead
+_FORMAT = RegistryFormat().to_json()
 DEFAULT_ROOT = Path(__file__).resolve().parent / "store"
 
 
@@ -131,9 +132,7 @@ class Registry:
         pair = self._pair(user, modality)
         number = parse_version(version)
         events = read_events(pair)
-        status = statuses(events).get(number)
-        if status is None:
-            raise NotFoundError(f"{pair} v{number}: no such version")
+        status = self._status(pair, events, number)
         entry = read_entry(pair, number).model_copy(update={"status": status})
         mine = tuple(event for event in events if number in (event.version, event.active))
         return Shown(entry, mine, pair.version_folder(number))
@@ -151,7 +150,9 @@ class Registry:
         """Check every file of a version and of its encoders. Raises CorruptError naming each that differs."""
         pair = self._pair(user, modality)
         number = parse_version(version)
-        return read_version(pair, number, _published_manifest(pair, number))
+        events = read_events(pair)
+        self._status(pair, events, number)
+        return read_version(pair, number, published_manifest(events, number))
 
     def verify_all(
         self, *, user: str | None = None, modality: str | None = None, version: str | int | None = None
@@ -225,16 +226,23 @@ class Registry:
         return Pair(self.root, parse_user(user), parse_modality(modality))
 
     def _resolved(self, pair: Pair, user: str, version: int) -> Resolved:
-        status = statuses(read_events(pair)).get(version)
+        events = read_events(pair)
+        status = self._status(pair, events, version)
+        return _resolved(read_version(pair, version, published_manifest(events, version)), user, pair, status)
+
+    def _status(self, pair: Pair, events: list[Event], version: int) -> Status:
+        status = statuses(events).get(version)
         if status is None:
             raise NotFoundError(f"{pair} v{version}: no such version")
-        return _resolved(read_version(pair, version, _published_manifest(pair, version)), user, pair, status)
+        return status
 
     def _checked(self) -> None:
         """Refuse a folder that is no registry, or one of a later layout."""
         path = self.root / "registry.json"
         try:
-            RegistryFormat.from_json(read_file(path, DOCUMENT_LIMIT), str(path))
+            data = read_file(path, DOCUMENT_LIMIT)
+            if data != _FORMAT:
+                RegistryFormat.from_json(data, str(path))
         except NotFoundError:
             raise NotFoundError(f"{self.root}: no registry here; publishing a bundle makes one") from None
 
@@ -262,14 +270,6 @@ def _serving(pair: Pair) -> Version | None:
     """Return the version that serves a pair, checked, if one does."""
     pointer = read_pointer(pair)
     return None if pointer is None else read_version(pair, pointer.version, pointer.manifest_sha256)
-
-
-def _published_manifest(pair: Pair, version: int) -> str:
-    """Return what the history says of a version's manifest. Raises NotFoundError if it was not published."""
-    found = [e.manifest_sha256 for e in read_events(pair) if e.event == "publish" and e.version == version]
-    if not found or found[-1] is None:
-        raise NotFoundError(f"{pair} v{version}: no such version")
-    return found[-1]
 
 
 def _resolved(found: Version, user: str, pair: Pair, status: Status) -> Resolved:

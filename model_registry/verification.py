@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -106,7 +107,7 @@ def folder_faults(folder: Path, files: Mapping[str, str], besides: str = "") -> 
     return sorted(faults)
 
 
-def read_version(pair: Pair, version: int, manifest_sha256: str | None) -> Version:
+def read_version(pair: Pair, version: int, manifest_sha256: str) -> Version:
     """Return a version after checking every file of it and of its encoders.
 
     `manifest_sha256` is what the pointer or the history says of the manifest. Raises NotFoundError if there is no
@@ -122,9 +123,8 @@ def read_version(pair: Pair, version: int, manifest_sha256: str | None) -> Versi
         faults.append(f"{path}: belongs to {manifest.user_id}/{manifest.modality} v{manifest.version}")
     if faults:
         raise CorruptError("\n".join(faults))
-    entry = RegistryEntry.from_json(
-        read_file(folder / manifest.files["registry_entry"].name, DOCUMENT_LIMIT), str(folder / "registry_entry.json")
-    )
+    path = folder / "registry_entry.json"
+    entry = _parsed(RegistryEntry, read_file(path, DOCUMENT_LIMIT), str(path))
     encoders = {}
     for ref in entry.encoder_refs:
         encoders[ref.name] = read_encoder(pair.root, ref, manifest.encoders.get(ref.sha256))
@@ -161,14 +161,21 @@ def encoder_file(root: Path, sha256: str, name: str) -> Path:
     return folder / name
 
 
-def _checked(path: Path, kind: type[_Kind], sha256: str | None) -> _Kind:
+@lru_cache(maxsize=10_000)
+def _parsed(kind: type[_Kind], data: bytes, name: str) -> _Kind:
+    """Return a document; what was parsed once is not parsed again, since the same bytes say the same."""
+    document: _Kind = kind.from_json(data, name)
+    return document
+
+
+def _checked(path: Path, kind: type[_Kind], sha256: str) -> _Kind:
     try:
         data = read_file(path, DOCUMENT_LIMIT)
-        document = kind.from_json(data, str(path))
+        document: _Kind = _parsed(kind, data, str(path))
     except NotFoundError:
         raise CorruptError(f"{path}: is missing") from None
     except DocumentError as error:
         raise CorruptError(str(error)) from None
-    if document.to_json() != data or (sha256 is not None and hashlib.sha256(data).hexdigest() != sha256):
+    if hashlib.sha256(data).hexdigest() != sha256:
         raise CorruptError(f"{path}: is not what was published")
     return document

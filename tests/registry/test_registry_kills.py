@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,17 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def memory() -> Iterator[Path]:
+    """A folder in memory where there is one: what the kernel has survives a kill, so no disk need be waited for."""
+    place = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=place if os.access(place, os.W_OK) else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def prepared(memory: Path) -> Path:
     """A registry with three versions of anna and one of ben, and a bundle with an encoder that is not stored yet."""
-    folder = tmp_path_factory.mktemp("prepared")
+    folder = memory / "prepared"
     store = Registry(folder / "registry")
     for run in ("r1", "r2", "r3"):
         store.publish(make_bundle(folder, user="anna", run=run))
@@ -27,6 +37,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_bundle(folder, user="anna", run="new", encoder_refs=[make_encoder(folder)])
     make_bundle(folder, user="carla", run="first")
     return folder
+
+
+@pytest.fixture
+def tmp_path(memory: Path) -> Iterator[Path]:
+    """A fresh folder beside what was prepared."""
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
 
 
 def check_whatever_happened(store: Registry) -> None:
