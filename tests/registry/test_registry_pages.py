@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,3 +146,12 @@ def test_a_user_is_found_by_keyboard_alone(browser: tuple[Browser, str]) -> None
         if page.run("location.search") == "?search=person07" and page.run("document.readyState") == "complete":
             break
     assert page.run("document.querySelectorAll('tbody tr').length") == 2
+
+
+def test_the_templates_are_part_of_the_package() -> None:
+    root = Path(__file__).parents[2]
+    patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["*"]
+    templates = sorted((root / "model_registry/templates").iterdir())
+    assert len(templates) >= 5
+    for template in templates:
+        assert template in [found for pattern in patterns for found in (root / "model_registry").glob(pattern)]
