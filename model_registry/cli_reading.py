@@ -202,15 +202,31 @@ def export(user: str, modality: str, target: Path, version: str | None, form: An
 
 
 def _print_difference(found: Difference) -> None:
-    table = Table("", found.before.model_version, found.after.model_version, "change")
-    for name, (old, new) in found.metrics.items():
-        change = "" if old is None or new is None else f"{new - old:+.3f}"
-        table.add_row(name, number(old), number(new), change)
-    for name, (before, after) in {**found.facts, **{k: (str(a), str(b)) for k, (a, b) in found.config.items()}}.items():
-        table.add_row(name, before, after, "")
+    old, new = found.before, found.after
+    table = Table("", old.model_version, new.model_version, "change")
+    table.add_row("verdict", old.verdict or "none given", new.verdict or "none given", "")
+    for name, (before, after) in found.metrics.items():
+        if name.removesuffix("_low").removesuffix("_high") == name or name.rsplit("_", 1)[0] not in found.metrics:
+            change = "" if before is None or after is None else f"{after - before:+.3f}"
+            table.add_row(name, _interval(old, name), _interval(new, name), change)
+    for name, before, after in (
+        ("examples", old.example_count, new.example_count),
+        ("sessions", old.session_count, new.session_count),
+    ):
+        table.add_row(name, str(before), str(after), f"{after - before:+d}")
     table.add_row("labels gained", "", ", ".join(found.labels_gained) or "none", "")
     table.add_row("labels lost", ", ".join(found.labels_lost) or "none", "", "")
+    facts = {name: values for name, values in found.facts.items() if name not in ("verdict", "examples", "sessions")}
+    for name, values in {**facts, **found.config}.items():
+        table.add_row(name, *map(str, values), "")
     console().print(table)
+
+
+def _interval(entry: RegistryEntry, name: str) -> str:
+    """Return a metric with its interval where it has one: 0.910 (0.850 to 0.950)."""
+    low, high = entry.metrics.get(f"{name}_low"), entry.metrics.get(f"{name}_high")
+    value = number(entry.metrics.get(name))
+    return value if low is None or high is None else f"{value} ({number(low)} to {number(high)})"
 
 
 def _summary(entry: RegistryEntry) -> dict[str, str]:

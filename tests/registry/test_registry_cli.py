@@ -49,12 +49,24 @@ def test_list_filters_and_prints_one_entry_a_line(root: Path) -> None:
     assert call(root, "list", "--user", "nobody", "--json").stdout == ""
 
 
-def test_show_and_diff_speak_to_people(root: Path) -> None:
+def test_show_and_diff_speak_to_people(root: Path, tmp_path: Path) -> None:
     assert "60 in 3 sessions" in call(root, "show", "user123", "gesture", "v1").stdout
     assert (
         json.loads(call(root, "show", "user123", "gesture", "v1", "--json").stdout)["history"][0]["event"] == "publish"
     )
-    assert "+0.000" in call(root, "diff", "user123", "gesture", "v1", "v2").stdout
+    metrics = {"accuracy": 0.95, "accuracy_low": 0.9, "accuracy_high": 0.98}
+    bundle = make_bundle(tmp_path, run="r3", metrics=metrics, example_count=80, labels=["drink", "go"], verdict="weak")
+    call(root, "publish", str(bundle))
+    table = call(root, "diff", "user123", "gesture", "v1", "v3").stdout
+    rows = {
+        cells[1].strip(): [c.strip() for c in cells[2:5]]
+        for cells in (r.split("│") for r in table.splitlines())
+        if len(cells) > 4
+    }
+    assert rows["accuracy"] == ["0.910", "0.950 (0.900 to 0.980)", "+0.040"]
+    assert rows["verdict"] == ["good", "weak", ""] and rows["examples"] == ["60", "80", "+20"]
+    assert rows["labels gained"][1] == "go" and rows["labels lost"][0] == "stop, très"
+    assert "accuracy_low" not in rows
     assert json.loads(call(root, "diff", "user123", "gesture", "v1", "v2", "--json").stdout)["labels_lost"] == []
 
 
