@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export MODEL_TRAINER_DATA ?= $(abspath ../shared/data)
 
-.PHONY: help setup demo test lint check bench bench-accuracy lock serve schemas clean
+.PHONY: help setup demo test lint check bench bench-accuracy bench-batches lock serve schemas clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ check: lint test ## all that CI runs
 
 bench: setup ## time all four trainers on real data and append to benchmarks/results
 	@$(BIN)/python -m benchmarks.speed
+
+bench-batches: setup ## measure warm workers, orchestration, memory and Dask workers
+	@$(BIN)/python -m benchmarks.batches
 
 bench-accuracy: setup ## measure accuracy on real data, session-wise beside random splits
 	@$(BIN)/python -m benchmarks.accuracy

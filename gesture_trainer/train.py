@@ -9,21 +9,45 @@ from typing import Literal
 if __name__ == "__main__" and __package__ in (None, ""):  # run as a file: find the packages beside it
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import numpy as np
 from pydantic import Field
 
+from gesture_trainer.preprocessing.body import BodyMotion
+from gesture_trainer.preprocessing.hands import HandShape
+from gesture_trainer.preprocessing.layouts import COORDINATES, Layout
 from gesture_trainer.preprocessing.motion import Resampled, Statistics
+from gesture_trainer.preprocessing.paths import PathGeometry
 from gesture_trainer.preprocessing.sequences import Sequences, decode, landmark_sequences
-from shared.calibration import cosine_novelty, subspace_novelty
+from shared.calibration import whitened_novelty
 from shared.cli_trainer import trainer_main
 from shared.config import TrainerConfig
+from shared.errors import ConfigError
 from shared.evaluation import Contender, Fixed
 from shared.feature_cache import content_key
 from shared.graph import FeatureFunction, FeatureGraph, TensorSpec
-from shared.heads import fit_kernel, fit_lda
+from shared.heads import Fitter, fit_kernel, fit_lda, fit_logistic, fit_prototypes
 from shared.recipe import Job, ModelSpec, Outcome, Trainer, featurise, load, package, validate
 from shared.schema_utils import Schema
 
-ContenderName = Literal["statistics_lda", "resampled_lda", "resampled_kernel"]
+ContenderName = Literal[
+    "shape_lda",
+    "shape_logistic",
+    "body_lda",
+    "geometry_lda",
+    "geometry_logistic",
+    "statistics_lda",
+    "resampled_lda",
+    "resampled_kernel",
+    "prototypes",
+]
+CONTENDERS: dict[Layout, tuple[ContenderName, ...]] = {  # what is worth trying on each kind of data, simplest first
+    "hand_xy": ("shape_lda", "shape_logistic"),
+    "hand_xyz": ("shape_lda", "shape_logistic"),
+    "body_xy": ("body_lda", "resampled_lda"),
+    "path_xy": ("geometry_lda", "geometry_logistic", "resampled_kernel"),
+    "channels": ("statistics_lda", "resampled_lda", "resampled_kernel"),
+}
+FEW = 3  # samples of every label up to which prototypes are trained instead
 
 
 class Preprocessing(Schema):
@@ -36,8 +60,8 @@ class GestureConfig(TrainerConfig):
     """Everything that can be set for a gesture model."""
 
     preprocessing: Preprocessing = Field(default_factory=Preprocessing)
-    contenders: tuple[ContenderName, ...] = Field(
-        default=("statistics_lda", "resampled_lda", "resampled_kernel"), min_length=1
+    contenders: tuple[ContenderName, ...] | None = Field(
+        default=None, min_length=1, description="what to compare; by default what suits the encoding"
     )
 
 
@@ -46,7 +70,7 @@ def train(job: Job, config: GestureConfig) -> Outcome:
     dataset = load(job, config, "gesture")
     with job.log.stage("decode"):
         sequences = landmark_sequences(dataset)
-    contenders = compete(job, config, sequences)
+    contenders = compete(job, config, sequences, few=int(np.bincount(dataset.label_index).max()) <= FEW)
     validation = validate(job, contenders, dataset, config)
     spec = ModelSpec(
         decode={"encoding": sequences.encoding, "width": sequences.width}, normalisation_version="points_v1"
@@ -55,24 +79,60 @@ def train(job: Job, config: GestureConfig) -> Outcome:
     return package(job, validation, samples, dataset, config, spec)
 
 
-def compete(job: Job, config: GestureConfig, data: Sequences) -> list[Contender]:
-    """Return the configured contenders, simplest first, with their features computed."""
+def compete(job: Job, config: GestureConfig, data: Sequences, few: bool) -> list[Contender]:
+    """Return the contenders, simplest first, with their features computed."""
     contract = (TensorSpec("sequence", "float32", ("frames", data.width)),)
     samples = [{"sequence": sequence} for sequence in data.sequences]
     keys = [content_key(sequence) for sequence in data.sequences]
+    sources: dict[str, Fixed] = {}
 
-    def source(name: str, function: FeatureFunction) -> Fixed:
-        graph = FeatureGraph(name, contract, function)
-        return Fixed(graph, featurise(job, graph, samples, keys))
+    def contender(name: ContenderName) -> Contender:
+        features, head = name.split("_") if name != "prototypes" else (_PLAINEST[data.layout], name)
+        if features not in sources:
+            graph = FeatureGraph(f"gesture-{features}", contract, _function(features, data, config))
+            sources[features] = Fixed(graph, featurise(job, graph, samples, keys))
+        return Contender(name, sources[features], _fitter(head, features, config), whitened_novelty)
 
-    statistics = source("gesture-statistics", Statistics(data.coordinates))
-    resampled = source("gesture-resampled", Resampled(data.coordinates, config.preprocessing.frames))
-    known = {
-        "statistics_lda": Contender("statistics_lda", statistics, fit_lda, subspace_novelty, (0.0, 1.0)),
-        "resampled_lda": Contender("resampled_lda", resampled, fit_lda, subspace_novelty, (0.0, 1.0)),
-        "resampled_kernel": Contender("resampled_kernel", resampled, fit_kernel(seed=config.seed), cosine_novelty),
-    }
-    return [known[name] for name in config.contenders]
+    names: tuple[ContenderName, ...] = config.contenders or (("prototypes",) if few else CONTENDERS[data.layout])
+    return [contender(name) for name in names]
+
+
+_PLAINEST: dict[Layout, str] = {
+    "hand_xy": "shape",
+    "hand_xyz": "shape",
+    "body_xy": "body",
+    "path_xy": "geometry",
+    "channels": "statistics",
+}
+
+
+def _function(features: str, data: Sequences, config: GestureConfig) -> FeatureFunction:
+    coordinates, frames = COORDINATES[data.layout], config.preprocessing.frames
+    match features:
+        case "shape" if data.layout in ("hand_xy", "hand_xyz"):
+            return HandShape(coordinates)
+        case "body" if data.layout == "body_xy":
+            return BodyMotion(frames)
+        case "geometry" if data.layout == "path_xy":
+            return PathGeometry(frames)
+        case "statistics":
+            return Statistics(coordinates)
+        case "resampled":
+            return Resampled(coordinates, frames)
+    raise ConfigError(
+        f"contenders: {features} features do not fit the encoding {data.encoding} of {data.width} numbers"
+    )
+
+
+def _fitter(head: str, features: str, config: GestureConfig) -> Fitter:
+    match head:
+        case "kernel":
+            return fit_kernel(seed=config.seed)
+        case "logistic":
+            return fit_logistic(0.1 if features == "shape" else 1.0, standardise=True)
+        case "prototypes":
+            return fit_prototypes()
+    return fit_lda
 
 
 TRAINER = Trainer("gesture", GestureConfig, train, decode, "gesture_trainer", "gesture-train")

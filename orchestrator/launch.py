@@ -45,7 +45,7 @@ Examples:
 @click.option("--users", default="all", show_default=True, help="Comma-separated user ids, or all that have data.")
 @click.option("--modalities", default="all", show_default=True, help="Comma-separated modalities, or all.")
 @click.option(
-    "--registry", default=str(DEFAULT_REGISTRY), show_default=True, help="The folder in which models are published."
+    "--registry", default=str(DEFAULT_REGISTRY), show_default=True, help="The registry: a folder, or http://…."
 )
 @click.option(
     "--runs",

@@ -16,14 +16,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from model_registry.errors import NotFoundError, RegistryError
-from model_registry.store import Registry
+from model_registry.location import AnyRegistry, open_registry
 from orchestrator.backends import Backend, Tls
 from orchestrator.backends.process import ProcessBackend
 from orchestrator.batch import Control, Stop, run_batch, stopped_by_signals
 from orchestrator.jobs import COMMANDS, Commands, Outcome, one_line
 from orchestrator.lock import batch_lock
 from orchestrator.plan import Plan, Request, make_plan
-from orchestrator.registry_uploader import open_registry, outcome_of_version, publisher
+from orchestrator.registry_uploader import outcome_of_version, publisher
 from orchestrator.report import Tally, print_report, report_console, summary
 from orchestrator.retraining import RetrainingRequest, put_away, read_requests, spooled
 from orchestrator.run_folder import RunFolder, mean_seconds, write_whole
@@ -50,7 +50,7 @@ class Settings:
     tls: Tls | None = None
 
     @property
-    def store(self) -> Registry:
+    def store(self) -> AnyRegistry:
         return open_registry(self.registry)
 
 
@@ -143,7 +143,7 @@ def _dask(settings: Settings) -> Backend:
         raise ConfigError(f"--backend dask: {error}; install the extra: pip install 'model-trainer[dask]'") from error
     spec = DaskSpec(
         runs=str(settings.folder.root),
-        registry=str(settings.store.root),
+        registry=settings.store.address,
         commands=None if settings.commands is COMMANDS else dict(settings.commands),
         seconds=settings.limits.seconds,
         memory=settings.limits.memory,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from model_registry.entry import RegistryEntry
-from model_registry.errors import ConflictError, RegistryError, StorageError
+from model_registry.errors import ConflictError, RegistryError, StorageError, UnreachableError
+from model_registry.location import AnyRegistry, open_registry
 from model_registry.names import published_name
 from model_registry.publication import Published
 from model_registry.store import DEFAULT_ROOT, Registry
@@ -22,6 +24,7 @@ DEFAULT_REGISTRY = str(DEFAULT_ROOT)
 _EXAMPLES = """\b
 Examples:
   python -m orchestrator.registry_uploader runs --registry model_registry/store
+  MODEL_TRAINER_TOKEN=… python -m orchestrator.registry_uploader runs --registry https://registry.example
   python -m orchestrator.registry_uploader runs/bundles/gesture_user123_20260301 --registry model_registry/store
 """
 
@@ -35,26 +38,21 @@ def find_bundles(runs: Path) -> Iterator[Path]:
             yield Path(place)
 
 
-def open_registry(place: str) -> Registry:
-    """Return the registry in the folder `place`."""
-    return Registry(Path(place).absolute())
-
-
-def upload(bundle: Path, registry: Registry) -> Published:
+def upload(bundle: Path, registry: AnyRegistry) -> Published:
     """Publish `bundle`, or return what its run was published as. Raises RegistryError, and OSError when it is gone."""
     return registry.publish(bundle)
 
 
-def publisher(registry: Registry) -> Publish:
+def publisher(registry: AnyRegistry) -> Publish:
     """Return the function that publishes what a job made and adds to its outcome where that went."""
 
     def publish(job: Job, outcome: Outcome) -> Outcome:
         try:
             published = upload(Path(outcome.bundle), registry)
-        except ConflictError as error:  # another process did the same job
-            same = [e for e in registry.entries(user=job.user, modality=job.modality) if e.run_id == job.run_id]
-            return _located(registry, outcome, same[-1]) if same else _not_uploaded(outcome, error, False)
-        except StorageError as error:
+        except ConflictError as error:
+            entry = _published_by_another(job, registry)
+            return _not_uploaded(outcome, error, False) if entry is None else _located(registry, outcome, entry)
+        except (StorageError, UnreachableError) as error:
             return _not_uploaded(outcome, error, True)
         except (RegistryError, OSError) as error:
             return _not_uploaded(outcome, error, isinstance(error, OSError))
@@ -63,17 +61,26 @@ def publisher(registry: Registry) -> Publish:
     return publish
 
 
+def _published_by_another(job: Job, registry: AnyRegistry) -> RegistryEntry | None:
+    """Return the version of a job that another process did at the same time, if that is what the conflict is."""
+    with suppress(RegistryError):
+        for entry in registry.entries(user=job.user, modality=job.modality):
+            if entry.run_id == job.run_id:
+                return entry
+    return None
+
+
 def _not_uploaded(outcome: Outcome, error: Exception, transient: bool) -> Outcome:
     update = {"cause": "upload", "stage": "upload", "reason": one_line(error), "transient": transient}
     return outcome.model_copy(update=update)
 
 
-def _located(registry: Registry, outcome: Outcome, entry: RegistryEntry) -> Outcome:
+def _located(registry: AnyRegistry, outcome: Outcome, entry: RegistryEntry) -> Outcome:
     update = {"version": entry.model_version, "status": entry.status, "model_card": model_card(registry, entry)}
     return outcome.model_copy(update=update)
 
 
-def outcome_of_version(registry: Registry, entry: RegistryEntry) -> Outcome:
+def outcome_of_version(registry: AnyRegistry, entry: RegistryEntry) -> Outcome:
     """Return a version that needed no training as the outcome of its job; its `status` is "up to date"."""
     return Outcome(
         user=entry.user_id,
@@ -91,8 +98,10 @@ def outcome_of_version(registry: Registry, entry: RegistryEntry) -> Outcome:
     )
 
 
-def model_card(registry: Registry, entry: RegistryEntry) -> str:
-    """Return the path of a version's model card, empty where it has none."""
+def model_card(registry: AnyRegistry, entry: RegistryEntry) -> str:
+    """Return the path of a version's model card, empty where it has none; in a service it has a page instead."""
+    if not isinstance(registry, Registry):
+        return ""
     name = published_name("model_card", entry.user_id, entry.modality, entry.version)
     card = (registry.root / entry.model_artifact_path).with_name(name)
     return str(card) if card.is_file() else ""
@@ -100,7 +109,7 @@ def model_card(registry: Registry, entry: RegistryEntry) -> str:
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("runs", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--registry", default=DEFAULT_REGISTRY, show_default=True, help="The registry's folder.")
+@click.option("--registry", default=DEFAULT_REGISTRY, show_default=True, help="The registry's folder, or http://….")
 def main(runs: Path, registry: str) -> None:
     """Publish every finished bundle at or below the folder RUNS, one line each.
 

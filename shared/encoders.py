@@ -71,8 +71,28 @@ def model_path(name_or_path: str | Path) -> Path:
 
 
 def export_encoder(encoder: Encoder, out: Path) -> Path:
-    """Put a copy of `encoder` at `<out>/encoders/<sha256>/`, whole or not at all, and return that folder."""
-    return copy_encoder(encoder.folder, out / "encoders")
+    """Put a copy of `encoder` at `<out>/encoders/<sha256>/`, whole or not at all, and return that folder.
+
+    A copy that this process made or checked before is not read again while its files' times and sizes stay.
+    """
+    key = (os.getpid(), encoder.folder, out.resolve())
+    copy = _copies.get(key)
+    if copy is None or copy[1] != _signature(copy[0]):
+        folder = copy_encoder(encoder.folder, out / "encoders")
+        copy = _copies[key] = (folder, _signature(folder))
+    return copy[0]
+
+
+_copies: dict[tuple[int, Path, Path], tuple[Path, frozenset[tuple[str, int, int, int]]]] = {}
+
+
+def _signature(folder: Path) -> frozenset[tuple[str, int, int, int]]:
+    """Return name, inode, size and time of each file in a folder; nothing where it is gone."""
+    try:
+        found = [(item.name, item.stat()) for item in os.scandir(folder)]
+    except OSError:
+        return frozenset()
+    return frozenset((name, status.st_ino, status.st_size, status.st_mtime_ns) for name, status in found)
 
 
 def encode_cached(

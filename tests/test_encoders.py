@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model_registry.encoder import EncoderSpec, Source, Tensor, read_encoder
+from model_registry.encoder import EncoderSpec, Source, Tensor, copy_encoder, read_encoder
 from shared.encoders import Encoder, encode_cached, export_encoder, load_encoder
 from shared.errors import ConfigError
 from shared.feature_cache import FeatureCache, content_key
@@ -130,4 +130,23 @@ def test_an_encoder_is_exported_beside_the_bundles(folder: Path, tmp_path: Path)
     target = export_encoder(encoder, tmp_path / "out")
     assert target == tmp_path / "out" / "encoders" / encoder.spec.sha256
     assert read_encoder(target) == encoder.spec
+    assert _answer(load_encoder(target)) == 9
+
+
+def test_an_exported_encoder_is_read_again_only_when_its_files_changed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, copies = load_encoder("mean"), []
+
+    def counted(source: Path, target: Path) -> Path:
+        copies.append(source)
+        return copy_encoder(source, target)
+
+    monkeypatch.setattr("shared.encoders.copy_encoder", counted)
+    for _ in range(3):
+        target = export_encoder(encoder, tmp_path / "out")
+    assert len(copies) == 1
+    (target / "model.onnx").unlink()
+    export_encoder(encoder, tmp_path / "out")
+    assert len(copies) == 2
     assert _answer(load_encoder(target)) == 9

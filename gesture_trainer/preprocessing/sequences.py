@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gesture_trainer.preprocessing.layouts import Layout, layout_of
 from shared.data_files import RefusedFileError, read_bounded
 from shared.data_loader import Dataset, load_features
 from shared.encoders import Encoder
 from shared.errors import DataError, Fault
 from shared.feature_files import SIZE_LIMIT, FeatureFileError, parse_features
-
-POINT_ENCODINGS = {"mediapipe_tasks_video_xy_v1": 2}  # encoding -> coordinates a point; (0, 0) is a missing point
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Sequences:
     sequences: tuple[NDArray[np.float32], ...]
     encoding: str
     width: int
-    coordinates: int  # of a landmark point; 0 where the numbers are channels of another kind
+    layout: Layout
 
 
 def landmark_sequences(dataset: Dataset) -> Sequences:
@@ -47,7 +46,7 @@ def landmark_sequences(dataset: Dataset) -> Sequences:
     reference = dataset.samples[0].example.features
     encoding = reference.encoding if reference else ""
     width = sequences[0].shape[1]
-    return Sequences(sequences, encoding, width, POINT_ENCODINGS.get(encoding, 0))
+    return Sequences(sequences, encoding, width, layout_of(encoding, width))
 
 
 def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder]) -> dict[str, NDArray[np.float32]]:

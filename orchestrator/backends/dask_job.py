@@ -9,10 +9,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from model_registry.location import open_registry
 from model_registry.names import Modality
 from orchestrator.attempt import attempt
 from orchestrator.jobs import COMMANDS, Job, Outcome
-from orchestrator.registry_uploader import open_registry, publisher
+from orchestrator.registry_uploader import publisher
 from orchestrator.run_folder import RunFolder
 from orchestrator.trainer_process import Limits, child_environment, run_once
 from orchestrator.workers import WorkerPool, run_warm

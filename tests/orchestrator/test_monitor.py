@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -18,6 +19,7 @@ from orchestrator.lock import batch_lock
 from orchestrator.monitor_page import page_server
 from orchestrator.progress import Follower
 from orchestrator.run_folder import RunFolder
+from tests.registry.browser import Browser, chromium
 
 JOBS = [Job(user=user, modality="speech", data="data", fingerprint="a.b.c") for user in ("ana", "ben", "cleo")]
 
@@ -138,3 +140,28 @@ def test_ten_thousand_jobs_are_followed_by_reading_each_line_once(
     )
     assert follower.look().done == 10_000
     assert read == [0]
+
+
+def test_the_page_updates_itself_in_a_browser(tmp_path: Path) -> None:
+    folder = _batch(tmp_path)
+    with page_server(Follower(folder), "127.0.0.1", 0) as server, chromium({}) as page:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page.open(f"http://127.0.0.1:{server.server_port}/")
+        _see(page, "0 of 3 jobs ended, 0 failed")
+        folder.note("started", {"user": "ben", "modality": "speech"})
+        folder.note("finished", failed(JOBS[0], "data", "<b>no</b> samples").model_dump())
+        _see(page, "1 of 3 jobs ended, 1 failed")
+        assert page.run("document.getElementById('running').rows[0].cells[0].textContent") == "ben"
+        assert page.run("document.getElementById('errors').textContent") == "ana speech: data: <b>no</b> samples"
+        assert page.run("document.getElementById('bar').value") == 1
+        assert ("progressbar", "jobs ended") in [(role.lower(), name) for role, name in page.accessible()]
+        faults = [event for event in page.events if event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")]
+        assert [event for event in faults if "favicon" not in str(event)] == []
+        server.shutdown()
+
+
+def _see(page: Browser, text: str) -> None:
+    until = time.monotonic() + 30
+    while text not in str(page.run("document.getElementById('head').textContent")):
+        assert time.monotonic() < until, page.run("document.body.textContent")
+        time.sleep(0.1)

@@ -4,8 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
+import pytest
 from orchestrated import Place
+
+from model_registry.client import TOKEN_VARIABLE
+from model_registry.tokens import add_token, tokens_file
+from tests.registry.serving import served
+
+
+@pytest.fixture
+def address(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    token = add_token(tokens_file(place.registry.created()), "trainer", ("read", "publish"))
+    monkeypatch.setenv(TOKEN_VARIABLE, token)
+    with served(place.registry) as url:
+        yield url
 
 
 def _upload(place: Place) -> subprocess.CompletedProcess[str]:
@@ -39,3 +53,25 @@ def test_a_folder_without_bundles_is_told(place: Place) -> None:
     done = _upload(place)
     assert done.returncode == 3
     assert "no finished bundle" in done.stderr
+
+
+def test_a_batch_publishes_through_the_service_and_knows_what_is_there(place: Place, address: str) -> None:
+    place.add("ana", ["speech", "gesture"])
+    assert place.launch("--registry", address).returncode == 0
+    assert place.versions() == {"ana gesture": ["v1"], "ana speech": ["v1"]}
+    again = place.launch("--registry", address)
+    assert again.returncode == 0 and "2 up to date" in again.stdout
+    uploader = [sys.executable, "-m", "orchestrator.registry_uploader", str(place.runs), "--registry", address]
+    done = subprocess.run(uploader, env=place.environment(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert done.stdout.count("was published before as") == 2
+
+
+def test_without_a_token_the_service_says_what_to_do(
+    place: Place, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(TOKEN_VARIABLE)
+    place.add("ana")
+    done = place.launch("--registry", address)
+    assert done.returncode == 2
+    assert TOKEN_VARIABLE in done.stderr and "Traceback" not in done.stderr
