@@ -47,6 +47,9 @@ bench: setup ## time all four trainers on real data and append to benchmarks/res
 bench-batches: setup ## measure warm workers, orchestration, memory and Dask workers
 	@$(BIN)/python -m benchmarks.batches
 
+bench-sessions: setup ## measure accuracy across sessions on real data, through the trainers
+	@$(BIN)/python -m benchmarks.sessions
+
 bench-accuracy: setup ## measure accuracy on real data, session-wise beside random splits
 	@$(BIN)/python -m benchmarks.accuracy
 

@@ -139,7 +139,8 @@ def validate_by_session(
     folds = session_folds(classes, sessions, times, config.folds, seed)
     groups = np.unique(sessions, return_inverse=True)[1]
     count = int(classes.max()) + 1
-    fits = _Fits([_in_span(contender) for contender in contenders], classes, count, folds)
+    spanned = [_in_span(contender) for contender in contenders]
+    fits = _Fits(spanned, classes, count, folds)
     pairs = {outer | inner for outer in folds.outer for inner in folds.inner(outer)}
     fits.run({*folds.outer, *pairs}, progress)
 
@@ -177,8 +178,8 @@ def validate_by_session(
         contenders={c.name: balanced(h, classes) for c, h in zip(contenders, held, strict=True)},
         winner=winner,
         answer=answer,
-        random_accuracy=_random_accuracy(_in_span(winner), classes, config, seed) if config.random_split else None,
-        unknown_auroc=_unknown(_in_span(winner), answer, classes, folds) if config.unknown and count > 2 else {},
+        random_accuracy=_random_accuracy(spanned[chosen], classes, config, seed) if config.random_split else None,
+        unknown_auroc=_unknown(spanned[chosen], answer, classes, folds) if config.unknown and count > 2 else {},
     )
 
 

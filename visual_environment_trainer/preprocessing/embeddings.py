@@ -44,13 +44,13 @@ class PlaceFeatures:
         return unit_rows(xp.sign(mean) * xp.sqrt(xp.abs(mean)))
 
 
-def embed(job: Job, dataset: Dataset, encoder: Encoder) -> list[dict[str, NDArray[np.float32]]]:
-    """Return each sample's `{name: (3, 1280), name_mid: (3, M)}`, decoding only images whose embeddings are unknown.
+def embed(job: Job, dataset: Dataset, encoder: Encoder, views: int) -> list[dict[str, NDArray[np.float32]]]:
+    """Return each sample's `{name: (views, 1280), name_mid: (views, M)}`, decoding only what the cache does not know.
 
     Raises DataError naming every image that cannot be used.
     """
     side = int(encoder.spec.inputs["image"].shape[1])
-    rows = [(k, view) for k in range(len(dataset)) for view in range(len(VIEWS))]
+    rows = [(k, view) for k in range(len(dataset)) for view in range(views)]
     regions = [s.example.box.model_dump_json() if s.example.box else "" for s in dataset.samples]
     images = [content_key(DECODE_VERSION, s.content_sha256, r) for s, r in zip(dataset.samples, regions, strict=True)]
     keys = [f"{images[k]}/{VIEWS[view]}" for k, view in rows]
@@ -61,9 +61,9 @@ def embed(job: Job, dataset: Dataset, encoder: Encoder) -> list[dict[str, NDArra
 
     with job.log.stage("encode"):
         found = encode_cached(
-            encoder, rows, keys, collate, job.cache, 8 * len(VIEWS), lambda done: job.log.progress(done, len(rows))
+            encoder, rows, keys, collate, job.cache, 24, lambda done: job.log.progress(done, len(rows))
         )
-    embedding = found["embedding"].reshape(len(dataset), len(VIEWS), -1)
-    middle = found["mid"].reshape(len(dataset), len(VIEWS), -1)
+    embedding = found["embedding"].reshape(len(dataset), views, -1)
+    middle = found["mid"].reshape(len(dataset), views, -1)
     name = encoder.spec.name
     return [{name: embedding[k], f"{name}_mid": middle[k]} for k in range(len(dataset))]
