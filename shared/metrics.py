@@ -115,9 +115,9 @@ def confusion_matrix(truth: Classes, predicted: Classes, count: int) -> Indices:
 
 def wilson(successes: float, trials: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return Wilson's score interval (1927) of a proportion; `trials` need not be whole. (0, 1) without trials."""
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
-    return _score_interval(successes, trials, float(norm.ppf(0.5 + confidence / 2)))
+    return _score_interval(successes, trials, float(ndtri(0.5 + confidence / 2)))
 
 
 def clustered_interval(
@@ -129,7 +129,7 @@ def clustered_interval(
     on sessions - 1 degrees of freedom (after Korn and Graubard 1998). With one session it is Wilson's own,
     which says nothing of other days.
     """
-    from scipy.stats import norm, t
+    from scipy.special import ndtri, stdtrit  # quantiles of the normal and of Student's distribution
 
     n, sessions = len(correct), len(np.unique(groups))
     rate = float(correct.mean())
@@ -139,7 +139,7 @@ def clustered_interval(
     variance = sessions / (sessions - 1) * float(np.sum(sums**2)) / n**2
     simple = rate * (1 - rate) / n
     effective = n * min(1.0, simple / variance) if variance > 0 else float(n)
-    z, quantile = float(norm.ppf(0.5 + confidence / 2)), float(t.ppf(0.5 + confidence / 2, sessions - 1))
+    z, quantile = float(ndtri(0.5 + confidence / 2)), float(stdtrit(sessions - 1, 0.5 + confidence / 2))
     return _score_interval(rate * effective, effective, z if variance <= simple and sessions > 9 else quantile)
 
 
