@@ -104,7 +104,7 @@ def test_every_link_to_a_file_leads_to_one() -> None:
     links = [
         (page.relative_to(ROOT), link, page.parent / link.partition("#")[0])
         for page in PAGES
-        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+        for link in re.findall(r"(?:\]\(|src=\")([^)\s\"]+)", page.read_text(encoding="utf-8"))
         if not re.match(r"https?:|#", link)
     ]
     assert len(links) >= 5
