@@ -43,7 +43,7 @@ _HEADS: dict[str, Fitter] = {
     "logistic": fit_logistic(standardise=True),
 }
 _WAVE = (TensorSpec("wave", "float32", ("samples",)),)
-_REPLAYED = 128  # sounds that run through the whole graph before it is published; all run through its ending
+_REPLAYED = 64  # sounds that run through the whole graph before it is published; all run through its ending
 
 
 class SoundConfig(TrainerConfig):

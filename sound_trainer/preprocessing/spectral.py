@@ -40,7 +40,7 @@ _RANGE_DB = 80.0  # mel bands more than this under the loudest are raised to it
 _MARGIN = 3  # frames that are kept on both sides of what is not silence
 _BANDS = 8  # groups of mel bands whose rhythm is measured
 _RATES = (1.5, 3.0, 4.5, 6.0, 9.0, 13.0, 20.0)  # Hz of modulation
-_LAGS = (32, 267)  # samples: 500 to 60 Hz
+_PITCH_WINDOW = 200  # samples at 4 kHz: 50 ms
 
 F32 = NDArray[np.float32]
 
@@ -64,13 +64,14 @@ class Everything:
 
     def __call__(self, inputs: Inputs) -> Array:
         """{"wave": (N,)} -> (484 + 24 places,)."""
-        power = power_spectra(prepared(inputs["wave"]))
+        wave = prepared(inputs["wave"])
+        power = power_spectra(wave)
         levels = mel_levels(power)
         xp = namespace(levels)
         parts = [
             cepstra_features(levels, self.places),
             band_features(levels),
-            shape_features(power, levels, self.places),
+            shape_features(wave, power, levels, self.places),
         ]
         return xp.concat(parts, axis=0)
 
@@ -94,12 +95,12 @@ def band_features(levels: Array) -> Array:
     return xp.concat([mean, deviation, quantiles, change], axis=0)
 
 
-def shape_features(power: Array, levels: Array, places: int) -> Array:
-    """(T, 257) power and (T, 40) levels -> (84 + 4 places,): what tells sounds that are no words apart."""
+def shape_features(wave: Array, power: Array, levels: Array, places: int) -> Array:
+    """(N,) wave, (T, 257) power, (T, 40) levels -> (84 + 4 places,): what tells sounds that are no words apart."""
     xp = namespace(power)
     energy = xp.mean(levels, axis=1, keepdims=True)
     timbre = timbre_of(power)
-    voicing, pitch = voice(power)
+    voicing, pitch = voice(wave)
     tracks = xp.concat([energy, timbre, voicing], axis=1)
     mean, deviation = mean_and_deviation(tracks)
     change = xp.mean(xp.abs(slope(tracks)), axis=0)
@@ -208,21 +209,30 @@ def timbre_of(power: Array) -> Array:
     return xp.concat([centre, spread, rolloff, flatness], axis=1)
 
 
-def voice(power: Array) -> tuple[Array, Array]:
-    """(T, 257) -> voicing (T, 1) from 0 to 1, and pitch (T, 1) in octaves over 60 Hz.
+def voice(wave: Array) -> tuple[Array, Array]:
+    """(N,) -> voicing (N // 160 + 1, 1) from 0 to 1, and pitch (N // 160 + 1, 1) in octaves over 60 Hz.
 
-    The autocorrelation is the cosine transform of the power spectrum, divided by that of the window (Boersma
-    1993). Pitch is the mean over lags, weighted so that the highest peak decides without a jump.
+    Frames of 50 ms every 10 ms of what lies under 1 kHz; their autocorrelation is divided by that of the window,
+    and a higher pitch preferred to its octaves below (Boersma 1993). The pitch is a mean over candidates, weighted
+    so that the highest peak decides without a jump.
     """
-    xp = namespace(power)
-    curve = matmul(power, const(_autocorrelation(), power))
-    curve = curve / floored(matmul(power, const(_total(), power)), _QUIET)
-    best = greatest(curve, axis=1, keepdims=True)
-    weight = xp.exp((curve - best) * 60.0)
-    lags = np.arange(*_LAGS)
-    octave = const(np.log2(RATE / lags / 60.0), power)
+    xp = namespace(wave)
+    count = length(wave) // HOP + 1
+    quarters = xp.reshape(section(wave, 0, length(wave) // 4 * 4), (-1, 4))
+    step = HOP // 4
+    edge = const(np.zeros(_PITCH_WINDOW), wave)
+    side = section(edge, 0, (_PITCH_WINDOW - step) // 2)
+    filled = section(xp.concat([side, xp.mean(quarters, axis=1), edge], axis=0), 0, (count + 4) * step)
+    rows = xp.reshape(filled, (-1, step))
+    frames = xp.concat([section(rows, k, count + k) for k in range(_PITCH_WINDOW // step)], axis=1)
+    cosines, sines = (const(basis, wave) for basis in _low_fourier())
+    power = matmul(frames, cosines) ** 2 + matmul(frames, sines) ** 2
+    curve = matmul(power, const(_autocorrelation(), wave)) / floored(matmul(power, const(_total(), wave)), _QUIET)
+    octave = const(_octaves(), wave)
+    biased = curve + octave * 0.03
+    weight = xp.exp((biased - greatest(biased, axis=1, keepdims=True)) * 200.0)
     pitch = xp.sum(weight * octave, axis=1, keepdims=True) / xp.sum(weight, axis=1, keepdims=True)
-    return xp.clip(best, 0.0, 1.0), pitch
+    return xp.clip(greatest(curve, axis=1, keepdims=True), 0.0, 1.0), pitch
 
 
 def tune(pitch: Array, voicing: Array, places: int) -> Array:
@@ -312,21 +322,37 @@ def _cosines() -> F32:
 
 
 @cache
+def _low_fourier() -> tuple[F32, F32]:
+    """(200, 129) twice: Hann window times cosines and sines of a 512-point transform at 4 kHz, up to 1 kHz."""
+    n = np.arange(_PITCH_WINDOW)
+    angle = 2 * np.pi * np.outer(n, np.arange(_FFT // 4 + 1)) / _FFT
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * n / _PITCH_WINDOW)[:, None]
+    return np.asarray(hann * np.cos(angle), np.float32), np.asarray(hann * np.sin(angle), np.float32)
+
+
+@cache
+def _octaves() -> F32:
+    """(74,): candidates for the pitch, from 60 to 500 Hz, in octaves over 60 Hz."""
+    return np.linspace(0, np.log2(500 / 60), 74, dtype=np.float32)
+
+
+@cache
 def _autocorrelation() -> F32:
-    """(257, lags): power spectrum -> autocorrelation over that of the window."""
-    lags = np.arange(*_LAGS)
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)
-    own = np.fft.irfft(np.abs(np.fft.rfft(hann, 2 * _FFT)) ** 2)[lags] / np.sum(hann**2)
-    return np.asarray(_inverse(lags) / own, np.float32)
+    """(129, 74): power spectrum -> autocorrelation at the candidates' periods, over that of the window."""
+    lags = RATE / 4 / (60 * 2.0 ** _octaves())
+    own = np.abs(np.fft.rfft(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_PITCH_WINDOW) / _PITCH_WINDOW), _FFT)) ** 2
+    window = own @ _inverse(lags, _FFT // 2 + 1) / (own @ _inverse(np.zeros(1), _FFT // 2 + 1))
+    return np.asarray(_inverse(lags, _FFT // 4 + 1) / window, np.float32)
 
 
 @cache
 def _total() -> F32:
-    """(257, 1): power spectrum -> autocorrelation at lag 0."""
-    return np.asarray(_inverse(np.zeros(1)), np.float32)
+    """(129, 1): power spectrum -> autocorrelation at lag 0."""
+    return np.asarray(_inverse(np.zeros(1), _FFT // 4 + 1), np.float32)
 
 
-def _inverse(lags: NDArray[Any]) -> NDArray[np.float64]:
-    bins = np.arange(_FFT // 2 + 1)
-    twice = np.where((bins == 0) | (bins == _FFT // 2), 1.0, 2.0)
-    return np.asarray(twice[:, None] * np.cos(2 * np.pi * np.outer(bins, lags) / _FFT) / _FFT)
+def _inverse(lags: NDArray[Any], bins: int) -> NDArray[np.float64]:
+    """(bins, lags): inverse of a 512-point transform of real numbers, at lags that need not be whole."""
+    number = np.arange(bins)
+    twice = np.where((number == 0) | (number == _FFT // 2), 1.0, 2.0)
+    return np.asarray(twice[:, None] * np.cos(2 * np.pi * np.outer(number, lags) / _FFT) / _FFT)
