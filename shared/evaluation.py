@@ -19,7 +19,7 @@ from pydantic import Field
 from shared.calibration import Answer, FitNovelty, Novelty, fit_answer
 from shared.folds import Folds, Indices, random_folds, session_folds
 from shared.graph import FeatureGraph
-from shared.heads import Classes, Features, Fitter, Head, in_span
+from shared.heads import Classes, Features, Fitter, Head, Linear, in_span
 from shared.schema_utils import Schema
 
 Progress = Callable[[int, int], None]
@@ -190,7 +190,10 @@ def fit_contender(contender: Contender, classes: Classes, train: Indices, count:
 
 
 def _fit_head(contender: Contender, classes: Classes, train: Indices, count: int) -> Head:
-    features, labels = contender.source.rows(train).training(train, classes)
+    rows = contender.source.rows(train)
+    if not len(train):  # so few samples that the inner folds leave none: every class is as likely
+        return Linear(np.zeros((rows.base.shape[1], count), np.float32), np.zeros(count, np.float32))
+    features, labels = rows.training(train, classes)
     return contender.fit(features, labels, count)
 
 
@@ -285,6 +288,8 @@ class _Fits:
 
     def _see(self, job: _Fit) -> Features:
         contender, train = self._contenders[job[0]], self._folds.outside(job[1])
+        if not len(train):
+            return np.zeros(len(self._folds.inside(job[1])), np.float32)
         base = contender.source.rows(train).base[train]
         novelty = contender.novelty(self._heads[job], base, self._classes[train])
         return np.asarray(novelty(self._test_rows(job)))
