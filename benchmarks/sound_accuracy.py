@@ -5,37 +5,23 @@ Everything goes as in training: the configured contenders, chosen and calibrated
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
-from benchmarks.real_data import WORK, data_root
-from shared.data_loader import DataFilter, load_dataset
-from shared.evaluation import Contender, Fixed, Rows, auroc, fit_contender, validate_by_session
-from shared.feature_cache import FeatureCache
-from shared.logs import RunLog
-from shared.metrics import wilson
-from shared.recipe import Job
+from benchmarks.few_shot import DRAWS, Answers, Numbers, Row, drawn, learn, load_all, quiet_job, row
+from benchmarks.real_data import data_root
+from shared.evaluation import Contender, auroc, validate_by_session
 from sound_trainer.preprocessing.decode import open_recordings
 from sound_trainer.train import SoundConfig, compete
 
-Row = tuple[str, float, float, float, float | None]  # name, figure, its interval, and the bar
-DRAWS = 10
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 FIRST_TESTED = 25  # takes from here on are never trained on
 FEW_TAKES_BARS = {3: 0.97, 5: 0.975, 10: 0.985}
 CONFIG = SoundConfig()
 _TAKE = re.compile(r"_(\d+)(?:-[0-9a-f]+)?\.wav$")
-Numbers = NDArray[np.int64]
-Learnt = Callable[
-    [Numbers], tuple[Numbers, NDArray[np.bool_], NDArray[np.float32]]
-]  # samples -> digit, accepted, score
 
 
 @dataclass(frozen=True)
@@ -46,22 +32,19 @@ class Speaker:
     takes: Numbers
     contenders: tuple[Contender, ...]
 
-    def learn(self, train: Numbers) -> Learnt:
-        """Choose, calibrate and fit on the samples `train`, sessions being tens of takes."""
-        names, classes = np.unique(self.digits[train], return_inverse=True)
-        own = [replace(c, source=_only(c, train)) for c in self.contenders]
-        takes = self.takes[train].tolist()
-        evaluation = CONFIG.evaluation.model_copy(update={"random_split": False, "unknown": False})
-        found = validate_by_session(own, classes, [str(t // 10) for t in takes], takes, evaluation, CONFIG.seed)
-        winner = found.winner
-        fitted = fit_contender(winner, classes, np.arange(len(train)), len(names))
-        whole = next(c for c in self.contenders if c.name == winner.name).source.rows(train).base
+    @property
+    def sessions(self) -> list[str]:
+        """Tens of takes stand for sessions."""
+        return [str(take // 10) for take in self.takes]
 
-        def answer(samples: Numbers) -> tuple[Numbers, NDArray[np.bool_], NDArray[np.float32]]:
-            label, _, accepted, score = found.answer(*fitted(whole[samples]))
-            return names[label], accepted, score
+    def learn(self, train: Numbers, test: Numbers) -> Answers:
+        """Return what is said of `test` after training on `train`."""
+        return learn(self.contenders, self.digits, self.sessions, train, test)
 
-        return answer
+    def draw(self, takes: int, seed: int, left_out: int | None = None) -> Numbers:
+        """Return `takes` samples of each digit, drawn from those that are never tested."""
+        pool = np.flatnonzero((self.takes < FIRST_TESTED) & (self.digits != (-1 if left_out is None else left_out)))
+        return drawn(self.digits, pool, takes, seed)
 
 
 def few_takes() -> list[Row]:
@@ -69,10 +52,10 @@ def few_takes() -> list[Row]:
     rows: list[Row] = []
     for takes, bar in FEW_TAKES_BARS.items():
         rates = {name: float(np.mean([_few(name, takes, draw) for draw in range(DRAWS)])) for name in SPEAKERS}
-        rows.append(_row(f"spoken digits, {takes} takes each", float(np.mean(list(rates.values()))), 1500, bar))
+        rows.append(row(f"spoken digits, {takes} takes each", float(np.mean(list(rates.values()))), 1500, bar))
         if takes == min(FEW_TAKES_BARS):
             lowest = min(rates, key=lambda name: rates[name])
-            rows.append(_row(f"spoken digits, {takes} takes each, lowest speaker ({lowest})", rates[lowest], 250, 0.93))
+            rows.append(row(f"spoken digits, {takes} takes each, lowest speaker ({lowest})", rates[lowest], 250, 0.93))
     return rows
 
 
@@ -80,16 +63,15 @@ def sessions() -> list[Row]:
     """Accuracy when each of five sessions of ten takes is held out in turn, and at a random split of the same."""
     held_out, random = [], []
     for name in SPEAKERS:
-        speaker = _speaker(name)
-        takes = speaker.takes.tolist()
+        own = _speaker(name)
         found = validate_by_session(
-            speaker.contenders, speaker.digits, [str(t // 10) for t in takes], takes, CONFIG.evaluation, CONFIG.seed
+            own.contenders, own.digits, own.sessions, own.takes.tolist(), CONFIG.evaluation, CONFIG.seed
         )
-        held_out.append(float((found.predicted == speaker.digits).mean()))
+        held_out.append(float((found.predicted == own.digits).mean()))
         random.append(float(found.random_accuracy or 0.0))
     return [
-        _row("spoken digits, by session", float(np.mean(held_out)), 3000, 0.95),
-        _row("spoken digits, random split", float(np.mean(random)), 3000, None),
+        row("spoken digits, by session", float(np.mean(held_out)), 3000, 0.95),
+        row("spoken digits, random split", float(np.mean(random)), 3000, None),
     ]
 
 
@@ -98,56 +80,36 @@ def unknown_digits() -> list[Row]:
     areas, rejected_known, rejected_unknown = [], [], []
     for name in SPEAKERS:
         speaker = _speaker(name)
-        tested = speaker.takes >= FIRST_TESTED
+        test = np.flatnonzero(speaker.takes >= FIRST_TESTED)
         for draw in range(DRAWS):
             left_out = draw % 10
-            answer = speaker.learn(_drawn(speaker, 10, draw, left_out))
-            known = answer(np.flatnonzero(tested & (speaker.digits != left_out)))
-            unknown = answer(np.flatnonzero(tested & (speaker.digits == left_out)))
-            areas.append(auroc(known[2], unknown[2]))
-            rejected_known.append(1 - float(known[1].mean()))
-            rejected_unknown.append(1 - float(unknown[1].mean()))
+            said = speaker.learn(speaker.draw(10, draw, left_out), test)
+            known = speaker.digits[test] != left_out
+            areas.append(auroc(said.score[known], said.score[~known]))
+            rejected_known.append(1 - float(said.accepted[known].mean()))
+            rejected_unknown.append(1 - float(said.accepted[~known].mean()))
     return [
-        _row("spoken digits, unknown digit, AUROC", float(np.mean(areas)), 1500, 0.97),
-        _row("spoken digits, known digit rejected (at most)", float(np.mean(rejected_known)), 1350, 0.08),
-        _row("spoken digits, unknown digit rejected", float(np.mean(rejected_unknown)), 1500, None),
+        row("spoken digits, unknown digit, AUROC", float(np.mean(areas)), 1500, 0.97),
+        row("spoken digits, known digit rejected (at most)", float(np.mean(rejected_known)), 1350, 0.08),
+        row("spoken digits, unknown digit rejected", float(np.mean(rejected_unknown)), 1500, None),
     ]
 
 
 def _few(name: str, takes: int, draw: int) -> float:
     speaker = _speaker(name)
     test = np.flatnonzero(speaker.takes >= FIRST_TESTED)
-    digits, _, _ = speaker.learn(_drawn(speaker, takes, draw))(test)
-    return float((digits == speaker.digits[test]).mean())
-
-
-def _drawn(speaker: Speaker, takes: int, draw: int, left_out: int | None = None) -> Numbers:
-    """Return `takes` samples of each digit, drawn from those that are never tested."""
-    rng = np.random.default_rng(draw)
-    pools = [np.flatnonzero((speaker.takes < FIRST_TESTED) & (speaker.digits == digit)) for digit in range(10)]
-    chosen = [rng.choice(pool, takes, replace=False) for pool in pools]
-    return np.concatenate([drawn for digit, drawn in enumerate(chosen) if digit != left_out])
-
-
-def _only(contender: Contender, train: Numbers) -> Fixed:
-    source = contender.source
-    assert isinstance(source, Fixed)
-    rows = source.computed
-    return replace(source, computed=Rows(rows.base[train], rows.copies[:0], rows.owner[:0]))
+    said = speaker.learn(speaker.draw(takes, draw), test)
+    return float((said.classes == speaker.digits[test]).mean())
 
 
 @cache
 def _speaker(name: str) -> Speaker:
-    threadpool_limits(1)
     root = data_root("digits")
-    dataset = load_dataset(root, (name,), "sound", DataFilter())
-    job = Job((name,), root, WORK, "accuracy", cache=FeatureCache(), log=RunLog(io.StringIO()))
+    dataset, job = load_all(root, name, "sound"), quiet_job(name, root)
     recordings = open_recordings(job, dataset, CONFIG.decoding)
     takes = [match[1] for s in dataset.samples if s.path and (match := _TAKE.search(s.path.name))]
     contenders = compete(job, CONFIG, recordings)
     return Speaker(dataset.label_index, np.array(takes, np.int64), tuple(contenders))
 
 
-def _row(name: str, figure: float, trials: int, bar: float | None) -> Row:
-    low, high = wilson(figure * trials, trials)
-    return name, figure, low, high, bar
+FIGURES = (few_takes, sessions, unknown_digits)
