@@ -16,6 +16,7 @@ import numpy as np
 from model_registry.entry import BundleEntry, EncoderRef
 from model_registry.names import Modality
 from model_registry.store import Registry
+from shared.advice import advise
 from shared.arrays import Inputs
 from shared.bundle import Bundle, json_bytes, label_encoder, label_map, write_bundle
 from shared.config import TrainerConfig
@@ -252,6 +253,9 @@ def _log_entry(
             "seconds": _seconds(job),
             "metrics": {
                 "verdict_reasons": list(result.reasons),
+                "advice": list(advise(result)),
+                "learning": [list(row) for row in result.learning],
+                "coverage": [list(row) for row in result.coverage],
                 "validation": result.scheme,
                 "labels": [vars(row) for row in result.labels],
                 "confusion": result.confusion.tolist(),
