@@ -6,7 +6,7 @@ import hashlib
 import platform
 import resource
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from model_registry.names import Modality
 from model_registry.store import Registry
 from shared.advice import advise
 from shared.arrays import Inputs
+from shared.audit import Audit, audit
 from shared.bundle import Bundle, json_bytes, label_encoder, label_map, write_bundle
 from shared.config import TrainerConfig
 from shared.data_loader import DataFormat, Dataset, load_dataset
@@ -28,6 +29,7 @@ from shared.export import Exported, Replay, export_model, replay, spread
 from shared.feature_cache import FeatureCache
 from shared.figures import confusion_picture
 from shared.graph import FeatureGraph, Samples
+from shared.heads import Features
 from shared.logs import RunLog, utc_now
 from shared.metrics import Report, report
 from shared.model_card import model_card
@@ -171,6 +173,7 @@ def package(
     everything = np.arange(len(dataset))
     source = validation.winner.source
     with job.log.stage("fit"):
+        found = _audit(job, result, validation, source.rows(everything).base, dataset)
         fitted = fit_contender(validation.winner, dataset.label_index, everything, len(dataset.labels))
     graph, features = source.graph(everything), source.rows(everything).base
     with job.log.stage("export"):
@@ -179,7 +182,7 @@ def package(
         whole = spread(len(dataset), replayed)
         answered = replay(exported, features, samples, whole, fitted, validation.answer, job.log.progress)
     with job.log.stage("bundle"):
-        entry = _log_entry(job, result, validation, dataset, config, spec, graph, answered)
+        entry = _log_entry(job, result, found, validation, dataset, config, spec, graph, answered)
         bundle = _bundle(job, entry, result, validation, dataset, config, spec, graph, exported)
     entry = entry.model_copy(update={"bundle": str(bundle.folder), "seconds": _seconds(job)})
     if job.registry is None:
@@ -225,9 +228,20 @@ def _export(
     return export_model(graph, width, fitted, validation.answer, dataset.labels, described)
 
 
+def _audit(job: Job, result: Report, validation: Validation, features: Features, dataset: Dataset) -> Audit:
+    ids = [sample.record_id for sample in dataset.samples]
+    hashes = [sample.content_sha256 for sample in dataset.samples]
+    classes, sessions = dataset.label_index, dataset.session_ids
+    found = audit(result, validation, features, classes, sessions, ids, hashes, dataset.labels)
+    for warning in found.warnings:
+        job.log.warn(warning)
+    return found
+
+
 def _log_entry(
     job: Job,
     result: Report,
+    found: Audit,
     validation: Validation,
     dataset: Dataset,
     config: TrainerConfig,
@@ -253,6 +267,7 @@ def _log_entry(
             "seconds": _seconds(job),
             "metrics": {
                 "verdict_reasons": list(result.reasons),
+                "audit": asdict(found),
                 "advice": list(advise(result)),
                 "learning": [list(row) for row in result.learning],
                 "coverage": [list(row) for row in result.coverage],
