@@ -39,6 +39,13 @@ _OPTIONS = (
     click.Option(["--session", "sessions"], multiple=True, help="Use these sessions only; repeat for several."),
     click.Option(["--seed"], type=click.IntRange(0, 2**32 - 1), help="Overrides the configuration's seed."),
     click.Option(["--registry"], type=_PATH, help="Publish there when the model is finished."),
+    click.Option(
+        ["--promote"],
+        type=click.Choice(["always", "if-better", "never"]),
+        default="if-better",
+        show_default=True,
+        help="Whether what is published serves at once, or stays a candidate.",
+    ),
     click.Option(["--demo-data/--no-demo-data"], default=None, help="Whether examples marked is_demo are used."),
     click.Option(["--data-format"], type=click.Choice(["auto", "own", "a3cp"]), default="auto", show_default=True),
     click.Option(["--run-id"], help="Name of this run; made up when absent."),
@@ -157,6 +164,7 @@ def _prepare(
         registry=given["registry"],
         data_format=given["data_format"],
         fingerprint=_fingerprint(trainer, users, given),
+        promote=given["promote"],
         cache=FeatureCache() if given["cache"] else None,
         log=log,
     )

@@ -32,6 +32,7 @@ class EvaluationConfig(Schema):
     folds: int = Field(default=5, ge=2, le=20, description="most outer folds; sessions beyond are grouped")
     false_rejection: float = Field(default=0.05, ge=0.0, le=0.5, description="share of known samples it may reject")
     random_split: bool = Field(default=True, description="also score a random split, to show how much it flatters")
+    learning_curve: bool = Field(default=True, description="also train on a quarter and half, to show what more gains")
     unknown: bool = Field(default=True, description="leave each label out in turn and see whether it is rejected")
 
 
@@ -124,6 +125,7 @@ class Validation:
     answer: Answer
     random_accuracy: float | None
     unknown_auroc: dict[int, float]  # class left out -> AUROC of known against it
+    learning: tuple[tuple[int, float], ...] = ()  # mean number of training samples, out-of-fold accuracy
 
 
 def validate_by_session(
@@ -180,6 +182,7 @@ def validate_by_session(
         answer=answer,
         random_accuracy=_random_accuracy(spanned[chosen], classes, config, seed) if config.random_split else None,
         unknown_auroc=_unknown(spanned[chosen], answer, classes, folds) if config.unknown and count > 2 else {},
+        learning=_learning_curve(spanned[chosen], held[chosen], classes, folds) if config.learning_curve else (),
     )
 
 
@@ -316,6 +319,36 @@ def _random_accuracy(contender: Contender, classes: Classes, config: EvaluationC
     fits.run(outer, lambda done, total: None)
     held = fits.held(0, outer, frozenset())
     return float((held.logits.argmax(axis=1) == classes[held.indices]).mean())
+
+
+def _learning_curve(
+    contender: Contender, whole: Held, classes: Classes, folds: Folds, shares: Sequence[float] = (0.25, 0.5)
+) -> tuple[tuple[int, float], ...]:
+    """Return (training samples, out-of-fold accuracy) for shares of every label, spread evenly, and for all."""
+    count = int(classes.max()) + 1
+
+    def one(job: tuple[float, frozenset[int]]) -> tuple[int, int]:
+        train, test = folds.outside(job[1]), folds.inside(job[1])
+        kept = np.concatenate([_share(train[classes[train] == k], job[0]) for k in np.unique(classes[train])])
+        head = _fit_head(contender, classes, np.sort(kept), count)
+        rows = contender.source.rows(np.sort(kept)).base[test]
+        return len(kept), int((np.asarray(head(rows)).argmax(axis=1) == classes[test]).sum())
+
+    outer = [f for f in folds.outer if len(folds.inside(f)) and len(np.unique(classes[folds.outside(f)])) > 1]
+    jobs = [(share, fold) for share in shares for fold in outer]
+    tested = sum(len(folds.inside(fold)) for fold in outer)
+    if not tested:
+        return ()
+    with ThreadPoolExecutor(2) as pool:
+        found = np.array(list(pool.map(one, jobs)), np.int64).reshape(len(shares), len(outer), 2)
+    points = [(round(float(row[:, 0].mean())), float(row[:, 1].sum() / tested)) for row in found]
+    full = float((whole.logits.argmax(axis=1) == classes[whole.indices]).mean())
+    return (*points, (round(float(np.mean([len(folds.outside(fold)) for fold in outer]))), full))
+
+
+def _share(own: Indices, share: float) -> Indices:
+    number = max(int(np.ceil(share * len(own))), 1)
+    return own[np.arange(number) * len(own) // number]
 
 
 def _unknown(contender: Contender, answer: Answer, classes: Classes, folds: Folds) -> dict[int, float]:

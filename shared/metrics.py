@@ -41,6 +41,8 @@ class Report:
     scheme: str
     verdict: str
     reasons: tuple[str, ...]
+    learning: tuple[tuple[int, float], ...] = ()  # samples trained on, out-of-fold accuracy
+    coverage: tuple[tuple[float, float], ...] = ()  # share answered, accuracy among those
 
 
 def report(validation: Validation, classes: Classes, sessions: Sequence[str], labels: Sequence[str]) -> Report:
@@ -78,7 +80,17 @@ def report(validation: Validation, classes: Classes, sessions: Sequence[str], la
     )
     verdict, reasons = judge(metrics, rows, len(names), validation.folds.scheme)
     bins = reliability(validation.probabilities, correct)
-    return Report(metrics, rows, confusion, bins, validation.folds.scheme, verdict, reasons)
+    return Report(
+        metrics=metrics,
+        labels=rows,
+        confusion=confusion,
+        reliability=bins,
+        scheme=validation.folds.scheme,
+        verdict=verdict,
+        reasons=reasons,
+        learning=validation.learning,
+        coverage=accuracy_by_coverage(validation.score, correct),
+    )
 
 
 def judge(
@@ -106,6 +118,15 @@ def judge(
     if poor:
         reasons.append(f"fewer than half recognised of {', '.join(poor)}")
     return ("weak", tuple(reasons)) if reasons else ("good", ())
+
+
+def accuracy_by_coverage(
+    score: Features, correct: NDArray[np.bool_], shares: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+) -> tuple[tuple[float, float], ...]:
+    """Return (share answered, accuracy among those) when only the samples of highest score (n,) are answered."""
+    right = correct[np.argsort(-score, kind="stable")]
+    counts = sorted({max(1, round(share * len(right))) for share in shares})
+    return tuple((count / len(right), float(right[:count].mean())) for count in counts)
 
 
 def confusion_matrix(truth: Classes, predicted: Classes, count: int) -> Indices:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from shared.charts import line_chart
 from shared.metrics import Report
 from shared.schema_utils import TrainingLogEntry
 
@@ -24,9 +25,27 @@ def model_card(entry: TrainingLogEntry, result: Report, confusion: bytes) -> byt
         spoken=_SPOKEN[result.verdict],
         result=result,
         metrics=result.metrics,
+        charts=_charts(result),
         picture=base64.b64encode(confusion).decode(),
     )
     return page.encode()
+
+
+def _charts(result: Report) -> list[tuple[str, str, str]]:
+    """Return heading, explanation and SVG of each curve that there are points for."""
+    found = []
+    if result.reliability:
+        points = [(confidence, accuracy) for confidence, accuracy, _ in result.reliability]
+        chart = line_chart(points, "how sure it was", "how often it was right", "Reliability", diagonal=True)
+        found.append(("Is it as sure as it should be?", "On the dashed line it is right as often as it says.", chart))
+    if len(result.learning) > 1:
+        most = float(result.learning[-1][0])
+        chart = line_chart(result.learning, "samples trained on", "recognised", "Learning curve", most)
+        found.append(("Do more samples help?", "If the line still rises at its end, more samples will help.", chart))
+    if len(result.coverage) > 1:
+        chart = line_chart(result.coverage, "share answered", "right among these", "Accuracy by coverage")
+        found.append(("What if it answers only when it is sure?", "It may say `unknown` instead of guessing.", chart))
+    return found
 
 
 @lru_cache(maxsize=1)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import resource
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ from typing import Any
 import numpy as np
 
 from model_registry.entry import BundleEntry, EncoderRef
+from model_registry.errors import RegistryError
 from model_registry.names import Modality
 from model_registry.store import Registry
+from shared.advice import advise
 from shared.arrays import Inputs
+from shared.audit import Audit, audit
 from shared.bundle import Bundle, json_bytes, label_encoder, label_map, write_bundle
 from shared.config import TrainerConfig
 from shared.data_loader import DataFormat, Dataset, load_dataset
@@ -27,9 +31,11 @@ from shared.export import Exported, Replay, export_model, replay, spread
 from shared.feature_cache import FeatureCache
 from shared.figures import confusion_picture
 from shared.graph import FeatureGraph, Samples
+from shared.heads import Features
 from shared.logs import RunLog, utc_now
 from shared.metrics import Report, report
 from shared.model_card import model_card
+from shared.promotion import Policy, Promotion, decide
 from shared.schema_utils import SCHEMA_VERSION, TrainingLogEntry
 
 LIBRARIES = ("numpy", "scikit-learn", "scipy", "onnx", "onnxruntime", "ndonnx", "spox")
@@ -46,6 +52,7 @@ class Job:
     registry: Path | None = None
     data_format: DataFormat = "auto"
     fingerprint: str = ""
+    promote: Policy = "if-better"  # whether what is published serves at once
     cache: FeatureCache | None = None
     log: RunLog = field(default_factory=RunLog)
 
@@ -170,6 +177,7 @@ def package(
     everything = np.arange(len(dataset))
     source = validation.winner.source
     with job.log.stage("fit"):
+        found = _audit(job, result, validation, source.rows(everything).base, dataset)
         fitted = fit_contender(validation.winner, dataset.label_index, everything, len(dataset.labels))
     graph, features = source.graph(everything), source.rows(everything).base
     with job.log.stage("export"):
@@ -178,13 +186,16 @@ def package(
         whole = spread(len(dataset), replayed)
         answered = replay(exported, features, samples, whole, fitted, validation.answer, job.log.progress)
     with job.log.stage("bundle"):
-        entry = _log_entry(job, result, validation, dataset, config, spec, graph, answered)
+        entry = _log_entry(job, result, found, validation, dataset, config, spec, graph, answered)
+        promotion = _promotion(job, entry)
+        if promotion is not None:
+            entry = entry.model_copy(update={"promotion": asdict(promotion)})
         bundle = _bundle(job, entry, result, validation, dataset, config, spec, graph, exported)
     entry = entry.model_copy(update={"bundle": str(bundle.folder), "seconds": _seconds(job)})
-    if job.registry is None:
+    if job.registry is None or promotion is None:
         return Outcome(bundle, entry)
     with job.log.stage("publish"):
-        published = Registry(job.registry).publish(bundle.folder)
+        published = Registry(job.registry).publish(bundle.folder, promote=promotion.promote)
     update = {
         "model_version": published.entry.model_version,
         "model_artifact_path": published.entry.model_artifact_path,
@@ -192,6 +203,21 @@ def package(
         "seconds": _seconds(job),
     }
     return Outcome(bundle, entry.model_copy(update=update))
+
+
+def _promotion(job: Job, entry: TrainingLogEntry) -> Promotion | None:
+    """Return whether the version is to serve, compared with the one that does; None where nothing is published."""
+    if job.registry is None:
+        return None
+    try:
+        serving = Registry(job.registry).resolve(entry.user_id, entry.modality)
+        active = None if serving.fallback else json.loads(serving.files["training_log"].read_bytes())
+    except RegistryError:  # none serves, or what serves is damaged: anything is better
+        active = None
+    promotion = decide(job.promote, entry.model_dump(mode="json"), active)
+    if not promotion.promote:
+        job.log.warn(f"published as a candidate that does not serve: {promotion.reason}")
+    return promotion
 
 
 def _pass_gate(result: Report, config: TrainerConfig) -> None:
@@ -224,9 +250,20 @@ def _export(
     return export_model(graph, width, fitted, validation.answer, dataset.labels, described)
 
 
+def _audit(job: Job, result: Report, validation: Validation, features: Features, dataset: Dataset) -> Audit:
+    ids = [sample.record_id for sample in dataset.samples]
+    hashes = [sample.content_sha256 for sample in dataset.samples]
+    classes, sessions = dataset.label_index, dataset.session_ids
+    found = audit(result, validation, features, classes, sessions, ids, hashes, dataset.labels)
+    for warning in found.warnings:
+        job.log.warn(warning)
+    return found
+
+
 def _log_entry(
     job: Job,
     result: Report,
+    found: Audit,
     validation: Validation,
     dataset: Dataset,
     config: TrainerConfig,
@@ -252,8 +289,18 @@ def _log_entry(
             "seconds": _seconds(job),
             "metrics": {
                 "verdict_reasons": list(result.reasons),
+                "audit": asdict(found),
+                "advice": list(advise(result)),
+                "learning": [list(row) for row in result.learning],
+                "coverage": [list(row) for row in result.coverage],
                 "validation": result.scheme,
                 "labels": [vars(row) for row in result.labels],
+                "answers": [
+                    [sample.record_id, dataset.labels[truth], dataset.labels[answer]]
+                    for sample, truth, answer in zip(
+                        dataset.samples, dataset.label_index, validation.predicted, strict=True
+                    )
+                ],
                 "confusion": result.confusion.tolist(),
                 "reliability": [list(row) for row in result.reliability],
                 "contenders": validation.contenders,

@@ -71,7 +71,12 @@ def test_everything_fitted_for_a_fold_is_fitted_without_it() -> None:
     numbered = np.concatenate([np.arange(len(y))[:, None], x], axis=1)
     contender = Contender("spy", Fixed(GRAPH, _rows(numbered)), spy, cosine_novelty)
     validate_by_session(
-        [contender], y, sessions, list(range(len(y))), EvaluationConfig(random_split=False, unknown=False), 0
+        [contender],
+        y,
+        sessions,
+        list(range(len(y))),
+        EvaluationConfig(random_split=False, unknown=False, learning_curve=False),
+        0,
     )
     whole = {name: frozenset(k for k, s in enumerate(sessions) if s == name) for name in set(sessions)}
     assert len(seen) == 3 + 3, "one model a fold, one a pair of folds"
