@@ -21,12 +21,13 @@ from gesture_trainer.preprocessing.limited import Failure
 from gesture_trainer.train import GestureConfig
 from model_registry.names import parse_name
 from shared.config import load_config
-from shared.data_files import RefusedFileError, sha256_of
+from shared.data_files import DataRoot, RefusedFileError, sha256_of
 from shared.data_loader import DataFilter, Sample, load_dataset
 from shared.errors import ConfigError, DataError, Fault
 from shared.feature_cache import FeatureCache
 from shared.feature_files import features_bytes
 from shared.logs import RunLog
+from shared.own_layout import read_own, sessions_folder
 from shared.schema_utils import Example, FeaturesRef
 from shared.session_writer import Addition, write_session, writing
 
@@ -55,7 +56,7 @@ def extract_command(
     """Find the landmarks of clips and images and write them as feature files that A3CP and `gesture-train` read.
 
     Takes FILES, which become OUT/NAME.npz, or a data root, whose sessions appear in OUT with feature files in the
-    place of clips; a session that is there already is left as it is. Stopped and started again it goes on where
+    place of clips; an example that is there already stays as it is. Stopped and started again it goes on where
     it was. One JSON line says what became of all.
 
     \b
@@ -143,12 +144,25 @@ def _extract_user(
         else:
             sessions[sample.session_id].append(_addition(sample.example, result, config))
     with writing(out):
+        there = _there(out, user)
         for session, additions in sessions.items():
-            if not (out / "users" / user / "sessions" / session).exists():
-                write_session(out, dataset.sessions[session], (), additions)
-            else:
-                log.warn(f"session {session} is there already and was left as it is")
+            known = {example.record_id for example in there.get(session, ())}
+            if fresh := [addition for addition in additions if addition.example.record_id not in known]:
+                write_session(out, dataset.sessions[session], there.get(session, ()), fresh)
     return faults, results
+
+
+def _there(out: Path, user: str) -> dict[str, list[Example]]:
+    """Return the examples of each session that were written before. Raises DataError for lines that cannot be read."""
+    if not sessions_folder(out, user).is_dir():
+        return {}
+    reading = read_own(DataRoot.at(out), user, None)
+    if reading.faults:
+        raise DataError(reading.faults)
+    found: dict[str, list[Example]] = defaultdict(list)
+    for record in reading.records:
+        found[record.example.session_id].append(record.example)
+    return found
 
 
 _ALL = ("unconfirmed", "confirmed", "corrected", "rejected")

@@ -227,6 +227,8 @@ def test_a_data_root_of_clips_becomes_one_of_feature_files(
     assert done.return_value == 3, done.output
     assert "s1-8.mp4: the process that worked on it ended (SIGABRT)" in done.output
     assert json.loads(done.stdout.splitlines()[0])["written"] == 24
+    again = CliRunner().invoke(extract_command, arguments, standalone_mode=False)
+    assert json.loads(again.stdout.splitlines()[0])["written"] == 24
     dataset = load_dataset(tmp_path / "made", ["anna"], "gesture", DataFilter())
     assert len(dataset) == 24
     assert all(s.example.features and s.example.features.shape == (20, 214) for s in dataset.samples)
