@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,9 @@ import numpy as np
 from pydantic import Field
 
 from gesture_trainer.preprocessing.body import BodyMotion
-from gesture_trainer.preprocessing.hands import HandShape
+from gesture_trainer.preprocessing.extraction import NO_FACE, Extraction
+from gesture_trainer.preprocessing.hands import HandShape, HandsShape
+from gesture_trainer.preprocessing.landmarker import EXTRACTED_WIDTHS, RATE
 from gesture_trainer.preprocessing.layouts import COORDINATES, Layout
 from gesture_trainer.preprocessing.motion import Resampled, Statistics
 from gesture_trainer.preprocessing.paths import PathGeometry
@@ -32,6 +35,8 @@ from shared.schema_utils import Schema
 ContenderName = Literal[
     "shape_lda",
     "shape_logistic",
+    "hands_lda",
+    "hands_logistic",
     "body_lda",
     "geometry_lda",
     "geometry_logistic",
@@ -43,6 +48,7 @@ ContenderName = Literal[
 CONTENDERS: dict[Layout, tuple[ContenderName, ...]] = {  # what is worth trying on each kind of data, simplest first
     "hand_xy": ("shape_lda", "shape_logistic"),
     "hand_xyz": ("shape_lda", "shape_logistic"),
+    "hands_xyz": ("hands_lda", "hands_logistic"),
     "body_xy": ("body_lda", "resampled_lda"),
     "path_xy": ("geometry_lda", "geometry_logistic", "resampled_kernel"),
     "channels": ("statistics_lda", "resampled_lda", "resampled_kernel"),
@@ -59,6 +65,7 @@ class Preprocessing(Schema):
 class GestureConfig(TrainerConfig):
     """Everything that can be set for a gesture model."""
 
+    extraction: Extraction = Field(default_factory=Extraction, description="clips and images become landmarks")
     preprocessing: Preprocessing = Field(default_factory=Preprocessing)
     contenders: tuple[ContenderName, ...] | None = Field(
         default=None, min_length=1, description="what to compare; by default what suits the encoding"
@@ -66,17 +73,42 @@ class GestureConfig(TrainerConfig):
 
 
 def train(job: Job, config: GestureConfig) -> Outcome:
-    """Train one user's gesture model from labelled sequences."""
+    """Train one user's gesture model from labelled feature files, clips and images."""
     dataset = load(job, config, "gesture")
     with job.log.stage("decode"):
-        sequences = landmark_sequences(dataset)
+        sequences, dataset = landmark_sequences(
+            dataset, config.extraction, config.minimum_per_label, job.cache, job.log.progress
+        )
+    notes = tell(job, sequences)
     contenders = compete(job, config, sequences, few=int(np.bincount(dataset.label_index).max()) <= FEW)
     validation = validate(job, contenders, dataset, config)
-    spec = ModelSpec(
-        decode={"encoding": sequences.encoding, "width": sequences.width}, normalisation_version="points_v1"
-    )
     samples = [{"sequence": sequence} for sequence in sequences.sequences]
-    return package(job, validation, samples, dataset, config, spec)
+    return package(job, validation, samples, dataset, config, model_spec(sequences, notes))
+
+
+def tell(job: Job, data: Sequences) -> tuple[str, ...]:
+    """Return what log and card say of the clips, and warn of what they lack."""
+    told = data.extracted
+    if told is None:
+        return ()
+    notes = [f"{told.clips} clips and images: {told.frames} frames, {told.frames_without_landmark} without a landmark"]
+    if told.failed:
+        notes.append(f"{told.failed} of {told.clips} clips and images gave no sequence; the ledger says why")
+        job.log.warn(notes[-1])
+    if data.layout == "body_xy" and "face" not in told.spec["tasks"]:
+        notes.append(NO_FACE)
+    return tuple(notes)
+
+
+def model_spec(data: Sequences, notes: tuple[str, ...]) -> ModelSpec:
+    """Return what whoever runs the model must know of its input."""
+    told = data.extracted
+    return ModelSpec(
+        decode={"encoding": data.encoding, "width": data.width, "extraction": dict(told.spec) if told else None},
+        normalisation_version="points_v1",
+        expected_frame_rate=RATE if data.encoding in EXTRACTED_WIDTHS else None,
+        notes=notes,
+    )
 
 
 def compete(job: Job, config: GestureConfig, data: Sequences, few: bool) -> list[Contender]:
@@ -85,11 +117,13 @@ def compete(job: Job, config: GestureConfig, data: Sequences, few: bool) -> list
     samples = [{"sequence": sequence} for sequence in data.sequences]
     keys = [content_key(sequence) for sequence in data.sequences]
     sources: dict[str, Fixed] = {}
+    # Features of landmarks that other networks find are others: their hashes are part of the features' name.
+    origin = f"-{content_key(json.dumps(data.extracted.spec, sort_keys=True))[:12]}" if data.extracted else ""
 
     def contender(name: ContenderName) -> Contender:
         features, head = name.split("_") if name != "prototypes" else (_PLAINEST[data.layout], name)
         if features not in sources:
-            graph = FeatureGraph(f"gesture-{features}", contract, _function(features, data, config))
+            graph = FeatureGraph(f"gesture-{features}{origin}", contract, _function(features, data, config))
             sources[features] = Fixed(graph, featurise(job, graph, samples, keys))
         return Contender(name, sources[features], _fitter(head, features, config), whitened_novelty)
 
@@ -100,6 +134,7 @@ def compete(job: Job, config: GestureConfig, data: Sequences, few: bool) -> list
 _PLAINEST: dict[Layout, str] = {
     "hand_xy": "shape",
     "hand_xyz": "shape",
+    "hands_xyz": "hands",
     "body_xy": "body",
     "path_xy": "geometry",
     "channels": "statistics",
@@ -111,6 +146,8 @@ def _function(features: str, data: Sequences, config: GestureConfig) -> FeatureF
     match features:
         case "shape" if data.layout in ("hand_xy", "hand_xyz"):
             return HandShape(coordinates)
+        case "hands" if data.layout == "hands_xyz":
+            return HandsShape()
         case "body" if data.layout == "body_xy":
             return BodyMotion(frames)
         case "geometry" if data.layout == "path_xy":
@@ -129,7 +166,7 @@ def _fitter(head: str, features: str, config: GestureConfig) -> Fitter:
         case "kernel":
             return fit_kernel(seed=config.seed)
         case "logistic":
-            return fit_logistic(0.1 if features == "shape" else 1.0, standardise=True)
+            return fit_logistic(0.1 if features in ("shape", "hands") else 1.0, standardise=True)
         case "prototypes":
             return fit_prototypes()
     return fit_lda

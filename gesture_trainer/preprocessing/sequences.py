@@ -1,21 +1,46 @@
-"""Feature files -> sequences: what a gesture sample is before any feature is computed."""
+"""Feature files, clips and images -> sequences: what a gesture sample is before any feature is computed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gesture_trainer.preprocessing.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from gesture_trainer.preprocessing.extraction import (
+    NO_LANDMARK,
+    Clip,
+    Extraction,
+    extract_clips,
+    spec_of,
+    task_files,
+    unseen,
+)
+from gesture_trainer.preprocessing.landmarker import EXTRACTED_WIDTHS
 from gesture_trainer.preprocessing.layouts import Layout, layout_of
-from shared.data_files import RefusedFileError, read_bounded
-from shared.data_loader import Dataset, load_features
+from gesture_trainer.preprocessing.limited import Failure
+from shared.data_files import RefusedFileError, read_bounded, sha256_of
+from shared.data_loader import Dataset, Dropped, Sample, load_features
 from shared.encoders import Encoder
-from shared.errors import DataError, Fault
+from shared.errors import ConfigError, DataError, Fault
+from shared.feature_cache import FeatureCache
 from shared.feature_files import SIZE_LIMIT, FeatureFileError, parse_features
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """How clips became sequences, and how many had and lacked what."""
+
+    spec: Mapping[str, Any]
+    clips: int
+    frames: int
+    frames_without_landmark: int
+    failed: int
 
 
 @dataclass(frozen=True)
@@ -26,42 +51,126 @@ class Sequences:
     encoding: str
     width: int
     layout: Layout
+    extracted: Extracted | None = None
 
 
-def landmark_sequences(dataset: Dataset) -> Sequences:
-    """Return the (T, D) float32 sequences of a data set, which are of one encoding.
+def landmark_sequences(
+    dataset: Dataset,
+    config: Extraction,
+    minimum_per_label: int = 1,
+    cache: FeatureCache | None = None,
+    on_done: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Sequences, Dataset]:
+    """Return the (T, D) float32 sequences of a data set, which are of one encoding, and the samples that have one.
 
-    Raises DataError naming every sample that refers to no feature file.
+    Feature files are read, clips and images looked at; a clip without a landmark or a result is in the ledger of
+    the data set returned. Raises DataError where that leaves a label too few samples, and for feature files of
+    another encoding than the one that clips get.
     """
-    faults = [
-        Fault(
-            *_place(s.origin), "features", "gesture samples need a feature file; make one with `model-trainer extract`"
-        )
-        for s in dataset.samples
-        if s.example.features is None
-    ]
-    if faults:
-        raise DataError(faults)
-    sequences = tuple(load_features(sample) for sample in dataset.samples)
-    reference = dataset.samples[0].example.features
-    encoding = reference.encoding if reference else ""
+    media = [k for k, sample in enumerate(dataset.samples) if sample.example.features is None]
+    encodings = {s.example.features.encoding: s for s in dataset.samples if s.example.features is not None}
+    if media:
+        encodings.setdefault(config.encoding, dataset.samples[media[0]])
+    if len(encodings) > 1:
+        found = ", ".join(sorted(encodings))
+        reason = f"one model needs one encoding, but here are {found}; set extraction.encoding or use --session"
+        raise DataError([Fault(*_place(s.origin), "encoding", reason) for s in encodings.values()])
+    (encoding,) = encodings
+    clips = [_clip(dataset.samples[k]) for k in media]
+    extracted = dict(zip(media, extract_clips(clips, config, cache, on_done) if clips else [], strict=True))
+    kept: list[Sample] = []
+    sequences: list[NDArray[np.float32]] = []
+    lost: list[tuple[Sample, str]] = []
+    frames = blank = 0
+    for k, sample in enumerate(dataset.samples):
+        result = extracted[k] if k in extracted else load_features(sample)
+        if isinstance(result, Failure):
+            lost.append((sample, result.reason))
+            continue
+        if k in extracted:
+            frames, blank = frames + len(result), blank + int(unseen(result).sum())
+            if unseen(result).all():
+                lost.append((sample, NO_LANDMARK))
+                continue
+        kept.append(sample)
+        sequences.append(result)
+    _require_enough(kept, lost, dataset.labels, minimum_per_label)
+    ledger = (*dataset.ledger, *(Dropped(sample.record_id, reason, sample.origin) for sample, reason in lost))
     width = sequences[0].shape[1]
-    return Sequences(sequences, encoding, width, layout_of(encoding, width))
+    told = Extracted(spec_of(config, task_files(config)), len(media), frames, blank, len(lost)) if media else None
+    return (
+        Sequences(tuple(sequences), encoding, width, layout_of(encoding, width), told),
+        replace(dataset, samples=tuple(kept), ledger=ledger),
+    )
+
+
+def windows(sequence: NDArray[np.float32], length: int = 16, stride: int = 5) -> list[NDArray[np.float32]]:
+    """(T, D) -> (length, D) each, as A3CP's classifier cuts 15 frames a second; a shorter sequence gives none."""
+    return [sequence[start : start + length] for start in range(0, len(sequence) - length + 1, stride)]
 
 
 def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder]) -> dict[str, NDArray[np.float32]]:
-    """Return a feature file as the model's input `sequence` (T, D) float32.
+    """Return a feature file, clip or image as the model's input `sequence` (T, D) float32.
 
-    Raises DataError for a file that cannot be used, or whose D is not the model's.
+    Raises DataError for a file that cannot be used, or whose D is not the model's, ConfigError where the landmarkers
+    at hand are not those that the model was trained with.
     """
-    try:
-        sequence = parse_features(read_bounded(path, SIZE_LIMIT), "json" if path.suffix == ".json" else "npz")
-    except (FeatureFileError, RefusedFileError) as refused:
-        raise DataError([Fault(str(path), None, "features", str(refused))]) from None
+    if path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+        sequence = _decoded_media(path, spec)
+    else:
+        try:
+            sequence = parse_features(read_bounded(path, SIZE_LIMIT), "json" if path.suffix == ".json" else "npz")
+        except (FeatureFileError, RefusedFileError) as refused:
+            raise DataError([Fault(str(path), None, "features", str(refused))]) from None
     if sequence.shape[1] != spec["width"]:
         reason = f"{sequence.shape[1]} numbers a frame, but the model takes {spec['width']}"
         raise DataError([Fault(str(path), None, "features", reason)])
     return {"sequence": sequence}
+
+
+def _decoded_media(path: Path, spec: Mapping[str, Any]) -> NDArray[np.float32]:
+    given = spec.get("extraction")
+    if given is None and spec["encoding"] not in EXTRACTED_WIDTHS:
+        reason = f"the model takes {spec['encoding']}, which is not extracted from clips; give it a feature file"
+        raise DataError([Fault(str(path), None, "media", reason)])
+    chosen = {k: given[k] for k in ("encoding", "longest", "smoothing", "keyframes")} if given else {}
+    config = Extraction.model_validate({"encoding": spec["encoding"], **chosen, "processes": 1})
+    if given is not None and dict(task_files(config).sha256) != given["tasks"]:
+        raise ConfigError(
+            "the model was trained with other .task files than those at hand; extract with those by "
+            "`model-trainer extract` and give the model the feature file"
+        )
+    try:
+        clip = Clip(path.resolve(), sha256_of(path))
+    except RefusedFileError as refused:
+        raise DataError([Fault(str(path), None, "media", str(refused))]) from None
+    (result,) = extract_clips([clip], config, None)
+    if isinstance(result, Failure):
+        raise DataError([Fault(str(path), None, "media", result.reason)])
+    if unseen(result).all():
+        raise DataError([Fault(str(path), None, "media", NO_LANDMARK)])
+    return result
+
+
+def _clip(sample: Sample) -> Clip:
+    if sample.path is None or sample.example.media is None:
+        reason = "gesture samples need a feature file, a clip or an image"
+        raise DataError([Fault(*_place(sample.origin), "media", reason)])
+    return Clip(sample.path, sample.content_sha256, sample.example.onset or 0.0, sample.example.offset)
+
+
+def _require_enough(
+    kept: Sequence[Sample], lost: Sequence[tuple[Sample, str]], labels: Sequence[str], minimum: int
+) -> None:
+    """Raise DataError with every lost sample where they leave a label without enough."""
+    counts = Counter(sample.label for sample in kept)
+    if not lost or (len(kept) > 0 and min(counts[label] for label in labels) >= minimum):
+        return
+    faults = [Fault(*_place(s.origin), "media", f"{s.path.name if s.path else ''}: {reason}") for s, reason in lost]
+    short = [f"'{label}' has {counts[label]}" for label in labels if counts[label] < max(minimum, 1)]
+    place = _place(lost[0][0].origin)[0]
+    told = f"{', '.join(short)} usable samples left; at least {max(minimum, 1)} are needed"
+    raise DataError([*faults, Fault(place, None, "label", told)])
 
 
 def _place(origin: str) -> tuple[str, int | None]:

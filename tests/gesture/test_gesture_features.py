@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gesture_trainer.preprocessing.body import BodyMotion
-from gesture_trainer.preprocessing.hands import HandShape, active_first
+from gesture_trainer.preprocessing.hands import HandShape, HandsShape, active_first
 from gesture_trainer.preprocessing.layouts import layout_of
 from gesture_trainer.preprocessing.motion import Resampled, Statistics
 from gesture_trainer.preprocessing.paths import PathGeometry
@@ -22,6 +22,7 @@ FUNCTIONS: dict[str, tuple[int, Callable[[Inputs], Array]]] = {
     "resampled points": (42, Resampled(2, 8)),
     "hand": (42, HandShape(2)),
     "hand in space": (63, HandShape(3)),
+    "both hands in space": (252, HandsShape()),
     "path": (4, PathGeometry(8)),
     "body": (214, BodyMotion(8)),
 }

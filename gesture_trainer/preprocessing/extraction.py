@@ -1,0 +1,190 @@
+"""Clips -> landmark sequences: in parallel, from the cache where they are known, each under a time limit."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from gesture_trainer.preprocessing.landmarker import BODY, RATE, ExtractedEncoding
+from gesture_trainer.preprocessing.limited import Failure, run_limited
+from shared.data_files import RefusedFileError, sha256_of
+from shared.encoders import model_path
+from shared.errors import ConfigError
+from shared.feature_cache import FeatureCache, content_key
+from shared.schema_utils import Schema
+
+EXTRACT = "gesture_trainer.preprocessing.landmarker:extract_clip"
+NO_LANDMARK = "no landmark was found in any frame"
+NO_FACE = "the 32 face points are missing: no face task file is named (extraction.face_task)"
+_VERSION = "1"  # of what extract_clip does; a change makes the cache's sequences unknown
+
+
+class Smoothing(Schema):
+    """Savitzky-Golay: each landmark follows a polynomial fitted to the frames around it."""
+
+    window: int = Field(default=7, ge=3, le=31, description="frames; odd")
+    order: int = Field(default=2, ge=1, le=5, description="of the polynomial; less than the window")
+
+
+class Extraction(Schema):
+    """How clips and images become landmarks."""
+
+    encoding: ExtractedEncoding = Field(default=BODY, description="body and hands, or hands in space")
+    hand_task: str = Field(default="hand_landmarker", min_length=1, description="pretrained name or path")
+    pose_task: str = Field(default="pose_landmarker", min_length=1, description="pretrained name or path")
+    face_task: str | None = Field(default=None, description="path of a face landmarker; without it no face points")
+    processes: int | None = Field(default=None, ge=1, le=64, description="one for each core when absent")
+    seconds: float = Field(default=60.0, gt=0, le=3600, description="limit for one clip; one that takes longer fails")
+    longest: float = Field(default=60.0, gt=0, le=600, description="seconds of a clip; a longer one is refused")
+    smoothing: Smoothing | None = Field(default=None, description="off when absent")
+    keyframes: int | None = Field(default=None, ge=2, le=128, description="frames to keep; all when absent")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A media file, its content's hash, and which seconds of it count."""
+
+    path: Path
+    sha256: str
+    onset: float = 0.0
+    offset: float | None = None
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """The `.task` files in use, name -> path, and their sha256."""
+
+    paths: Mapping[str, Path]
+    sha256: Mapping[str, str]
+
+
+def task_files(config: Extraction) -> Tasks:
+    """Return the landmarkers that an encoding needs. Raises ConfigError naming every one that is not there."""
+    wanted: dict[str, str] = {"hand": config.hand_task}
+    if config.encoding == BODY:
+        wanted["pose"] = config.pose_task
+        if config.face_task is not None:
+            wanted["face"] = config.face_task
+    paths: dict[str, Path] = {}
+    hashes: dict[str, str] = {}
+    wrong: list[str] = []
+    for name, given in wanted.items():
+        try:
+            paths[name] = Path(given).resolve() if given.endswith(".task") else model_path(given)
+            hashes[name] = _hash(paths[name], paths[name].stat().st_mtime_ns)
+        except (ConfigError, RefusedFileError, OSError) as error:
+            reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+            wrong.append(f"extraction.{name}_task: {given}: {reason}")
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    return Tasks(paths, hashes)
+
+
+@lru_cache(maxsize=16)
+def _hash(path: Path, changed: int) -> str:
+    return sha256_of(path)
+
+
+def spec_of(config: Extraction, tasks: Tasks) -> dict[str, Any]:
+    """Return what a sequence depends on beside its clip, as JSON holds it: what a model must be given live, too."""
+    described = config.model_dump(mode="json", include={"encoding", "longest", "smoothing", "keyframes"})
+    return {**described, "rate": RATE, "version": _VERSION, "tasks": dict(tasks.sha256)}
+
+
+def extract_clips(
+    clips: Sequence[Clip],
+    config: Extraction,
+    cache: FeatureCache | None,
+    on_done: Callable[[int, int], None] = lambda done, total: None,
+) -> list[NDArray[np.float32] | Failure]:
+    """Return for each clip its (T, D) float32 sequence, or why there is none; equal clips are looked at once.
+
+    What is finished is in the cache at once, so that a run that was cut short goes on where it stopped.
+    Raises ConfigError for task files that are not there and where MediaPipe cannot be loaded.
+    """
+    tasks = task_files(config)
+    spec = spec_of(config, tasks)
+    raw = {key: value for key, value in spec.items() if key not in ("smoothing", "keyframes", "longest")}
+    spec_id = f"landmarks-{content_key(json.dumps(raw, sort_keys=True))[:16]}"
+    keys = [content_key(clip.sha256, clip.path.suffix.lower(), repr((clip.onset, clip.offset))) for clip in clips]
+    found: dict[str, NDArray[np.float32] | Failure] = {**(cache.get_many(spec_id, keys) if cache else {})}
+    first = dict(zip(keys, clips, strict=True))
+    missing = [key for key in dict.fromkeys(keys) if key not in found]
+    total = len(first)
+    on_done(total - len(missing), total)
+
+    def finished(number: int, result: NDArray[np.float32] | Failure) -> None:
+        found[missing[number]] = result
+        if cache and not isinstance(result, Failure):
+            cache.put_many(spec_id, {missing[number]: result})
+        on_done(len(found), total)
+
+    requests = [_request(first[key], config, tasks) for key in missing]
+    run_limited(EXTRACT, requests, config.processes or os.cpu_count() or 1, config.seconds, finished)
+    return [found[key] if isinstance(found[key], Failure) else finish(found[key], config) for key in keys]  # type: ignore[arg-type]
+
+
+def _request(clip: Clip, config: Extraction, tasks: Tasks) -> dict[str, Any]:
+    return {
+        "path": str(clip.path),
+        "onset": clip.onset,
+        "offset": clip.offset,
+        "encoding": config.encoding,
+        "longest": config.longest,
+        "tasks": {name: str(path) for name, path in tasks.paths.items()},
+    }
+
+
+def unseen(sequence: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(T, D) -> (T,) bool: frames without any landmark."""
+    return np.asarray(~sequence.any(axis=1))
+
+
+def finish(sequence: NDArray[np.float32], config: Extraction) -> NDArray[np.float32]:
+    """(T, D) float32 -> (T', D) float32: smoothed and reduced to key frames where the configuration says so."""
+    coordinates = 2 if config.encoding == BODY else 3
+    if config.smoothing is not None:
+        sequence = smoothed(sequence, coordinates, config.smoothing.window, config.smoothing.order)
+    if config.keyframes is not None:
+        sequence = key_frames(sequence, config.keyframes)
+    return sequence
+
+
+def smoothed(sequence: NDArray[np.float32], coordinates: int, window: int, order: int) -> NDArray[np.float32]:
+    """(T, D) float32 -> the same with each unbroken run of a landmark smoothed by Savitzky and Golay's filter.
+
+    Runs shorter than the window stay as they are, and a missing landmark stays missing. Raises ConfigError for a
+    window that is even or no longer than the order.
+    """
+    if window % 2 == 0 or window <= order:
+        raise ConfigError("extraction.smoothing: the window must be odd and longer than the order")
+    from scipy.signal import savgol_filter
+
+    points = sequence.reshape(len(sequence), -1, coordinates).copy()
+    seen = np.asarray(points.any(axis=2))
+    for point in range(points.shape[1]):
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], seen[:, point].astype(np.int8), [0]])))
+        for start, stop in zip(edges[::2], edges[1::2], strict=True):
+            if stop - start >= window:
+                points[start:stop, point] = savgol_filter(points[start:stop, point], window, order, axis=0)
+    return points.reshape(sequence.shape)
+
+
+def key_frames(sequence: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """(T, D) float32 -> (at most count, D): first and last frame, and those at even parts of the way travelled."""
+    if len(sequence) <= count:
+        return sequence
+    both = (sequence[1:] != 0) & (sequence[:-1] != 0)
+    way = np.concatenate([[0.0], np.cumsum(np.linalg.norm((sequence[1:] - sequence[:-1]) * both, axis=1))])
+    places = np.searchsorted(way, np.linspace(0.0, way[-1], count)) if way[-1] > 0 else np.arange(count)
+    places[-1] = len(sequence) - 1
+    return sequence[np.unique(places)]
