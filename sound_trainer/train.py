@@ -21,6 +21,7 @@ from shared.evaluation import Contender, Fixed, Rows
 from shared.graph import FeatureFunction, FeatureGraph, TensorSpec, joined
 from shared.heads import Fitter, fit_lda, fit_logistic, fit_prototypes, fit_ridge
 from shared.recipe import Job, ModelSpec, Outcome, Trainer, featurise, load, package, validate
+from sound_trainer.preprocessing.augment import Augment, Augmentation
 from sound_trainer.preprocessing.decode import Decoding, Recordings, decode, open_recordings
 from sound_trainer.preprocessing.embedding import SpeechEmbedding
 from sound_trainer.preprocessing.spectral import Cepstra, Everything
@@ -50,6 +51,7 @@ class SoundConfig(TrainerConfig):
     """Everything that can be set for a sound model."""
 
     decoding: Decoding = Field(default_factory=Decoding)
+    augmentation: Augmentation = Field(default_factory=Augmentation)
     encoder: str = Field(default="speech_embedding", description="pretrained sound encoder: its name, or its folder")
     contenders: tuple[ContenderName, ...] = Field(
         default=("embedding_prototypes", "embedding_lda", "everything_lda"), min_length=1
@@ -100,7 +102,8 @@ def _block(name: str, job: Job, config: SoundConfig, recordings: Recordings) -> 
     else:
         function = Cepstra() if name == "cepstra" else Everything()
     graph = FeatureGraph(f"sound-{name}", _WAVE, function)
-    return Fixed(graph, featurise(job, graph, recordings, recordings.keys))
+    augment = Augment(config.augmentation) if config.augmentation.copies else None
+    return Fixed(graph, featurise(job, graph, recordings, recordings.keys, augment, config.seed))
 
 
 TRAINER = Trainer("sound", SoundConfig, train, decode, "sound_trainer", "sound-train")

@@ -139,6 +139,17 @@ def test_cached_features_give_the_same_model(tmp_path: Path) -> None:
     assert models[0] == models[1]
 
 
+def test_copies_join_the_training_rows_only(tmp_path: Path) -> None:
+    data = write(tmp_path / "data", dict.fromkeys(("rise", "hiss"), (3, 3)))
+    plain = trained(data, tmp_path / "plain")
+    copied = trained(data, tmp_path / "copied", {**WITHOUT_NETWORK, "augmentation": {"copies": 2}})
+    assert copied.entry.sample_count == plain.entry.sample_count == 12
+    assert len(copied.entry.metrics["confusion"]) == 2
+    assert np.sum(copied.entry.metrics["confusion"]) == 12
+    models = [(outcome.bundle.folder / "model.onnx").read_bytes() for outcome in (plain, copied)]
+    assert models[0] != models[1]
+
+
 def test_a_silent_model_input_has_a_finite_answer(tmp_path: Path) -> None:
     data = write(tmp_path / "data", dict.fromkeys(("rise", "hiss"), (3, 3)))
     folder = trained(data, tmp_path / "out").bundle.folder
