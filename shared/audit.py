@@ -54,7 +54,7 @@ def audit(
     near = near_identical(features, place, hashes)
     leaking = sum(validation.fold[a] != validation.fold[b] for a, b in [*same, *near])
     skills = session_fingerprint(features, classes, place)
-    wrong = suspected_label_errors(validation.probabilities, classes)
+    wrong = [int(k) for k in suspected_label_errors(validation.probabilities, classes)]
     suspects: tuple[dict[str, str | float], ...] = tuple(
         {
             "record_id": record_ids[k],
