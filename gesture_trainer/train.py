@@ -14,18 +14,19 @@ import numpy as np
 from pydantic import Field
 
 from gesture_trainer.preprocessing.body import BodyMotion
+from gesture_trainer.preprocessing.convolutions import ConvolutionSource
 from gesture_trainer.preprocessing.extraction import NO_FACE, Extraction
-from gesture_trainer.preprocessing.hands import HandShape, HandsShape
+from gesture_trainer.preprocessing.hands import HandMotion, HandShape, HandsShape
 from gesture_trainer.preprocessing.landmarker import EXTRACTED_WIDTHS, RATE
-from gesture_trainer.preprocessing.layouts import COORDINATES, Layout
+from gesture_trainer.preprocessing.layouts import COORDINATES, Layout, is_guess
 from gesture_trainer.preprocessing.motion import Resampled, Statistics
 from gesture_trainer.preprocessing.paths import PathGeometry
-from gesture_trainer.preprocessing.sequences import Sequences, decode, landmark_sequences
+from gesture_trainer.preprocessing.sequences import Sequences, cut, decode, landmark_sequences
 from shared.calibration import whitened_novelty
 from shared.cli_trainer import trainer_main
 from shared.config import TrainerConfig
 from shared.errors import ConfigError
-from shared.evaluation import Contender, Fixed
+from shared.evaluation import Contender, FeatureSource, Fixed
 from shared.feature_cache import content_key
 from shared.graph import FeatureFunction, FeatureGraph, TensorSpec
 from shared.heads import Fitter, fit_kernel, fit_lda, fit_logistic, fit_prototypes
@@ -37,9 +38,12 @@ ContenderName = Literal[
     "shape_logistic",
     "hands_lda",
     "hands_logistic",
+    "moving_lda",
     "body_lda",
+    "sides_lda",
     "geometry_lda",
     "geometry_logistic",
+    "convolutions_lda",
     "statistics_lda",
     "resampled_lda",
     "resampled_kernel",
@@ -49,10 +53,16 @@ CONTENDERS: dict[Layout, tuple[ContenderName, ...]] = {  # what is worth trying 
     "hand_xy": ("shape_lda", "shape_logistic"),
     "hand_xyz": ("shape_lda", "shape_logistic"),
     "hands_xyz": ("hands_lda", "hands_logistic"),
-    "body_xy": ("body_lda", "resampled_lda"),
+    "body_xy": ("body_lda", "sides_lda"),
     "path_xy": ("geometry_lda", "geometry_logistic", "resampled_kernel"),
-    "channels": ("statistics_lda", "resampled_lda", "resampled_kernel"),
+    "channels": ("convolutions_lda", "statistics_lda", "resampled_lda", "resampled_kernel"),
 }
+MOVING: dict[Layout, tuple[ContenderName, ...]] = {  # in addition where most sequences have several frames
+    "hand_xy": ("moving_lda", "resampled_lda"),
+    "hand_xyz": ("moving_lda", "resampled_lda"),
+    "hands_xyz": ("moving_lda",),
+}
+GUESSED: tuple[ContenderName, ...] = ("statistics_lda",)  # also where only the width says what the numbers are
 FEW = 3  # samples of every label up to which prototypes are trained instead
 
 
@@ -60,6 +70,10 @@ class Preprocessing(Schema):
     """How a sequence becomes features."""
 
     frames: int = Field(default=16, ge=2, le=128, description="places along a sequence that positions are taken at")
+    window: int | None = Field(
+        default=None, ge=2, le=1000, description="learn from parts of so many frames, for use on a running camera"
+    )
+    stride: int = Field(default=5, ge=1, le=1000, description="frames from the start of one part to the next")
 
 
 class GestureConfig(TrainerConfig):
@@ -80,10 +94,13 @@ def train(job: Job, config: GestureConfig) -> Outcome:
             dataset, config.extraction, config.minimum_per_label, job.cache, job.log.progress
         )
     notes = tell(job, sequences)
+    if config.preprocessing.window is not None:
+        notes += (f"samples are parts of at most {config.preprocessing.window} frames of {len(dataset)} sequences",)
+        sequences, dataset = cut(sequences, dataset, config.preprocessing.window, config.preprocessing.stride)
     contenders = compete(job, config, sequences, few=int(np.bincount(dataset.label_index).max()) <= FEW)
     validation = validate(job, contenders, dataset, config)
     samples = [{"sequence": sequence} for sequence in sequences.sequences]
-    return package(job, validation, samples, dataset, config, model_spec(sequences, notes))
+    return package(job, validation, samples, dataset, config, model_spec(sequences, config, notes))
 
 
 def tell(job: Job, data: Sequences) -> tuple[str, ...]:
@@ -100,13 +117,14 @@ def tell(job: Job, data: Sequences) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def model_spec(data: Sequences, notes: tuple[str, ...]) -> ModelSpec:
+def model_spec(data: Sequences, config: GestureConfig, notes: tuple[str, ...]) -> ModelSpec:
     """Return what whoever runs the model must know of its input."""
     told = data.extracted
     return ModelSpec(
         decode={"encoding": data.encoding, "width": data.width, "extraction": dict(told.spec) if told else None},
         normalisation_version="points_v1",
         expected_frame_rate=RATE if data.encoding in EXTRACTED_WIDTHS else None,
+        expected_length=config.preprocessing.window,
         notes=notes,
     )
 
@@ -116,19 +134,36 @@ def compete(job: Job, config: GestureConfig, data: Sequences, few: bool) -> list
     contract = (TensorSpec("sequence", "float32", ("frames", data.width)),)
     samples = [{"sequence": sequence} for sequence in data.sequences]
     keys = [content_key(sequence) for sequence in data.sequences]
-    sources: dict[str, Fixed] = {}
+    sources: dict[str, FeatureSource] = {}
     # Features of landmarks that other networks find are others: their hashes are part of the features' name.
     origin = f"-{content_key(json.dumps(data.extracted.spec, sort_keys=True))[:12]}" if data.extracted else ""
+
+    def source(features: str) -> FeatureSource:
+        title = f"gesture-{features}{origin}"
+        if features == "convolutions":
+            return ConvolutionSource(data.sequences, contract, title, config.seed)
+        graph = FeatureGraph(title, contract, _function(features, data, config))
+        return Fixed(graph, featurise(job, graph, samples, keys))
 
     def contender(name: ContenderName) -> Contender:
         features, head = name.split("_") if name != "prototypes" else (_PLAINEST[data.layout], name)
         if features not in sources:
-            graph = FeatureGraph(f"gesture-{features}{origin}", contract, _function(features, data, config))
-            sources[features] = Fixed(graph, featurise(job, graph, samples, keys))
+            sources[features] = source(features)
         return Contender(name, sources[features], _fitter(head, features, config), whitened_novelty)
 
-    names: tuple[ContenderName, ...] = config.contenders or (("prototypes",) if few else CONTENDERS[data.layout])
-    return [contender(name) for name in names]
+    return [contender(name) for name in config.contenders or _names(data, few)]
+
+
+def _names(data: Sequences, few: bool) -> tuple[ContenderName, ...]:
+    """Return what is compared by default: nothing that looks at motion where most sequences are single frames."""
+    if few:
+        return ("prototypes",)
+    names = CONTENDERS[data.layout]
+    if np.median([len(sequence) for sequence in data.sequences]) > 1:
+        names = (*names, *MOVING.get(data.layout, ()))
+    else:
+        names = tuple(name for name in names if name != "convolutions_lda")
+    return (*names, *GUESSED) if is_guess(data.encoding, data.width) else names
 
 
 _PLAINEST: dict[Layout, str] = {
@@ -147,9 +182,14 @@ def _function(features: str, data: Sequences, config: GestureConfig) -> FeatureF
         case "shape" if data.layout in ("hand_xy", "hand_xyz"):
             return HandShape(coordinates)
         case "hands" if data.layout == "hands_xyz":
-            return HandsShape()
+            return HandsShape(world=data.width == 252)
+        case "moving" if data.layout in ("hand_xy", "hand_xyz", "hands_xyz"):
+            hands = 2 if data.layout == "hands_xyz" else 1
+            return HandMotion(coordinates, hands, world=data.width == 252, frames=frames)
         case "body" if data.layout == "body_xy":
             return BodyMotion(frames)
+        case "sides" if data.layout == "body_xy":
+            return BodyMotion(frames, sided=True)
         case "geometry" if data.layout == "path_xy":
             return PathGeometry(frames)
         case "statistics":

@@ -10,7 +10,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from shared.arrays import Array, Inputs, const, floored, mean_and_deviation, namespace
+from gesture_trainer.preprocessing.motion import filled, steps
+from shared.arrays import Array, Inputs, const, floored, greatest, mean_and_deviation, namespace
 
 POINTS = 21
 _TIPS = (4, 8, 12, 16, 20)
@@ -44,12 +45,15 @@ class HandShape:
 class HandsShape:
     """The shape of the more active hand over the frames that show it, and of the other hand where there is one."""
 
+    world: bool = True  # both hands follow once more in metres, which their shapes are taken from
+
     def __call__(self, inputs: Inputs) -> Array:
-        """{"sequence": (T, 4 * 21 * 3)}: left, right in the image, then left, right in metres -> (161,)."""
+        """{"sequence": (T, 2 or 4 * 21 * 3)}: left, right in the image, then left, right in metres -> (161,)."""
         sequence = inputs["sequence"]
         xp = namespace(sequence)
-        points = xp.reshape(sequence, (-1, 4, POINTS, 3))
-        left, right = (xp.concat([points[:, k, :, :], points[:, k + 2, :, :]], axis=1) for k in (0, 1))
+        points = xp.reshape(sequence, (-1, 4 if self.world else 2, POINTS, 3))
+        solid = 2 if self.world else 0
+        left, right = (xp.concat([points[:, k, :, :], points[:, k + solid, :, :]], axis=1) for k in (0, 1))
         # Activity is seen in the image, where hands move; in metres each has its origin in itself.
         _, _, swap = active_first(left[:, :POINTS, :], right[:, :POINTS, :])
         active, other = left * (1 - swap) + right * swap, right * (1 - swap) + left * swap
@@ -61,12 +65,85 @@ class HandsShape:
 def _shape_where_seen(points: Array) -> tuple[Array, Array, Array]:
     """(T, 21, 3) -> mean (40,) and deviation (40,) of its shape over the frames that show it, and their share (1,)."""
     xp = namespace(points)
-    seen = xp.astype(xp.any(xp.reshape(points, (-1, POINTS * 3)) != 0, axis=1, keepdims=True), points.dtype)
+    seen = found(points)
     shape = shape_of(points) * seen
     count = floored(xp.sum(seen, axis=0), 1.0)
     mean = xp.sum(shape, axis=0) / count
     off = (shape - mean) * seen
     return mean, xp.sqrt(xp.sum(off * off, axis=0) / count), xp.mean(seen, axis=0)
+
+
+@dataclass(frozen=True)
+class HandMotion:
+    """The shapes of one hand or two over time, the more active one first, and its wrist's path in palm lengths.
+
+    The same for a mirrored picture, for the other hand, and at another place and distance.
+    """
+
+    coordinates: int
+    hands: int
+    world: bool  # the hands follow once more in metres around their own centre, which their shapes are taken from
+    frames: int
+
+    def __call__(self, inputs: Inputs) -> Array:
+        """{"sequence": (T, hands * 21 * coordinates), twice that with `world`} -> features."""
+        sequence = inputs["sequence"]
+        xp = namespace(sequence)
+        width = POINTS * self.coordinates
+        blocks = [
+            xp.reshape(sequence[:, k * width : (k + 1) * width], (-1, POINTS, self.coordinates))
+            for k in range(self.hands * (2 if self.world else 1))
+        ]
+        active, other, mirror = blocks[0], blocks[self.hands - 1], 1.0
+        solid = blocks[-self.hands :]
+        if self.hands == 2:
+            active, other, swap = active_first(blocks[0], blocks[1])
+            solid = [solid[0] * (1 - swap) + solid[1] * swap, solid[1] * (1 - swap) + solid[0] * swap]
+            mirror = 1 - 2 * swap
+        parts = [part for hand in solid for part in _course(hand, self.frames // 4)]
+        seen = found(active)
+        flip = const([1.0] + [0.0] * (self.coordinates - 1), sequence)
+        count = floored(xp.sum(seen, axis=0), 1.0)
+        path = active[:, 0, :] - xp.sum(active[:, 0, :] * seen, axis=0) / count
+        path = path / floored(xp.sum(palm_length(active) * seen, axis=0) / count, 1e-6) * seen
+        path = path * (flip * xp.reshape(mirror + xp.zeros((1, 1), dtype=path.dtype), (1, 1)) + (1 - flip))
+        places = filled(path, seen + xp.zeros_like(path), self.frames)
+        parts += [xp.reshape(places, (-1,)), xp.reshape(places[1:, :] - places[:-1, :], (-1,)) * (self.frames / 4.0)]
+        parts += [*mean_and_deviation(xp.abs(steps(path))), greatest(path, axis=0), -greatest(-path, axis=0)]
+        parts += [xp.mean(seen, axis=0), xp.mean(found(other), axis=0)]
+        return xp.concat(parts, axis=0)
+
+
+def found(hand: Array, missing: int = 1) -> Array:
+    """(T, 21, C) -> (T, 1): 1 where all points are there but `missing`: the wrist may be the origin of the others."""
+    xp = namespace(hand)
+    count = xp.sum(there(hand), axis=1)
+    return xp.astype(count > POINTS - missing - 0.5, hand.dtype)
+
+
+def there(points: Array) -> Array:
+    """(T, P, C) -> (T, P, 1): 0 where a point is the origin, which says that it is missing, else 1."""
+    xp = namespace(points)
+    return xp.astype(xp.sum(xp.abs(points), axis=2, keepdims=True) > 0, points.dtype)
+
+
+def _course(hand: Array, moments: int) -> list[Array]:
+    """(T, 21, C) -> mean, its square and deviation of 40 shape numbers while the hand is seen, and a few moments."""
+    xp = namespace(hand)
+    seen = found(hand)
+    shape = shape_of(hand) * seen
+    count = floored(xp.sum(seen, axis=0), 1.0)
+    mean = xp.sum(shape, axis=0) / count
+    off = (shape - mean) * seen
+    places = filled(shape, seen + xp.zeros_like(shape), max(moments, 2))
+    return [mean, mean * mean, xp.sqrt(xp.sum(off * off, axis=0) / count), xp.reshape(places, (-1,))]
+
+
+def palm_length(hand: Array) -> Array:
+    """(T, 21, C) -> (T, 1): mean distance from wrist to knuckles."""
+    xp = namespace(hand)
+    bones = _between(hand, tuple((0, base) for base in _BASES))
+    return xp.mean(xp.sqrt(xp.sum(bones * bones, axis=2)), axis=1, keepdims=True)
 
 
 def shape_of(points: Array) -> Array:
@@ -75,8 +152,7 @@ def shape_of(points: Array) -> Array:
     The same for the other hand, for a moved, turned, mirrored or scaled one. A hand without extent is all zeros.
     """
     xp = namespace(points)
-    bones = _between(points, tuple((0, base) for base in _BASES))
-    palm = floored(xp.mean(xp.sqrt(xp.sum(bones * bones, axis=2)), axis=1, keepdims=True), 1e-6)
+    palm = floored(palm_length(points), 1e-6)
     spans = _between(points, _DISTANCES)
     distances = xp.sqrt(xp.sum(spans * spans, axis=2)) / palm
     first = _between(points, tuple((a, b) for a, b, _ in _BENDS))
@@ -113,8 +189,11 @@ def active_first(first: Array, second: Array) -> tuple[Array, Array, Array]:
 
 
 def _activity(hand: Array) -> Array:
-    """(T, P, C) -> (): how far the seen points travel, plus a little for being seen at all."""
+    """(T, P, C) -> (): how far the seen points travel, plus a little for being seen at all, and for being large."""
     xp = namespace(hand)
-    seen = xp.astype(xp.any(hand != 0, axis=2, keepdims=True), hand.dtype)
+    seen = there(hand)
     step = (hand[1:, ...] - hand[:-1, ...]) * seen[1:, ...] * seen[:-1, ...]
-    return xp.sum(xp.sqrt(xp.sum(step * step, axis=2) + 1e-12)) + 1e-3 * xp.sum(seen)
+    count = floored(xp.sum(seen, axis=1, keepdims=True), 1.0)
+    off = xp.abs(hand - xp.sum(hand, axis=1, keepdims=True) / count) * seen
+    extent = xp.sum(off)  # decides where both are still
+    return xp.sum(xp.sqrt(xp.sum(step * step, axis=2) + 1e-12)) + 1e-3 * xp.sum(seen) + 1e-4 * extent

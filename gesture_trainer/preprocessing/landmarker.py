@@ -25,13 +25,13 @@ EXTRACTED_WIDTHS: Mapping[ExtractedEncoding, int] = {BODY: 214, HANDS: 252}
 RATE = 15.0  # frames a second
 _POSE, _HAND = 33, 21
 _WRISTS = (15, 16)  # of the pose: left, right
-FACE_POINTS = (  # of the 478: brows, eyes, irises, nose, lips, outline
-    *(70, 105, 107, 336, 334, 300),
-    *(33, 159, 133, 145, 362, 386, 263, 374),
-    *(468, 473),
-    *(168, 1),
-    *(61, 37, 0, 267, 291, 17, 78, 13, 308, 14),
-    *(10, 234, 454, 152),
+FACE_POINTS = (  # of the 478, in the encoding's order: irises, eyes, brows, nose, lips, chin
+    *range(468, 476),
+    *(33, 133, 159, 145, 263, 362, 386, 374),
+    *(70, 63, 105, 336, 296, 334),
+    *(1, 6, 197),
+    *(61, 291, 13, 14, 78, 308),
+    199,
 )
 
 Row = NDArray[np.float32]

@@ -11,9 +11,16 @@ ENCODINGS: dict[str, Layout] = {
     "hand_landmarks_xy_v1": "hand_xy",
     "hand_landmarks_xyz_v1": "hand_xyz",
     "mediapipe_tasks_hands_xyz_v1": "hands_xyz",
+    "hands_landmarks_xyz_v1": "hands_xyz",
     "fingertip_history_xy_v1": "path_xy",
 }
-WIDTHS: dict[Layout, int] = {"hand_xy": 42, "hand_xyz": 63, "hands_xyz": 252, "body_xy": 214}
+WIDTHS: dict[Layout, tuple[int, ...]] = {
+    "hand_xy": (42,),
+    "hand_xyz": (63,),
+    "hands_xyz": (126, 252),
+    "body_xy": (214,),
+    "path_xy": (2, 4, 6, 8),
+}
 COORDINATES: dict[Layout, int] = {
     "hand_xy": 2,
     "hand_xyz": 3,
@@ -22,13 +29,17 @@ COORDINATES: dict[Layout, int] = {
     "path_xy": 2,
     "channels": 0,
 }
-MOST_PATH_POINTS = 4
+_GUESSED: dict[int, Layout] = {42: "hand_xy", 63: "hand_xyz", 126: "hands_xyz", 214: "body_xy", 2: "path_xy"}
 
 
 def layout_of(encoding: str, width: int) -> Layout:
     """Return the layout of an encoding, which its width must fit; an unknown encoding is channels."""
+    if is_guess(encoding, width):
+        return _GUESSED[width]
     layout = ENCODINGS.get(encoding, "channels")
-    fits = WIDTHS.get(layout, width) == width and (
-        layout != "path_xy" or width in range(2, 2 * MOST_PATH_POINTS + 1, 2)
-    )
-    return layout if fits else "channels"
+    return layout if width in WIDTHS.get(layout, ()) else "channels"
+
+
+def is_guess(encoding: str, width: int) -> bool:
+    """Whether nobody said what the numbers are (`vector_42_v1`), but there are as many as of a hand, say."""
+    return encoding == f"vector_{width}_v1" and width in _GUESSED

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.arrays import Array, Inputs, const, floored, length, mean_and_deviation, namespace
+from shared.arrays import Array, Inputs, const, floored, length, matmul, mean_and_deviation, namespace
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def normalised(sequence: Array, coordinates: int) -> tuple[Array, Array]:
     if coordinates == 0:
         return sequence, xp.ones_like(sequence)
     points = xp.reshape(sequence, (-1, sequence.shape[1] // coordinates, coordinates))
-    seen = xp.astype(xp.any(points != 0, axis=2, keepdims=True), sequence.dtype)
+    seen = xp.astype(xp.sum(xp.abs(points), axis=2, keepdims=True) > 0, sequence.dtype)
     count = floored(xp.sum(seen, axis=(0, 1), keepdims=True), 1.0)
     centre = xp.sum(points * seen, axis=(0, 1), keepdims=True) / count
     offsets = (points - centre) * seen
@@ -92,3 +92,19 @@ def resampled(sequence: Array, seen: Array, frames: int) -> tuple[Array, Array]:
     total = left + right
     mixed = left * xp.take(sequence, low, axis=0) + right * xp.take(sequence, high, axis=0)
     return mixed / floored(total, 1e-6), xp.astype(total > 0, sequence.dtype)
+
+
+def filled(sequence: Array, seen: Array, frames: int) -> Array:
+    """(T, D), (T, D) -> (frames, D) at even places: the seen frames around each, the nearer the heavier.
+
+    Where nothing near a place was seen, what is further away fills it; where nothing ever was, zero. A bell of half
+    the distance between two places smooths what is shaky.
+    """
+    xp = namespace(sequence)
+    count = xp.astype(length(sequence), sequence.dtype)
+    index = xp.cumulative_sum(xp.ones_like(sequence[:, 0]), axis=0) - 1.0
+    place = const(np.linspace(0.0, 1.0, frames)[:, None], sequence) * (count - 1.0)
+    away = (xp.expand_dims(index, axis=0) - place) / floored(count * (0.5 / frames), 0.7)
+    square = away * away
+    weights = xp.exp(square * -0.5) + 1e-4 / (1.0 + square)
+    return matmul(weights, sequence * seen) / floored(matmul(weights, seen), 1e-9)

@@ -109,6 +109,17 @@ def windows(sequence: NDArray[np.float32], length: int = 16, stride: int = 5) ->
     return [sequence[start : start + length] for start in range(0, len(sequence) - length + 1, stride)]
 
 
+def cut(data: Sequences, dataset: Dataset, length: int, stride: int) -> tuple[Sequences, Dataset]:
+    """Make each window of a sequence a sample of the same session and label; a shorter sequence stays whole."""
+    samples: list[Sample] = []
+    parts: list[NDArray[np.float32]] = []
+    for sample, sequence in zip(dataset.samples, data.sequences, strict=True):
+        for number, part in enumerate(windows(sequence, length, stride) or [sequence]):
+            samples.append(replace(sample, record_id=f"{sample.record_id}@{number * stride}"))
+            parts.append(part)
+    return replace(data, sequences=tuple(parts)), replace(dataset, samples=tuple(samples))
+
+
 def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder]) -> dict[str, NDArray[np.float32]]:
     """Return a feature file, clip or image as the model's input `sequence` (T, D) float32.
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gesture_trainer.preprocessing import motion
 from gesture_trainer.preprocessing.body import BodyMotion
-from gesture_trainer.preprocessing.hands import HandShape, HandsShape, active_first
+from gesture_trainer.preprocessing.hands import HandMotion, HandShape, HandsShape, active_first
 from gesture_trainer.preprocessing.layouts import layout_of
 from gesture_trainer.preprocessing.motion import Resampled, Statistics
 from gesture_trainer.preprocessing.paths import PathGeometry
@@ -23,8 +24,13 @@ FUNCTIONS: dict[str, tuple[int, Callable[[Inputs], Array]]] = {
     "hand": (42, HandShape(2)),
     "hand in space": (63, HandShape(3)),
     "both hands in space": (252, HandsShape()),
+    "both hands in the picture": (126, HandsShape(world=False)),
+    "moving hand": (42, HandMotion(2, 1, False, 8)),
+    "two moving hands": (126, HandMotion(3, 2, False, 8)),
+    "two moving hands in space": (252, HandMotion(3, 2, True, 8)),
     "path": (4, PathGeometry(8)),
     "body": (214, BodyMotion(8)),
+    "body with sides": (214, BodyMotion(8, sided=True)),
 }
 GRAPHS: dict[str, FeatureGraph] = {}
 
@@ -166,6 +172,11 @@ def test_clockwise_is_not_counter_clockwise() -> None:
         ("fingertip_history_xy_v1", 2, "path_xy"),
         ("fingertip_history_xy_v1", 10, "channels"),
         ("accelerometer_v1", 6, "channels"),
+        ("accelerometer_v1", 42, "channels"),
+        ("vector_42_v1", 42, "hand_xy"),
+        ("vector_63_v1", 63, "hand_xyz"),
+        ("vector_126_v1", 126, "hands_xyz"),
+        ("mediapipe_tasks_hands_xyz_v1", 252, "hands_xyz"),
     ],
 )
 def test_a_layout_follows_from_encoding_and_width(encoding: str, width: int, layout: str) -> None:
@@ -179,3 +190,70 @@ def test_length_is_not_padded_with_zeros() -> None:
     np.testing.assert_allclose(
         np.asarray(resampled({"sequence": slow}))[:6], np.asarray(resampled({"sequence": short}))[:6], atol=1e-6
     )
+
+
+def _two_hands(seed: int, frames: int) -> np.ndarray:
+    """(T, 2, 21, 3): one hand goes round, the other hardly moves."""
+    rng = np.random.default_rng(seed)
+    hands = np.repeat(0.4 + 0.05 * rng.normal(size=(1, 2, 21, 3)), frames, axis=0)
+    angle = np.linspace(0, 5, frames)
+    hands[:, 0] += 0.1 * np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)[:, None]
+    return hands
+
+
+@given(seed=st.integers(0, 30), frames=st.sampled_from([1, 12]), scale=st.floats(0.5, 2))
+def test_two_hands_in_a_mirror_or_further_away_are_the_same_gesture(seed: int, frames: int, scale: float) -> None:
+    hands = _two_hands(seed, frames)
+    mirrored = hands[:, ::-1] * scale
+    mirrored = np.concatenate([1 - mirrored[..., :1], mirrored[..., 1:]], axis=3)
+    function = HandMotion(3, 2, False, 8)
+    one, other = (
+        np.asarray(function({"sequence": h.reshape(frames, 126).astype(np.float32)})) for h in (hands, mirrored)
+    )
+    np.testing.assert_allclose(other, one, rtol=0.02, atol=0.02)
+
+
+@given(angle=st.floats(-0.4, 0.4))
+def test_a_tilted_camera_does_not_matter(angle: float) -> None:
+    person = _person()
+    tilted = _moved(person - 0.5, angle, 1.0, (0.5, 0.5), mirror=False)
+    np.testing.assert_allclose(_features(tilted), _features(person), rtol=0.02, atol=0.02)
+
+
+def test_with_sides_the_other_hand_makes_another_gesture() -> None:
+    person = _person()
+    mirrored = person.copy()
+    mirrored[..., 0] = 1 - mirrored[..., 0]
+    order = np.arange(107)
+    for a, b in ((11, 12), (13, 14), (15, 16)):
+        order[[a, b]] = b, a
+    order[33:54], order[54:75] = np.arange(54, 75), np.arange(33, 54)
+    sided = BodyMotion(8, sided=True)
+    one, other = (sided({"sequence": p.reshape(24, 214).astype(np.float32)}) for p in (person, mirrored[:, order]))
+    assert np.abs(np.asarray(one) - np.asarray(other)).max() > 0.3
+
+
+def test_frames_in_which_a_hand_is_lost_change_little() -> None:
+    person = _person()
+    lost = person.copy()
+    lost[5:9, 54:75] = 0.0
+    lost[14, 60] = 0.0  # one point of a hand makes no shape of it
+    assert np.abs(_features(lost) - _features(person)).max() < 0.1
+
+
+def test_gaps_are_filled_from_what_is_nearest() -> None:
+    line = np.linspace(0, 1, 21, dtype=np.float32)[:, None]
+    seen = np.ones_like(line)
+    seen[8:13] = 0.0
+    whole, gap = (np.asarray(motion.filled(line * mask, mask, 6)) for mask in (np.ones_like(line), seen))
+    np.testing.assert_allclose(whole[:, 0], np.linspace(0, 1, 6), atol=0.08)
+    np.testing.assert_allclose(gap, whole, atol=0.1)
+
+
+def test_hands_that_are_called_by_the_wrong_side_are_put_right() -> None:
+    person = _person()
+    person[:, 33:54] += person[:, 15:16] - person[:, 33:34]
+    person[:, 54:75] += person[:, 16:17] - person[:, 54:55]
+    confused = person.copy()
+    confused[:, 33:54], confused[:, 54:75] = person[:, 54:75], person[:, 33:54]
+    np.testing.assert_allclose(_features(confused), _features(person), rtol=1e-3, atol=1e-3)
