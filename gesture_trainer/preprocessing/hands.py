@@ -24,21 +24,21 @@ _DISTANCES = (
 _FINGERS = tuple((0, *range(first, first + 4)) for first in (1, 5, 9, 13, 17))
 _BENDS = tuple((f[k], f[k + 1], f[k + 2]) for f in _FINGERS for k in range(3))  # before, at, after
 _SPREADS = tuple(((0, tip_a), (0, tip_b)) for tip_a, tip_b in pairwise(_TIPS))
-NUMBERS = len(_DISTANCES) + len(_BENDS) + len(_SPREADS)
+_STRAIGHT = 0.999  # the largest cosine that is told from 1
 
 
 @dataclass(frozen=True)
 class HandShape:
-    """Mean and deviation over time of a hand's 40 shape numbers, and the squares of the means."""
+    """Mean and deviation over time of a hand's 40 shape numbers."""
 
     coordinates: int
 
     def __call__(self, inputs: Inputs) -> Array:
-        """{"sequence": (T, 21 * coordinates)} -> (120,)."""
+        """{"sequence": (T, 21 * coordinates)} -> (80,)."""
         sequence = inputs["sequence"]
         points = namespace(sequence).reshape(sequence, (-1, POINTS, self.coordinates))
         mean, deviation = mean_and_deviation(shape_of(points))
-        return namespace(sequence).concat([mean, deviation, mean * mean], axis=0)
+        return namespace(sequence).concat([mean, deviation], axis=0)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class HandsShape:
     world: bool = True  # both hands follow once more in metres, which their shapes are taken from
 
     def __call__(self, inputs: Inputs) -> Array:
-        """{"sequence": (T, 2 or 4 * 21 * 3)}: left, right in the image, then left, right in metres -> (161,)."""
+        """{"sequence": (T, 2 or 4 * 21 * 3)}: left, right in the image, then left, right in metres -> (121,)."""
         sequence = inputs["sequence"]
         xp = namespace(sequence)
         points = xp.reshape(sequence, (-1, 4 if self.world else 2, POINTS, 3))
@@ -59,7 +59,7 @@ class HandsShape:
         active, other = left * (1 - swap) + right * swap, right * (1 - swap) + left * swap
         mean, deviation, _ = _shape_where_seen(active[:, POINTS:, :])
         resting, _, share = _shape_where_seen(other[:, POINTS:, :])
-        return xp.concat([mean, deviation, mean * mean, resting, share], axis=0)
+        return xp.concat([mean, deviation, resting, share], axis=0)
 
 
 def _shape_where_seen(points: Array) -> tuple[Array, Array, Array]:
@@ -128,7 +128,7 @@ def there(points: Array) -> Array:
 
 
 def _course(hand: Array, moments: int) -> list[Array]:
-    """(T, 21, C) -> mean, its square and deviation of 40 shape numbers while the hand is seen, and a few moments."""
+    """(T, 21, C) -> mean and deviation of 40 shape numbers while the hand is seen, and a few moments."""
     xp = namespace(hand)
     seen = found(hand)
     shape = shape_of(hand) * seen
@@ -136,7 +136,7 @@ def _course(hand: Array, moments: int) -> list[Array]:
     mean = xp.sum(shape, axis=0) / count
     off = (shape - mean) * seen
     places = filled(shape, seen + xp.zeros_like(shape), max(moments, 2))
-    return [mean, mean * mean, xp.sqrt(xp.sum(off * off, axis=0) / count), xp.reshape(places, (-1,))]
+    return [mean, xp.sqrt(xp.sum(off * off, axis=0) / count), xp.reshape(places, (-1,))]
 
 
 def palm_length(hand: Array) -> Array:
@@ -147,9 +147,9 @@ def palm_length(hand: Array) -> Array:
 
 
 def shape_of(points: Array) -> Array:
-    """(T, 21, 2 or 3) -> (T, 40): 21 distances in palm lengths, 15 cosines of flexion, 4 of abduction.
+    """(T, 21, 2 or 3) -> (T, 40): 21 distances in palm lengths, 15 angles of flexion and 4 of abduction in radians.
 
-    The same for the other hand, for a moved, turned, mirrored or scaled one. A hand without extent is all zeros.
+    The same for the other hand, for a moved, turned, mirrored or scaled one.
     """
     xp = namespace(points)
     palm = floored(palm_length(points), 1e-6)
@@ -157,10 +157,8 @@ def shape_of(points: Array) -> Array:
     distances = xp.sqrt(xp.sum(spans * spans, axis=2)) / palm
     first = _between(points, tuple((a, b) for a, b, _ in _BENDS))
     second = _between(points, tuple((b, c) for _, b, c in _BENDS))
-    flexion = _cosine(first, second)
-    abduction = _cosine(
-        _between(points, tuple(a for a, _ in _SPREADS)), _between(points, tuple(b for _, b in _SPREADS))
-    )
+    flexion = _angle(first, second)
+    abduction = _angle(_between(points, tuple(a for a, _ in _SPREADS)), _between(points, tuple(b for _, b in _SPREADS)))
     return xp.concat([distances, flexion, abduction], axis=1)
 
 
@@ -171,10 +169,12 @@ def _between(points: Array, pairs: tuple[tuple[int, int], ...]) -> Array:
     return ends - xp.take(points, const(np.array([a for a, _ in pairs]), points, np.int64), axis=1)
 
 
-def _cosine(a: Array, b: Array) -> Array:
+def _angle(a: Array, b: Array) -> Array:
+    """(T, N, C), (T, N, C) -> (T, N) radians. Clipped just short of 0 and pi, where a rounding would weigh much."""
     xp = namespace(a)
     lengths = xp.sqrt(xp.sum(a * a, axis=2) * xp.sum(b * b, axis=2))
-    return xp.sum(a * b, axis=2) / floored(lengths, 1e-9)
+    cosine = xp.sum(a * b, axis=2) / floored(lengths, 1e-9)
+    return xp.acos(-floored(-floored(cosine, -_STRAIGHT), -_STRAIGHT))
 
 
 def active_first(first: Array, second: Array) -> tuple[Array, Array, Array]:
