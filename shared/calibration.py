@@ -104,10 +104,10 @@ def whitened_novelty(head: Head, features: Features, classes: Classes, dimension
     return Novelty(centre, projection, references.astype(np.float16), False, min(3, len(references)))
 
 
-def cosine_novelty(head: Head, features: Features, classes: Classes) -> Novelty:
-    """Cosine to the nearest training sample after centring."""
+def cosine_novelty(head: Head, features: Features, classes: Classes, numbers: int = REFERENCE_NUMBERS) -> Novelty:
+    """Cosine to the nearest training sample after centring; of references at most `numbers` numbers are kept."""
     centre = features.mean(axis=0)
-    references = unit_rows(features - centre)[_spread_out(len(features), REFERENCE_NUMBERS // features.shape[1])]
+    references = unit_rows(features - centre)[_spread_out(len(features), numbers // features.shape[1])]
     return Novelty(centre, None, references.astype(np.float16), True, 1)
 
 

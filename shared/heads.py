@@ -18,6 +18,7 @@ from shared.arrays import Array, const, floored, matmul, namespace, unit_rows
 Features = NDArray[np.float32]
 Classes = NDArray[np.int64]
 ABSENT = -1e4  # the logit of a class that the fold has no sample of
+LANDMARK_NUMBERS = 900_000  # at most so many half-precision numbers of landmarks: 1.8 MB
 
 
 class Head(Protocol):
@@ -58,20 +59,37 @@ class Prototypes:
 
 @dataclass(frozen=True)
 class Kernel:
-    """Linear logits over an RBF kernel to landmarks (M, D) in scaled feature space (Nystroem)."""
+    """Linear logits over an RBF kernel to landmarks (M, D), float32 or float16, in scaled feature space (Nystroem)."""
 
     scale: Features
-    landmarks: Features
+    landmarks: NDArray[np.floating]
     gamma: float
     linear: Linear
 
     def __call__(self, features: Array) -> Array:
         xp = namespace(features)
         scaled = features * const(self.scale, features)
-        squares = const(np.sum(self.landmarks**2, axis=1), features)
+        squares = const(np.sum(self.landmarks.astype(np.float32) ** 2, axis=1), features)
         distance = xp.sum(scaled * scaled, axis=1, keepdims=True) + squares
-        distance = distance - 2.0 * matmul(scaled, const(self.landmarks.T, features))
+        marks = xp.astype(const(self.landmarks.T, features, self.landmarks.dtype), xp.float32)
+        distance = distance - 2.0 * matmul(scaled, marks)
         return self.linear(xp.exp(floored(distance, 0.0) * -self.gamma))
+
+
+@dataclass(frozen=True)
+class Proportions:
+    """Logits of a kernel regression to class indicators: the logarithm of its values, smoothly kept above zero.
+
+    Ten times a value passes a softplus, so that classes whose value is about zero hardly count. With the factor of
+    three the softmax is about as sure as it is right.
+    """
+
+    values: Kernel
+
+    def __call__(self, features: Array) -> Array:
+        xp = namespace(features)
+        raised = floored(self.values(features) * 10.0 - 1.0, -8.0)  # float32 tells 1 + exp(-8) from 1
+        return xp.log(xp.log(xp.exp(raised) + 1.0)) * 3.0
 
 
 def fit_lda(features: Features, classes: Classes, count: int) -> Head:
@@ -216,6 +234,43 @@ def fit_kernel(landmarks: int = 200, c: float = 10.0, seed: int = 0) -> Fitter:
         return Kernel(inverse, marks, gamma, linear)
 
     return fit
+
+
+def fit_kernel_ridge(penalty: float = 0.1, numbers: int = LANDMARK_NUMBERS) -> Fitter:
+    """Ridge regression to class indicators over an RBF kernel as wide as the rows are long, classes weighted equally.
+
+    For rows of one length, such as joined sentence embeddings: directions are compared, and nothing has to be searched
+    for. Every sample is a landmark while these are at most `numbers` numbers; of more samples an even choice is
+    (Nystroem's method: Williams and Seeger 2001).
+    """
+
+    def fit(features: Features, classes: Classes, count: int) -> Head:
+        present = np.unique(classes)
+        most = max(numbers // features.shape[1], len(present))
+        chosen = np.unique(np.linspace(0, len(features) - 1, min(len(features), most)).astype(np.int64))
+        gamma = 1.0 / max(float(np.mean(np.sum(features**2, axis=1))), 1e-6)
+        ones, bias = np.ones(features.shape[1], np.float32), np.full(count, ABSENT, np.float32)
+        marks, weights = features[chosen].astype(np.float16), np.zeros((len(chosen), count), np.float32)
+        kernel = np.exp(-gamma * _square_distances(features, marks.astype(np.float32)))
+        weight = len(classes) / (len(present) * np.bincount(classes, minlength=count)[classes])
+        targets = (classes[:, None] == present[None, :]) - 1.0 / len(present)
+        if len(chosen) == len(features):
+            solution = np.linalg.solve((kernel + kernel.T) / 2 + np.diag(penalty / weight), targets)
+        else:
+            system = kernel.T @ (kernel * weight[:, None]) + penalty * kernel[chosen]
+            system[np.diag_indices_from(system)] += 1e-6 * len(features)
+            solution = np.linalg.solve(system, kernel.T @ (targets * weight[:, None]))
+        weights[:, present], bias[present] = solution, 1.0 / len(present)
+        return Proportions(Kernel(ones, marks, gamma, Linear(weights, bias)))
+
+    return fit
+
+
+def _square_distances(a: Features, b: Features) -> NDArray[np.float64]:
+    """(n, D), (m, D) float32 -> (n, m) float64."""
+    inner = (a @ b.T).astype(np.float64)
+    rows, columns = np.sum(a**2, axis=1, keepdims=True), np.sum(b**2, axis=1, keepdims=True)
+    return np.maximum(rows + columns.T - 2.0 * inner, 0.0)
 
 
 def _standardised(features: Features, classes: Classes) -> tuple[Classes, NDArray, NDArray, NDArray]:  # type: ignore[type-arg]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,20 +27,22 @@ from shared.errors import ConfigError, DataError, Fault
 from shared.evaluation import Contender, Fixed, Rows
 from shared.feature_cache import content_key
 from shared.graph import FeatureGraph, TensorSpec, joined
-from shared.heads import fit_logistic, fit_prototypes
+from shared.heads import LANDMARK_NUMBERS, Classes, fit_kernel_ridge, fit_logistic
 from shared.recipe import Job, ModelSpec, Outcome, Trainer, featurise, load, package, validate
+from speech_context_trainer.preprocessing.label_names import FEW, Named, spoken
 from speech_context_trainer.preprocessing.text import HashedGrams, Sentence, clean, code_points, same_words
 from speech_context_trainer.preprocessing.tokens import embed_texts
 
-ContenderName = Literal["ngrams", "minilm", "use", "use_minilm", "use_minilm_ngrams"]
+ContenderName = Literal["ngrams", "minilm", "use", "use_minilm", "minilm_ngrams", "use_ngrams", "use_minilm_ngrams"]
 PARTS: dict[ContenderName, tuple[str, ...]] = {
     "ngrams": ("ngrams",),
     "minilm": ("minilm",),
     "use": ("use",),
     "use_minilm": ("use", "minilm"),
+    "minilm_ngrams": ("minilm", "ngrams"),
+    "use_ngrams": ("use", "ngrams"),
     "use_minilm_ngrams": ("use", "minilm", "ngrams"),
 }
-FEW = 3  # samples of every label up to which prototypes are trained instead of a classifier
 Inputs = dict[str, NDArray[Any]]
 
 
@@ -49,8 +52,10 @@ class SpeechConfig(TrainerConfig):
     encoders: dict[str, str] = Field(
         default={"minilm": "minilm", "use": "use"}, description="sentence encoders: a pretrained name, or a folder"
     )
-    contenders: tuple[ContenderName, ...] = Field(default=("ngrams", "use_minilm", "use_minilm_ngrams"), min_length=1)
-    inverse_penalty: float = Field(default=10.0, gt=0.0, description="C of the logistic regression")
+    contenders: tuple[ContenderName, ...] = Field(default=("ngrams", "use_minilm"), min_length=1)
+    label_names: bool = Field(default=True, description="a label's name is a text of it where it has few")
+    penalty: float = Field(default=0.1, gt=0.0, description="of the kernel regression over sentence embeddings")
+    inverse_penalty: float = Field(default=10.0, gt=0.0, description="C of the logistic regression over n-grams")
 
 
 def train(job: Job, config: SpeechConfig) -> Outcome:
@@ -58,8 +63,9 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
     dataset = load(job, config, "speech")
     texts = transcripts(dataset)
     encoders, notes = available_encoders(config)
-    samples = embed(job, texts, encoders)
-    contenders = compete(job, config, samples, encoders, few=int(np.bincount(dataset.label_index).max()) <= FEW)
+    embedded = embed(job, [*texts, *(spoken(label) for label in dataset.labels)], encoders)
+    samples, names = embedded[: len(texts)], embedded[len(texts) :]
+    contenders = compete(job, config, encoders, samples, names, dataset.label_index)
     sessions, moved = one_side([same_words(text) for text in texts], dataset.session_ids)
     if moved:
         job.log.warn(f"{moved} transcripts repeat those of another session and are validated with them")
@@ -108,31 +114,57 @@ def embed(job: Job, texts: list[str], encoders: Mapping[str, Encoder]) -> list[I
 
 
 def compete(
-    job: Job, config: SpeechConfig, samples: list[Inputs], encoders: Mapping[str, Encoder], few: bool
+    job: Job,
+    config: SpeechConfig,
+    encoders: Mapping[str, Encoder],
+    samples: list[Inputs],
+    names: list[Inputs],
+    classes: Classes,
 ) -> list[Contender]:
-    """Return the configured contenders whose encoders are there, simplest first, with their features computed."""
+    """Return the contenders that the encoders allow, simplest first, with their features computed.
+
+    Sentence embeddings, being of one length, go to a kernel regression. N-grams are too many for landmarks.
+    """
     blocks: dict[str, Fixed] = {}
-
-    def block(part: str) -> Fixed:
-        if part not in blocks:
-            if part == "ngrams":
-                graph = FeatureGraph("speech-ngrams", (TensorSpec("points", "int32", ("length",)),), HashedGrams())
-            else:
-                width = encoders[part].spec.outputs["embedding"]
-                graph = FeatureGraph(f"speech-{part}", (TensorSpec(part, "float32", (width,)),), Sentence((part,)))
-            keys = [content_key(sample[graph.contract[0].name]) for sample in samples]
-            blocks[part] = Fixed(graph, featurise(job, graph, samples, keys))
-        return blocks[part]
-
-    fit = fit_prototypes(standardise=False) if few else fit_logistic(config.inverse_penalty)
+    for part in {part for name in config.contenders for part in _present(name, encoders)}:
+        if part == "ngrams":
+            graph = FeatureGraph("speech-ngrams", (TensorSpec("points", "int32", ("length",)),), HashedGrams())
+        else:
+            width = encoders[part].spec.outputs["embedding"]
+            graph = FeatureGraph(f"speech-{part}", (TensorSpec(part, "float32", (width,)),), Sentence((part,)))
+        keys = [content_key(sample[graph.contract[0].name]) for sample in samples]
+        blocks[part] = Fixed(graph, featurise(job, graph, samples, keys))
     contenders = []
-    for name in config.contenders:
-        if all(part == "ngrams" or part in encoders for part in PARTS[name]):
-            source = _beside(name, [block(part) for part in PARTS[name]])
-            contenders.append(Contender(name, source, fit, cosine_novelty, isotropic=True))
-    if not contenders:
-        raise ConfigError("contenders: none is left without the sentence encoders; run `model-trainer pretrained`")
+    for name in rivals(config, encoders, few=len(samples) <= FEW * len(names)):
+        source = _beside(name, [blocks[part] for part in PARTS[name]])
+        if "ngrams" in PARTS[name]:
+            contenders.append(
+                Contender(name, source, fit_logistic(config.inverse_penalty), cosine_novelty, isotropic=True)
+            )
+            continue
+        told = Named(source, np.stack(list(source.traced.run(names))), classes) if config.label_names else source
+        novelty = partial(cosine_novelty, numbers=LANDMARK_NUMBERS)
+        contenders.append(Contender(name, told, fit_kernel_ridge(config.penalty), novelty))
     return contenders
+
+
+def rivals(config: SpeechConfig, encoders: Mapping[str, Encoder], few: bool) -> list[ContenderName]:
+    """Return the configured contenders, each reduced to those of its encoders that are there.
+
+    With `few` samples validation cannot tell what is known beforehand, that n-grams alone are worse than embeddings,
+    so they do not compete with them. Raises ConfigError if nothing is left.
+    """
+    named = {parts: name for name, parts in PARTS.items()}
+    found = [named[parts] for name in config.contenders if (parts := _present(name, encoders))]
+    if few and any(name != "ngrams" for name in found):
+        found = [name for name in found if name != "ngrams"]
+    if not found:
+        raise ConfigError("contenders: none is left without the sentence encoders; run `model-trainer pretrained`")
+    return list(dict.fromkeys(found))
+
+
+def _present(name: ContenderName, encoders: Mapping[str, Encoder]) -> tuple[str, ...]:
+    return tuple(part for part in PARTS[name] if part == "ngrams" or part in encoders)
 
 
 def _beside(name: str, blocks: list[Fixed]) -> Fixed:

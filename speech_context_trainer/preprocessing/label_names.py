@@ -1,0 +1,52 @@
+"""A label's own name as one more text of it: worth several transcripts where a label has few."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared.arrays import unit_rows
+from shared.evaluation import Fixed, Rows
+from shared.folds import Indices
+from shared.graph import FeatureGraph
+from shared.heads import Classes, Features
+from speech_context_trainer.preprocessing.text import clean
+
+FEW = 10  # transcripts of a label up to which its name helps; beyond, it only blurs what people really say
+
+
+def spoken(label: str) -> str:
+    """Return a label as words: `credit_cards` is "credit cards"."""
+    return clean(label.replace("_", " ").replace("-", " "))
+
+
+@dataclass(frozen=True)
+class Named:
+    """Features of texts of `classes` (n,), and those of the labels' names (K, D), as a source for validation.
+
+    A name joins the training rows of a label that has few, if the names say something at all: if, of the training
+    rows, more lie nearest to the name of their own label than guessing explains (two standard deviations).
+    """
+
+    texts: Fixed
+    names: Features
+    classes: Classes
+
+    def rows(self, train: Indices) -> Rows:
+        """Return the features, with the names of the labels that have few rows in `train` as copies."""
+        base, own = self.texts.computed.base, self.classes[train]
+        counts = np.bincount(own, minlength=len(self.names))
+        few = np.flatnonzero((counts > 0) & (counts <= FEW)) if self._telling(base[train], own) else np.zeros(0, int)
+        owner = np.array([train[np.argmax(own == k)] for k in few], np.int64)
+        return Rows(base, self.names[few], owner)
+
+    def graph(self, train: Indices) -> FeatureGraph:
+        """Return the graph of the texts' features."""
+        return self.texts.traced
+
+    def _telling(self, rows: Features, own: Classes) -> bool:
+        nearest = np.argmax(unit_rows(rows) @ unit_rows(self.names).T, axis=1)
+        chance = 1 / len(self.names)
+        guessed, deviation = len(own) * chance, np.sqrt(len(own) * chance * (1 - chance))
+        return bool(np.count_nonzero(nearest == own) > guessed + 2 * deviation)
