@@ -78,13 +78,13 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Proportions:
-    """Logits of a kernel regression to class indicators: the logarithm of its values, smoothly kept above zero.
+    """Logits of a regression to class indicators: the logarithm of its values, smoothly kept above zero.
 
     Ten times a value passes a softplus, so that classes whose value is about zero hardly count. With the factor of
     three the softmax is about as sure as it is right.
     """
 
-    values: Kernel
+    values: Linear | Kernel
 
     def __call__(self, features: Array) -> Array:
         xp = namespace(features)
@@ -245,32 +245,60 @@ def fit_kernel_ridge(penalty: float = 0.1, numbers: int = LANDMARK_NUMBERS) -> F
     """
 
     def fit(features: Features, classes: Classes, count: int) -> Head:
-        present = np.unique(classes)
+        present, targets, weight = _indicators(classes, count)
         most = max(numbers // features.shape[1], len(present))
         chosen = np.unique(np.linspace(0, len(features) - 1, min(len(features), most)).astype(np.int64))
         gamma = 1.0 / max(float(np.mean(np.sum(features**2, axis=1))), 1e-6)
-        ones, bias = np.ones(features.shape[1], np.float32), np.full(count, ABSENT, np.float32)
-        marks, weights = features[chosen].astype(np.float16), np.zeros((len(chosen), count), np.float32)
+        marks = features[chosen].astype(np.float16)
         kernel = np.exp(-gamma * _square_distances(features, marks.astype(np.float32)))
-        weight = len(classes) / (len(present) * np.bincount(classes, minlength=count)[classes])
-        targets = (classes[:, None] == present[None, :]) - 1.0 / len(present)
         if len(chosen) == len(features):
             solution = np.linalg.solve((kernel + kernel.T) / 2 + np.diag(penalty / weight), targets)
         else:
             system = kernel.T @ (kernel * weight[:, None]) + penalty * kernel[chosen]
             system[np.diag_indices_from(system)] += 1e-6 * len(features)
             solution = np.linalg.solve(system, kernel.T @ (targets * weight[:, None]))
-        weights[:, present], bias[present] = solution, 1.0 / len(present)
-        return Proportions(Kernel(ones, marks, gamma, Linear(weights, bias)))
+        scale = np.ones(features.shape[1], np.float32)
+        return Proportions(Kernel(scale, marks, gamma, _shares(solution, present, count)))
 
     return fit
+
+
+def fit_linear_ridge(penalty: float = 0.3) -> Fitter:
+    """Ridge regression to class indicators, classes weighted equally, for rows that are wide, sparse and of one length.
+
+    It is solved over the samples' inner products.
+    """
+
+    def fit(features: Features, classes: Classes, count: int) -> Head:
+        present, targets, weight = _indicators(classes, count)
+        rows = _compact(features)
+        inner = rows @ rows.T
+        gram = (inner if isinstance(inner, np.ndarray) else inner.toarray()).astype(np.float64)
+        solution = np.linalg.solve(gram + np.diag(penalty / weight), targets)
+        return Proportions(_shares(np.asarray(rows.T @ solution), present, count))
+
+    return fit
+
+
+def _indicators(classes: Classes, count: int) -> tuple[Classes, NDArray[np.float64], NDArray[np.float64]]:
+    """Return the classes present (P,), centred indicators (n, P), and weights (n,) that make classes equal."""
+    present = np.unique(classes)
+    weight = len(classes) / (len(present) * np.bincount(classes, minlength=count)[classes])
+    return present, (classes[:, None] == present[None, :]) - 1.0 / len(present), weight
+
+
+def _shares(solution: NDArray[Any], present: Classes, count: int) -> Linear:
+    """Return the linear map (M, P) to centred indicators as one to the shares of all `count` classes."""
+    weights, bias = np.zeros((len(solution), count), np.float32), np.full(count, ABSENT, np.float32)
+    weights[:, present], bias[present] = solution, 1.0 / len(present)
+    return Linear(weights, bias)
 
 
 def _square_distances(a: Features, b: Features) -> NDArray[np.float64]:
     """(n, D), (m, D) float32 -> (n, m) float64."""
     inner = (a @ b.T).astype(np.float64)
     rows, columns = np.sum(a**2, axis=1, keepdims=True), np.sum(b**2, axis=1, keepdims=True)
-    return np.maximum(rows + columns.T - 2.0 * inner, 0.0)
+    return np.asarray(np.maximum(rows + columns.T - 2.0 * inner, 0.0))
 
 
 def _standardised(features: Features, classes: Classes) -> tuple[Classes, NDArray, NDArray, NDArray]:  # type: ignore[type-arg]

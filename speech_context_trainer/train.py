@@ -27,7 +27,7 @@ from shared.errors import ConfigError, DataError, Fault
 from shared.evaluation import Contender, Fixed, Rows
 from shared.feature_cache import content_key
 from shared.graph import FeatureGraph, TensorSpec, joined
-from shared.heads import LANDMARK_NUMBERS, Classes, fit_kernel_ridge, fit_logistic
+from shared.heads import LANDMARK_NUMBERS, Classes, fit_kernel_ridge, fit_linear_ridge
 from shared.recipe import Job, ModelSpec, Outcome, Trainer, featurise, load, package, validate
 from speech_context_trainer.preprocessing.label_names import FEW, Named, spoken
 from speech_context_trainer.preprocessing.text import HashedGrams, Sentence, clean, code_points, same_words
@@ -55,7 +55,7 @@ class SpeechConfig(TrainerConfig):
     contenders: tuple[ContenderName, ...] = Field(default=("ngrams", "use_minilm"), min_length=1)
     label_names: bool = Field(default=True, description="a label's name is a text of it where it has few")
     penalty: float = Field(default=0.1, gt=0.0, description="of the kernel regression over sentence embeddings")
-    inverse_penalty: float = Field(default=10.0, gt=0.0, description="C of the logistic regression over n-grams")
+    gram_penalty: float = Field(default=0.3, gt=0.0, description="of the linear regression where n-grams take part")
 
 
 def train(job: Job, config: SpeechConfig) -> Outcome:
@@ -139,7 +139,7 @@ def compete(
         source = _beside(name, [blocks[part] for part in PARTS[name]])
         if "ngrams" in PARTS[name]:
             contenders.append(
-                Contender(name, source, fit_logistic(config.inverse_penalty), cosine_novelty, isotropic=True)
+                Contender(name, source, fit_linear_ridge(config.gram_penalty), cosine_novelty, isotropic=True)
             )
             continue
         told = Named(source, np.stack(list(source.traced.run(names))), classes) if config.label_names else source
