@@ -142,7 +142,8 @@ def drawn(k: int, seed: int) -> Drawn:
     chosen = [rng.choice(np.flatnonzero(texts.contexts == c), k, replace=False) for c in range(len(contexts()))]
     with tempfile.TemporaryDirectory(prefix="model-trainer-") as folder:
         _write_sessions(Path(folder, "data"), texts, chosen)
-        job = Job(("talker",), Path(folder, "data"), Path(folder, "out"), f"draw-{k}-{seed}", cache=FeatureCache())
+        name = f"draw-{k}-{seed}"
+        job = Job(("talker",), Path(folder, "data"), Path(folder, "out"), name, fingerprint=name, cache=FeatureCache())
         # Beside this measurement the trainer's own estimates are not needed.
         config = SpeechConfig.model_validate({"evaluation": {"random_split": False, "unknown": False}})
         model = (train(job, config).bundle.folder / "model.onnx").read_bytes()

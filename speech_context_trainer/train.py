@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from model_registry.entry import EncoderRef
 from shared.calibration import cosine_novelty
 from shared.cli_trainer import trainer_main
 from shared.config import TrainerConfig
-from shared.data_files import RefusedFileError, read_bounded
+from shared.data_files import RefusedFileError
 from shared.data_loader import Dataset
 from shared.duplicates import one_side
 from shared.encoders import Encoder, export_encoder, load_encoder
@@ -29,11 +29,23 @@ from shared.feature_cache import content_key
 from shared.graph import FeatureGraph, TensorSpec, joined
 from shared.heads import LANDMARK_NUMBERS, Classes, fit_kernel_ridge, fit_linear_ridge
 from shared.recipe import Job, ModelSpec, Outcome, Trainer, featurise, load, package, validate
+from speech_context_trainer.preprocessing.context import embed_surroundings, read_utterance, surroundings
 from speech_context_trainer.preprocessing.label_names import FEW, Named, spoken
 from speech_context_trainer.preprocessing.text import HashedGrams, Sentence, clean, code_points, same_words
 from speech_context_trainer.preprocessing.tokens import embed_texts
 
-ContenderName = Literal["ngrams", "minilm", "use", "use_minilm", "minilm_ngrams", "use_ngrams", "use_minilm_ngrams"]
+ContenderName = Literal[
+    "ngrams",
+    "minilm",
+    "use",
+    "use_minilm",
+    "minilm_ngrams",
+    "use_ngrams",
+    "use_minilm_ngrams",
+    "minilm_in_context",
+    "use_in_context",
+    "use_minilm_in_context",
+]
 PARTS: dict[ContenderName, tuple[str, ...]] = {
     "ngrams": ("ngrams",),
     "minilm": ("minilm",),
@@ -42,7 +54,11 @@ PARTS: dict[ContenderName, tuple[str, ...]] = {
     "minilm_ngrams": ("minilm", "ngrams"),
     "use_ngrams": ("use", "ngrams"),
     "use_minilm_ngrams": ("use", "minilm", "ngrams"),
+    "minilm_in_context": ("minilm", "minilm_context"),
+    "use_in_context": ("use", "use_context"),
+    "use_minilm_in_context": ("use", "minilm", "use_context", "minilm_context"),
 }
+CONTEXT_WEIGHT = 0.5  # of the surroundings' embeddings beside the transcript's
 Inputs = dict[str, NDArray[Any]]
 
 
@@ -52,7 +68,9 @@ class SpeechConfig(TrainerConfig):
     encoders: dict[str, str] = Field(
         default={"minilm": "minilm", "use": "use"}, description="sentence encoders: a pretrained name, or a folder"
     )
-    contenders: tuple[ContenderName, ...] = Field(default=("ngrams", "use_minilm"), min_length=1)
+    contenders: tuple[ContenderName, ...] = Field(
+        default=("ngrams", "use_minilm", "use_minilm_in_context"), min_length=1
+    )
     label_names: bool = Field(default=True, description="a label's name is a text of it where it has few")
     penalty: float = Field(default=0.1, gt=0.0, description="of the kernel regression over sentence embeddings")
     gram_penalty: float = Field(default=0.3, gt=0.0, description="of the linear regression where n-grams take part")
@@ -63,14 +81,15 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
     dataset = load(job, config, "speech")
     texts = transcripts(dataset)
     encoders, notes = available_encoders(config)
-    embedded = embed(job, [*texts, *(spoken(label) for label in dataset.labels)], encoders)
+    around = [surroundings(sample.example) for sample in dataset.samples]
+    embedded = embed(job, [*texts, *map(spoken, dataset.labels)], [*around, *("" for _ in dataset.labels)], encoders)
     samples, names = embedded[: len(texts)], embedded[len(texts) :]
-    contenders = compete(job, config, encoders, samples, names, dataset.label_index)
+    contenders = compete(job, config, samples, names, dataset.label_index)
     sessions, moved = one_side([same_words(text) for text in texts], dataset.session_ids)
     if moved:
         job.log.warn(f"{moved} transcripts repeat those of another session and are validated with them")
     validation = validate(job, contenders, dataset, config, sessions)
-    used = [encoders[part] for part in PARTS[validation.winner.name] if part in encoders]  # type: ignore[index]
+    used = [encoder for name, encoder in encoders.items() if name in PARTS[validation.winner.name]]  # type: ignore[index]
     for encoder in used:
         export_encoder(encoder, job.out)
     references = tuple(EncoderRef(name=e.spec.name, sha256=e.spec.sha256) for e in used)
@@ -92,7 +111,8 @@ def transcripts(dataset: Dataset) -> list[str]:
 
 def available_encoders(config: SpeechConfig) -> tuple[dict[str, Encoder], tuple[str, ...]]:
     """Return the encoders that the contenders need and that are there, and what to tell of those that are not."""
-    needed = dict.fromkeys(part for name in config.contenders for part in PARTS[name] if part != "ngrams")
+    needed = {part.removesuffix("_context"): None for name in config.contenders for part in PARTS[name]}
+    needed.pop("ngrams", None)
     found, notes = {}, []
     for name in needed:
         try:
@@ -102,45 +122,38 @@ def available_encoders(config: SpeechConfig) -> tuple[dict[str, Encoder], tuple[
     return found, tuple(notes)
 
 
-def embed(job: Job, texts: list[str], encoders: Mapping[str, Encoder]) -> list[Inputs]:
-    """Return each text as the models' inputs: its code points, and its embedding by every encoder."""
+def embed(job: Job, texts: list[str], around: list[str], encoders: Mapping[str, Encoder]) -> list[Inputs]:
+    """Return each text as the models' inputs: its code points, its embedding and its surroundings' by every encoder.
+
+    Where no text has surroundings, there are no such inputs.
+    """
     samples: list[Inputs] = [{"points": code_points(text)} for text in texts]
     with job.log.stage("encode"):
         for name, encoder in encoders.items():
             rows = embed_texts(encoder, texts, job.cache, lambda done: job.log.progress(done, len(texts)))
-            for sample, row in zip(samples, rows, strict=True):
-                sample[name] = row
+            context = embed_surroundings(encoder, around, job.cache) if any(around) else None
+            for k, sample in enumerate(samples):
+                sample[name] = rows[k]
+                if context is not None:
+                    sample[f"{name}_context"] = context[k]
     return samples
 
 
 def compete(
-    job: Job,
-    config: SpeechConfig,
-    encoders: Mapping[str, Encoder],
-    samples: list[Inputs],
-    names: list[Inputs],
-    classes: Classes,
+    job: Job, config: SpeechConfig, samples: list[Inputs], names: list[Inputs], classes: Classes
 ) -> list[Contender]:
-    """Return the contenders that the encoders allow, simplest first, with their features computed.
+    """Return the contenders that the inputs allow, simplest first, with their features computed.
 
     Sentence embeddings, being of one length, go to a kernel regression. N-grams are too many for landmarks.
     """
-    blocks: dict[str, Fixed] = {}
-    for part in {part for name in config.contenders for part in _present(name, encoders)}:
-        if part == "ngrams":
-            graph = FeatureGraph("speech-ngrams", (TensorSpec("points", "int32", ("length",)),), HashedGrams())
-        else:
-            width = encoders[part].spec.outputs["embedding"]
-            graph = FeatureGraph(f"speech-{part}", (TensorSpec(part, "float32", (width,)),), Sentence((part,)))
-        keys = [content_key(sample[graph.contract[0].name]) for sample in samples]
-        blocks[part] = Fixed(graph, featurise(job, graph, samples, keys))
+    chosen = rivals(config, set(samples[0]) - {"points"}, few=len(samples) <= FEW * len(names))
+    blocks = {part: _block(job, part, samples) for name in chosen for part in PARTS[name]}
     contenders = []
-    for name in rivals(config, encoders, few=len(samples) <= FEW * len(names)):
+    for name in chosen:
         source = _beside(name, [blocks[part] for part in PARTS[name]])
         if "ngrams" in PARTS[name]:
-            contenders.append(
-                Contender(name, source, fit_linear_ridge(config.gram_penalty), cosine_novelty, isotropic=True)
-            )
+            fit = fit_linear_ridge(config.gram_penalty)
+            contenders.append(Contender(name, source, fit, cosine_novelty, isotropic=True))
             continue
         told = Named(source, np.stack(list(source.traced.run(names))), classes) if config.label_names else source
         novelty = partial(cosine_novelty, numbers=LANDMARK_NUMBERS)
@@ -148,23 +161,31 @@ def compete(
     return contenders
 
 
-def rivals(config: SpeechConfig, encoders: Mapping[str, Encoder], few: bool) -> list[ContenderName]:
-    """Return the configured contenders, each reduced to those of its encoders that are there.
+def rivals(config: SpeechConfig, there: Set[str], few: bool) -> list[ContenderName]:
+    """Return the configured contenders, each reduced to those of its parts that are `there`.
 
     With `few` samples validation cannot tell what is known beforehand, that n-grams alone are worse than embeddings,
     so they do not compete with them. Raises ConfigError if nothing is left.
     """
     named = {parts: name for name, parts in PARTS.items()}
-    found = [named[parts] for name in config.contenders if (parts := _present(name, encoders))]
-    if few and any(name != "ngrams" for name in found):
+    reduced = [tuple(part for part in PARTS[name] if part in there | {"ngrams"}) for name in config.contenders]
+    found = [named[parts] for parts in dict.fromkeys(reduced) if parts]
+    if few and found != ["ngrams"]:
         found = [name for name in found if name != "ngrams"]
     if not found:
         raise ConfigError("contenders: none is left without the sentence encoders; run `model-trainer pretrained`")
-    return list(dict.fromkeys(found))
+    return found
 
 
-def _present(name: ContenderName, encoders: Mapping[str, Encoder]) -> tuple[str, ...]:
-    return tuple(part for part in PARTS[name] if part == "ngrams" or part in encoders)
+def _block(job: Job, part: str, samples: list[Inputs]) -> Fixed:
+    if part == "ngrams":
+        graph = FeatureGraph("speech-ngrams", (TensorSpec("points", "int32", ("length",)),), HashedGrams())
+    else:
+        spec = TensorSpec(part, "float32", samples[0][part].shape)
+        weight = CONTEXT_WEIGHT if part.endswith("_context") else 1.0
+        graph = FeatureGraph(f"speech-{part}", (spec,), Sentence(part, weight))
+    keys = [content_key(sample[graph.contract[0].name]) for sample in samples]
+    return Fixed(graph, featurise(job, graph, samples, keys))
 
 
 def _beside(name: str, blocks: list[Fixed]) -> Fixed:
@@ -176,12 +197,20 @@ def _beside(name: str, blocks: list[Fixed]) -> Fixed:
 
 
 def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder]) -> Inputs:
-    """Return a text file's content as the model's inputs. Raises DataError for a file that is no UTF-8 text."""
+    """Return a text file's content, or a JSON object's transcript with its surroundings, as the model's inputs.
+
+    Raises DataError for a file that is no UTF-8 text, or whose JSON has no transcript.
+    """
     try:
-        text = clean(read_bounded(path, 1 << 20).decode("utf-8"))
-    except (RefusedFileError, UnicodeDecodeError) as error:
+        said = read_utterance(path)
+    except (RefusedFileError, ValueError) as error:
         raise DataError([Fault(str(path), None, "transcript", f"is no usable text: {error}")]) from None
-    return {"points": code_points(text), **{name: embed_texts(e, [text])[0] for name, e in encoders.items()}}
+    text, around = clean(said.transcript), surroundings(said)
+    inputs: Inputs = {"points": code_points(text)}
+    for name, encoder in encoders.items():
+        inputs[name] = embed_texts(encoder, [text])[0]
+        inputs[f"{name}_context"] = embed_surroundings(encoder, [around])[0]
+    return inputs
 
 
 TRAINER = Trainer("speech", SpeechConfig, train, decode, "speech_context_trainer", "speech-train")

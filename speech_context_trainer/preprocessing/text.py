@@ -69,14 +69,14 @@ class HashedGrams:
 
 @dataclass(frozen=True)
 class Sentence:
-    """Embeddings of the named encoders, each of unit length, one after another."""
+    """An embedding, scaled to the length `weight`; one of zeros stays so."""
 
-    encoders: tuple[str, ...]
+    name: str
+    weight: float = 1.0
 
     def __call__(self, inputs: Inputs) -> Array:
-        """{name: (D,) float32, …} -> (sum of D,)."""
-        parts = [unit_rows(inputs[name]) for name in self.encoders]
-        return parts[0] if len(parts) == 1 else namespace(parts[0]).concat(parts, axis=0)
+        """{name: (D,) float32} -> (D,)."""
+        return unit_rows(inputs[self.name]) * self.weight
 
 
 def _letters(points: Array) -> Array:
