@@ -158,7 +158,7 @@ def _names(data: Sequences, few: bool) -> tuple[ContenderName, ...]:
     """Return what is compared by default: nothing that looks at motion where most sequences are single frames."""
     if few:
         return ("prototypes",)
-    names = CONTENDERS[data.layout]
+    names: tuple[ContenderName, ...] = CONTENDERS[data.layout]
     if np.median([len(sequence) for sequence in data.sequences]) > 1:
         names = (*names, *MOVING.get(data.layout, ()))
     else:

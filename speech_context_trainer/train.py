@@ -167,9 +167,9 @@ def rivals(config: SpeechConfig, there: Set[str], few: bool) -> list[ContenderNa
     With `few` samples validation cannot tell what is known beforehand, that n-grams alone are worse than embeddings,
     so they do not compete with them. Raises ConfigError if nothing is left.
     """
-    named = {parts: name for name, parts in PARTS.items()}
+    named: dict[tuple[str, ...], ContenderName] = {parts: name for name, parts in PARTS.items()}
     reduced = [tuple(part for part in PARTS[name] if part in there | {"ngrams"}) for name in config.contenders]
-    found = [named[parts] for parts in dict.fromkeys(reduced) if parts]
+    found: list[ContenderName] = [named[parts] for parts in dict.fromkeys(reduced) if parts]
     if few and found != ["ngrams"]:
         found = [name for name in found if name != "ngrams"]
     if not found:

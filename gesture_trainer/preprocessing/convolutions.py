@@ -84,7 +84,7 @@ class ConvolutionSource:
             base = np.stack(list(self.graph(train).run([{"sequence": s} for s in self.sequences])))
         else:
             base = self._fitted(train)[1].astype(np.float32) / PLACES
-        return Rows(base, np.zeros((0, base.shape[1]), np.float32), np.zeros(0, np.int64))
+        return Rows(np.asarray(base, np.float32), np.zeros((0, base.shape[1]), np.float32), np.zeros(0, np.int64))
 
     def graph(self, train: Indices) -> FeatureGraph:
         """Return the traced features, fitted on `train`."""
