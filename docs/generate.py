@@ -85,6 +85,7 @@ def _with_subcommands(name: str, command: click.Command, parent: click.Context |
 def help_text(context: click.Context) -> str:
     """Return a command's help, of one width, with the project's folder left out of its defaults."""
     shown = copy.copy(context.command)
+    shown._help_option = None  # click keeps the option of the context in which help was first asked for
     shown.params = [_relative(parameter) for parameter in shown.params]
     return "\n".join(line.rstrip() for line in shown.get_help(context).splitlines())
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from click.testing import CliRunner
 
 from demo.make_data import write_session
 from demo.people import PEOPLE, ROOMS
 from docs.generate import CLI_PAGE, DEMO_PICTURE, command_reference
+from shared.checking import check_command
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
@@ -112,6 +114,7 @@ def test_every_link_to_a_file_leads_to_one() -> None:
 
 
 def test_the_page_of_commands_is_what_the_commands_say_of_themselves() -> None:
+    CliRunner().invoke(check_command, ["--help"])  # a command that was run on its own says the same on the page
     written = CLI_PAGE.read_text(encoding="utf-8")
     assert written == command_reference(), "out of date; run: .venv/bin/python -m docs.generate"
 
