@@ -27,6 +27,7 @@ for _command in (
     cli_reading.diff,
     cli_reading.verify,
     cli_reading.export,
+    cli_changing.restore,
     cli_changing.promote,
     cli_changing.rollback,
     cli_changing.archive,

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from model_registry.cli_options import emit, guarded, json_option, root_option
+from model_registry.publication import Published
 from model_registry.store import Registry
 
 _reason = click.option("--reason", required=True, help="Why, for the history.")
@@ -30,21 +31,45 @@ def publish(bundles: tuple[Path, ...], promote: bool, root: Path, as_json: bool)
       model-trainer registry publish runs/bundles/gesture_user123_r1 --no-promote
     """
     for bundle in bundles:
-        done = Registry(root).publish(bundle, promote=promote)
-        if as_json:
-            emit(
-                {
-                    "user_id": done.user,
-                    "modality": done.modality,
-                    "model_version": f"v{done.version}",
-                    "status": done.entry.status,
-                    "path": str(done.path),
-                    "created": done.created,
-                }
-            )
-        else:
-            how = "published" if done.created else "was published before"
-            click.echo(f"{done.user}/{done.modality} v{done.version} {how} ({done.entry.status}): {done.path}")
+        _tell(Registry(root).publish(bundle, promote=promote), as_json)
+
+
+@click.command()
+@click.argument("archives", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--promote/--no-promote", default=False, show_default=True, help="Let the version serve at once.")
+@root_option
+@json_option
+@guarded
+def restore(archives: tuple[Path, ...], promote: bool, root: Path, as_json: bool) -> None:
+    """Publish versions again that `export` wrote as a tar, here or in another registry.
+
+    Every file is compared with the archive's manifest; links, odd names and whatever else `export` does not write are
+    refused. A version that is here already is left as it is.
+
+    \b
+    Examples:
+      model-trainer registry restore backup.tar
+      model-trainer registry restore backup/*.tar --promote --registry /srv/models
+    """
+    for path in archives:
+        _tell(Registry(root).restore(path, promote=promote), as_json)
+
+
+def _tell(done: Published, as_json: bool) -> None:
+    if as_json:
+        emit(
+            {
+                "user_id": done.user,
+                "modality": done.modality,
+                "model_version": f"v{done.version}",
+                "status": done.entry.status,
+                "path": str(done.path),
+                "created": done.created,
+            }
+        )
+    else:
+        how = "published" if done.created else "was published before"
+        click.echo(f"{done.user}/{done.modality} v{done.version} {how} ({done.entry.status}): {done.path}")
 
 
 @click.command()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from model_registry import cleanup, history, operations, publication
+from model_registry import cleanup, history, operations, publication, restoring
 from model_registry.cleanup import Removed
 from model_registry.doctor import Finding, examine
 from model_registry.durable import ensure_folder, locked, read_file, storage_errors, write_whole
@@ -200,6 +200,10 @@ class Registry:
 
         found = self.resolve(user, modality, version)
         (portable.export_tar if form == "tar" else portable.export_onnx)(found, target)
+
+    def restore(self, archive: Path, *, promote: bool = False) -> Published:
+        """Publish what a tar of `export` holds. See `restoring.restore`."""
+        return restoring.restore(self.created(), archive, promote=promote)
 
     def erase(self, user: str, reason: str) -> Tombstone:
         """Remove all of a user's models. See `cleanup.erase`."""
