@@ -270,15 +270,30 @@ def _video(path: Path, rate: float, pictures: int, codec: str = "mp4v") -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.avi"])
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mp4", "mp4v"), ("a.avi", "MJPG"), ("a.webm", "VP80"), ("b.webm", "VP90")]
+)
 @pytest.mark.parametrize(("rate", "pictures"), [(30, 60), (15, 30), (10, 20), (25, 50), (60, 120)])
-def test_a_clip_becomes_fifteen_frames_a_second(tmp_path: Path, name: str, rate: float, pictures: int) -> None:
-    path = _video(tmp_path / name, rate, pictures, "mp4v" if name.endswith("mp4") else "MJPG")
+def test_a_clip_becomes_fifteen_frames_a_second(
+    tmp_path: Path, name: str, codec: str, rate: float, pictures: int
+) -> None:
+    path = _video(tmp_path / name, rate, pictures, codec)
     found = list(frames(path, 15.0, 60.0))
     assert abs(len(found) - 30) <= 1
     levels = [int(np.median(frame)) for frame in found]
     assert levels == sorted(levels)
     assert abs(len(list(frames(path, 15.0, 60.0, onset=0.5, offset=1.5))) - 15) <= 1
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.jpeg", "A.JPG"])
+def test_an_image_is_one_frame_in_rgb_whatever_its_file(tmp_path: Path, name: str) -> None:
+    picture = np.zeros((30, 40, 3), np.uint8)
+    picture[:, 20:] = (10, 60, 200)  # blue, green, red
+    cv2.imwrite(str(tmp_path / name), picture)
+    (frame,) = frames(tmp_path / name, 15.0, 60.0)
+    assert frame.shape == (30, 40, 3)
+    assert np.abs(frame[15, 35].astype(int) - (200, 60, 10)).max() < 12
+    assert frame[15, 3].max() < 12
 
 
 def test_what_is_no_clip_is_refused_with_its_reason(tmp_path: Path) -> None:
