@@ -201,6 +201,38 @@ def test_the_model_answers_windows_as_a_live_classifier_cuts_them(tmp_path: Path
     assert labels[int(np.ravel(whole)[0])] == "left"
 
 
+def test_a_model_with_a_face_file_named_by_path_answers_clips_wherever_the_file_lies_then(
+    tmp_path: Path, fake_tasks: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _recordings(tmp_path / "data")
+    face = tmp_path / "own" / "face.task"
+    face.parent.mkdir()
+    face.write_bytes(b"face")
+    extraction_ = {**fake_tasks, "face_task": str(face), "processes": 2, "keyframes": 12}
+    outcome = train(_job(tmp_path), GestureConfig.model_validate({"extraction": extraction_}))
+    assert NO_FACE not in outcome.entry.model_dump()["notes"]
+    session = onnxruntime.InferenceSession(outcome.bundle.folder / "model.onnx")
+    spec = json.loads(session.get_modelmeta().custom_metadata_map["spec"])["decode"]
+    assert set(spec["extraction"]["tasks"]) == {"hand", "pose", "face"}
+    clip = tmp_path / "data" / "users" / "anna" / "sessions" / "s1" / "media" / "s1-0.mp4"
+    asked: list[Any] = []
+    found = extraction.run_limited
+    monkeypatch.setattr(extraction, "run_limited", lambda *given: asked.append(given[1]) or found(*given))
+    sequence = decode(clip, spec, {})["sequence"]
+    assert len(sequence) <= 12
+    assert asked[0][0]["tasks"]["face"] == str(face)
+
+    monkeypatch.setenv("MODEL_TRAINER_PRETRAINED", str(tmp_path / "pretrained"))
+    (tmp_path / "pretrained").mkdir()
+    moved = tmp_path / "pretrained" / "of_another_machine.task"
+    face.rename(moved)
+    assert np.array_equal(decode(clip, spec, {})["sequence"], sequence)
+    assert asked[1][0]["tasks"]["face"] == str(moved)
+    moved.write_bytes(b"another face")
+    with pytest.raises(ConfigError, match=r"(?s)face: none at hand has the sha256 [0-9a-f]{64}.*put them into"):
+        decode(clip, spec, {})
+
+
 def test_too_few_usable_clips_are_all_named(tmp_path: Path, fake_tasks: dict[str, str]) -> None:
     _recordings(tmp_path / "data")
     for path in (tmp_path / "data").rglob("*.jsonl"):
