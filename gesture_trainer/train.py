@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 if __name__ == "__main__" and __package__ in (None, ""):  # run as a file: find the packages beside it
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -15,7 +15,7 @@ from pydantic import Field
 
 from gesture_trainer.preprocessing.body import BodyMotion
 from gesture_trainer.preprocessing.convolutions import ConvolutionSource
-from gesture_trainer.preprocessing.extraction import NO_FACE, Extraction
+from gesture_trainer.preprocessing.extraction import NO_FACE, Extraction, tasks_named
 from gesture_trainer.preprocessing.hands import HandMotion, HandShape, HandsShape
 from gesture_trainer.preprocessing.landmarker import EXTRACTED_WIDTHS, RATE
 from gesture_trainer.preprocessing.layouts import COORDINATES, Layout, is_guess
@@ -119,9 +119,11 @@ def tell(job: Job, data: Sequences) -> tuple[str, ...]:
 
 def model_spec(data: Sequences, config: GestureConfig, notes: tuple[str, ...]) -> ModelSpec:
     """Return what whoever runs the model must know of its input."""
-    told = data.extracted
+    decoding: dict[str, Any] = {"encoding": data.encoding, "width": data.width, "extraction": None}
+    if data.extracted:
+        decoding |= {"extraction": dict(data.extracted.spec), "task_files": tasks_named(config.extraction)}
     return ModelSpec(
-        decode={"encoding": data.encoding, "width": data.width, "extraction": dict(told.spec) if told else None},
+        decode=decoding,
         normalisation_version="points_v1",
         expected_frame_rate=RATE if data.encoding in EXTRACTED_WIDTHS else None,
         expected_length=config.preprocessing.window,

@@ -90,7 +90,8 @@ def whitened_novelty(head: Head, features: Features, classes: Classes, dimension
     scale[scale < 1e-6 * max(float(scale.max(initial=0.0)), 1e-6)] = np.inf
     scaled = moved / scale
     _, strength, directions = np.linalg.svd(scaled, full_matrices=False)
-    kept = directions[strength > 1e-6 * max(float(strength[0]), 1e-12)][:dimensions].T
+    count = max(int(np.sum(strength > 1e-6 * max(float(strength[0]), 1e-12))), 1)  # one, where all samples are equal
+    kept = directions[: min(count, dimensions)].T
     place = scaled @ kept
     present, member = np.unique(classes, return_inverse=True)
     residuals = place - np.stack([place[member == k].mean(axis=0) for k in range(len(present))])[member]

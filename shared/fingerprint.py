@@ -1,9 +1,9 @@
 """What a training run depends on, as one short text: equal texts mean that training again would change nothing.
 
-The text has three parts, joined by dots, so that two of them tell not only that something changed but what:
-the data of one user and modality, the options, and the code. The orchestrator computes it before a run without
-importing the trainer, and the trainer before it loads the data. What a feature graph is called is known to the
-trainer alone; it follows from the trainer's sources and configuration files and from the descriptions of the
+The text has three parts, joined by dots, so that two of them tell not only that something changed but what: the data
+of one user and modality, the options with the files that they name, and the code. The orchestrator computes it before
+a run without importing the trainer, and the trainer before it loads the data. What a feature graph is called is known
+to the trainer alone; it follows from the trainer's sources and configuration files and from the descriptions of the
 pretrained models, and those are what is hashed.
 """
 
@@ -23,6 +23,7 @@ from pydantic_core import from_json
 
 from model_registry.errors import InvalidNameError
 from model_registry.names import MODALITIES, Modality, parse_modality
+from shared.named_files import named_files
 
 _PART = 20  # hex digits of each part: 80 bits
 _SOURCES = (".py", ".yaml", ".txt")
@@ -41,7 +42,11 @@ class Options:
 
 
 def job_fingerprint(user: str, modality: str, data: str, options: Options, code: str) -> str:
-    """Return the fingerprint of one job: `data` from `data_fingerprints`, `code` from `code_fingerprint`."""
+    """Return the fingerprint of one job: `data` from `data_fingerprints`, `code` from `code_fingerprint`.
+
+    Files that the options name, such as a network of one's own, count by their content.
+    """
+    given = (override.partition("=")[2] for override in options.overrides)
     return ".".join(
         (
             _digest([user, modality, data]),
@@ -53,6 +58,7 @@ def job_fingerprint(user: str, modality: str, data: str, options: Options, code:
                     options.seed,
                     options.demo_data,
                     options.data_format,
+                    named_files([options.config, *given]),
                 ]
             ),
             code[:_PART],

@@ -129,7 +129,13 @@ def label_faults(
         hint = "; `model-trainer check` shows what is there"
         return [Fault(place, None, modality, f"no sample to train on: {left_out or 'none was recorded'}{hint}")]
     faults = [
-        Fault(place, None, "label", f"'{label}' has {count} sample{'s' * (count != 1)}; at least {minimum} are needed")
+        Fault(
+            place,
+            None,
+            "label",
+            f"'{label}' has {count} sample{'s' * (count != 1)}; at least {minimum} are needed "
+            f"(record {minimum - count} more, or set minimum_per_label={count})",
+        )
         for label, count in sorted(counts.items())
         if count < minimum
     ]

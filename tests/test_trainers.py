@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -272,6 +273,33 @@ def test_one_label_is_too_few(trainer: Trainer, train: Run, data: Path, tmp_path
     ran = train(root)
     assert ran.code == 3
     assert label in ran.complaints
+
+
+@pytest.mark.parametrize(("each", "sessions"), [(1, 1), (2, 1), (1, 2)])
+def test_one_or_two_samples_of_a_label_train_and_are_called_insufficient(
+    trainer: Trainer, train: Run, data: Path, tmp_path: Path, each: int, sessions: int
+) -> None:
+    root, files = _only(data, trainer.modality, tmp_path / "few")
+    for path in files:
+        counts: Counter[str] = Counter()
+        kept = []
+        for line in map(json.loads, path.read_text().splitlines()):
+            usable = line["consent_given"] and line.get("label_status") != "rejected" and not line.get("is_partial")
+            if usable and path in files[:sessions] and counts[line["label"]] < each:
+                counts[line["label"]] += 1
+                kept.append(json.dumps(line) + "\n")
+        path.write_text("".join(kept))
+    if each * sessions == 1:
+        refused = train(root)
+        assert refused.code == 3
+        assert refused.complaints.count("set minimum_per_label=1") == len(refused.entry["faults"]) >= 4
+    ran = train(root, "--set", f"minimum_per_label={each}")
+    assert (ran.code, ran.entry["verdict"]) == (0, "insufficient data")
+    advice = ran.entry["metrics"]["advice"]
+    for label in ran.entry["labels"]:
+        (told,) = [line for line in advice if f"of `{label}`" in line]
+        assert f"Record {10 - each * sessions} more of `{label}` in {3 - sessions} new session" in told
+    assert len(ran.entry["metrics"]["answers"]) == each * sessions * len(ran.entry["labels"])
 
 
 def test_the_three_ways_to_start_it_are_one(trainer: Trainer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from shared.data_files import RefusedFileError, sha256_of
 from shared.encoders import model_path
 from shared.errors import ConfigError
 from shared.feature_cache import FeatureCache, content_key
+from shared.pretrained import pretrained_folder
 from shared.schema_utils import Schema
 
 EXTRACT = "gesture_trainer.preprocessing.landmarker:extract_clip"
@@ -67,13 +68,19 @@ class Tasks:
     sha256: Mapping[str, str]
 
 
-def task_files(config: Extraction) -> Tasks:
-    """Return the landmarkers that an encoding needs. Raises ConfigError naming every one that is not there."""
+def tasks_named(config: Extraction) -> dict[str, str]:
+    """Return what names each task file that an encoding needs: a pretrained network's name, or a path."""
     wanted: dict[str, str] = {"hand": config.hand_task}
     if config.encoding == BODY:
         wanted["pose"] = config.pose_task
         if config.face_task is not None:
             wanted["face"] = config.face_task
+    return wanted
+
+
+def task_files(config: Extraction) -> Tasks:
+    """Return the landmarkers that an encoding needs. Raises ConfigError naming every one that is not there."""
+    wanted = tasks_named(config)
     paths: dict[str, Path] = {}
     hashes: dict[str, str] = {}
     wrong: list[str] = []
@@ -87,6 +94,42 @@ def task_files(config: Extraction) -> Tasks:
     if wrong:
         raise ConfigError("\n".join(wrong))
     return Tasks(paths, hashes)
+
+
+def as_trained(spec: Mapping[str, Any], given: Mapping[str, str]) -> Extraction:
+    """Return the settings that a model's sequences were extracted with; `given` is what named each task file then.
+
+    A task file counts by its content: it is looked for where it was, among the pretrained networks, and as any
+    `.task` file in their folder. Raises ConfigError naming every one that is not found.
+    """
+    chosen = {key: spec[key] for key in spec if key in Extraction.model_fields}
+    missing: list[str] = []
+    for name, sha256 in spec["tasks"].items():
+        path = next((path for path in _places(name, given.get(name)) if _is(path, sha256)), None)
+        if path is None:
+            missing.append(f"{name}: none at hand has the sha256 {sha256}")
+        chosen[f"{name}_task"] = str(path)
+    if missing:
+        raise ConfigError(
+            "the model was trained with other .task files than those at hand:\n" + "\n".join(missing) + "\n"
+            f"put them into {pretrained_folder()}, or extract elsewhere and give the model the feature file"
+        )
+    return Extraction.model_validate({**chosen, "processes": 1})
+
+
+def _places(name: str, given: str | None) -> Iterator[Path]:
+    folder = pretrained_folder()
+    if given is not None and given.endswith(".task"):
+        yield Path(given).resolve()
+    yield folder / f"{name}_landmarker" / f"{name}_landmarker.task"
+    yield from sorted(folder.glob("*.task"))
+
+
+def _is(path: Path, sha256: str) -> bool:
+    try:
+        return _hash(path, path.stat().st_mtime_ns) == sha256
+    except (RefusedFileError, OSError):
+        return False
 
 
 @lru_cache(maxsize=16)

@@ -16,6 +16,7 @@ from gesture_trainer.preprocessing.extraction import (
     NO_LANDMARK,
     Clip,
     Extraction,
+    as_trained,
     extract_clips,
     spec_of,
     task_files,
@@ -27,7 +28,7 @@ from gesture_trainer.preprocessing.limited import Failure
 from shared.data_files import RefusedFileError, read_bounded, sha256_of
 from shared.data_loader import Dataset, Dropped, Sample, load_features
 from shared.encoders import Encoder
-from shared.errors import ConfigError, DataError, Fault
+from shared.errors import DataError, Fault
 from shared.feature_cache import FeatureCache
 from shared.feature_files import SIZE_LIMIT, FeatureFileError, parse_features
 
@@ -144,13 +145,10 @@ def _decoded_media(path: Path, spec: Mapping[str, Any]) -> NDArray[np.float32]:
     if given is None and spec["encoding"] not in EXTRACTED_WIDTHS:
         reason = f"the model takes {spec['encoding']}, which is not extracted from clips; give it a feature file"
         raise DataError([Fault(str(path), None, "media", reason)])
-    chosen = {k: given[k] for k in ("encoding", "longest", "smoothing", "keyframes")} if given else {}
-    config = Extraction.model_validate({"encoding": spec["encoding"], **chosen, "processes": 1})
-    if given is not None and dict(task_files(config).sha256) != given["tasks"]:
-        raise ConfigError(
-            "the model was trained with other .task files than those at hand; extract with those by "
-            "`model-trainer extract` and give the model the feature file"
-        )
+    if given is None:
+        config = Extraction.model_validate({"encoding": spec["encoding"], "processes": 1})
+    else:
+        config = as_trained(given, spec.get("task_files", {}))
     try:
         clip = Clip(path.resolve(), sha256_of(path))
     except RefusedFileError as refused:

@@ -22,9 +22,10 @@ from shared.errors import DataError, Fault
 from shared.feature_cache import FeatureCache, content_key
 from shared.recipe import Job
 from shared.schema_utils import Schema
+from sound_trainer.preprocessing.riff import share_there
 from sound_trainer.preprocessing.spectral import HOP, RATE
 
-VERSION = "wave_v1"  # of the way from a file to a wave; part of the cache's keys
+VERSION = "wave_v2"  # of the way from a file to a wave; part of the cache's keys
 _LEAST_SECONDS = 0.02
 _SILENT_DB = -75.0  # a recording whose peak stays under this, relative to full scale, holds nothing
 _CLIPPED = 0.999  # of full scale
@@ -221,12 +222,19 @@ def _read(path: Path, decoding: Decoding, onset: float | None, offset: float | N
             most = int(decoding.longest_seconds * rate) + 1
             wanted = most if offset is None else min(most, round(offset * rate) - first)
             samples = file.read(max(wanted, 0), dtype="float32", always_2d=True)
+            to_the_end = offset is None and len(samples) < most
+            there = share_there(path) if to_the_end else 1.0
     except (soundfile.LibsndfileError, TypeError, RuntimeError, OSError):
         raise UnreadableSoundError("is no sound that can be read; use wav, flac or ogg") from None
     if len(samples) == most:
         raise UnreadableSoundError(
             f"lasts more than {decoding.longest_seconds:g} s; give onset and offset, cut it, "
             "or raise decoding.longest_seconds"
+        )
+    if there < 1.0:
+        raise UnreadableSoundError(
+            f"is cut short: its header promises {(first + len(samples)) / rate / max(there, 1e-3):.2f} s, "
+            f"{(first + len(samples)) / rate:.2f} s are there; bring it here again, or give an offset before its end"
         )
     if offset is not None and first + len(samples) < (offset - 0.1) * rate:
         raise UnreadableSoundError(

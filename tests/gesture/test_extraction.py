@@ -201,6 +201,38 @@ def test_the_model_answers_windows_as_a_live_classifier_cuts_them(tmp_path: Path
     assert labels[int(np.ravel(whole)[0])] == "left"
 
 
+def test_a_model_with_a_face_file_named_by_path_answers_clips_wherever_the_file_lies_then(
+    tmp_path: Path, fake_tasks: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _recordings(tmp_path / "data")
+    face = tmp_path / "own" / "face.task"
+    face.parent.mkdir()
+    face.write_bytes(b"face")
+    extraction_ = {**fake_tasks, "face_task": str(face), "processes": 2, "keyframes": 12}
+    outcome = train(_job(tmp_path), GestureConfig.model_validate({"extraction": extraction_}))
+    assert NO_FACE not in outcome.entry.model_dump()["notes"]
+    session = onnxruntime.InferenceSession(outcome.bundle.folder / "model.onnx")
+    spec = json.loads(session.get_modelmeta().custom_metadata_map["spec"])["decode"]
+    assert set(spec["extraction"]["tasks"]) == {"hand", "pose", "face"}
+    clip = tmp_path / "data" / "users" / "anna" / "sessions" / "s1" / "media" / "s1-0.mp4"
+    asked: list[Any] = []
+    found = extraction.run_limited
+    monkeypatch.setattr(extraction, "run_limited", lambda *given: asked.append(given[1]) or found(*given))
+    sequence = decode(clip, spec, {})["sequence"]
+    assert len(sequence) <= 12
+    assert asked[0][0]["tasks"]["face"] == str(face)
+
+    monkeypatch.setenv("MODEL_TRAINER_PRETRAINED", str(tmp_path / "pretrained"))
+    (tmp_path / "pretrained").mkdir()
+    moved = tmp_path / "pretrained" / "of_another_machine.task"
+    face.rename(moved)
+    assert np.array_equal(decode(clip, spec, {})["sequence"], sequence)
+    assert asked[1][0]["tasks"]["face"] == str(moved)
+    moved.write_bytes(b"another face")
+    with pytest.raises(ConfigError, match=r"(?s)face: none at hand has the sha256 [0-9a-f]{64}.*put them into"):
+        decode(clip, spec, {})
+
+
 def test_too_few_usable_clips_are_all_named(tmp_path: Path, fake_tasks: dict[str, str]) -> None:
     _recordings(tmp_path / "data")
     for path in (tmp_path / "data").rglob("*.jsonl"):
@@ -270,15 +302,30 @@ def _video(path: Path, rate: float, pictures: int, codec: str = "mp4v") -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.avi"])
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mp4", "mp4v"), ("a.avi", "MJPG"), ("a.webm", "VP80"), ("b.webm", "VP90")]
+)
 @pytest.mark.parametrize(("rate", "pictures"), [(30, 60), (15, 30), (10, 20), (25, 50), (60, 120)])
-def test_a_clip_becomes_fifteen_frames_a_second(tmp_path: Path, name: str, rate: float, pictures: int) -> None:
-    path = _video(tmp_path / name, rate, pictures, "mp4v" if name.endswith("mp4") else "MJPG")
+def test_a_clip_becomes_fifteen_frames_a_second(
+    tmp_path: Path, name: str, codec: str, rate: float, pictures: int
+) -> None:
+    path = _video(tmp_path / name, rate, pictures, codec)
     found = list(frames(path, 15.0, 60.0))
     assert abs(len(found) - 30) <= 1
     levels = [int(np.median(frame)) for frame in found]
     assert levels == sorted(levels)
     assert abs(len(list(frames(path, 15.0, 60.0, onset=0.5, offset=1.5))) - 15) <= 1
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.jpeg", "A.JPG"])
+def test_an_image_is_one_frame_in_rgb_whatever_its_file(tmp_path: Path, name: str) -> None:
+    picture = np.zeros((30, 40, 3), np.uint8)
+    picture[:, 20:] = (10, 60, 200)  # blue, green, red
+    cv2.imwrite(str(tmp_path / name), picture)
+    (frame,) = frames(tmp_path / name, 15.0, 60.0)
+    assert frame.shape == (30, 40, 3)
+    assert np.abs(frame[15, 35].astype(int) - (200, 60, 10)).max() < 12
+    assert frame[15, 3].max() < 12
 
 
 def test_what_is_no_clip_is_refused_with_its_reason(tmp_path: Path) -> None:

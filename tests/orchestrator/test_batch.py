@@ -62,6 +62,18 @@ def test_code_is_part_of_the_fingerprint_and_its_change_is_told(place: Place, mo
     assert [job.reasons for job in make_plan(request, counts, published).jobs] == [("changed code",)]
 
 
+def test_a_file_that_the_options_name_is_part_of_them(place: Place) -> None:
+    place.add("ana", ["gesture"])
+    task = place.root / "face.task"
+    task.write_bytes(b"one")
+    options = ("--set", f"gesture:extraction.face_task={task}")
+    assert place.launch(*options).returncode == 0
+    assert "1 up to date" in place.launch("--dry-run", *options).stdout
+    task.write_bytes(b"two")
+    shown = place.launch("--dry-run", *options).stdout
+    assert "0 up to date" in shown and "changed config" in shown
+
+
 def test_users_with_new_data_come_first_and_short_jobs_before_long_ones(place: Place) -> None:
     for user, count in (("ana", 2), ("ben", 9), ("cleo", 5)):
         place.add(user, count=count)

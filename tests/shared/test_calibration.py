@@ -14,7 +14,7 @@ from shared.calibration import (
 )
 from shared.evaluation import auroc, softmax
 from shared.graph import TensorSpec, build, open_session
-from shared.heads import fit_lda
+from shared.heads import fit_lda, fit_prototypes
 
 
 def _clusters(seed: int, classes: int = 4, width: int = 10, per_class: int = 40) -> tuple[np.ndarray, np.ndarray]:
@@ -105,3 +105,19 @@ def test_with_few_sessions_the_most_pessimistic_one_decides() -> None:
 def test_with_too_few_samples_for_the_rate_none_of_them_is_rejected() -> None:
     scores = np.array([0.3, 0.5, 0.9])
     assert fit_threshold(scores, np.zeros(3, int), 0.05) < 0.3
+
+
+@pytest.mark.parametrize("classes", [[0], [0, 0], [0, 1], [0, 0, 1]])
+@pytest.mark.parametrize("equal", [True, False])
+def test_one_sample_or_equal_ones_make_a_familiarity_too(classes: list[int], equal: bool) -> None:
+    """Inner folds of few samples leave as little to fit on."""
+    features = np.random.default_rng(0).normal(size=(len(classes), 7)).astype(np.float32)
+    if equal:
+        features[:] = features[0]
+    truth = np.array(classes)
+    for fit in (fit_lda, fit_prototypes()):
+        head = fit(features, truth, 3)
+        assert np.isfinite(np.asarray(head(features))).all()
+        for novelty in (whitened_novelty, cosine_novelty):
+            seen = np.asarray(novelty(head, features, truth)(features))
+            assert seen.shape == (len(classes),) and np.isfinite(seen).all()

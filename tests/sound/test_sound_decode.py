@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from sound_trainer.preprocessing.decode import (
     open_recordings,
     read_wave,
 )
+from sound_trainer.preprocessing.riff import share_there
 
 RATE = 16_000
 DECODING = Decoding()
@@ -130,6 +133,24 @@ def test_sounds_without_content_are_refused(tmp_path: Path) -> None:
     assert "holds no sound" in reason(empty)
     assert "lasts 10 ms; at least 20 are needed" in reason(short)
     assert "not finite" in reason(broken)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+def test_a_recording_that_was_cut_short_is_told_and_what_is_there_can_be_named(tmp_path: Path, subtype: str) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, sine(2.0, RATE), RATE, subtype=subtype)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert re.match(r"is cut short: its header promises 2\.0\d s, (1\.00|0\.99) s are there", reason(path))
+    assert read_wave(path, DECODING, offset=0.9)[1].seconds == pytest.approx(0.9)
+    with pytest.raises(DataError, match="is cut short"):
+        decode(path, {"decoding": DECODING.model_dump(mode="json")}, {})
+    size = whole.index(b"data") + 4
+    for unknown in (0, 0x7FFF_FFFF, 0xFFFF_FFFF):  # as programs write that do not know the length when they begin
+        path.write_bytes(whole[:size] + struct.pack("<I", unknown) + whole[size + 4 :])
+        assert share_there(path) == 1.0
+    path.write_bytes(whole[: whole.index(b"fmt ") + 2])
+    assert share_there(path) == 1.0 and "use wav" in reason(path)
 
 
 def test_of_a_long_sound_the_loudest_window_is_used(tmp_path: Path) -> None:
