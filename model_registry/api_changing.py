@@ -18,6 +18,7 @@ from model_registry.answers import (
     FindingAnswer,
     PromoteRequest,
     PublishedAnswer,
+    Reason,
     RemovedAnswer,
     RollbackRequest,
     ServingAnswer,
@@ -71,9 +72,11 @@ async def send_encoder_file(
 
 
 @router.post("/uploads/{upload_id}/publish", tags=["publish"])
-def finish_upload(store: Store, publisher: Publisher, upload_id: UploadInPath, promote: bool = True) -> PublishedAnswer:
-    """Publish an upload that is complete."""
-    return _published(uploads.finish(uploads.find(store.root, upload_id), promote=promote))
+def finish_upload(
+    store: Store, publisher: Publisher, upload_id: UploadInPath, promote: bool = True, reason: Reason = ""
+) -> PublishedAnswer:
+    """Publish an upload that is complete; `reason` says why it serves or does not."""
+    return _published(uploads.finish(uploads.find(store.root, upload_id), promote=promote, reason=reason))
 
 
 @router.post("/models/{user}/{modality}/promote", tags=["publish"])

@@ -48,16 +48,16 @@ class RemoteRegistry:
     pause: float = 0.5  # seconds before the second attempt; doubles each time, give or take
     transport: httpx.BaseTransport | None = field(default=None, repr=False)
 
-    def publish(self, bundle_dir: Path, *, promote: bool = True) -> Published:
+    def publish(self, bundle_dir: Path, *, promote: bool = True, reason: str = "") -> Published:
         """Publish a bundle, or return what its run was published as. Raises RefusedBundleError, ConflictError,
         UnreachableError when the service does not answer in time."""
         bundle = Path(bundle_dir)
         manifest = read_bundle(bundle)
         with self._client() as client:
             try:
-                return self._upload(client, bundle, manifest, promote)
+                return self._upload(client, bundle, manifest, promote, reason)
             except NotFoundError:  # the service forgot the upload, or had published it when the answer was lost
-                return self._upload(client, bundle, manifest, promote)
+                return self._upload(client, bundle, manifest, promote, reason)
 
     def resolve(self, user: str, modality: str, version: str | int | None = None) -> ResolvedAnswer:
         """Return the version that serves, or `version`, as the service describes it. `fetch` also downloads it."""
@@ -84,6 +84,15 @@ class RemoteRegistry:
                 for name, digest in content.items():
                     self._download(client, f"/v1/encoders/{sha256}/{name}", into / "encoders" / sha256 / name, digest)
         return Fetched(found.user_id, entry.version, entry, files, encoders, found.fallback)
+
+    def serving_log(self, user: str, modality: str) -> bytes:
+        """Return the training log of a user's own version that serves. Raises NotFoundError, UnreachableError."""
+        found = self.resolve(user, modality)
+        if found.fallback:
+            raise NotFoundError(f"{user}/{modality}: the pooled model serves")
+        place = f"{_pair(user, modality)}/versions/{found.entry.model_version}/files/training_log"
+        with self._client() as client:
+            return self._asked(client, lambda: client.get(place)).content
 
     @property
     def address(self) -> str:
@@ -123,8 +132,10 @@ class RemoteRegistry:
             )
         return answer.before, answer.active
 
-    def _upload(self, client: httpx.Client, bundle: Path, manifest: BundleManifest, promote: bool) -> Published:
-        choice = {"promote": str(promote).lower()}
+    def _upload(
+        self, client: httpx.Client, bundle: Path, manifest: BundleManifest, promote: bool, reason: str
+    ) -> Published:
+        choice = {"promote": str(promote).lower(), "reason": reason}
         description = (bundle / "bundle.json").read_bytes()
         begun = self._answer(
             client, UploadAnswer, lambda: client.post("/v1/uploads", content=description, params=choice, headers=_JSON)

@@ -32,8 +32,12 @@ class AnyRegistry(Protocol):
         """The folder's path, or the service's address."""
         ...
 
-    def publish(self, bundle_dir: Path, *, promote: bool = True) -> Published:
+    def publish(self, bundle_dir: Path, *, promote: bool = True, reason: str = "") -> Published:
         """Publish a bundle, or return what its run was published as."""
+        ...
+
+    def serving_log(self, user: str, modality: str) -> bytes:
+        """Return the training log of a user's own version that serves. Raises NotFoundError."""
         ...
 
     def entries(self, *, user: str | None = None, modality: str | None = None) -> Iterator[RegistryEntry]:

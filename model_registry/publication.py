@@ -56,8 +56,10 @@ class Published:
     created: bool  # False where the run had been published before
 
 
-def publish(root: Path, bundle: Path, *, promote: bool = True) -> Published:
+def publish(root: Path, bundle: Path, *, promote: bool = True, reason: str = "") -> Published:
     """Publish a bundle as the next version of its user and modality, and let it serve unless `promote` is False.
+
+    `reason` says why it serves or does not: it is kept in the history and in the version's training log.
 
     Publishing a run again returns the version that exists. Raises RefusedBundleError, DocumentError, ConflictError
     (the run id was published with other content) and StorageError; in all cases nothing became visible.
@@ -80,13 +82,13 @@ def publish(root: Path, bundle: Path, *, promote: bool = True) -> Published:
         if known is not None:
             return known
         number = max([0, *pair.versions(), *(event.version for event in events)]) + 1
-        entry = _finish(staging, pair, number, manifest, encoders, promote)
+        entry = _finish(staging, pair, number, manifest, encoders, promote, reason)
         staging.chmod(0o755)
         staging.rename(pair.version_folder(number))  # nobody else takes this number: we hold the pair's lock
         try:
             sync_folder(pair.folder)
             active = number if promote else serving(events)
-            record(pair, events, "publish", number, active=active, run_id=manifest.run_id)
+            record(pair, events, "publish", number, active=active, reason=reason, run_id=manifest.run_id)
         except BaseException:
             if run_version(read_events(pair), manifest.run_id) is None:  # not recorded, so nobody has seen it
                 pair.version_folder(number).rename(staging)
@@ -189,7 +191,13 @@ def _take_files(bundle: Path, manifest: BundleManifest, staging: Path) -> None:
 
 
 def _finish(
-    staging: Path, pair: Pair, number: int, manifest: BundleManifest, encoders: dict[str, str], promote: bool
+    staging: Path,
+    pair: Pair,
+    number: int,
+    manifest: BundleManifest,
+    encoders: dict[str, str],
+    promote: bool,
+    reason: str,
 ) -> RegistryEntry:
     """Name the staged files by their number, stamp it into log and entry, and write the manifest."""
     names = {role: published_name(role, pair.user, pair.modality, number) for role in manifest.files}
@@ -210,7 +218,7 @@ def _finish(
         encoder_refs=manifest.encoder_refs,
     )
     files = {role: file.model_copy(update={"name": names[role]}) for role, file in manifest.files.items()}
-    log = _stamped_log(staging / names["training_log"], entry)
+    log = _stamped_log(staging / names["training_log"], entry, promote, reason)
     files["training_log"] = _rewritten(staging / names["training_log"], log)
     files["registry_entry"] = _rewritten(staging / "registry_entry.json", entry.to_json())
     version = VersionManifest(
@@ -227,7 +235,7 @@ def _finish(
     return entry
 
 
-def _stamped_log(path: Path, entry: RegistryEntry) -> bytes:
+def _stamped_log(path: Path, entry: RegistryEntry, promote: bool, reason: str) -> bytes:
     log = parse_json(read_file(path, FILE_LIMIT), "training log", FILE_LIMIT)
     if not isinstance(log, dict):
         raise RefusedBundleError("training log: must be a JSON object")
@@ -235,6 +243,7 @@ def _stamped_log(path: Path, entry: RegistryEntry) -> bytes:
         "model_version": entry.model_version,
         "model_artifact_path": entry.model_artifact_path,
         "label_encoder_path": entry.label_encoder_path,
+        **({"promotion": {"promote": promote, "reason": reason}} if reason else {}),
     }
     return (json.dumps({**log, **stamps}, ensure_ascii=False, allow_nan=False, indent=1) + "\n").encode()
 

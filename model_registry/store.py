@@ -13,6 +13,7 @@ from model_registry.doctor import Finding, examine
 from model_registry.durable import ensure_folder, locked, read_file, storage_errors, write_whole
 from model_registry.entry import (
     DOCUMENT_LIMIT,
+    FILE_LIMIT,
     BundleManifest,
     Event,
     RegistryEntry,
@@ -69,9 +70,16 @@ class Registry:
         """Where the registry is."""
         return str(self.root)
 
-    def publish(self, bundle_dir: Path, *, promote: bool = True) -> Published:
+    def publish(self, bundle_dir: Path, *, promote: bool = True, reason: str = "") -> Published:
         """Publish a bundle as the next version. See `publication.publish`."""
-        return publication.publish(self.created(), Path(bundle_dir), promote=promote)
+        return publication.publish(self.created(), Path(bundle_dir), promote=promote, reason=reason)
+
+    def serving_log(self, user: str, modality: str) -> bytes:
+        """Return the training log of a user's own version that serves. Raises NotFoundError, CorruptError."""
+        found = self.resolve(user, modality)
+        if found.fallback:
+            raise NotFoundError(f"{user}/{modality}: the pooled model serves")
+        return read_file(found.files["training_log"], FILE_LIMIT)
 
     def published_before(self, manifest: BundleManifest, *, promote: bool = True) -> Published | None:
         """Return what a bundle was published as, if it was. See `publication.published_before`."""

@@ -145,12 +145,12 @@ async def receive(expected: Expected, pieces: AsyncIterator[bytes]) -> None:
         _check_spec(expected.path)
 
 
-def finish(upload: Upload, *, promote: bool) -> Published:
+def finish(upload: Upload, *, promote: bool, reason: str = "") -> Published:
     """Publish an upload that is complete, and forget it. Raises ConflictError naming what is missing."""
     missing = [*upload.missing_files(), *(f"encoder {sha256}" for sha256 in upload.missing_encoders())]
     if missing:
         raise ConflictError(f"upload is incomplete: {', '.join(missing)}")
-    done = publish(upload.root, upload.bundle, promote=promote)
+    done = publish(upload.root, upload.bundle, promote=promote, reason=reason)
     shutil.rmtree(upload.folder, ignore_errors=True)
     return done
 

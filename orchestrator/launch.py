@@ -24,6 +24,7 @@ from orchestrator.retraining import FILE_LIMIT, RetrainingRequest, parse_request
 from orchestrator.run_folder import RunFolder
 from orchestrator.trainer_process import Limits
 from shared.errors import ConfigError, TrainerError
+from shared.promotion import POLICIES, Policy
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _EXAMPLES = """\b
@@ -53,6 +54,13 @@ Examples:
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
     help="The run folder.",
+)
+@click.option(
+    "--promote",
+    type=click.Choice(POLICIES),
+    default="if-better",
+    show_default=True,
+    help="Whether what is published serves at once, or stays a candidate.",
 )
 @click.option("--jobs", type=click.IntRange(1, 1024), help="Jobs at once.  [default: the number of cores]")
 @click.option("--config", "configs", multiple=True, metavar="MODALITY=FILE", help="A modality's configuration file.")
@@ -108,6 +116,7 @@ def main(
     scheduler: str | None,
     tls: tuple[Path, Path, Path] | None,
     warm: bool,
+    promote: Policy,
     timeout: float | None,
     memory: str | None,
     retries: int,
@@ -135,6 +144,7 @@ def main(
             limits=Limits(timeout, None if memory is None else parse_size(memory)),
             control=Control(retries, backoff, max_failures, fail_fast, drain),
             warm=warm,
+            promote=promote,
             backend="process" if scheduler is None and backend == "process" else "dask",
             scheduler=scheduler,
             tls=None if tls is None else Tls(*tls),

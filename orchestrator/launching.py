@@ -30,6 +30,7 @@ from orchestrator.run_folder import RunFolder, mean_seconds, write_whole
 from orchestrator.trainer_process import Limits, child_environment
 from shared.data_loader import users_with_data
 from shared.errors import ConfigError, DataError, Fault, TrainerError
+from shared.promotion import Policy
 
 _LOOK = 1.0  # seconds between looks into a spool folder
 
@@ -45,6 +46,7 @@ class Settings:
     limits: Limits
     control: Control
     warm: bool
+    promote: Policy = "if-better"
     backend: str = "process"
     scheduler: str | None = None
     tls: Tls | None = None
@@ -129,7 +131,7 @@ def _backend(settings: Settings) -> Iterator[Backend]:
 
 def _processes(settings: Settings) -> Backend:
     threads = max(1, (os.cpu_count() or 1) // settings.slots)
-    environment, publish = child_environment(threads), publisher(settings.store)
+    environment, publish = child_environment(threads), publisher(settings.store, settings.promote)
     return ProcessBackend(
         settings.folder, settings.commands, publish, settings.slots, environment, settings.limits, settings.warm
     )
@@ -148,6 +150,7 @@ def _dask(settings: Settings) -> Backend:
         seconds=settings.limits.seconds,
         memory=settings.limits.memory,
         warm=settings.warm,
+        promote=settings.promote,
     )
     return DaskBackend(spec, settings.scheduler, settings.slots, settings.tls)
 

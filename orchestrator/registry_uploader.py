@@ -14,10 +14,10 @@ from model_registry.entry import RegistryEntry
 from model_registry.errors import ConflictError, RegistryError, StorageError, UnreachableError
 from model_registry.location import AnyRegistry, open_registry
 from model_registry.names import published_name
-from model_registry.publication import Published
 from model_registry.store import DEFAULT_ROOT, Registry
 from orchestrator.attempt import Publish
 from orchestrator.jobs import UP_TO_DATE, Job, Outcome, one_line
+from shared.promotion import POLICIES, Policy, publish
 
 DEFAULT_REGISTRY = str(DEFAULT_ROOT)
 
@@ -38,17 +38,12 @@ def find_bundles(runs: Path) -> Iterator[Path]:
             yield Path(place)
 
 
-def upload(bundle: Path, registry: AnyRegistry) -> Published:
-    """Publish `bundle`, or return what its run was published as. Raises RegistryError, and OSError when it is gone."""
-    return registry.publish(bundle)
-
-
-def publisher(registry: AnyRegistry) -> Publish:
+def publisher(registry: AnyRegistry, policy: Policy = "if-better") -> Publish:
     """Return the function that publishes what a job made and adds to its outcome where that went."""
 
-    def publish(job: Job, outcome: Outcome) -> Outcome:
+    def published(job: Job, outcome: Outcome) -> Outcome:
         try:
-            published = upload(Path(outcome.bundle), registry)
+            made, promotion = publish(Path(outcome.bundle), registry, policy)
         except ConflictError as error:
             entry = _published_by_another(job, registry)
             return _not_uploaded(outcome, error, False) if entry is None else _located(registry, outcome, entry)
@@ -56,9 +51,10 @@ def publisher(registry: AnyRegistry) -> Publish:
             return _not_uploaded(outcome, error, True)
         except (RegistryError, OSError) as error:
             return _not_uploaded(outcome, error, isinstance(error, OSError))
-        return _located(registry, outcome, published.entry)
+        located = _located(registry, outcome, made.entry)
+        return located if located.status == "active" else located.model_copy(update={"reason": promotion.reason})
 
-    return publish
+    return published
 
 
 def _published_by_another(job: Job, registry: AnyRegistry) -> RegistryEntry | None:
@@ -110,7 +106,14 @@ def model_card(registry: AnyRegistry, entry: RegistryEntry) -> str:
 @click.command(epilog=_EXAMPLES)
 @click.argument("runs", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--registry", default=DEFAULT_REGISTRY, show_default=True, help="The registry's folder, or http://….")
-def main(runs: Path, registry: str) -> None:
+@click.option(
+    "--promote",
+    type=click.Choice(POLICIES),
+    default="if-better",
+    show_default=True,
+    help="Whether what is published serves at once, or stays a candidate.",
+)
+def main(runs: Path, registry: str, promote: Policy) -> None:
     """Publish every finished bundle at or below the folder RUNS, one line each.
 
     Bundles that are in the registry already are left alone. The exit code is 3 when one was refused.
@@ -120,13 +123,15 @@ def main(runs: Path, registry: str) -> None:
     for bundle in find_bundles(runs):
         count += 1
         try:
-            published = upload(bundle, store)
+            published, decided = publish(bundle, store, promote)
         except (RegistryError, OSError) as error:
             refused += 1
             click.echo(f"{bundle}: refused: {one_line(error)}", err=True)
             continue
         told = "published as" if published.created else "was published before as"
-        click.echo(f"{bundle}: {told} {published.user} {published.modality} {published.entry.model_version}")
+        where = f"{published.user} {published.modality} {published.entry.model_version}"
+        why = "" if published.entry.status == "active" else f" ({published.entry.status}: {decided.reason})"
+        click.echo(f"{bundle}: {told} {where}{why}")
     if not count:
         click.echo(f"{runs}: no finished bundle here; train something first", err=True)
     sys.exit(3 if refused or not count else 0)

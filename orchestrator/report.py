@@ -53,7 +53,7 @@ class Tally:
             self.causes[outcome.cause] += 1
             self.failures.append(outcome)
         if outcome.cause in ("data", "gate") or outcome.verdict == "insufficient data":
-            self.short_of_data.append(_named(outcome, why=outcome.reason or outcome.verdict))
+            self.short_of_data.append(_named(outcome, why=outcome.verdict if outcome.succeeded else outcome.reason))
         insort(self.slowest, outcome, key=lambda other: -other.seconds)
         del self.slowest[_SLOWEST_SHOWN:]
 
@@ -130,6 +130,10 @@ def print_report(numbers: dict[str, Any], tally: Tally, up_to_date: Iterable[Out
         console.print("model cards:")
         for card in cards:
             console.print(Text(f"  {card}"), soft_wrap=True)
+    for outcome in rows:
+        if outcome.status == "candidate":
+            told = f"stays a candidate: {outcome.user} {outcome.modality} {outcome.version}: {outcome.reason}"
+            console.print(Text(told), soft_wrap=True)
     for outcome in sorted(tally.failures, key=_name):
         console.print(Text(f"failed: {outcome.line}", style="red"), soft_wrap=True)
     needing = numbers["users_needing_more_data"]

@@ -41,7 +41,7 @@ _OPTIONS = (
     click.Option(["--registry"], type=_PATH, help="Publish there when the model is finished."),
     click.Option(
         ["--promote"],
-        type=click.Choice(["always", "if-better", "never"]),
+        type=click.Choice(("always", "if-better", "never")),
         default="if-better",
         show_default=True,
         help="Whether what is published serves at once, or stays a candidate.",

@@ -6,11 +6,19 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
+
+from model_registry.entry import FILE_LIMIT, parse_json
+from model_registry.errors import CorruptError, DocumentError, InvalidNameError, NotFoundError
+from model_registry.location import AnyRegistry
+from model_registry.publication import Published
 
 Policy = Literal["always", "if-better", "never"]
 
+POLICIES: tuple[Policy, ...] = ("always", "if-better", "never")
 FEWEST = 10  # samples in common, under which nothing can be compared
+MOST = 5  # labels that are named
 VETO = 0.1  # share of one label's samples whose loss no gain elsewhere makes up for
 
 
@@ -20,6 +28,38 @@ class Promotion:
 
     promote: bool
     reason: str
+
+
+def publish(bundle: Path, registry: AnyRegistry, policy: Policy) -> tuple[Published, Promotion]:
+    """Publish a bundle, as the version that serves or as a candidate, with the reason in its log and its history.
+
+    Raises what publishing raises, and UnreachableError.
+    """
+    log = _log(_read(bundle / "training_log.json"))
+    serving = None
+    if policy == "if-better":
+        try:
+            serving = _log(registry.serving_log(str(log.get("user_id", "")), str(log.get("modality", ""))))
+        except (NotFoundError, CorruptError, InvalidNameError):  # none serves, or what serves is damaged
+            serving = None
+    found = decide(policy, log, serving)
+    return registry.publish(bundle, promote=found.promote, reason=found.reason[:500]), found
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(FILE_LIMIT + 1)
+    except OSError:  # the registry says what is wrong with the bundle
+        return b"{}"
+
+
+def _log(data: bytes) -> Mapping[str, Any]:
+    try:
+        found = parse_json(data, "training log", FILE_LIMIT)
+    except DocumentError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def decide(policy: Policy, new: Mapping[str, Any], active: Mapping[str, Any] | None) -> Promotion:
@@ -47,12 +87,14 @@ def decide(policy: Policy, new: Mapping[str, Any], active: Mapping[str, Any] | N
     told = f"of {len(common)} samples that both were tested on it gained {gained.total()} and lost {lost.total()}"
     fallen = sorted(k for k in meant if lost[k] - gained[k] >= max(2, VETO * meant[k]))
     if fallen:
-        return Promotion(False, f"it recognises {', '.join(fallen)} less often than the version that serves; {told}")
+        named = ", ".join(fallen[:MOST]) + (f" and {len(fallen) - MOST} more" if len(fallen) > MOST else "")
+        return Promotion(False, f"it recognises {named} less often than the version that serves; {told}")
     if net < -math.sqrt(gained.total() + lost.total()):
         return Promotion(False, f"it is worse than the version that serves: {told}")
     return Promotion(True, f"it is not worse than the version that serves: {told}")
 
 
 def _answers(log: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    rows = log.get("metrics", {}).get("answers", [])
-    return {record: (label, answered) for record, label, answered in rows}
+    metrics = log.get("metrics")
+    rows = metrics.get("answers") if isinstance(metrics, dict) else None
+    return {record: (label, answered) for record, label, answered in rows or ()}

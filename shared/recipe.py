@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import resource
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from model_registry.entry import BundleEntry, EncoderRef
-from model_registry.errors import RegistryError
 from model_registry.names import Modality
 from model_registry.store import Registry
 from shared.advice import advise
@@ -35,7 +33,7 @@ from shared.heads import Features
 from shared.logs import RunLog, utc_now
 from shared.metrics import Report, report
 from shared.model_card import model_card
-from shared.promotion import Policy, Promotion, decide
+from shared.promotion import Policy, publish
 from shared.schema_utils import SCHEMA_VERSION, TrainingLogEntry
 
 LIBRARIES = ("numpy", "scikit-learn", "scipy", "onnx", "onnxruntime", "ndonnx", "spox")
@@ -187,37 +185,23 @@ def package(
         answered = replay(exported, features, samples, whole, fitted, validation.answer, job.log.progress)
     with job.log.stage("bundle"):
         entry = _log_entry(job, result, found, validation, dataset, config, spec, graph, answered)
-        promotion = _promotion(job, entry)
-        if promotion is not None:
-            entry = entry.model_copy(update={"promotion": asdict(promotion)})
         bundle = _bundle(job, entry, result, validation, dataset, config, spec, graph, exported)
     entry = entry.model_copy(update={"bundle": str(bundle.folder), "seconds": _seconds(job)})
-    if job.registry is None or promotion is None:
+    if job.registry is None:
         return Outcome(bundle, entry)
     with job.log.stage("publish"):
-        published = Registry(job.registry).publish(bundle.folder, promote=promotion.promote)
+        published, promotion = publish(bundle.folder, Registry(job.registry), job.promote)
+    if published.entry.status != "active":
+        job.log.warn(f"published as a candidate that does not serve: {promotion.reason}")
     update = {
         "model_version": published.entry.model_version,
         "model_artifact_path": published.entry.model_artifact_path,
         "label_encoder_path": published.entry.label_encoder_path,
+        "promotion": asdict(promotion),
+        "warnings": list(job.log.warnings),
         "seconds": _seconds(job),
     }
     return Outcome(bundle, entry.model_copy(update=update))
-
-
-def _promotion(job: Job, entry: TrainingLogEntry) -> Promotion | None:
-    """Return whether the version is to serve, compared with the one that does; None where nothing is published."""
-    if job.registry is None:
-        return None
-    try:
-        serving = Registry(job.registry).resolve(entry.user_id, entry.modality)
-        active = None if serving.fallback else json.loads(serving.files["training_log"].read_bytes())
-    except RegistryError:  # none serves, or what serves is damaged: anything is better
-        active = None
-    promotion = decide(job.promote, entry.model_dump(mode="json"), active)
-    if not promotion.promote:
-        job.log.warn(f"published as a candidate that does not serve: {promotion.reason}")
-    return promotion
 
 
 def _pass_gate(result: Report, config: TrainerConfig) -> None:

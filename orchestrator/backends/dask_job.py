@@ -17,6 +17,7 @@ from orchestrator.registry_uploader import publisher
 from orchestrator.run_folder import RunFolder
 from orchestrator.trainer_process import Limits, child_environment, run_once
 from orchestrator.workers import WorkerPool, run_warm
+from shared.promotion import Policy
 
 _lock = threading.Lock()
 _pools: dict[str, WorkerPool] = {}  # by the trainers' commands
@@ -34,6 +35,7 @@ class DaskSpec(BaseModel):
     seconds: float | None = None
     memory: int | None = None
     warm: bool = True
+    promote: Policy = "if-better"
     batch: str = ""
     job: Job | None = None
 
@@ -53,7 +55,7 @@ def train_job(spec_json: str) -> str:
             return run_warm(job, job.words(folder.bundles), _pool(spec), events, limits, stopped)
         return run_once(job, command, events, child_environment(1), limits, stopped)
 
-    publish = _keep if spec.registry is None else publisher(open_registry(spec.registry))
+    publish = _keep if spec.registry is None else publisher(open_registry(spec.registry), spec.promote)
     return attempt(spec.job, folder, commands, train, publish).model_dump_json()
 
 

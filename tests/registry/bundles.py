@@ -63,17 +63,18 @@ def make_bundle(
     run: str = "run1",
     model: bytes | None = None,
     encoder_refs: list[dict[str, str]] | None = None,
+    log: dict[str, Any] | None = None,
     **changes: Any,
 ) -> Path:
-    """Write a bundle and return its folder; `changes` replace fields of the entry."""
+    """Write a bundle and return its folder; `log` adds to its training log, `changes` replace fields of the entry."""
     folder = out / f"{modality}_{user}_{run}"
     folder.mkdir(parents=True)
-    log = {"user_id": user, "modality": modality, "run_id": run, "status": "success", "model_artifact_path": ""}
+    said = {"user_id": user, "modality": modality, "run_id": run, "status": "success", "model_artifact_path": ""}
     contents = {
         "model": model if model is not None else f"model of {run}".encode(),
         "label_map": json.dumps({"drink": 0, "stop": 1}).encode(),
         "label_encoder": b"cos\nsystem\n(S'touch /tmp/never'\ntR.",  # a pickle that would run a command
-        "training_log": json.dumps(log).encode(),
+        "training_log": json.dumps(said | (log or {})).encode(),
         "model_card": b"<!doctype html><title>card</title>",
         "confusion_matrix": b"\x89PNG\r\n",
     }
