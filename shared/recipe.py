@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import platform
-import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,6 @@ import numpy as np
 from model_registry.entry import BundleEntry, EncoderRef
 from model_registry.names import Modality
 from model_registry.store import Registry
-from shared.advice import advise
 from shared.arrays import Inputs
 from shared.audit import Audit, audit
 from shared.bundle import Bundle, json_bytes, label_encoder, label_map, write_bundle
@@ -25,18 +21,17 @@ from shared.data_loader import DataFormat, Dataset, load_dataset
 from shared.encoders import Encoder
 from shared.errors import QualityGateError
 from shared.evaluation import Contender, Fitted, Rows, Validation, fit_contender, validate_by_session
-from shared.export import Exported, Replay, export_model, replay, spread
+from shared.export import Exported, export_model, replay, spread
 from shared.feature_cache import FeatureCache
 from shared.figures import confusion_picture
 from shared.graph import FeatureGraph, Samples
 from shared.heads import Features
-from shared.logs import RunLog, utc_now
+from shared.logs import RunLog
 from shared.metrics import Report, report
 from shared.model_card import model_card
 from shared.promotion import Policy, publish
-from shared.schema_utils import SCHEMA_VERSION, TrainingLogEntry
-
-LIBRARIES = ("numpy", "scikit-learn", "scipy", "onnx", "onnxruntime", "ndonnx", "spox")
+from shared.schema_utils import TrainingLogEntry
+from shared.training_log import seconds, training_log
 
 
 @dataclass(frozen=True)
@@ -184,9 +179,9 @@ def package(
         whole = spread(len(dataset), replayed)
         answered = replay(exported, features, samples, whole, fitted, validation.answer, job.log.progress)
     with job.log.stage("bundle"):
-        entry = _log_entry(job, result, found, validation, dataset, config, spec, graph, answered)
+        entry = training_log(job, result, found, validation, dataset, config, spec, graph, exported, answered)
         bundle = _bundle(job, entry, result, validation, dataset, config, spec, graph, exported)
-    entry = entry.model_copy(update={"bundle": str(bundle.folder), "seconds": _seconds(job)})
+    entry = entry.model_copy(update={"bundle": str(bundle.folder), "seconds": seconds(job)})
     if job.registry is None:
         return Outcome(bundle, entry)
     with job.log.stage("publish"):
@@ -199,7 +194,7 @@ def package(
         "label_encoder_path": published.entry.label_encoder_path,
         "promotion": asdict(promotion),
         "warnings": list(job.log.warnings),
-        "seconds": _seconds(job),
+        "seconds": seconds(job),
     }
     return Outcome(bundle, entry.model_copy(update=update))
 
@@ -244,85 +239,6 @@ def _audit(job: Job, result: Report, validation: Validation, features: Features,
     return found
 
 
-def _log_entry(
-    job: Job,
-    result: Report,
-    found: Audit,
-    validation: Validation,
-    dataset: Dataset,
-    config: TrainerConfig,
-    spec: ModelSpec,
-    graph: FeatureGraph,
-    answered: Replay,
-) -> TrainingLogEntry:
-    counts = {label: int(n) for label, n in zip(dataset.labels, np.bincount(dataset.label_index), strict=True)}
-    wrong = np.flatnonzero(validation.predicted != dataset.label_index)
-    return TrainingLogEntry.model_validate(
-        {
-            "schema_version": SCHEMA_VERSION,
-            "user_id": dataset.user_id,
-            "modality": dataset.modality,
-            "timestamp": utc_now(),
-            "status": "success",
-            "sample_count": len(dataset),
-            "session_count": len(set(dataset.session_ids)),
-            "training_config": config.model_dump(mode="json"),
-            "training_metrics": result.metrics,
-            "verdict": result.verdict,
-            "run_id": job.run_id,
-            "seconds": _seconds(job),
-            "metrics": {
-                "verdict_reasons": list(result.reasons),
-                "audit": asdict(found),
-                "advice": list(advise(result)),
-                "learning": [list(row) for row in result.learning],
-                "coverage": [list(row) for row in result.coverage],
-                "validation": result.scheme,
-                "labels": [vars(row) for row in result.labels],
-                "answers": [
-                    [sample.record_id, dataset.labels[truth], dataset.labels[answer]]
-                    for sample, truth, answer in zip(
-                        dataset.samples, dataset.label_index, validation.predicted, strict=True
-                    )
-                ],
-                "confusion": result.confusion.tolist(),
-                "reliability": [list(row) for row in result.reliability],
-                "contenders": validation.contenders,
-                "chosen": validation.winner.name,
-                "chosen_by_fold": list(validation.chosen_by_fold),
-                "temperature": validation.answer.temperature,
-                "rejection_threshold": validation.answer.threshold,
-                "unknown_auroc": {dataset.labels[k]: value for k, value in validation.unknown_auroc.items()},
-            },
-            "feature_spec_id": graph.spec_id,
-            "encoder_refs": [ref.model_dump() for ref in spec.encoder_refs],
-            "labels": list(dataset.labels),
-            "label_counts": counts,
-            "sessions": sorted(set(dataset.session_ids)),
-            "users": list(dataset.users),
-            "data_fingerprint": dataset.fingerprint,
-            "job_fingerprint": job.fingerprint,
-            "dropped": [vars(dropped) for dropped in dataset.ledger],
-            "misread": [
-                {
-                    "record_id": dataset.samples[k].record_id,
-                    "session_id": dataset.session_ids[k],
-                    "label": dataset.labels[dataset.label_index[k]],
-                    "answered": dataset.labels[validation.predicted[k]],
-                    "probability": round(float(validation.probabilities[k].max()), 4),
-                }
-                for k in wrong
-            ],
-            "replay": vars(answered),
-            "notes": list(spec.notes),
-            "media": [dict(row) for row in spec.media],
-            "warnings": list(job.log.warnings),
-            "libraries": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
-            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        }
-    )
-
-
 def _bundle(
     job: Job,
     entry: TrainingLogEntry,
@@ -360,7 +276,7 @@ def _bundle(
         "label_map": label_map(dataset.labels),
         "label_encoder": label_encoder(dataset.labels),
         "training_log": json_bytes(entry.model_dump(mode="json")),
-        "model_card": model_card(entry, result, picture),
+        "model_card": model_card(entry, result),
         "confusion_matrix": picture,
     }
     return write_bundle(job.out, dataset.user_id, dataset.modality, job.run_id, files, described, spec.encoder_refs)
@@ -368,7 +284,3 @@ def _bundle(
 
 def _hash_of_ids(dataset: Dataset) -> str:
     return hashlib.sha256("\n".join(sorted(s.record_id for s in dataset.samples)).encode()).hexdigest()
-
-
-def _seconds(job: Job) -> dict[str, float]:
-    return {name: round(value, 4) for name, value in job.log.seconds.items()}

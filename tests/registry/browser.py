@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,14 @@ class Browser:
     def screenshot(self, path: Path) -> None:
         """Save what is seen."""
         path.write_bytes(base64.b64decode(self.ask("Page.captureScreenshot")["data"]))
+
+    def violations(self) -> list[str]:
+        """Return what axe-core finds wrong with the page: WCAG 2.2 AA and good practice."""
+        self.run(files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8"))
+        script = """axe.run().then(found => found.violations.map(
+            v => v.id + ': ' + v.nodes.map(n => n.html.slice(0, 200) + ' ' + n.failureSummary).join(' | ')))"""
+        answer = self.ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        return answer["result"]["value"]  # type: ignore[no-any-return]
 
     def accessible(self) -> list[tuple[str, str]]:
         """Return role and name of everything that a screen reader meets."""
