@@ -27,7 +27,8 @@ from model_registry.store import Registry
 def resolve(user: str, modality: str, version: str | None, root: Path, as_json: bool) -> None:
     """Print the files of the version that serves, after checking each.
 
-    Where USER has no active model, the pooled one of `_default` is named, and marked as a fallback.
+    Where USER has no active model, or one with the verdict `insufficient data`, the pooled one of `_default` is
+    named, and marked as a fallback.
 
     \b
     Example:
@@ -47,7 +48,7 @@ def resolve(user: str, modality: str, version: str | None, root: Path, as_json: 
     if as_json:
         emit(answer)
         return
-    note = ", a fallback: the user has no active model" if found.fallback else ""
+    note = ", a fallback: the user has no active model with enough data" if found.fallback else ""
     click.echo(f"{found.entry.user_id}/{found.modality} v{found.version} ({found.entry.status}{note})")
     print_pairs({**answer["files"], **answer["encoders"]})  # type: ignore[dict-item]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from shared.metrics import LabelReport, Report
+from shared.metrics import LabelReport, Report, Unit
 
 ENOUGH_SAMPLES = 10  # of a label, before its figures say much
 ENOUGH_SESSIONS = 3  # of a label: one to be tested on, two to learn how days differ
@@ -17,7 +17,7 @@ MOST = 5  # pieces of advice on confused labels
 
 def advise(result: Report) -> tuple[str, ...]:
     """Return sentences that say what to record, label by label; nothing where every label does well."""
-    lines = [line for row in result.labels if (line := _too_few(row))]
+    lines = [line for row in result.labels if (line := _too_few(row, result.unit))]
     sparse = {row.label for row in result.labels if _missing(row) != (0, 0)}
     poor = [
         (min(row.recall, row.precision), k)
@@ -45,15 +45,23 @@ def _missing(row: LabelReport) -> tuple[int, int]:
     return max(ENOUGH_SAMPLES - row.support, 2 * sessions), sessions
 
 
-def _too_few(row: LabelReport) -> str:
+def _too_few(row: LabelReport, unit: Unit) -> str:
     samples, sessions = _missing(row)
     if not samples:
         return ""
-    where = f"in {_count(sessions, 'new session')}" if sessions else "in a new session"
-    return (
-        f"Record {samples} more of `{row.label}` {where}: "
-        f"it has {_count(row.support, 'sample')} from {_count(row.sessions, 'session')}."
-    )
+    have = _people(row.sessions) if unit == "person" else _count(row.sessions, "session")
+    where = _elsewhere(unit)
+    if sessions:
+        where = f"from {_people(sessions)} more" if unit == "person" else f"in {_count(sessions, 'new session')}"
+    return f"Record {samples} more of `{row.label}` {where}: it has {_count(row.support, 'sample')} from {have}."
+
+
+def _elsewhere(unit: Unit) -> str:
+    return "from somebody else" if unit == "person" else "in a new session"
+
+
+def _people(number: int) -> str:
+    return "1 person" if number == 1 else f"{number} people"
 
 
 def _confused_with(result: Report, k: int) -> int | None:
@@ -73,12 +81,11 @@ def _confused(result: Report, k: int, other: int | None) -> str:
     if other is None:
         hits = int(result.confusion[k, k])
         return (
-            f"Record {wanted} more of `{row.label}` in a new session: "
+            f"Record {wanted} more of `{row.label}` {_elsewhere(result.unit)}: "
             f"{hits} of {row.support} were recognised, and no single label is taken for it."
         )
-    return (
-        f"Record {wanted} more of `{row.label}` in a new session: it is confused with `{result.labels[other].label}`."
-    )
+    confused = result.labels[other].label
+    return f"Record {wanted} more of `{row.label}` {_elsewhere(result.unit)}: it is confused with `{confused}`."
 
 
 def _flat(result: Report, poor: bool) -> Sequence[str]:

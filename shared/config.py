@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,10 +47,14 @@ def load_config(schema: type[AnyConfig], path: Path | None, settings: Sequence[s
     values = {} if path is None else _read(path)
     for setting in settings:
         _lay_over(values, setting)
+    return parse_config(schema, values, str(path) if path else "configuration")
+
+
+def parse_config(schema: type[AnyConfig], values: Mapping[str, Any], place: str) -> AnyConfig:
+    """Return the configuration that `values` hold. Raises ConfigError with one line for every fault, naming `place`."""
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        place = str(path) if path else "configuration"
         lines = [f"{place}: {'.'.join(map(str, e['loc'])) or '(whole)'}: {e['msg']}" for e in error.errors()]
         raise ConfigError("\n".join(lines)) from None
 

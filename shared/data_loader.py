@@ -92,6 +92,11 @@ class Dataset:
         return tuple(session_key(sample.user_id, sample.session_id, self.users) for sample in self.samples)
 
     @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """For each sample what must not stand on both sides of a split: its session; with several users, its user."""
+        return tuple(group_of(session, self.users) for session in self.session_ids)
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of what is learnt from: record ids, labels, sessions and contents; of no path and no time."""
         rows = sorted(
@@ -110,6 +115,14 @@ class Dataset:
 def session_key(user: str, session: str, users: Sequence[str]) -> str:
     """Return a session's name in a dataset of `users`."""
     return session if len(users) == 1 else f"{user}/{session}"
+
+
+def group_of(session: str, users: Sequence[str]) -> str:
+    """Return what a session is validated with: itself, or in a dataset of several users all sessions of its user.
+
+    A model of several people is for somebody else, so it is tested on people that it has not seen.
+    """
+    return session if len(users) == 1 else session.split("/")[0]
 
 
 def load_dataset(

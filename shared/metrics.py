@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,12 @@ from shared.folds import Indices
 from shared.heads import Classes, Features
 
 CONFIDENCE = 0.95
+
+Unit = Literal["session", "person"]  # what is held out whole
+_ONLY: dict[Unit, tuple[str, str]] = {
+    "session": ("in one session only", "how it does on another day"),
+    "person": ("of one person only", "how it does with somebody else"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,10 +50,17 @@ class Report:
     reasons: tuple[str, ...]
     learning: tuple[tuple[int, float], ...] = ()  # samples trained on, out-of-fold accuracy
     coverage: tuple[tuple[float, float], ...] = ()  # share answered, accuracy among those
+    unit: Unit = "session"
 
 
-def report(validation: Validation, classes: Classes, sessions: Sequence[str], labels: Sequence[str]) -> Report:
-    """Return the figures of a validation of samples of `classes` (n,) recorded in `sessions` (n,)."""
+def report(
+    validation: Validation,
+    classes: Classes,
+    sessions: Sequence[str],
+    labels: Sequence[str],
+    unit: Unit = "session",
+) -> Report:
+    """Return the figures of a validation of samples of `classes` (n,) recorded in `sessions` (n,), or of persons."""
     names = sorted(set(sessions))
     groups = np.array([names.index(s) for s in sessions], np.int64)
     predicted, accepted = validation.predicted, validation.accepted
@@ -78,7 +92,7 @@ def report(validation: Validation, classes: Classes, sessions: Sequence[str], la
         _label_report(k, labels, classes, predicted, groups, k in validation.folds.within_session)
         for k in range(len(labels))
     )
-    verdict, reasons = judge(metrics, rows, len(names), validation.folds.scheme)
+    verdict, reasons = judge(metrics, rows, len(names), validation.folds.scheme, unit)
     bins = reliability(validation.probabilities, correct)
     return Report(
         metrics=metrics,
@@ -90,18 +104,20 @@ def report(validation: Validation, classes: Classes, sessions: Sequence[str], la
         reasons=reasons,
         learning=validation.learning,
         coverage=accuracy_by_coverage(validation.score, correct),
+        unit=unit,
     )
 
 
 def judge(
-    metrics: dict[str, float], labels: Sequence[LabelReport], sessions: int, scheme: str
+    metrics: dict[str, float], labels: Sequence[LabelReport], sessions: int, scheme: str, unit: Unit = "session"
 ) -> tuple[str, tuple[str, ...]]:
     """Return good, weak or insufficient data, and why. A model not clearly above the baseline is never good."""
     reasons = []
+    only, untold = _ONLY[unit]
     if sessions < 2:
-        reasons.append("all samples come from one session, so nothing shows how it does on another day")
+        reasons.append(f"all samples come from one {unit}, so nothing shows {untold}")
     elif scheme == "within-session":
-        reasons.append("every label was recorded in one session only, so nothing shows how it does on another day")
+        reasons.append(f"every label was recorded {only}, so nothing shows {untold}")
     few = [row.label for row in labels if row.support < 5]
     if few:
         reasons.append(f"fewer than 5 samples of {', '.join(few)}")
@@ -109,7 +125,7 @@ def judge(
         return "insufficient data", tuple(reasons)
     single = [row.label for row in labels if row.within_session]
     if single:
-        reasons.append(f"recorded in one session only: {', '.join(single)}")
+        reasons.append(f"recorded {only}: {', '.join(single)}")
     if metrics["accuracy_low"] <= metrics["majority_baseline"]:
         reasons.append("the interval of its accuracy reaches down to always answering the commonest label")
     if metrics["balanced_accuracy"] < 0.8:

@@ -17,10 +17,11 @@ from shared.metrics import Report
 from shared.schema_utils import TrainingLogEntry
 
 _SPOKEN = {
-    "good": "This model does well on days it was not trained on.",
+    "good": "This model does well on {unseen} it was not trained on.",
     "weak": "This model makes mistakes that matter. Read what to do before relying on it.",
     "insufficient data": "There is not enough data to know how well this model works.",
 }
+_UNSEEN = {"session": "days", "person": "people"}
 _KINDS = {
     "gesture": "Gestures",
     "sound": "Sounds",
@@ -36,7 +37,7 @@ def model_card(entry: TrainingLogEntry, result: Report) -> bytes:
     page: str = _template().render(
         entry=dumped,
         kind=_KINDS.get(entry.modality, entry.modality),
-        spoken=_SPOKEN[result.verdict],
+        spoken=_SPOKEN[result.verdict].format(unseen=_UNSEEN[result.unit]),
         result=result,
         metrics=result.metrics,
         headline=_headline(result),

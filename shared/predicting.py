@@ -104,7 +104,8 @@ def predict_command(user: str, modality: str, version: str | None, root: Path, f
     """
     resolved = Registry(root).resolve(user, parse_modality(modality), version)
     if resolved.fallback:
-        click.echo(f"warning: {user} has no active {resolved.modality} model; the pooled default answers", err=True)
+        told = f"{user} has no active {resolved.modality} model with enough data; the pooled default answers"
+        click.echo(f"warning: {told}", err=True)
     model, trainer = LiveModel(resolved.files["model"], resolved.encoders), find_trainer(resolved.modality)
     code = 0
     for path in files:

@@ -17,7 +17,7 @@ from shared.arrays import Inputs
 from shared.audit import Audit, audit
 from shared.bundle import Bundle, json_bytes, label_encoder, label_map, write_bundle
 from shared.config import TrainerConfig
-from shared.data_loader import DataFormat, Dataset, load_dataset
+from shared.data_loader import DataFormat, Dataset, group_of, load_dataset
 from shared.encoders import Encoder
 from shared.errors import QualityGateError
 from shared.evaluation import Contender, Fitted, Rows, Validation, fit_contender, validate_by_session
@@ -27,7 +27,7 @@ from shared.figures import confusion_picture
 from shared.graph import FeatureGraph, Samples
 from shared.heads import Features
 from shared.logs import RunLog
-from shared.metrics import Report, report
+from shared.metrics import Report, Unit, report
 from shared.model_card import model_card
 from shared.promotion import Policy, publish
 from shared.schema_utils import TrainingLogEntry
@@ -144,10 +144,14 @@ def validate(
     config: TrainerConfig,
     sessions: Sequence[str] | None = None,
 ) -> Validation:
-    """Validate the contenders by session; see `shared.evaluation`. `sessions` replaces those of the data set."""
+    """Validate the contenders by session, or by person where there are several; see `shared.evaluation`.
+
+    `sessions` replaces those of the data set.
+    """
     with job.log.stage("validate"):
         times = [sample.example.timestamp for sample in dataset.samples]
-        classes, groups = dataset.label_index, sessions or dataset.session_ids
+        classes, users = dataset.label_index, dataset.users
+        groups = [group_of(session, users) for session in sessions or dataset.session_ids]
         return validate_by_session(contenders, classes, groups, times, config.evaluation, config.seed, job.log.progress)
 
 
@@ -165,7 +169,8 @@ def package(
     `replayed` bounds how many samples run through the whole graph; all run through what follows the features.
     Raises QualityGateError below the gate, ReplayError if the graph disagrees with training.
     """
-    result = report(validation, dataset.label_index, dataset.session_ids, dataset.labels)
+    unit: Unit = "session" if len(dataset.users) == 1 else "person"
+    result = report(validation, dataset.label_index, dataset.groups, dataset.labels, unit)
     _pass_gate(result, config)
     everything = np.arange(len(dataset))
     source = validation.winner.source

@@ -65,6 +65,7 @@ def training_log(
                 "learning": [list(row) for row in result.learning],
                 "coverage": [list(row) for row in result.coverage],
                 "validation": result.scheme,
+                "validated_by": result.unit,
                 "labels": [vars(row) for row in result.labels],
                 "answers": [
                     [sample.record_id, dataset.labels[truth], dataset.labels[answer]]
