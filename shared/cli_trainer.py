@@ -164,6 +164,7 @@ def _prepare(
         registry=given["registry"],
         data_format=given["data_format"],
         fingerprint=_fingerprint(trainer, users, given),
+        package=trainer.package,
         promote=given["promote"],
         cache=FeatureCache() if given["cache"] else None,
         log=log,

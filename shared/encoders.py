@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -99,16 +100,17 @@ def encode_cached(
     encoder: Encoder,
     samples: Sequence[Sample],
     keys: Sequence[str],
-    collate: Callable[[Sequence[Sample]], Batch],
+    prepare: Callable[[Sequence[Sample]], Sequence[Batch]],
     cache: FeatureCache | None = None,
-    batch_size: int = 32,
+    chunk: int = 32,
     on_done: Callable[[int], None] = lambda done: None,
 ) -> dict[str, NDArray[Any]]:
     """Return every output, name -> (len(samples), dimension) float32, computing only what `cache` does not hold.
 
-    `keys` are the samples' content keys; equal ones are computed once. `collate` makes a batch of neighbouring
-    samples, so sort by length where that saves padding; an encoder of one sample at a time gets one. `on_done`
-    hears how many samples are finished.
+    `keys` are the samples' content keys; equal ones are computed once. `prepare` makes the encoder's inputs of a few
+    samples, a batch of one for each: together in a batch, sums would fall in another order, and the same sample would
+    get other bytes beside other samples, so that no model could be made again. `on_done` hears how many samples are
+    finished.
     """
     known: dict[str, dict[str, NDArray[Any]]] = {}
     for output in encoder.spec.outputs:
@@ -118,17 +120,18 @@ def encode_cached(
         if not all(key in rows for rows in known.values()):
             todo.setdefault(key, sample)
     waiting = list(todo)
-    batch_size = 1 if any(tensor.shape[0] == 1 for tensor in encoder.spec.inputs.values()) else batch_size
     on_done(len(samples) - len(waiting))
-    for start in range(0, len(waiting), batch_size):
-        some = waiting[start : start + batch_size]
-        fresh = encoder.run(collate([todo[key] for key in some]))
-        for output, rows in fresh.items():
-            new = dict(zip(some, rows, strict=True))
-            known[output].update(new)
-            if cache:
-                cache.put_many(_spec_id(encoder.spec, output), new)
-        on_done(len(samples) - len(waiting) + start + len(some))
+    single = replace(encoder, threads=1)
+    with ThreadPoolExecutor(encoder.threads) as pool:
+        for start in range(0, len(waiting), chunk):
+            some = waiting[start : start + chunk]
+            fresh = list(pool.map(single.run, prepare([todo[key] for key in some])))
+            for output in encoder.spec.outputs:
+                new = {key: rows[output][0] for key, rows in zip(some, fresh, strict=True)}
+                known[output].update(new)
+                if cache:
+                    cache.put_many(_spec_id(encoder.spec, output), new)
+            on_done(len(samples) - len(waiting) + start + len(some))
     return {
         output: np.stack([known[output][key] for key in keys])
         if len(keys)

@@ -9,14 +9,19 @@ pretrained models, and those are what is hashed.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import importlib.metadata
 import importlib.util
 import json
 import os
+import platform
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic_core import from_json
@@ -27,6 +32,7 @@ from shared.named_files import named_files
 
 _PART = 20  # hex digits of each part: 80 bits
 _SOURCES = (".py", ".yaml", ".txt")
+_REQUIRED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -107,28 +113,52 @@ def changes(before: str, after: str) -> tuple[str, ...]:
     return tuple(name for name, old, new in parts if old != new)
 
 
-@functools.cache
 def code_fingerprint(package: str, pretrained: Path | None = None) -> str:
-    """Return hex over the sources and configurations of `shared` and `package` and the pretrained models' descriptions.
+    """Return hex over `code_files`. Raises ModuleNotFoundError for a package that is not there."""
+    lines = (f"{name}\0{content}\n" for name, content in code_files(package, pretrained).items())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+@functools.cache
+def code_files(package: str, pretrained: Path | None = None) -> Mapping[str, str]:
+    """Return the sha256 of the sources and configurations of `shared` and `package`, and of each pretrained model's
+    description, by their names.
 
     Neither package is imported. Raises ModuleNotFoundError for a package that is not there.
     """
-    total = hashlib.sha256()
+    found: dict[str, str] = {}
     for name in ("shared", package):
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.submodule_search_locations is None:
-            raise ModuleNotFoundError(f"no package {name}", name=name)
-        root = Path(next(iter(spec.submodule_search_locations)))
-        _add(total, name, root, (path for path in root.rglob("*") if path.suffix in _SOURCES and path.is_file()))
+        root = _folder(name)
+        found |= _contents(name, root, (path for path in root.rglob("*") if path.suffix in _SOURCES and path.is_file()))
     if pretrained is not None and pretrained.is_dir():
-        _add(total, "pretrained", pretrained, pretrained.glob("*/encoder.json"))
-    return total.hexdigest()
+        found |= _contents("pretrained", pretrained, pretrained.glob("*/encoder.json"))
+    return MappingProxyType(found)
 
 
-def _add(total: Any, name: str, root: Path, paths: Iterable[Path]) -> None:
-    for path in sorted(paths):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        total.update(f"{name}/{path.relative_to(root).as_posix()}\0{content}\n".encode())
+def library_versions(package: str) -> dict[str, str]:
+    """Return the version of Python and of everything that `shared` and `package` name in their requirements."""
+    found = {"python": platform.python_version()}
+    for name in ("shared", package):
+        for line in (_folder(name) / "requirements.txt").read_text("utf-8").splitlines():
+            named = _REQUIRED.match(line)
+            if named:
+                with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                    found[named.group().lower()] = importlib.metadata.version(named.group())
+    return found
+
+
+def _folder(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.submodule_search_locations is None:
+        raise ModuleNotFoundError(f"no package {name}", name=name)
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _contents(name: str, root: Path, paths: Iterable[Path]) -> dict[str, str]:
+    return {
+        f"{name}/{path.relative_to(root).as_posix()}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(paths)
+    }
 
 
 def _digest(value: Sequence[Any] | Mapping[str, Any]) -> str:

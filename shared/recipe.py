@@ -45,6 +45,7 @@ class Job:
     registry: Path | None = None
     data_format: DataFormat = "auto"
     fingerprint: str = ""
+    package: str = ""  # the trainer's, for the log: its code and what it requires
     promote: Policy = "if-better"  # whether what is published serves at once
     cache: FeatureCache | None = None
     log: RunLog = field(default_factory=RunLog)

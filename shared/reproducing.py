@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,26 +88,28 @@ def reproduce(found: Resolved, trainer: Trainer, data: Path, out: Path) -> Itera
         run_id="again",
         data_format=before.get("data_format", "auto"),
         fingerprint=found.entry.job_fingerprint,
+        package=trainer.package,
     )
     bundle = trainer.train(job, config).bundle
     changed = [role for role in COMPARED if _digest(bundle, role) != found.manifest.files[role].sha256]
     if changed:
-        yield from _causes(before, _log(bundle.folder / "training_log.json"), trainer)
+        yield from _causes(before, _log(bundle.folder / "training_log.json"))
         yield f"files: {', '.join(role.replace('_', ' ') for role in changed)} differ"
 
 
-def _causes(before: Log, after: Log, trainer: Trainer) -> Iterator[str]:
+def _causes(before: Log, after: Log) -> Iterator[str]:
     if before.get("data_fingerprint") != after["data_fingerprint"]:
-        yield f"data: {_records(_answered(before), _answered(after))}"
+        yield f"data: {_records(before, after)}"
     for name, title in (("labels", "labels"), ("feature_spec_id", "features"), ("encoder_refs", "encoders")):
         if before.get(name) != after[name]:
             yield f"{title}: were {_short(before.get(name))}, are {_short(after[name])}"
     then, now = before.get("libraries", {}), after["libraries"]
-    moved = [f"{name} was {then.get(name)}, is {now.get(name)}" for name in now if then.get(name) != now[name]]
+    moved = [f"{name} was {then.get(name)}, is {now[name]}" for name in now if then.get(name) != now[name]]
     if moved:
         yield f"libraries: {'; '.join(moved)}"
-    if _code(before) not in ("", _present_code(trainer)):
-        yield "code: the trainer, what it shares with others, or a pretrained model changed since"
+    files = _changed(before.get("code", {}), after["code"])
+    if files:
+        yield f"code: {_named(files)} changed since"
     figures = before.get("training_metrics") or {}
     other = {k: (figures.get(k), x) for k, x in (after["training_metrics"] or {}).items() if figures.get(k) != x}
     for k, (was, x) in list(other.items())[:_NAMED]:
@@ -116,32 +118,33 @@ def _causes(before: Log, after: Log, trainer: Trainer) -> Iterator[str]:
         yield f"and {len(other) - _NAMED} more figures"
 
 
-def _records(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    gone, new = sorted(before.keys() - after.keys()), sorted(after.keys() - before.keys())
-    relabelled = sorted(record for record in before.keys() & after.keys() if before[record] != after[record])
-    told = [
-        f"{len(ids)} {what} ({', '.join(ids[:_NAMED])}{', …' if len(ids) > _NAMED else ''})"
-        for ids, what in ((gone, "gone"), (new, "new"), (relabelled, "labelled otherwise"))
-        if ids
-    ]
-    return "; ".join(told) or "the same records, but the content of some changed"
+def _records(before: Log, after: Log) -> str:
+    (old, new), (was, now) = map(_answered, (before, after)), map(_contents, (before, after))
+    groups = {
+        "gone": sorted(old.keys() - new.keys()),
+        "new": sorted(new.keys() - old.keys()),
+        "labelled otherwise": _changed(old, new, old.keys() & new.keys()),
+        "with other content": _changed(was, now, was.keys() & now.keys()),
+    }
+    told = [f"{len(ids)} {what} ({_named(ids)})" for what, ids in groups.items() if ids]
+    return "; ".join(told) or "the same recordings, but their sessions or regions are others"
 
 
 def _answered(log: Log) -> dict[str, str]:
     return {record: label for record, label, _ in log.get("metrics", {}).get("answers", [])}
 
 
-def _code(log: Log) -> str:
-    parts = str(log.get("job_fingerprint", "")).split(".")
-    return parts[2] if len(parts) == 3 else ""
+def _contents(log: Log) -> dict[str, str]:
+    return dict(zip(_answered(log), log.get("metrics", {}).get("contents", ()), strict=False))
 
 
-def _present_code(trainer: Trainer) -> str:
-    from shared.fingerprint import Options, code_fingerprint, job_fingerprint
-    from shared.pretrained import pretrained_folder
+def _changed(before: Mapping[str, str], after: Mapping[str, str], among: Iterable[str] | None = None) -> list[str]:
+    names = before.keys() | after.keys() if among is None else among
+    return sorted(name for name in names if before.get(name) != after.get(name))
 
-    code = code_fingerprint(trainer.package, pretrained_folder())
-    return job_fingerprint("", "", "", Options(), code).split(".")[2]
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def _digest(bundle: Bundle, role: str) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 import resource
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,15 +16,15 @@ from shared.config import TrainerConfig
 from shared.data_loader import Dataset
 from shared.evaluation import Validation
 from shared.export import Exported, Replay
+from shared.fingerprint import code_files, library_versions
 from shared.graph import FeatureGraph
 from shared.logs import utc_now
 from shared.metrics import Report
+from shared.pretrained import pretrained_folder
 from shared.schema_utils import SCHEMA_VERSION, TrainingLogEntry, utc_text
 
 if TYPE_CHECKING:
     from shared.recipe import Job, ModelSpec
-
-LIBRARIES = ("numpy", "scikit-learn", "scipy", "onnx", "onnxruntime", "ndonnx", "spox")
 
 
 def training_log(
@@ -43,6 +41,7 @@ def training_log(
 ) -> TrainingLogEntry:
     """Return the training log entry of a run that succeeded, as it stands in the bundle."""
     counts = {label: int(n) for label, n in zip(dataset.labels, np.bincount(dataset.label_index), strict=True)}
+    code = code_files(job.package, pretrained_folder()) if job.package else {}
     wrong = np.flatnonzero(validation.predicted != dataset.label_index)
     return TrainingLogEntry.model_validate(
         {
@@ -73,6 +72,7 @@ def training_log(
                         dataset.samples, dataset.label_index, validation.predicted, strict=True
                     )
                 ],
+                "contents": [sample.content_sha256[:12] for sample in dataset.samples],  # in the order of answers
                 "confusion": result.confusion.tolist(),
                 "reliability": [list(row) for row in result.reliability],
                 "contenders": validation.contenders,
@@ -108,7 +108,8 @@ def training_log(
             "notes": list(spec.notes),
             "media": [dict(row) for row in spec.media],
             "warnings": list(job.log.warnings),
-            "libraries": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+            "libraries": library_versions(job.package or "shared"),
+            "code": {name: content[:12] for name, content in code.items()},
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
     )

@@ -100,28 +100,28 @@ def test_only_what_the_cache_lacks_is_computed(folder: Path, tmp_path: Path) -> 
     keys = [content_key(image) for image in images]
     batches: list[int] = []
 
-    def collate(some: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.uint8]]:
+    def prepare(some: Sequence[NDArray[np.uint8]]) -> list[dict[str, NDArray[np.uint8]]]:
         batches.append(len(some))
-        return {"image": np.stack(some)}
+        return [{"image": image[None]} for image in some]
 
     done: list[int] = []
-    first = encode_cached(encoder, images[:7], keys[:7], collate, cache, batch_size=4, on_done=done.append)
+    first = encode_cached(encoder, images[:7], keys[:7], prepare, cache, chunk=4, on_done=done.append)
     assert batches == [4, 3]
     assert done == [0, 4, 7]
     batches.clear()
     done.clear()
     doubled = [*images, images[9]]
-    again = encode_cached(encoder, doubled, [*keys, keys[9]], collate, cache, batch_size=4, on_done=done.append)
+    again = encode_cached(encoder, doubled, [*keys, keys[9]], prepare, cache, chunk=4, on_done=done.append)
     assert batches == [3]
     assert done[-1] == 11
     np.testing.assert_allclose(again["embedding"], _means(np.stack(doubled)), rtol=1e-6)
     np.testing.assert_array_equal(again["twice"][:7], first["twice"])
-    alone = encode_cached(encoder, images, keys, collate)
+    alone = encode_cached(encoder, images, keys, prepare)
     np.testing.assert_array_equal(alone["embedding"], again["embedding"][:10])
 
 
 def test_no_samples_give_no_rows(folder: Path) -> None:
-    found = encode_cached(load_encoder("mean"), [], [], lambda some: {"image": np.stack(some)})
+    found = encode_cached(load_encoder("mean"), [], [], lambda some: [{"image": image[None]} for image in some])
     assert {name: rows.shape for name, rows in found.items()} == {"embedding": (0, 3), "twice": (0, 3)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import shutil
@@ -9,14 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from demo.make_data import main as make_demo_data
 from model_registry.names import MODALITIES
 from model_registry.store import Registry
-from shared import training_log
 from shared.cli import model_trainer, run
 from shared.cli_trainer import trainer_command
+from shared.fingerprint import code_files, library_versions
+from shared.pretrained import pretrained_folder
 from shared.recipe import Trainer
 
 PACKAGES = {
@@ -74,11 +77,16 @@ def _reproduce(call: Callable[..., Answer], modality: str, data: Path, *words: s
 def test_a_published_version_is_made_again_to_the_byte(
     modality: str, data: Path, train: Callable[..., Any], call: Callable[..., Answer]
 ) -> None:
-    assert train(modality, data, "--user", "ana", "--seed", "7", "--set", "evaluation.folds=2")[0] == 0
+    words = ("--seed", "7", "--session", "sess_1", "--session", "sess_2", "--set", "evaluation.learning_curve=false")
+    assert train(modality, data, "--user", "ana", *words)[0] == 0
     code, told, _ = _reproduce(call, modality, data)
     assert (code, told.startswith(f"ana/{modality} v1: byte-identical")) == (0, True), told
-    code, told, _ = _reproduce(call, modality, data, "--json")
-    assert json.loads(told) == {"version": f"ana/{modality} v1", "identical": True, "differences": []}
+
+
+def test_scripts_get_one_object(data: Path, train: Callable[..., Any], call: Callable[..., Answer]) -> None:
+    train("speech", data, "--user", "ana", "--session", "sess_1")
+    code, told, _ = _reproduce(call, "speech", data, "--json")
+    assert (code, json.loads(told)) == (0, {"version": "ana/speech v1", "identical": True, "differences": []})
 
 
 def test_other_data_are_named_by_record(
@@ -90,12 +98,20 @@ def test_other_data_are_named_by_record(
     path = changed / "users/ana/sessions/sess_1/examples.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     mine = [row for row in rows if row["modality"] == "gesture" and row["label_status"] != "rejected"]
-    gone, other = mine[0], mine[1]
+    gone, other, moved = mine[0], mine[1], mine[2]
+    landmarks = path.parent / moved["features"]["uri"]
+    with np.load(landmarks, allow_pickle=False) as arrays:
+        kept = {
+            name: arrays[name] * np.float32(1.1) if arrays[name].dtype.kind == "f" else arrays[name] for name in arrays
+        }
+    np.savez(landmarks, **kept)
+    moved["features"]["hash"] = f"sha256:{hashlib.sha256(landmarks.read_bytes()).hexdigest()}"
     other["label"] = next(row["label"] for row in mine if row["label"] != other["label"])
     path.write_text("".join(json.dumps(row) + "\n" for row in rows if row is not gone))
     code, told, _ = _reproduce(call, "gesture", changed)
     assert code == 3
-    assert f"data: 1 gone ({gone['record_id']}); 1 labelled otherwise ({other['record_id']})" in told
+    assert f"data: 1 gone ({gone['record_id']}); 1 labelled otherwise ({other['record_id']}); 1 with other" in told
+    assert f"content ({moved['record_id']})" in " ".join(told.split())
     assert "files: model" in told and "libraries" not in told and "code:" not in told
 
 
@@ -103,12 +119,14 @@ def test_other_libraries_and_other_code_are_named(
     data: Path, train: Callable[..., Any], call: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     train("gesture", data, "--user", "ana")
-    monkeypatch.setattr(training_log, "version", lambda name: "99")
-    monkeypatch.setattr("shared.fingerprint.code_fingerprint", lambda *_: "f" * 64)
+    versions, files = library_versions("gesture_trainer"), code_files("gesture_trainer", pretrained_folder())
+    monkeypatch.setattr("shared.training_log.library_versions", lambda _: versions | {"numpy": "99"})
+    monkeypatch.setattr("shared.training_log.code_files", lambda *_: files | {"gesture_trainer/train.py": "f" * 64})
     monkeypatch.setattr("shared.recipe.label_map", lambda labels: b"{}")
     code, told, _ = _reproduce(call, "gesture", data)
     assert code == 3
-    assert "numpy was" in told and "is 99" in told and "code: the trainer" in told
+    assert f"libraries: numpy was {versions['numpy']}, is 99\n" in told
+    assert "code: gesture_trainer/train.py changed since\n" in told
     assert "files: label map differ" in told and "data:" not in told
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from shared.pretrained import Pretrained, pretrained_folder
 from speech_context_trainer.preprocessing.minilm import minilm, read_safetensors
 from speech_context_trainer.preprocessing.pretrained import MINILM, MINILM_INT8, USE, quantised
 from speech_context_trainer.preprocessing.sentencepiece_file import SentencePieceError, tokenizer_json
-from speech_context_trainer.preprocessing.tokens import embed_texts, padded, tokenise
+from speech_context_trainer.preprocessing.tokens import embed_texts, tokenise
 from speech_context_trainer.preprocessing.use import sentence_encoder
 
 F32 = NDArray[np.float32]
@@ -36,6 +37,15 @@ def needs(network: Pretrained) -> pytest.MarkDecorator:
 def _numbers(random: np.random.Generator, low: float, high: float, *shape: int) -> F32:
     """Evenly spread, of integers and IEEE arithmetic alone, so the same on every machine."""
     return (low + random.integers(0, 1025, shape) / 1024 * (high - low)).astype(np.float32)
+
+
+def padded(rows: Sequence[NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
+    """Ids and mask (n, t): ids 0 and mask 0 after a row's end."""
+    ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
+    mask = np.zeros_like(ids)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)], mask[place, : len(row)] = row, 1
+    return {"ids": ids, "mask": mask}
 
 
 def _run(model: onnx.ModelProto, rows: list[list[int]]) -> F32:
@@ -357,6 +367,16 @@ def test_the_quantised_encoder_stays_close_whatever_else_is_encoded_with_a_text(
     np.testing.assert_array_equal(embed_texts(small, texts[::-1], cache), found[::-1])
     with pytest.raises(ValueError, match=r"must be \(1, t\)"):
         small.run(padded(tokenise(small, texts)))
+
+
+@pytest.mark.parametrize("network", [pytest.param(n, marks=needs(n), id=n.name) for n in (MINILM, USE)])
+def test_a_text_gets_the_same_bytes_whatever_else_is_encoded_with_it(network: Pretrained) -> None:
+    """Otherwise what is in the cache would decide what a model comes out as, and none could be made again."""
+    encoder = load_encoder(network.name, threads=2)
+    texts = ["please turn the light on", "I am tired", "no", "where is my sister going this afternoon", "I am hungry"]
+    together = embed_texts(encoder, texts)
+    for place, text in enumerate(texts):
+        np.testing.assert_array_equal(embed_texts(encoder, [text])[0], together[place])
 
 
 @needs(MINILM)

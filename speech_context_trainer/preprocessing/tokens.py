@@ -25,14 +25,9 @@ def tokenise(encoder: Encoder, texts: Sequence[str]) -> list[Ids]:
     return [np.asarray(encoding.ids, dtype=np.int64) for encoding in tokenizer.encode_batch_fast(list(texts))]
 
 
-def padded(rows: Sequence[Ids]) -> dict[str, Ids]:
-    """Return ids and mask (n, t) int64: ids 0 and mask 0 after a row's end."""
-    ids = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
-    mask = np.zeros_like(ids)
-    for place, row in enumerate(rows):
-        ids[place, : len(row)] = row
-        mask[place, : len(row)] = 1
-    return {"ids": ids, "mask": mask}
+def unpadded(rows: Sequence[Ids]) -> list[dict[str, Ids]]:
+    """Return each row's ids and mask (1, t) int64."""
+    return [{"ids": row[None], "mask": np.ones((1, len(row)), np.int64)} for row in rows]
 
 
 def embed_texts(
@@ -43,15 +38,11 @@ def embed_texts(
 ) -> NDArray[Any]:
     """Return (len(texts), dimension) float32: each text's sentence embedding, of unit length.
 
-    Texts of similar length are encoded together; `on_done` hears how many are finished.
+    `on_done` hears how many are finished.
     """
     rows = tokenise(encoder, texts)
-    order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
-    arranged = [rows[place] for place in order]
-    found = encode_cached(encoder, arranged, [content_key(row) for row in arranged], padded, cache, on_done=on_done)
-    embeddings = np.empty_like(found["embedding"])
-    embeddings[order] = found["embedding"]
-    return embeddings
+    keys = [content_key(row) for row in rows]
+    return encode_cached(encoder, rows, keys, unpadded, cache, on_done=on_done)["embedding"]
 
 
 @lru_cache(maxsize=8)

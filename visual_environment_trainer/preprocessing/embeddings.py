@@ -55,13 +55,13 @@ def embed(job: Job, dataset: Dataset, encoder: Encoder, views: int) -> list[dict
     images = [content_key(DECODE_VERSION, s.content_sha256, r) for s, r in zip(dataset.samples, regions, strict=True)]
     keys = [f"{images[k]}/{VIEWS[view]}" for k, view in rows]
 
-    def collate(some: Sequence[tuple[int, int]]) -> dict[str, NDArray[np.uint8]]:
+    def prepare(some: Sequence[tuple[int, int]]) -> list[dict[str, NDArray[np.uint8]]]:
         decoded = decode_all(dataset, sorted({k for k, _ in some}), side)
-        return {"image": np.stack([decoded[k][view] for k, view in some])}
+        return [{"image": decoded[k][view][None]} for k, view in some]
 
     with job.log.stage("encode"):
         found = encode_cached(
-            encoder, rows, keys, collate, job.cache, 24, lambda done: job.log.progress(done, len(rows))
+            encoder, rows, keys, prepare, job.cache, 24, lambda done: job.log.progress(done, len(rows))
         )
     embedding = found["embedding"].reshape(len(dataset), views, -1)
     middle = found["mid"].reshape(len(dataset), views, -1)
