@@ -37,7 +37,9 @@ def restore(root: Path, archive: Path, *, promote: bool = False) -> Published:
     """
     with tempfile.TemporaryDirectory(prefix="restore-") as scratch, storage_errors("restore"):
         top = _unpack(archive, Path(scratch))
-        return _known(root, _as_bundle(top)) or publish(root, top, promote=promote)
+        manifest = _as_bundle(top)
+        reason = f"restored from an archive, where it was v{manifest.version}"
+        return _known(root, manifest) or publish(root, top, promote=promote, reason=reason)
 
 
 def _known(root: Path, manifest: VersionManifest) -> Published | None:

@@ -71,6 +71,7 @@ def test_a_version_comes_back_with_the_same_files(tmp_path: Path, backup: Path) 
     assert {key for key in logs[0] if logs[0][key] != logs[1][key]} == {
         "model_version", "model_artifact_path", "label_encoder_path",
     }  # fmt: skip
+    assert "where it was v2" in new.history("user123", "gesture")[0].reason
     assert {key for key, value in old.entry if value != getattr(back.entry, key)} == {
         "model_version", "status", "model_artifact_path", "label_map_path", "label_encoder_path",
     }  # fmt: skip
