@@ -13,6 +13,7 @@ if __name__ == "__main__" and __package__ in (None, ""):  # run as a file: find 
 import numpy as np
 from pydantic import Field
 
+from gesture_trainer.parts import Told, answering_parts
 from gesture_trainer.preprocessing.body import BodyMotion
 from gesture_trainer.preprocessing.convolutions import ConvolutionSource
 from gesture_trainer.preprocessing.extraction import NO_FACE, Extraction, tasks_named
@@ -25,8 +26,9 @@ from gesture_trainer.preprocessing.sequences import Sequences, cut, decode, land
 from shared.calibration import whitened_novelty
 from shared.cli_trainer import trainer_main
 from shared.config import TrainerConfig
+from shared.data_loader import Dataset
 from shared.errors import ConfigError
-from shared.evaluation import Contender, FeatureSource, Fixed
+from shared.evaluation import Contender, FeatureSource, Fixed, Validation
 from shared.feature_cache import content_key
 from shared.graph import FeatureFunction, FeatureGraph, TensorSpec
 from shared.heads import Fitter, fit_kernel, fit_lda, fit_logistic, fit_prototypes
@@ -73,6 +75,9 @@ class Preprocessing(Schema):
     window: int | None = Field(
         default=None, ge=2, le=1000, description="learn from parts of so many frames, for use on a running camera"
     )
+    parts: int | None = Field(
+        default=16, ge=4, le=1000, description="also answer parts of so many frames, as a running camera gives them"
+    )
     stride: int = Field(default=5, ge=1, le=1000, description="frames from the start of one part to the next")
 
 
@@ -99,8 +104,9 @@ def train(job: Job, config: GestureConfig) -> Outcome:
         sequences, dataset = cut(sequences, dataset, config.preprocessing.window, config.preprocessing.stride)
     contenders = compete(job, config, sequences, few=int(np.bincount(dataset.label_index).max()) <= FEW)
     validation = validate(job, contenders, dataset, config)
+    validation, told = answer_parts(job, validation, sequences, dataset, config)
     samples = [{"sequence": sequence} for sequence in sequences.sequences]
-    return package(job, validation, samples, dataset, config, model_spec(sequences, config, notes))
+    return package(job, validation, samples, dataset, config, model_spec(sequences, config, notes, told))
 
 
 def tell(job: Job, data: Sequences) -> tuple[str, ...]:
@@ -117,8 +123,34 @@ def tell(job: Job, data: Sequences) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def model_spec(data: Sequences, config: GestureConfig, notes: tuple[str, ...]) -> ModelSpec:
+def answer_parts(
+    job: Job, validation: Validation, data: Sequences, dataset: Dataset, config: GestureConfig
+) -> tuple[Validation, Told | None]:
+    """Return the validation with a winner that answers the parts that a running camera gives as well as the whole."""
+    settings, features = config.preprocessing, validation.winner.name.split("_")[0]
+    if features == "prototypes":
+        features = _PLAINEST[data.layout]
+    if data.encoding not in EXTRACTED_WIDTHS or features not in _END_WITH_LENGTH:
+        return validation, None  # no camera, or features of how a hand looks, which are the same in a part
+    if settings.parts is None or settings.window is not None:
+        return validation, None
+    return answering_parts(
+        job,
+        validation,
+        data,
+        dataset.label_index,
+        dataset.session_ids,
+        settings.parts,
+        settings.stride,
+        config.evaluation.false_rejection,
+    )
+
+
+def model_spec(data: Sequences, config: GestureConfig, notes: tuple[str, ...], parts: Told | None = None) -> ModelSpec:
     """Return what whoever runs the model must know of its input."""
+    settings = config.preprocessing
+    if parts:
+        notes += (f"parts of {settings.parts} frames are answered, too: {parts}",)
     decoding: dict[str, Any] = {"encoding": data.encoding, "width": data.width, "extraction": None}
     if data.extracted:
         decoding |= {"extraction": dict(data.extracted.spec), "task_files": tasks_named(config.extraction)}
@@ -126,7 +158,7 @@ def model_spec(data: Sequences, config: GestureConfig, notes: tuple[str, ...]) -
         decode=decoding,
         normalisation_version="points_v1",
         expected_frame_rate=RATE if data.encoding in EXTRACTED_WIDTHS else None,
-        expected_length=config.preprocessing.window,
+        expected_length=settings.parts if parts else settings.window,
         notes=notes,
     )
 
@@ -168,6 +200,7 @@ def _names(data: Sequences, few: bool) -> tuple[ContenderName, ...]:
     return (*names, *GUESSED) if is_guess(data.encoding, data.width) else names
 
 
+_END_WITH_LENGTH = ("body", "sides", "moving", "statistics")  # features whose last number is the log of the length
 _PLAINEST: dict[Layout, str] = {
     "hand_xy": "shape",
     "hand_xyz": "shape",
