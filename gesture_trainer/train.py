@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from gesture_trainer.parts import Told, answering_parts
+from gesture_trainer.preprocessing.augment import Augment
 from gesture_trainer.preprocessing.body import BodyMotion
 from gesture_trainer.preprocessing.convolutions import ConvolutionSource
 from gesture_trainer.preprocessing.extraction import NO_FACE, Extraction, tasks_named
@@ -34,6 +35,7 @@ from shared.graph import FeatureFunction, FeatureGraph, TensorSpec
 from shared.heads import Fitter, fit_kernel, fit_lda, fit_logistic, fit_prototypes
 from shared.recipe import Job, ModelSpec, Outcome, Trainer, featurise, load, package, validate
 from shared.schema_utils import Schema
+from shared.trees import fit_trees
 
 ContenderName = Literal[
     "shape_lda",
@@ -49,6 +51,11 @@ ContenderName = Literal[
     "statistics_lda",
     "resampled_lda",
     "resampled_kernel",
+    "shape_trees",
+    "hands_trees",
+    "body_trees",
+    "geometry_trees",
+    "statistics_trees",
     "prototypes",
 ]
 CONTENDERS: dict[Layout, tuple[ContenderName, ...]] = {  # what is worth trying on each kind of data, simplest first
@@ -63,6 +70,14 @@ MOVING: dict[Layout, tuple[ContenderName, ...]] = {  # in addition where most se
     "hand_xy": ("moving_lda", "resampled_lda"),
     "hand_xyz": ("moving_lda", "resampled_lda"),
     "hands_xyz": ("moving_lda",),
+}
+TREES: dict[Layout, ContenderName] = {  # where they are asked for
+    "hand_xy": "shape_trees",
+    "hand_xyz": "shape_trees",
+    "hands_xyz": "hands_trees",
+    "body_xy": "body_trees",
+    "path_xy": "geometry_trees",
+    "channels": "statistics_trees",
 }
 GUESSED: tuple[ContenderName, ...] = ("statistics_lda",)  # also where only the width says what the numbers are
 FEW = 3  # samples of every label up to which prototypes are trained instead
@@ -89,6 +104,7 @@ class GestureConfig(TrainerConfig):
     contenders: tuple[ContenderName, ...] | None = Field(
         default=None, min_length=1, description="what to compare; by default what suits the encoding"
     )
+    trees: bool = Field(default=False, description="let trees compete, too, which learn from altered copies as well")
 
 
 def train(job: Job, config: GestureConfig) -> Outcome:
@@ -173,19 +189,24 @@ def compete(job: Job, config: GestureConfig, data: Sequences, few: bool) -> list
     origin = f"-{content_key(json.dumps(data.extracted.spec, sort_keys=True))[:12]}" if data.extracted else ""
 
     def source(features: str) -> FeatureSource:
-        title = f"gesture-{features}{origin}"
+        title = f"gesture-{features.removesuffix('+')}{origin}"
         if features == "convolutions":
             return ConvolutionSource(data.sequences, contract, title, config.seed)
-        graph = FeatureGraph(title, contract, _function(features, data, config))
-        return Fixed(graph, featurise(job, graph, samples, keys))
+        graph = FeatureGraph(title, contract, _function(features.removesuffix("+"), data, config))
+        augment = Augment(coordinates=COORDINATES[data.layout]) if features.endswith("+") else None
+        return Fixed(graph, featurise(job, graph, samples, keys, augment, config.seed))
 
     def contender(name: ContenderName) -> Contender:
         features, head = name.split("_") if name != "prototypes" else (_PLAINEST[data.layout], name)
-        if features not in sources:
-            sources[features] = source(features)
-        return Contender(name, sources[features], _fitter(head, features, config), whitened_novelty)
+        key = f"{features}+" if head == "trees" else features  # trees learn from altered copies, too
+        if key not in sources:
+            sources[key] = source(key)
+        return Contender(name, sources[key], _fitter(head, features, config), whitened_novelty)
 
-    return [contender(name) for name in config.contenders or _names(data, few)]
+    names = config.contenders or _names(data, few)
+    if config.trees and not few:
+        names = tuple(dict.fromkeys((*names, TREES[data.layout])))
+    return [contender(name) for name in names]
 
 
 def _names(data: Sequences, few: bool) -> tuple[ContenderName, ...]:
@@ -244,6 +265,8 @@ def _fitter(head: str, features: str, config: GestureConfig) -> Fitter:
             return fit_logistic(0.1 if features in ("shape", "hands") else 1.0, standardise=True)
         case "prototypes":
             return fit_prototypes()
+        case "trees":
+            return fit_trees(seed=config.seed)
     return fit_lda
 
 
