@@ -7,6 +7,7 @@ for the left one.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -48,7 +49,8 @@ def landmarks(label: str, person: Person, room: Room, rng: np.random.Generator) 
     clumsiness = 1.35 if other_hand else 1.15 if room.last else 1.0
 
     active, helper = _GESTURES[label](phase, person.reach, rng)
-    wander = rng.normal(0, 0.07 * clumsiness, 3)
+    active = _made(active, _habit(label, person, room), person.variation * clumsiness, rng)
+    wander = rng.normal(0, 0.07 * clumsiness * person.variation, 3)
     shake = _tremor(frames, person.tremor * clumsiness, rng)
     near = _envelope(phase)[:, None]
     active = Motion(active.wrist + near * wander + shake, active.fingers, active.pitch, active.roll, active.turn)
@@ -143,6 +145,33 @@ _GESTURES: dict[str, Callable[[Array, float, np.random.Generator], tuple[Motion,
     "more": _more,
     "stop": _stop,
 }
+
+
+# --- how it comes out
+
+
+def _habit(label: str, person: Person, room: Room) -> np.random.Generator:
+    """Return what decides how a person makes a gesture on one day: the same for all takes of a session."""
+    return np.random.default_rng(zlib.crc32(f"{person.user_id}/{room.session_id}/{label}".encode()))
+
+
+def _made(motion: Motion, habit: np.random.Generator, variation: float, rng: np.random.Generator) -> Motion:
+    """Return the motion as it comes out: now and then half made, in another place, with fingers that do not obey."""
+
+    def off(count: int, by_day: float, by_take: float) -> Array:
+        return habit.normal(0, by_day * variation, count) + rng.normal(0, by_take * variation, count)
+
+    effort = float(np.clip(1 - abs(rng.normal(0, 0.2 * variation)), 0.3, 1.0))
+    away = np.clip(np.linalg.norm(motion.wrist - _REST, axis=1, keepdims=True) / 0.8, 0, 1)
+    place, turns, curl = off(3, 0.06, 0.05) * [1.0, 1.0, 0.5], off(3, 0.2, 0.12), off(5, 0.08, 0.08)
+    near = effort * away[:, 0]
+    return Motion(
+        _REST + effort * (motion.wrist - _REST) + away * place,
+        np.clip(0.35 + effort * (motion.fingers - 0.35) + away * curl, 0, 1.1),
+        2.6 + effort * (motion.pitch - 2.6) + near * turns[0],
+        effort * motion.roll + near * turns[1],
+        1.4 + effort * (motion.turn - 1.4) + near * turns[2],
+    )
 
 
 # --- body

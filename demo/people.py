@@ -48,6 +48,7 @@ class Person:
     reach: float  # 1 = full range of movement
     tempo: float  # 1 = a gesture of about two seconds
     tremor: float  # shoulder widths
+    variation: float  # how differently the same gesture comes out, from take to take and from day to day
     changes_hand: bool  # in the last session
     gestures: tuple[str, ...]
     # voice
@@ -68,6 +69,7 @@ PEOPLE = (
         reach=1.0,
         tempo=1.0,
         tremor=0.004,
+        variation=1.0,
         changes_hand=False,
         gestures=("come", "eat", "hello", "look", "stop"),
         pitch_hz=215.0,
@@ -84,6 +86,7 @@ PEOPLE = (
         reach=0.75,
         tempo=0.8,
         tremor=0.008,
+        variation=1.0,
         changes_hand=True,
         gestures=("come", "drink", "hello", "more", "stop"),
         pitch_hz=120.0,
@@ -100,6 +103,7 @@ PEOPLE = (
         reach=0.6,
         tempo=1.25,
         tremor=0.03,
+        variation=1.0,
         changes_hand=False,
         gestures=("drink", "eat", "look", "more"),
         pitch_hz=290.0,

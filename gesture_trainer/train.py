@@ -13,6 +13,8 @@ if __name__ == "__main__" and __package__ in (None, ""):  # run as a file: find 
 import numpy as np
 from pydantic import Field
 
+from gesture_trainer.parts import Told, answering_parts
+from gesture_trainer.preprocessing.augment import Augment
 from gesture_trainer.preprocessing.body import BodyMotion
 from gesture_trainer.preprocessing.convolutions import ConvolutionSource
 from gesture_trainer.preprocessing.extraction import NO_FACE, Extraction, tasks_named
@@ -25,13 +27,15 @@ from gesture_trainer.preprocessing.sequences import Sequences, cut, decode, land
 from shared.calibration import whitened_novelty
 from shared.cli_trainer import trainer_main
 from shared.config import TrainerConfig
+from shared.data_loader import Dataset
 from shared.errors import ConfigError
-from shared.evaluation import Contender, FeatureSource, Fixed
+from shared.evaluation import Contender, FeatureSource, Fixed, Validation
 from shared.feature_cache import content_key
 from shared.graph import FeatureFunction, FeatureGraph, TensorSpec
 from shared.heads import Fitter, fit_kernel, fit_lda, fit_logistic, fit_prototypes
 from shared.recipe import Job, ModelSpec, Outcome, Trainer, featurise, load, package, validate
 from shared.schema_utils import Schema
+from shared.trees import fit_trees
 
 ContenderName = Literal[
     "shape_lda",
@@ -47,6 +51,11 @@ ContenderName = Literal[
     "statistics_lda",
     "resampled_lda",
     "resampled_kernel",
+    "shape_trees",
+    "hands_trees",
+    "body_trees",
+    "geometry_trees",
+    "statistics_trees",
     "prototypes",
 ]
 CONTENDERS: dict[Layout, tuple[ContenderName, ...]] = {  # what is worth trying on each kind of data, simplest first
@@ -62,6 +71,14 @@ MOVING: dict[Layout, tuple[ContenderName, ...]] = {  # in addition where most se
     "hand_xyz": ("moving_lda", "resampled_lda"),
     "hands_xyz": ("moving_lda",),
 }
+TREES: dict[Layout, ContenderName] = {  # where they are asked for
+    "hand_xy": "shape_trees",
+    "hand_xyz": "shape_trees",
+    "hands_xyz": "hands_trees",
+    "body_xy": "body_trees",
+    "path_xy": "geometry_trees",
+    "channels": "statistics_trees",
+}
 GUESSED: tuple[ContenderName, ...] = ("statistics_lda",)  # also where only the width says what the numbers are
 FEW = 3  # samples of every label up to which prototypes are trained instead
 
@@ -72,6 +89,9 @@ class Preprocessing(Schema):
     frames: int = Field(default=16, ge=2, le=128, description="places along a sequence that positions are taken at")
     window: int | None = Field(
         default=None, ge=2, le=1000, description="learn from parts of so many frames, for use on a running camera"
+    )
+    parts: int | None = Field(
+        default=16, ge=4, le=1000, description="also answer parts of so many frames, as a running camera gives them"
     )
     stride: int = Field(default=5, ge=1, le=1000, description="frames from the start of one part to the next")
 
@@ -84,6 +104,7 @@ class GestureConfig(TrainerConfig):
     contenders: tuple[ContenderName, ...] | None = Field(
         default=None, min_length=1, description="what to compare; by default what suits the encoding"
     )
+    trees: bool = Field(default=False, description="let trees compete, too, which learn from altered copies as well")
 
 
 def train(job: Job, config: GestureConfig) -> Outcome:
@@ -99,8 +120,9 @@ def train(job: Job, config: GestureConfig) -> Outcome:
         sequences, dataset = cut(sequences, dataset, config.preprocessing.window, config.preprocessing.stride)
     contenders = compete(job, config, sequences, few=int(np.bincount(dataset.label_index).max()) <= FEW)
     validation = validate(job, contenders, dataset, config)
+    validation, told = answer_parts(job, validation, sequences, dataset, config)
     samples = [{"sequence": sequence} for sequence in sequences.sequences]
-    return package(job, validation, samples, dataset, config, model_spec(sequences, config, notes))
+    return package(job, validation, samples, dataset, config, model_spec(sequences, config, notes, told))
 
 
 def tell(job: Job, data: Sequences) -> tuple[str, ...]:
@@ -117,8 +139,34 @@ def tell(job: Job, data: Sequences) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def model_spec(data: Sequences, config: GestureConfig, notes: tuple[str, ...]) -> ModelSpec:
+def answer_parts(
+    job: Job, validation: Validation, data: Sequences, dataset: Dataset, config: GestureConfig
+) -> tuple[Validation, Told | None]:
+    """Return the validation with a winner that answers the parts that a running camera gives as well as the whole."""
+    settings, features = config.preprocessing, validation.winner.name.split("_")[0]
+    if features == "prototypes":
+        features = _PLAINEST[data.layout]
+    if data.encoding not in EXTRACTED_WIDTHS or features not in _END_WITH_LENGTH:
+        return validation, None  # no camera, or features of how a hand looks, which are the same in a part
+    if settings.parts is None or settings.window is not None:
+        return validation, None
+    return answering_parts(
+        job,
+        validation,
+        data,
+        dataset.label_index,
+        dataset.session_ids,
+        settings.parts,
+        settings.stride,
+        config.evaluation.false_rejection,
+    )
+
+
+def model_spec(data: Sequences, config: GestureConfig, notes: tuple[str, ...], parts: Told | None = None) -> ModelSpec:
     """Return what whoever runs the model must know of its input."""
+    settings = config.preprocessing
+    if parts:
+        notes += (f"parts of {settings.parts} frames are answered, too: {parts}",)
     decoding: dict[str, Any] = {"encoding": data.encoding, "width": data.width, "extraction": None}
     if data.extracted:
         decoding |= {"extraction": dict(data.extracted.spec), "task_files": tasks_named(config.extraction)}
@@ -126,7 +174,7 @@ def model_spec(data: Sequences, config: GestureConfig, notes: tuple[str, ...]) -
         decode=decoding,
         normalisation_version="points_v1",
         expected_frame_rate=RATE if data.encoding in EXTRACTED_WIDTHS else None,
-        expected_length=config.preprocessing.window,
+        expected_length=settings.parts if parts else settings.window,
         notes=notes,
     )
 
@@ -141,19 +189,24 @@ def compete(job: Job, config: GestureConfig, data: Sequences, few: bool) -> list
     origin = f"-{content_key(json.dumps(data.extracted.spec, sort_keys=True))[:12]}" if data.extracted else ""
 
     def source(features: str) -> FeatureSource:
-        title = f"gesture-{features}{origin}"
+        title = f"gesture-{features.removesuffix('+')}{origin}"
         if features == "convolutions":
             return ConvolutionSource(data.sequences, contract, title, config.seed)
-        graph = FeatureGraph(title, contract, _function(features, data, config))
-        return Fixed(graph, featurise(job, graph, samples, keys))
+        graph = FeatureGraph(title, contract, _function(features.removesuffix("+"), data, config))
+        augment = Augment(coordinates=COORDINATES[data.layout]) if features.endswith("+") else None
+        return Fixed(graph, featurise(job, graph, samples, keys, augment, config.seed))
 
     def contender(name: ContenderName) -> Contender:
         features, head = name.split("_") if name != "prototypes" else (_PLAINEST[data.layout], name)
-        if features not in sources:
-            sources[features] = source(features)
-        return Contender(name, sources[features], _fitter(head, features, config), whitened_novelty)
+        key = f"{features}+" if head == "trees" else features  # trees learn from altered copies, too
+        if key not in sources:
+            sources[key] = source(key)
+        return Contender(name, sources[key], _fitter(head, features, config), whitened_novelty)
 
-    return [contender(name) for name in config.contenders or _names(data, few)]
+    names = config.contenders or _names(data, few)
+    if config.trees and not few:
+        names = tuple(dict.fromkeys((*names, TREES[data.layout])))
+    return [contender(name) for name in names]
 
 
 def _names(data: Sequences, few: bool) -> tuple[ContenderName, ...]:
@@ -168,6 +221,7 @@ def _names(data: Sequences, few: bool) -> tuple[ContenderName, ...]:
     return (*names, *GUESSED) if is_guess(data.encoding, data.width) else names
 
 
+_END_WITH_LENGTH = ("body", "sides", "moving", "statistics")  # features whose last number is the log of the length
 _PLAINEST: dict[Layout, str] = {
     "hand_xy": "shape",
     "hand_xyz": "shape",
@@ -211,6 +265,8 @@ def _fitter(head: str, features: str, config: GestureConfig) -> Fitter:
             return fit_logistic(0.1 if features in ("shape", "hands") else 1.0, standardise=True)
         case "prototypes":
             return fit_prototypes()
+        case "trees":
+            return fit_trees(seed=config.seed)
     return fit_lda
 
 

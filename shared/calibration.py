@@ -53,7 +53,8 @@ class Novelty:
         return xp.mean(xp.sort(likeness, axis=1)[:, -self.nearest :], axis=1)
 
 
-FitNovelty = Callable[[Head, Features, Classes], Novelty]
+Familiarity = Callable[[Array], Array]  # features (n, D) -> (n,), higher is more familiar
+FitNovelty = Callable[[Head, Features, Classes], Familiarity]
 
 
 def subspace_novelty(head: Head, features: Features, classes: Classes) -> Novelty:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from shared.calibration import Answer, FitNovelty, Novelty, fit_answer
+from shared.calibration import Answer, Familiarity, FitNovelty, fit_answer
 from shared.folds import Folds, Indices, random_folds, session_folds
 from shared.graph import FeatureGraph
 from shared.heads import Classes, Features, Fitter, Head, Linear, in_span
@@ -92,7 +92,7 @@ class Fitted:
     """A contender fitted on some samples."""
 
     head: Head
-    novelty: Novelty
+    novelty: Familiarity
 
     def __call__(self, features: Features) -> tuple[Features, Features]:
         """(n, D) -> logits (n, K), familiarity (n,)."""

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from gesture_trainer.preprocessing.motion import filled, steps
-from shared.arrays import Array, Inputs, const, floored, greatest, mean_and_deviation, namespace
+from shared.arrays import Array, Inputs, const, floored, greatest, length, mean_and_deviation, namespace
 
 POINTS = 21
 _TIPS = (4, 8, 12, 16, 20)
@@ -111,6 +111,7 @@ class HandMotion:
         parts += [xp.reshape(places, (-1,)), xp.reshape(places[1:, :] - places[:-1, :], (-1,)) * (self.frames / 4.0)]
         parts += [*mean_and_deviation(xp.abs(steps(path))), greatest(path, axis=0), -greatest(-path, axis=0)]
         parts += [xp.mean(seen, axis=0), xp.mean(found(other), axis=0)]
+        parts.append(xp.log(xp.astype(xp.reshape(length(sequence), (1,)), sequence.dtype)))
         return xp.concat(parts, axis=0)
 
 

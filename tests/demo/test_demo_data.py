@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections import Counter
 from pathlib import Path
@@ -20,8 +21,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from demo import make_data as demo_data
-from demo.gestures import landmarks
+from demo.gestures import ENCODING, landmarks
 from demo.people import PEOPLE, ROOMS, SAMPLES_PER_LABEL, Person
+from gesture_trainer.preprocessing.sequences import Sequences
+from gesture_trainer.train import GestureConfig, compete
+from shared.evaluation import EvaluationConfig, validate_by_session
+from shared.logs import RunLog
+from shared.recipe import Job
 from shared.schema_utils import Example, SessionMetadata
 
 ANA, BEN = PEOPLE[:2]
@@ -192,6 +198,24 @@ def test_plain_features_learn_something_across_sessions_but_not_everything(root:
     # The sessions differ visibly: which one a sample comes from can be told from the same features.
     told = cross_val_predict(model, features, groups, cv=StratifiedKFold(3, shuffle=True, random_state=0)) == groups
     assert told.mean() > 0.6
+
+
+def test_gestures_are_learnt_across_sessions_but_a_random_split_flatters() -> None:
+    names = [name for name in ANA.gestures for _ in range(SAMPLES_PER_LABEL)]
+    takes = [
+        (name, room.session_id, landmarks(name, ANA, room, np.random.default_rng([number, take])))
+        for number, room in enumerate(ROOMS)
+        for take, name in enumerate(names)
+    ]
+    labels, sessions, sequences = zip(*takes, strict=True)
+    data = Sequences(sequences, ENCODING, 214, "body_xy")
+    job = Job((ANA.user_id,), Path(), Path(), "demo", log=RunLog(io.StringIO()))
+    contenders = compete(job, GestureConfig(), data, few=False)
+    classes = np.unique(labels, return_inverse=True)[1]
+    found = validate_by_session(contenders, classes, sessions, range(len(classes)), EvaluationConfig(unknown=False), 0)
+    accuracy = (found.predicted == classes).mean()
+    assert found.random_accuracy is not None
+    assert 0.8 < accuracy < min(0.98, found.random_accuracy)
 
 
 def test_transcripts_are_worded_differently_in_each_session(root: Path) -> None:

@@ -186,7 +186,8 @@ def test_the_model_answers_windows_as_a_live_classifier_cuts_them(tmp_path: Path
     (model,) = outcome.bundle.folder.glob("model.onnx")
     session = onnxruntime.InferenceSession(model)
     spec = json.loads(session.get_modelmeta().custom_metadata_map["spec"])
-    assert spec["expected_frame_rate"] == 15.0
+    assert (spec["expected_frame_rate"], spec["expected_length"]) == (15.0, 16)
+    assert any("parts of 16 frames are answered" in note for note in outcome.entry.model_dump()["notes"])
     labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
     clip = tmp_path / "data" / "users" / "anna" / "sessions" / "s1" / "media" / "s1-0.mp4"
     held = Extraction.model_validate({**fake_tasks, "processes": 1})
