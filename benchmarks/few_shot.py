@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from shared.data_loader import DataFilter, Dataset, load_dataset
 from shared.evaluation import Contender, EvaluationConfig, Fixed, Rows, fit_contender, validate_by_session
 from shared.feature_cache import FeatureCache
+from shared.intervals import wilson
 from shared.logs import RunLog
-from shared.metrics import wilson
 from shared.recipe import Job
 
 Numbers = NDArray[np.int64]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,8 +12,17 @@ from numpy.typing import NDArray
 from shared.evaluation import Validation
 from shared.folds import Indices
 from shared.heads import Classes, Features
+from shared.intervals import (
+    Floats,
+    Interval,
+    bootstrap_variance,
+    clustered_interval,
+    drawn_weights,
+    spread_interval,
+    wilson,
+)
 
-CONFIDENCE = 0.95
+NAMED = 6  # pairs of labels that are told to be mixed up
 
 Unit = Literal["session", "person"]  # what is held out whole
 _ONLY: dict[Unit, tuple[str, str]] = {
@@ -24,7 +33,7 @@ _ONLY: dict[Unit, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class LabelReport:
-    """One label's precision, recall (with its Wilson interval), F1 and support among held-out answers."""
+    """One label's precision, recall and F1 with their intervals, and its support, among held-out answers."""
 
     label: str
     precision: float
@@ -35,6 +44,23 @@ class LabelReport:
     support: int
     sessions: int
     within_session: bool
+    precision_low: float = 0.0
+    precision_high: float = 1.0
+    f1_low: float = 0.0
+    f1_high: float = 1.0
+    unknown_auroc: float | None = None  # how well it is told from the others when it was never trained on
+
+
+@dataclass(frozen=True)
+class MixUp:
+    """How often one label was answered when another was meant, of how many samples, with the share's interval."""
+
+    meant: str
+    answered: str
+    times: int
+    support: int
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -50,6 +76,7 @@ class Report:
     reasons: tuple[str, ...]
     learning: tuple[tuple[int, float], ...] = ()  # samples trained on, out-of-fold accuracy
     coverage: tuple[tuple[float, float], ...] = ()  # share answered, accuracy among those
+    mixed_up: tuple[MixUp, ...] = ()  # the commonest first
     unit: Unit = "session"
 
 
@@ -61,38 +88,36 @@ def report(
     unit: Unit = "session",
 ) -> Report:
     """Return the figures of a validation of samples of `classes` (n,) recorded in `sessions` (n,), or of persons."""
-    names = sorted(set(sessions))
-    groups = np.array([names.index(s) for s in sessions], np.int64)
+    groups = np.asarray(np.unique(sessions, return_inverse=True)[1], np.int64)
     predicted, accepted = validation.predicted, validation.accepted
     correct = predicted == classes
     confusion = confusion_matrix(classes, predicted, len(labels))
     share = np.bincount(classes, minlength=len(labels)) / len(classes)
-    low, high = clustered_interval(correct, groups)
+    counts = _counted(classes, predicted, groups, len(labels))
+    averages, f1 = _averages(counts, groups)
     metrics = {
-        "accuracy": float(correct.mean()),
-        "accuracy_low": low,
-        "accuracy_high": high,
-        **_with_bootstrap("balanced_accuracy", _balanced_accuracy, classes, predicted, groups),
-        **_with_bootstrap("f1_macro", _f1_macro, classes, predicted, groups),
-        "majority_baseline": float(share.max()),
-        "top2_accuracy": float((_rank_of_truth(validation.probabilities, classes) < 2).mean()),
+        **_with_interval("accuracy", correct, groups),
+        **averages,
+        **_with_interval("majority_baseline", classes == share.argmax(), groups),
+        **_with_interval("top2_accuracy", _rank_of_truth(validation.probabilities, classes) < 2, groups),
         "ece": calibration_error(validation.probabilities, correct),
         "ece_uncalibrated": calibration_error(validation.uncalibrated, correct),
-        "coverage": float(accepted.mean()),
-        "false_rejection": float(1 - accepted.mean()),
+        **_with_interval("coverage", accepted, groups),
+        **_with_interval("false_rejection", ~accepted, groups),
     }
     if accepted.any():
-        metrics["accuracy_accepted"] = float(correct[accepted].mean())
+        metrics |= _with_interval("accuracy_accepted", correct[accepted], groups[accepted])
     if validation.random_accuracy is not None:
         metrics["random_split_accuracy"] = validation.random_accuracy
         metrics["optimism_gap"] = validation.random_accuracy - metrics["accuracy"]
     if validation.unknown_auroc:
         metrics["unknown_auroc"] = float(np.mean(list(validation.unknown_auroc.values())))
+    single, unknown = validation.folds.within_session, validation.unknown_auroc
     rows = tuple(
-        _label_report(k, labels, classes, predicted, groups, k in validation.folds.within_session)
-        for k in range(len(labels))
+        _label_report(k, label, classes, predicted, groups, f1[k], k in single, unknown.get(k))
+        for k, label in enumerate(labels)
     )
-    verdict, reasons = judge(metrics, rows, len(names), validation.folds.scheme, unit)
+    verdict, reasons = judge(metrics, rows, len(np.unique(groups)), validation.folds.scheme, unit)
     bins = reliability(validation.probabilities, correct)
     return Report(
         metrics=metrics,
@@ -104,6 +129,7 @@ def report(
         reasons=reasons,
         learning=validation.learning,
         coverage=accuracy_by_coverage(validation.score, correct),
+        mixed_up=tuple(_mixed_up(classes, predicted, groups, labels)),
         unit=unit,
     )
 
@@ -150,45 +176,6 @@ def confusion_matrix(truth: Classes, predicted: Classes, count: int) -> Indices:
     return np.bincount(truth * count + predicted, minlength=count * count).reshape(count, count)
 
 
-def wilson(successes: float, trials: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return Wilson's score interval (1927) of a proportion; `trials` need not be whole. (0, 1) without trials."""
-    from scipy.special import ndtri
-
-    return _score_interval(successes, trials, float(ndtri(0.5 + confidence / 2)))
-
-
-def clustered_interval(
-    correct: NDArray[np.bool_], groups: Indices, confidence: float = CONFIDENCE
-) -> tuple[float, float]:
-    """Return an interval of a proportion whose samples come in sessions.
-
-    Wilson's interval at the effective sample size that the spread between sessions leaves, with Student's t
-    on sessions - 1 degrees of freedom (after Korn and Graubard 1998). With one session it is Wilson's own,
-    which says nothing of other days.
-    """
-    from scipy.special import ndtri, stdtrit  # quantiles of the normal and of Student's distribution
-
-    n, sessions = len(correct), len(np.unique(groups))
-    rate = float(correct.mean())
-    if sessions < 2:
-        return wilson(float(correct.sum()), n, confidence)
-    sums = np.array([np.sum(correct[groups == g] - rate) for g in np.unique(groups)])
-    variance = sessions / (sessions - 1) * float(np.sum(sums**2)) / n**2
-    simple = rate * (1 - rate) / n
-    effective = n * min(1.0, simple / variance) if variance > 0 else float(n)
-    z, quantile = float(ndtri(0.5 + confidence / 2)), float(stdtrit(sessions - 1, 0.5 + confidence / 2))
-    return _score_interval(rate * effective, effective, z if variance <= simple and sessions > 9 else quantile)
-
-
-def _score_interval(successes: float, trials: float, z: float) -> tuple[float, float]:
-    if trials <= 0:
-        return 0.0, 1.0
-    rate = successes / trials
-    centre = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z * np.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials**2)) / (1 + z * z / trials)
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
-
-
 def calibration_error(probabilities: Features, correct: NDArray[np.bool_], bins: int = 10) -> float:
     """Return the expected calibration error of the top probability over equal-width bins."""
     total = 0.0
@@ -209,36 +196,9 @@ def reliability(
     )
 
 
-Statistic = Callable[[Classes, Classes, NDArray[np.float64]], float]
-
-
-def _with_bootstrap(
-    name: str, statistic: Statistic, truth: Classes, predicted: Classes, groups: Indices, draws: int = 400
-) -> dict[str, float]:
-    """Return a statistic and its percentile interval over draws of whole sessions (of samples, if one session)."""
-    rng = np.random.default_rng(0)
-    units = groups if len(np.unique(groups)) > 1 else np.arange(len(truth))
-    _, member = np.unique(units, return_inverse=True)
-    count = int(member.max()) + 1
-    drawn = rng.multinomial(count, np.full(count, 1 / count), size=draws)[:, member].astype(np.float64)
-    values = [statistic(truth, predicted, weight) for weight in drawn]
-    low, high = np.nanquantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    whole = statistic(truth, predicted, np.ones(len(truth)))
-    return {name: whole, f"{name}_low": float(min(low, whole)), f"{name}_high": float(max(high, whole))}
-
-
-def _balanced_accuracy(truth: Classes, predicted: Classes, weight: NDArray[np.float64]) -> float:
-    support = np.bincount(truth, weight)
-    hits = np.bincount(truth, weight * (truth == predicted))
-    return float(np.mean(hits[support > 0] / support[support > 0]))
-
-
-def _f1_macro(truth: Classes, predicted: Classes, weight: NDArray[np.float64]) -> float:
-    count = int(max(truth.max(), predicted.max())) + 1
-    support, answers = np.bincount(truth, weight, count), np.bincount(predicted, weight, count)
-    hits = np.bincount(truth, weight * (truth == predicted), count)
-    seen = support > 0
-    return float(np.mean(2 * hits[seen] / (support[seen] + answers[seen])))
+def _with_interval(name: str, correct: NDArray[np.bool_], groups: Indices) -> dict[str, float]:
+    low, high = clustered_interval(correct, groups)
+    return {name: float(correct.mean()), f"{name}_low": low, f"{name}_high": high}
 
 
 def _rank_of_truth(probabilities: Features, classes: Classes) -> Indices:
@@ -246,20 +206,107 @@ def _rank_of_truth(probabilities: Features, classes: Classes) -> Indices:
     return np.asarray((probabilities > own[:, None]).sum(axis=1), np.int64)
 
 
+@dataclass(frozen=True)
+class _Counts:
+    """How many samples of each session were meant, answered and hit, by label: (sessions, K) each."""
+
+    meant: Floats
+    answered: Floats
+    hits: Floats
+
+    def drawn(self, weights: Floats) -> _Counts:
+        """Return the counts of draws (draws, sessions) of sessions: (draws, K) each."""
+        return _Counts(weights @ self.meant, weights @ self.answered, weights @ self.hits)
+
+    def recall(self) -> Floats:
+        """Return (…, K); NaN where nothing was meant."""
+        with np.errstate(invalid="ignore"):
+            return self.hits / self.meant
+
+    def f1(self) -> Floats:
+        """Return (…, K); NaN where nothing was meant."""
+        with np.errstate(invalid="ignore"):
+            return np.where(self.meant > 0, 2 * self.hits / (self.meant + self.answered), np.nan)
+
+
+def _counted(truth: Classes, predicted: Classes, groups: Indices, count: int) -> _Counts:
+    place = np.unique(groups, return_inverse=True)[1]
+    shape = (int(place.max()) + 1, count)
+
+    def table(classes: Classes, which: NDArray[np.bool_]) -> Floats:
+        cells = (place * count + classes)[which]
+        return np.bincount(cells, minlength=shape[0] * count).reshape(shape).astype(np.float64)
+
+    everything = np.ones(len(truth), np.bool_)
+    return _Counts(table(truth, everything), table(predicted, everything), table(truth, truth == predicted))
+
+
+def _averages(counts: _Counts, groups: Indices) -> tuple[dict[str, float], list[Interval]]:
+    """Return balanced accuracy and macro-F1 with their intervals, and the interval of each label's F1."""
+    sessions = len(counts.meant)
+    whole, drawn = counts.drawn(np.ones((1, sessions))), counts.drawn(drawn_weights(groups))
+    meant, answered = whole.meant[0], whole.answered[0]
+    # Wilson's part: the variance of a mean of shares is that of one share of so many samples.
+    alike = np.count_nonzero(meant) ** 2 / float(np.sum(1 / meant[meant > 0]))
+
+    def interval(value: float, trials: float, values: Floats) -> Interval:
+        if sessions < 2:
+            return wilson(value * trials, trials)
+        return spread_interval(value, trials, float(bootstrap_variance(values, sessions)), sessions)
+
+    metrics: dict[str, float] = {}
+    for name, one, many in (
+        ("balanced_accuracy", whole.recall(), drawn.recall()),
+        ("f1_macro", whole.f1(), drawn.f1()),
+    ):
+        value = float(np.nanmean(one))
+        low, high = interval(value, alike, np.nanmean(many, axis=1))
+        metrics |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    each = [
+        interval(float(np.nan_to_num(value)), float(meant[k] + answered[k]) / 2, drawn.f1()[:, k])
+        for k, value in enumerate(whole.f1()[0])
+    ]
+    return metrics, each
+
+
 def _label_report(
-    k: int, labels: Sequence[str], truth: Classes, predicted: Classes, groups: Indices, within: bool
+    k: int,
+    label: str,
+    truth: Classes,
+    predicted: Classes,
+    groups: Indices,
+    f1: Interval,
+    within: bool,
+    unknown_auroc: float | None,
 ) -> LabelReport:
-    support, answers = int((truth == k).sum()), int((predicted == k).sum())
-    hits = int(((truth == k) & (predicted == k)).sum())
-    low, high = wilson(hits, support)
+    meant, answered = truth == k, predicted == k
+    support, answers, hits = int(meant.sum()), int(answered.sum()), int((meant & answered).sum())
+    low, high = clustered_interval(answered[meant], groups[meant])
+    precision_low, precision_high = clustered_interval(meant[answered], groups[answered])
     return LabelReport(
-        label=labels[k],
+        label=label,
         precision=hits / answers if answers else 0.0,
         recall=hits / support if support else 0.0,
         recall_low=low,
         recall_high=high,
         f1=2 * hits / (support + answers) if support + answers else 0.0,
         support=support,
-        sessions=len(np.unique(groups[truth == k])),
+        sessions=len(np.unique(groups[meant])),
         within_session=within,
+        precision_low=precision_low,
+        precision_high=precision_high,
+        f1_low=f1[0],
+        f1_high=f1[1],
+        unknown_auroc=unknown_auroc,
     )
+
+
+def _mixed_up(truth: Classes, predicted: Classes, groups: Indices, labels: Sequence[str]) -> Iterator[MixUp]:
+    table = confusion_matrix(truth, predicted, len(labels))
+    wrong = table - np.diag(np.diag(table))
+    for place in np.argsort(-wrong, axis=None, kind="stable")[:NAMED]:
+        row, column = divmod(int(place), len(wrong))
+        if wrong[row, column]:
+            own = truth == row
+            low, high = clustered_interval(predicted[own] == column, groups[own])
+            yield MixUp(labels[row], labels[column], int(wrong[row, column]), int(table[row].sum()), low, high)
