@@ -10,8 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from shared.charts import interval_chart, line_chart, timeline_chart
 from shared.metrics import Report
 from shared.schema_utils import TrainingLogEntry
@@ -28,7 +26,6 @@ _KINDS = {
     "speech": "Words",
     "visual_environment": "Places and things",
 }
-_MIXED_UP = 6  # pairs of labels that are told in words
 
 
 def model_card(entry: TrainingLogEntry, result: Report) -> bytes:
@@ -41,7 +38,6 @@ def model_card(entry: TrainingLogEntry, result: Report) -> bytes:
         result=result,
         metrics=result.metrics,
         headline=_headline(result),
-        mixed_up=_mixed_up(result),
         charts=_charts(result),
         sessions=_sessions(dumped.get("timeline", [])),
         reproduce=_reproduce(entry),
@@ -61,19 +57,6 @@ def _headline(result: Report) -> str:
     )
 
 
-def _mixed_up(result: Report) -> list[tuple[str, str, int, int]]:
-    """Return (meant, answered, times, of so many) for what is most often taken for something else."""
-    support = result.confusion.sum(axis=1)
-    wrong = result.confusion - np.diag(np.diag(result.confusion))
-    places = np.argsort(-wrong, axis=None, kind="stable")[:_MIXED_UP]
-    pairs = [divmod(int(place), len(wrong)) for place in places]
-    return [
-        (result.labels[row].label, result.labels[column].label, int(wrong[row, column]), int(support[row]))
-        for row, column in pairs
-        if wrong[row, column]
-    ]
-
-
 def _charts(result: Report) -> list[tuple[str, str, str]]:
     """Return heading, explanation and SVG of each curve that there are points for."""
     found = []
@@ -87,7 +70,11 @@ def _charts(result: Report) -> list[tuple[str, str, str]]:
     if result.reliability:
         points = [(confidence, accuracy) for confidence, accuracy, _ in result.reliability]
         chart = line_chart(points, "how sure it was", "how often it was right", "Reliability", diagonal=True)
-        found.append(("Is it as sure as it should be?", "On the dashed line it is right as often as it says.", chart))
+        explained = (
+            "On the dashed line it is right as often as it says. How sure it is misses how often it is right by "
+            f"{result.metrics['ece']:.0%} on average; before calibration by {result.metrics['ece_uncalibrated']:.0%}."
+        )
+        found.append(("Is it as sure as it should be?", explained, chart))
     return found
 
 

@@ -75,6 +75,7 @@ def training_log(
                 "contents": [sample.content_sha256[:12] for sample in dataset.samples],  # in the order of answers
                 "confusion": result.confusion.tolist(),
                 "reliability": [list(row) for row in result.reliability],
+                "mixed_up": [vars(row) for row in result.mixed_up],
                 "contenders": validation.contenders,
                 "chosen": validation.winner.name,
                 "chosen_by_fold": list(validation.chosen_by_fold),

@@ -1,6 +1,7 @@
 """The model card as people meet it: on a phone, with a screen reader, from a file, on paper."""
 
 import base64
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from shared.charts import interval_chart, line_chart, timeline_chart
-from shared.metrics import LabelReport, Report
+from shared.metrics import LabelReport, MixUp, Report
 from shared.model_card import model_card
 from shared.schema_utils import TrainingLogEntry
 from tests.registry.browser import Browser, chromium
@@ -17,16 +18,22 @@ ADVICE = "Record 6 more of `hungry<b>` in a new session: it is confused with `th
 LABELS = ("hungry<b>", "thirsty", "a label that is as long as labels may be, in order to be long")
 
 
-def _card(path: Path, verdict: str = "weak", **changes: Any) -> Path:
-    rows = tuple(LabelReport(label, 0.9, 0.8, 0.6, 0.9, 0.85, 20, 3, label == LABELS[1]) for label in LABELS)
+def _card(path: Path, verdict: str = "weak", scheme: str = "leave-one-session-out", **changes: Any) -> Path:
+    rows = tuple(
+        LabelReport(label, 0.9, 0.8, 0.6, 0.9, 0.85, 20, 3, label == LABELS[1], 0.7, 0.97, 0.66, 0.95, 0.81)
+        for label in LABELS
+    )
     metrics = {
         "accuracy": 0.8, "accuracy_low": 0.6, "accuracy_high": 0.9, "majority_baseline": 0.5, "coverage": 0.9,
-        "accuracy_accepted": 0.88,
+        "accuracy_accepted": 0.88, "top2_accuracy": 0.93, "ece": 0.07, "ece_uncalibrated": 0.21, "optimism_gap": 0.12,
+        "random_split_accuracy": 0.92, "f1_macro": 0.77, "f1_macro_low": 0.61, "f1_macro_high": 0.89,
+        "unknown_auroc": 0.83,
     }  # fmt: skip
     result = Report(
         metrics, rows, np.array([[16, 4, 0], [3, 17, 0], [1, 0, 19]]), ((0.7, 0.6, 10), (0.9, 0.95, 30)),
-        "leave-one-session-out", verdict, () if verdict == "good" else ("balanced accuracy is 0.79",),
+        scheme, verdict, () if verdict == "good" else ("balanced accuracy is 0.79",),
         ((10, 0.6), (40, 0.8)), ((0.5, 1.0), (1.0, 0.8)),
+        (MixUp(LABELS[0], "thirsty", 4, 20, 0.08, 0.42), MixUp("thirsty", LABELS[0], 1, 20, 0.01, 0.2)),
     )  # fmt: skip
     suspect = {"record_id": "r" * 36, "label": "thirsty", "rather": LABELS[0], "probability": 0.97}
     timeline = [
@@ -69,10 +76,33 @@ def test_the_card_says_verdict_and_advice_first_and_everything_in_words(card: Pa
     assert "hungry&lt;b&gt;" in text and "hungry<b>" not in text
     for heading in ("Is it as sure", "Do more samples help?", "answers only when it is sure", "What was left out"):
         assert heading in text
-    assert "<code>hungry&lt;b&gt;</code> was taken for <code>thirsty</code> 4 times out of 20." in text
+    plain = " ".join(re.sub("<[^>]+>", "", text).replace("\u00a0", " ").split())
+    assert "hungry&lt;b&gt; was taken for thirsty 4 times out of 20 (8 % – 42 %)." in plain
+    assert "1 time out of 20 (1 % – 20 %)." in plain
     assert "nobody consented to it" in text and "1 label may be wrong" in text
     assert "one session only: not tested on another day" in text
     assert "http" not in text, "nothing is asked from outside"
+
+
+def test_the_card_tells_every_figure_with_its_interval(card: Path) -> None:
+    plain = " ".join(
+        re.sub("<[^>]+>", " ", card.read_text("utf-8")).replace("\u00a0", " ").replace("&nbsp;", " ").split()
+    )
+    for told in (
+        "With 95 % confidence it is between 60 % and 90 %",
+        "always answering the commonest label would reach 50 %",
+        "among its first two answers for 93 %",
+        "it would have claimed 92 %: 12 points of that would not be there on another day",
+        "It answered 90 % of them and said unknown to the rest; of what it answered 88 % was right",
+        "misses how often it is right by 7% on average; before calibration by 21%",
+        "f1 macro 0.770 0.610 – 0.890",
+        "unknown auroc 0.830",
+        "Label Precision Recall F1 Support Told as unknown",
+        "thirsty 0.90 (0.70 – 0.97) 0.80 (0.60 – 0.90) 0.85 (0.66 – 0.95) 20 0.81",
+    ):
+        assert told in plain, told
+    once = _card(card.with_name("once.html"), scheme="within-session").read_text("utf-8")
+    assert "all from the same session: on another day it may be less" in once and "would have claimed" not in once
 
 
 def test_the_card_tells_hashes_and_how_to_make_the_model_again(card: Path) -> None:
