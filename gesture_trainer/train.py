@@ -58,12 +58,12 @@ ContenderName = Literal[
     "statistics_trees",
     "prototypes",
 ]
-CONTENDERS: dict[Layout, tuple[ContenderName, ...]] = {  # what is worth trying on each kind of data, simplest first
+CONTENDERS: dict[Layout, tuple[ContenderName, ...]] = {  # what is worth trying on each kind of data, preferred first
     "hand_xy": ("shape_lda", "shape_logistic"),
     "hand_xyz": ("shape_lda", "shape_logistic"),
     "hands_xyz": ("hands_lda", "hands_logistic"),
     "body_xy": ("body_lda", "sides_lda"),
-    "path_xy": ("geometry_lda", "geometry_logistic", "resampled_kernel"),
+    "path_xy": ("geometry_trees", "geometry_lda"),  # trees reject what they do not know far better
     "channels": ("convolutions_lda", "statistics_lda", "resampled_lda", "resampled_kernel"),
 }
 MOVING: dict[Layout, tuple[ContenderName, ...]] = {  # in addition where most sequences have several frames
@@ -104,7 +104,9 @@ class GestureConfig(TrainerConfig):
     contenders: tuple[ContenderName, ...] | None = Field(
         default=None, min_length=1, description="what to compare; by default what suits the encoding"
     )
-    trees: bool = Field(default=False, description="let trees compete, too, which learn from altered copies as well")
+    trees: bool = Field(
+        default=False, description="let trees compete where they do not by default; they learn from altered copies, too"
+    )
 
 
 def train(job: Job, config: GestureConfig) -> Outcome:
@@ -198,7 +200,8 @@ def compete(job: Job, config: GestureConfig, data: Sequences, few: bool) -> list
 
     def contender(name: ContenderName) -> Contender:
         features, head = name.split("_") if name != "prototypes" else (_PLAINEST[data.layout], name)
-        key = f"{features}+" if head == "trees" else features  # trees learn from altered copies, too
+        # Trees learn from altered copies, too; on the geometry of paths those did not help.
+        key = f"{features}+" if head == "trees" and features != "geometry" else features
         if key not in sources:
             sources[key] = source(key)
         return Contender(name, sources[key], _fitter(head, features, config), whitened_novelty)

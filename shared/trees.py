@@ -46,7 +46,7 @@ class Trees:
         return xp.log(mean * (1 - _SURE * len(self.present)) + _SURE) + absent
 
 
-def fit_trees(trees: int = 100, leaves: int = 128, seed: int = 0) -> Fitter:
+def fit_trees(trees: int = 50, leaves: int = 128, seed: int = 0) -> Fitter:
     """Extremely randomised trees (Geurts, Ernst and Wehenkel 2006), classes weighted equally."""
 
     def fit(features: Features, classes: Classes, count: int) -> Head:

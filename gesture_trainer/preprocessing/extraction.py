@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from gesture_trainer.preprocessing.finishing import OneEuro, SavitzkyGolay, finish
 from gesture_trainer.preprocessing.landmarker import BODY, RATE, ExtractedEncoding
 from gesture_trainer.preprocessing.limited import Failure, run_limited
 from shared.data_files import RefusedFileError, sha256_of
@@ -29,13 +30,6 @@ NO_FACE = "the 32 face points are missing: no face task file is named (extractio
 _VERSION = "1"  # of what extract_clip does; a change makes the cache's sequences unknown
 
 
-class Smoothing(Schema):
-    """Savitzky-Golay: each landmark follows a polynomial fitted to the frames around it."""
-
-    window: int = Field(default=7, ge=3, le=31, description="frames; odd")
-    order: int = Field(default=2, ge=1, le=5, description="of the polynomial; less than the window")
-
-
 class Extraction(Schema):
     """How clips and images become landmarks."""
 
@@ -46,7 +40,7 @@ class Extraction(Schema):
     processes: int | None = Field(default=None, ge=1, le=64, description="one for each core when absent")
     seconds: float = Field(default=60.0, gt=0, le=3600, description="limit for one clip; one that takes longer fails")
     longest: float = Field(default=60.0, gt=0, le=600, description="seconds of a clip; a longer one is refused")
-    smoothing: Smoothing | None = Field(default=None, description="off when absent")
+    smoothing: SavitzkyGolay | OneEuro | None = Field(default=None, description="off when absent")
     keyframes: int | None = Field(default=None, ge=2, le=128, description="frames to keep; all when absent")
 
 
@@ -173,7 +167,7 @@ def extract_clips(
 
     requests = [_request(first[key], config, tasks) for key in missing]
     run_limited(EXTRACT, requests, config.processes or os.cpu_count() or 1, config.seconds, finished)
-    return [found[key] if isinstance(found[key], Failure) else finish(found[key], config) for key in keys]  # type: ignore[arg-type]
+    return [found[key] if isinstance(found[key], Failure) else _finish(found[key], config) for key in keys]  # type: ignore[arg-type]
 
 
 def _request(clip: Clip, config: Extraction, tasks: Tasks) -> dict[str, Any]:
@@ -192,42 +186,5 @@ def unseen(sequence: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray(~sequence.any(axis=1))
 
 
-def finish(sequence: NDArray[np.float32], config: Extraction) -> NDArray[np.float32]:
-    """(T, D) float32 -> (T', D) float32: smoothed and reduced to key frames where the configuration says so."""
-    coordinates = 2 if config.encoding == BODY else 3
-    if config.smoothing is not None:
-        sequence = smoothed(sequence, coordinates, config.smoothing.window, config.smoothing.order)
-    if config.keyframes is not None:
-        sequence = key_frames(sequence, config.keyframes)
-    return sequence
-
-
-def smoothed(sequence: NDArray[np.float32], coordinates: int, window: int, order: int) -> NDArray[np.float32]:
-    """(T, D) float32 -> the same with each unbroken run of a landmark smoothed by Savitzky and Golay's filter.
-
-    Runs shorter than the window stay as they are, and a missing landmark stays missing. Raises ConfigError for a
-    window that is even or no longer than the order.
-    """
-    if window % 2 == 0 or window <= order:
-        raise ConfigError("extraction.smoothing: the window must be odd and longer than the order")
-    from scipy.signal import savgol_filter
-
-    points = sequence.reshape(len(sequence), -1, coordinates).copy()
-    seen = np.asarray(points.any(axis=2))
-    for point in range(points.shape[1]):
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], seen[:, point].astype(np.int8), [0]])))
-        for start, stop in zip(edges[::2], edges[1::2], strict=True):
-            if stop - start >= window:
-                points[start:stop, point] = savgol_filter(points[start:stop, point], window, order, axis=0)
-    return points.reshape(sequence.shape)
-
-
-def key_frames(sequence: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """(T, D) float32 -> (at most count, D): first and last frame, and those at even parts of the way travelled."""
-    if len(sequence) <= count:
-        return sequence
-    both = (sequence[1:] != 0) & (sequence[:-1] != 0)
-    way = np.concatenate([[0.0], np.cumsum(np.linalg.norm((sequence[1:] - sequence[:-1]) * both, axis=1))])
-    places = np.searchsorted(way, np.linspace(0.0, way[-1], count)) if way[-1] > 0 else np.arange(count)
-    places[-1] = len(sequence) - 1
-    return sequence[np.unique(places)]
+def _finish(sequence: NDArray[np.float32], config: Extraction) -> NDArray[np.float32]:
+    return finish(sequence, 2 if config.encoding == BODY else 3, config.smoothing, config.keyframes)

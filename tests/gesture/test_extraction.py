@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from click.testing import CliRunner
+from pydantic import ValidationError
 
 from gesture_trainer.extracting import extract_command
 from gesture_trainer.preprocessing import extraction
@@ -24,12 +25,11 @@ from gesture_trainer.preprocessing.extraction import (
     Clip,
     Extraction,
     extract_clips,
-    key_frames,
-    smoothed,
     spec_of,
     task_files,
     unseen,
 )
+from gesture_trainer.preprocessing.finishing import OneEuro, SavitzkyGolay, Smoothing, key_frames, smoothed
 from gesture_trainer.preprocessing.landmarker import FACE_POINTS, HANDS, hand_sides
 from gesture_trainer.preprocessing.limited import Failure, UnusableItemError, run_limited
 from gesture_trainer.preprocessing.sequences import decode, windows
@@ -274,16 +274,44 @@ def test_a_data_root_of_clips_becomes_one_of_feature_files(
     )
 
 
-def test_smoothing_calms_what_is_seen_and_invents_nothing() -> None:
+@pytest.mark.parametrize("smoothing", [SavitzkyGolay(), OneEuro(cutoff=1.0)])
+def test_smoothing_calms_what_is_seen_and_invents_nothing(smoothing: Smoothing) -> None:
     rng = np.random.default_rng(0)
     way = np.linspace(0.2, 0.8, 40)[:, None] * np.ones((1, 4))
     noisy = np.asarray(way + 0.01 * rng.normal(size=way.shape), np.float32)
     noisy[10:14, :2] = 0
-    calm = smoothed(noisy, 2, 7, 2)
+    calm = smoothed(noisy, 2, smoothing)
     assert not calm[10:14, :2].any()
-    assert np.abs(calm[20:] - way[20:]).mean() < 0.8 * np.abs(noisy[20:] - way[20:]).mean()
-    with pytest.raises(ConfigError, match="odd"):
-        smoothed(noisy, 2, 6, 2)
+    assert calm[14, 0] == pytest.approx(noisy[14, 0], abs=0.02), "a run begins where it begins, not where another ended"
+    shaken, left = (np.abs(np.diff(s[20:] - way[20:], axis=0)).mean() for s in (noisy, calm))
+    assert left < 0.6 * shaken
+    assert np.abs(calm[20:] - way[20:]).mean() < 0.03, "and it lags little"
+
+
+def test_a_one_euro_filter_looks_at_no_later_frame() -> None:
+    noisy = np.random.default_rng(0).uniform(0.1, 0.9, (30, 4)).astype(np.float32)
+    whole, part = (smoothed(given, 2, OneEuro(cutoff=1.0)) for given in (noisy, noisy[:20]))
+    np.testing.assert_array_equal(whole[:20], part)
+    still = np.full((30, 2), 0.5, np.float32)
+    np.testing.assert_allclose(smoothed(still, 2, OneEuro(cutoff=0.5)), still, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"window": 9, "order": 3}, SavitzkyGolay(window=9, order=3)),
+        ({"cutoff": 1.5}, OneEuro(cutoff=1.5)),
+        (None, None),
+    ],
+)
+def test_the_kind_of_smoothing_follows_from_its_settings(given: Any, expected: Any) -> None:
+    assert Extraction.model_validate({"smoothing": given}).smoothing == expected
+    assert Extraction().smoothing is None and Extraction().keyframes is None
+
+
+def test_a_window_that_is_even_is_refused() -> None:
+    with pytest.raises(ValidationError, match="must be odd"):
+        Extraction.model_validate({"smoothing": {"window": 6}})
 
 
 def test_key_frames_lie_where_something_moves() -> None:

@@ -88,6 +88,41 @@ def test_trees_tell_apart_what_no_line_does_and_answer_the_same_in_the_graph() -
     assert open_session(exported.model).get_inputs()[0].name == "sequence"
 
 
+def test_trees_compete_where_they_are_asked_and_on_paths_anyway() -> None:
+    data, _, _ = _rings(8)
+    job = Job(("mia",), Path(), Path(), "r", log=RunLog(io.StringIO()))
+    names = [[c.name for c in compete(job, GestureConfig(trees=asked), data, few=False)] for asked in (False, True)]
+    assert names[1] == [*names[0], "statistics_trees"]
+    paths = Sequences(tuple(s[:16] for s in data.sequences), "fingertip_history_xy_v1", 2, "path_xy")
+    assert [c.name for c in compete(job, GestureConfig(), paths, few=False)] == ["geometry_trees", "geometry_lda"]
+    assert [c.name for c in compete(job, GestureConfig(trees=True), data, few=True)] == ["prototypes"]
+
+
+def test_a_path_that_was_never_taught_is_told_from_the_known_ones() -> None:
+    """A line and two circles are known; a zigzag is not."""
+
+    def path(kind: int, take: int) -> np.ndarray:
+        rng = np.random.default_rng([kind, take])
+        time = np.linspace(0, rng.uniform(3, 6), 16) + rng.uniform(0, 6)
+        circle = np.stack([np.cos(time), np.sin(time) * (1, -1, 0, 0)[kind]], axis=1)
+        shapes = (circle, circle, time[:, None] * [1, 0.3], np.stack([time, np.arange(16) % 2 * 0.5], axis=1))
+        return (rng.uniform(0.05, 0.1) * shapes[kind] + rng.normal(0, 0.003, (16, 2))).astype(np.float32)
+
+    sequences = [path(k % 3, k // 3) for k in range(90)]
+    data = Sequences(tuple(sequences), "fingertip_history_xy_v1", 2, "path_xy")
+    classes, sessions = np.arange(90) % 3, [f"s{k // 30}" for k in range(90)]
+    job = Job(("mia",), Path(), Path(), "r", log=RunLog(io.StringIO()))
+    config = EvaluationConfig(random_split=False, learning_curve=False)
+    found = validate_by_session(compete(job, GestureConfig(), data, few=False), classes, sessions, range(90), config, 0)
+    assert (found.predicted == classes).mean() > 0.95
+    fitted = fit_contender(found.winner, classes, np.arange(90), 3)
+    graph = found.winner.source.graph(np.arange(90))
+    zigzags = np.stack(list(graph.run([{"sequence": path(3, 900 + k)} for k in range(40)])))
+    assert found.answer(*fitted(zigzags))[2].mean() < 0.1
+    known = np.stack(list(graph.run([{"sequence": path(k % 3, 900 + k)} for k in range(60)])))
+    assert found.answer(*fitted(known))[2].mean() > 0.85
+
+
 def _operators(model: bytes) -> list[object]:
     import onnx
 
