@@ -3,8 +3,8 @@
 The text has three parts, joined by dots, so that two of them tell not only that something changed but what:
 the data of one user and modality, the options, and the code. The orchestrator computes it before a run without
 importing the trainer, and the trainer before it loads the data. What a feature graph is called is known to the
-trainer alone; it follows from the trainer's sources and configuration files and from the descriptions of the
-pretrained models, and those are what is hashed.
+trainer alone; it follows from the trainer's sources and configuration files, and those are what is hashed. The sources
+name their pretrained networks by sha256; the descriptions of other networks are hashed as well.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import hashlib
 import importlib.util
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -103,20 +105,35 @@ def changes(before: str, after: str) -> tuple[str, ...]:
 
 @functools.cache
 def code_fingerprint(package: str, pretrained: Path | None = None) -> str:
-    """Return hex over the sources and configurations of `shared` and `package` and the pretrained models' descriptions.
+    """Return hex over the sources and configurations of `shared` and `package`, and over networks that they do not name.
 
     Neither package is imported. Raises ModuleNotFoundError for a package that is not there.
     """
     total = hashlib.sha256()
+    sources = b""
     for name in ("shared", package):
         spec = importlib.util.find_spec(name)
         if spec is None or spec.submodule_search_locations is None:
             raise ModuleNotFoundError(f"no package {name}", name=name)
         root = Path(next(iter(spec.submodule_search_locations)))
-        _add(total, name, root, (path for path in root.rglob("*") if path.suffix in _SOURCES and path.is_file()))
+        paths = sorted(path for path in root.rglob("*") if path.suffix in _SOURCES and path.is_file())
+        _add(total, name, root, paths)
+        sources += b"".join(path.read_bytes() for path in paths if path.name == "pretrained.py")
     if pretrained is not None and pretrained.is_dir():
-        _add(total, "pretrained", pretrained, pretrained.glob("*/encoder.json"))
+        _add(total, "pretrained", pretrained, _unnamed(package, pretrained, sources))
     return total.hexdigest()
+
+
+def _unnamed(package: str, pretrained: Path, sources: bytes) -> Iterator[Path]:
+    """Yield the descriptions of networks that are neither another package's nor those that `sources` name by sha256.
+
+    An image holds the networks of one trainer; the fingerprint is the same there as beside all the others.
+    """
+    owners = {point.name: point.module.split(".")[0] for point in entry_points(group="model_trainer.pretrained")}
+    for path in pretrained.glob("*/encoder.json"):
+        described = re.search(rb'"sha256": "([0-9a-f]{64})"', path.read_bytes())
+        if owners.get(path.parent.name, package) == package and not (described and described[1] in sources):
+            yield path
 
 
 def _add(total: Any, name: str, root: Path, paths: Iterable[Path]) -> None:
