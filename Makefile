@@ -72,5 +72,11 @@ lock: ## pin every package again, with hashes (needs uv)
 	$(COMPILE) -c requirements/lock.txt requirements/build.txt -o requirements/build.lock
 	uv pip compile -q --no-deps --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/pretrained.txt -o requirements/pretrained.lock
 
+images: ## build the images of the trainers and of the registry (needs Docker with BuildKit)
+	@images/build.sh
+
+images-test: setup images ## run every image on real input, and compare its models with those made here
+	@MODEL_TRAINER_DOCKER=required $(BIN)/python -m pytest tests/docker
+
 clean: ## remove what set-up and the demo made
 	rm -rf $(VENV) .pretrained .demo

@@ -15,15 +15,18 @@ python3 -m pip --python "$VENV/bin/python" install --quiet --disable-pip-version
 
 cd "$prefix"/lib/python3*/site-packages
 find . -type d \( -name tests -o -name test \) ! -path './jinja2/*' -prune -exec rm -rf {} +
-find . -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.hpp' -o -name '*.a' \) -delete
+for pattern in conftest.py 'test_*.py' '*.pyi' '*.pyx' '*.pxd' '*.h' '*.hpp' '*.a'; do
+    find . -type f -name "$pattern" -delete
+done
 # A copy of ONNX Runtime for programs in C, and its tools for changing models.
 rm -rf onnxruntime/capi/libonnxruntime.so.* onnxruntime/tools onnxruntime/datasets onnxruntime/transformers \
     onnxruntime/quantization
 # Matplotlib reads glyph names from fontTools and writes no fonts.
 for part in cffLib colorLib cu2qu designspaceLib feaLib merge mtiLib otlLib pens qu2cu subset svgLib t1Lib ttLib ufoLib \
-    varLib voltLib misc/bezierTools.c*; do
+    varLib voltLib; do
     rm -rf "fontTools/$part"
 done
+rm -f fontTools/misc/bezierTools*
 rm -rf matplotlib/mpl-data/sample_data matplotlib/backends/web_backend matplotlib/mpl-data/fonts/afm \
     matplotlib/mpl-data/fonts/pdfcorefonts sklearn/datasets/data sklearn/datasets/images cv2/data
 # Symbols that only a debugger reads. The libraries that wheels carry in *.libs were laid out by hand; leave them.

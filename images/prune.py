@@ -7,23 +7,112 @@ scanners see the truth; licences stay.
 import shutil
 from pathlib import Path
 
-UNUSED = """
-    apt libapt-pkg6.0 debian-archive-keyring gpgv adduser debconf libdebconfclient0 perl-base dpkg init-system-helpers
-    python3-pip python3-pip-whl python3-setuptools python3-setuptools-whl python3-wheel python3-pkg-resources
-    python3-distutils python3-lib2to3 python3-venv python3.11-venv
-    mount e2fsprogs libext2fs2 libss2 logsave login passwd util-linux util-linux-extra bsdutils sysvinit-utils hostname
-    tzdata bash coreutils diffutils findutils grep gzip mawk ncurses-bin openssl sed tar debianutils
-    libgnutls30 libhogweed6 libnettle8 libp11-kit0 libtasn1-6 libidn2-0 libunistring2 libgcrypt20 libgpg-error0
-    libsystemd0 libudev1 libpam-modules libpam-modules-bin libpam-runtime libpam0g libsemanage2 libsemanage-common
-    libsepol2 libaudit1 libaudit-common libseccomp2 libxxhash0 libsmartcols1 libmount1 libblkid1 libcap-ng0
-""".split()
-TREES = """
-    /usr/share/locale /usr/share/man /usr/share/info /usr/share/perl5 /usr/share/lintian /usr/share/python-wheels
-    /usr/share/bash-completion /usr/local/include /usr/local/share/man
-    /usr/lib/python3/dist-packages /etc/apt /etc/pam.d /var/lib/apt /var/lib/pam /var/lib/dpkg/info /var/cache /var/log /var/backups /images
-""".split()
-OF_PYTHON = "ensurepip idlelib lib2to3 pydoc_data test tkinter turtledemo config-3* site-packages/*".split()
-COMMANDS = "pip* idle* 2to3* pydoc* python*-config wheel".split()
+UNUSED = [
+    "apt",
+    "libapt-pkg6.0",
+    "debian-archive-keyring",
+    "gpgv",
+    "adduser",
+    "debconf",
+    "libdebconfclient0",
+    "perl-base",
+    "dpkg",
+    "init-system-helpers",
+    "python3-pip",
+    "python3-pip-whl",
+    "python3-setuptools",
+    "python3-setuptools-whl",
+    "python3-wheel",
+    "python3-pkg-resources",
+    "python3-distutils",
+    "python3-lib2to3",
+    "python3-venv",
+    "python3.11-venv",
+    "mount",
+    "e2fsprogs",
+    "libext2fs2",
+    "libss2",
+    "logsave",
+    "login",
+    "passwd",
+    "util-linux",
+    "util-linux-extra",
+    "bsdutils",
+    "sysvinit-utils",
+    "hostname",
+    "tzdata",
+    "bash",
+    "coreutils",
+    "diffutils",
+    "findutils",
+    "grep",
+    "gzip",
+    "mawk",
+    "ncurses-bin",
+    "openssl",
+    "sed",
+    "tar",
+    "debianutils",
+    "libgnutls30",
+    "libhogweed6",
+    "libnettle8",
+    "libp11-kit0",
+    "libtasn1-6",
+    "libidn2-0",
+    "libunistring2",
+    "libgcrypt20",
+    "libgpg-error0",
+    "libsystemd0",
+    "libudev1",
+    "libpam-modules",
+    "libpam-modules-bin",
+    "libpam-runtime",
+    "libpam0g",
+    "libsemanage2",
+    "libsemanage-common",
+    "libsepol2",
+    "libaudit1",
+    "libaudit-common",
+    "libseccomp2",
+    "libxxhash0",
+    "libsmartcols1",
+    "libmount1",
+    "libblkid1",
+    "libcap-ng0",
+]
+TREES = [
+    "/usr/share/locale",
+    "/usr/share/man",
+    "/usr/share/info",
+    "/usr/share/perl5",
+    "/usr/share/lintian",
+    "/usr/share/python-wheels",
+    "/usr/share/bash-completion",
+    "/usr/local/include",
+    "/usr/local/share/man",
+    "/usr/lib/python3/dist-packages",
+    "/etc/apt",
+    "/etc/pam.d",
+    "/var/lib/apt",
+    "/var/lib/pam",
+    "/var/lib/dpkg/info",
+    "/var/cache",
+    "/var/log",
+    "/var/backups",
+    "/images",
+]
+OF_PYTHON = [
+    "ensurepip",
+    "idlelib",
+    "lib2to3",
+    "pydoc_data",
+    "test",
+    "tkinter",
+    "turtledemo",
+    "config-3*",
+    "site-packages/*",
+]
+COMMANDS = ["pip*", "idle*", "2to3*", "pydoc*", "python*-config", "wheel"]
 
 
 def main() -> None:

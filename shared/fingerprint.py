@@ -105,7 +105,7 @@ def changes(before: str, after: str) -> tuple[str, ...]:
 
 @functools.cache
 def code_fingerprint(package: str, pretrained: Path | None = None) -> str:
-    """Return hex over the sources and configurations of `shared` and `package`, and over networks that they do not name.
+    """Return hex over the sources and configurations of `shared` and `package`, and networks that they do not name.
 
     Neither package is imported. Raises ModuleNotFoundError for a package that is not there.
     """
