@@ -59,9 +59,24 @@ serve: setup ## serve the registry over HTTP on port 8077 (MODEL_TRAINER_REGISTR
 schemas: setup ## write docs/schemas again
 	@$(BIN)/python docs/schemas/write.py
 
+COMPILE := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+SHARED := shared/requirements.txt model_registry/requirements.txt requirements/images.txt
 lock: ## pin every package again, with hashes (needs uv)
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --all-extras pyproject.toml -o requirements/lock.txt
+	$(COMPILE) --all-extras pyproject.toml -o requirements/lock.txt
+	$(COMPILE) -c requirements/lock.txt $(SHARED) -o requirements/shared.lock
+	$(COMPILE) -c requirements/lock.txt $(SHARED) gesture_trainer/requirements.txt -o requirements/gesture.lock
+	$(COMPILE) -c requirements/lock.txt $(SHARED) sound_trainer/requirements.txt -o requirements/sound.lock
+	$(COMPILE) -c requirements/lock.txt $(SHARED) speech_context_trainer/requirements.txt -o requirements/speech.lock
+	$(COMPILE) -c requirements/lock.txt $(SHARED) visual_environment_trainer/requirements.txt -o requirements/visual.lock
+	$(COMPILE) -c requirements/lock.txt model_registry/requirements*.txt orchestrator/requirements*.txt requirements/images.txt -o requirements/orchestrator.lock
+	$(COMPILE) -c requirements/lock.txt requirements/build.txt -o requirements/build.lock
 	uv pip compile -q --no-deps --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/pretrained.txt -o requirements/pretrained.lock
+
+images: ## build the images of the trainers and of the registry (needs Docker with BuildKit)
+	@images/build.sh
+
+images-test: setup images ## run every image on real input, and compare its models with those made here
+	@MODEL_TRAINER_DOCKER=required $(BIN)/python -m pytest tests/docker
 
 clean: ## remove what set-up and the demo made
 	rm -rf $(VENV) .pretrained .demo

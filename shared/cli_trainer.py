@@ -54,14 +54,19 @@ _OPTIONS = (
 
 
 def trainer_main(trainer: Trainer, arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a trainer's command line and exit with its code; with `--worker` alone, run one for each line of input."""
+    """Run a trainer's command line and exit with its code; with `--worker` last, run one for each line of input.
+
+    Options before `--worker` stand at the beginning of every job.
+    """
     command = trainer_command(trainer)
 
     def train(words: Sequence[str]) -> int:
         return run(lambda: command(list(words), prog_name=trainer.console_script, standalone_mode=False))
 
     words = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(serve(train, sys.stdin, sys.stdout) if words == ["--worker"] else train(words))
+    if words[-1:] == ["--worker"]:
+        sys.exit(serve(lambda job: train([*words[:-1], *job]), sys.stdin, sys.stdout))
+    sys.exit(train(words))
 
 
 def trainer_command(trainer: Trainer) -> click.Command:
@@ -82,7 +87,8 @@ def trainer_command(trainer: Trainer) -> click.Command:
         context_settings={"help_option_names": ["-h", "--help"]},
         help=f"""Train one user's {trainer.modality} model, validated by session.
 
-        With --worker alone, stay and train one model for each line {{"args": […]}} of standard input.
+        With --worker last, stay and train one model for each line {{"args": […]}} of standard input; options
+        before --worker hold for every line.
 
         Standard output is one JSON object a user, the training log entry, on success and on failure.
         Exit codes: 0 done, 2 usage or configuration, 3 data, 4 quality gate, 5 internal error.

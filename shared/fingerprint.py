@@ -3,8 +3,8 @@
 The text has three parts, joined by dots, so that two of them tell not only that something changed but what: the data
 of one user and modality, the options with the files that they name, and the code. The orchestrator computes it before
 a run without importing the trainer, and the trainer before it loads the data. What a feature graph is called is known
-to the trainer alone; it follows from the trainer's sources and configuration files and from the descriptions of the
-pretrained models, and those are what is hashed.
+to the trainer alone; it follows from the trainer's sources and configuration files, and those are what is hashed. The
+sources name their pretrained networks by sha256; the descriptions of other networks are hashed as well.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -121,18 +122,33 @@ def code_fingerprint(package: str, pretrained: Path | None = None) -> str:
 
 @functools.cache
 def code_files(package: str, pretrained: Path | None = None) -> Mapping[str, str]:
-    """Return the sha256 of the sources and configurations of `shared` and `package`, and of each pretrained model's
-    description, by their names.
+    """Return the sha256 of the sources and configurations of `shared` and `package`, and of the descriptions of
+    networks that they do not name, by their names.
 
     Neither package is imported. Raises ModuleNotFoundError for a package that is not there.
     """
     found: dict[str, str] = {}
+    naming = b""
     for name in ("shared", package):
         root = _folder(name)
-        found |= _contents(name, root, (path for path in root.rglob("*") if path.suffix in _SOURCES and path.is_file()))
+        paths = sorted(path for path in root.rglob("*") if path.suffix in _SOURCES and path.is_file())
+        found |= _contents(name, root, paths)
+        naming += b"".join(path.read_bytes() for path in paths if path.name == "pretrained.py")
     if pretrained is not None and pretrained.is_dir():
-        found |= _contents("pretrained", pretrained, pretrained.glob("*/encoder.json"))
+        found |= _contents("pretrained", pretrained, _unnamed(package, pretrained, naming))
     return MappingProxyType(found)
+
+
+def _unnamed(package: str, pretrained: Path, sources: bytes) -> Iterator[Path]:
+    """Yield the descriptions of networks that are neither another package's nor those that `sources` name by sha256.
+
+    An image holds the networks of one trainer; the fingerprint is the same there as beside all the others.
+    """
+    owners = {point.name: point.module.split(".")[0] for point in entry_points(group="model_trainer.pretrained")}
+    for path in pretrained.glob("*/encoder.json"):
+        described = re.search(rb'"sha256": "([0-9a-f]{64})"', path.read_bytes())
+        if owners.get(path.parent.name, package) == package and not (described and described[1] in sources):
+            yield path
 
 
 def library_versions(package: str) -> dict[str, str]:

@@ -8,7 +8,6 @@ import zipfile
 from pathlib import Path
 
 import onnx
-from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from model_registry.encoder import Tensor
 from shared.network import network_bytes
@@ -28,6 +27,8 @@ def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
     depend on its neighbours. Seven bits, since processors without VNNI saturate on eight and would answer
     differently from those with it.
     """
+    from onnxruntime.quantization import QuantType, quantize_dynamic  # which images leave out
+
     ready = onnx.ModelProto()
     ready.CopyFrom(model)
     ready.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")  # keeps the quantiser quiet

@@ -1,0 +1,82 @@
+"""What holds for Dockerfiles and lock files by themselves, without an engine."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from containers import PACKAGES
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+OWN = "# --- what only this trainer has\n"
+DOCKERFILES = [ROOT / folder / "Dockerfile" for folder in (*PACKAGES.values(), "orchestrator")]
+LOCKS = {  # lock -> the requirements that it answers
+    "gesture": ("shared", "model_registry", "gesture_trainer"),
+    "sound": ("shared", "model_registry", "sound_trainer"),
+    "speech": ("shared", "model_registry", "speech_context_trainer"),
+    "visual": ("shared", "model_registry", "visual_environment_trainer"),
+    "orchestrator": ("model_registry", "orchestrator"),
+}
+
+
+def requirements(path: Path) -> list[Requirement]:
+    """Return the requirements of a file, pinned or not."""
+    lines = [line.partition("#")[0].rstrip(" \\") for line in path.read_text("utf-8").splitlines()]
+    return [Requirement(line) for line in lines if line and not line.startswith((" ", "-"))]
+
+
+def pins(path: Path) -> dict[str, str]:
+    """Return what a lock file pins for Python 3.11 on Linux, name -> version."""
+    here = {"python_version": "3.11", "python_full_version": "3.11.9", "sys_platform": "linux"}
+    return {
+        each.name: str(each.specifier).removeprefix("==")
+        for each in requirements(path)
+        if each.marker is None or each.marker.evaluate(here)
+    }
+
+
+def test_the_dockerfiles_begin_alike_so_that_what_trainers_share_is_built_once() -> None:
+    texts = [path.read_text("utf-8") for path in DOCKERFILES[:4]]
+    begins = {text[text.index("ARG BASE") : text.index(OWN)] for text in texts}
+    assert len(begins) == 1
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.parent.name)
+def test_a_dockerfile_installs_only_what_is_pinned_and_runs_as_nobody(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert "FROM ${BASE}" in text and "ARG BASE=python:3.11-slim-bookworm" in text
+    final = text[text.rindex("\nFROM ") :]
+    assert "USER 10001:10001" in final and "HEALTHCHECK NONE" in final and "\nRUN " not in final
+    assert re.search(r"^ENTRYPOINT \[\"dumb-init\"", final, re.MULTILINE)
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    assert f'image.version="{version}"' in final
+    installer = (ROOT / "images" / "install.sh").read_text("utf-8")
+    assert "--no-deps --require-hashes --only-binary :all:" in installer
+    assert not re.search(r"pip.* install (?!--quiet)", text)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_pins_with_hashes_what_its_requirements_ask_for_in_the_versions_of_the_whole_lock(lock: str) -> None:
+    path = ROOT / "requirements" / f"{lock}.lock"
+    found, whole = pins(path), pins(ROOT / "requirements" / "lock.txt")
+    assert len(found) > 20
+    assert {name: version for name, version in found.items() if name != "dumb-init"} == {
+        name: whole[name] for name in found if name != "dumb-init"
+    }
+    for folder in LOCKS[lock]:
+        for each in requirements(ROOT / folder / "requirements.txt"):
+            assert each.specifier.contains(found[each.name]), f"{path.name}: {each} (run make lock)"
+    text = path.read_text("utf-8")
+    assert all("--hash=sha256:" in part for part in re.split(r"\n(?=\S)", text.strip()))
+
+
+def test_what_trainers_share_is_pinned_alike() -> None:
+    shared = pins(ROOT / "requirements" / "shared.lock")
+    for lock in ("gesture", "sound", "speech", "visual"):
+        found = pins(ROOT / "requirements" / f"{lock}.lock")
+        assert shared.items() <= found.items()
+        assert len([name for name in found if name.startswith("opencv")]) <= 1
+        assert not {"huggingface-hub", "librosa", "torch"} & set(found)
