@@ -5,7 +5,7 @@ Everything here is fitted on out-of-fold outputs of other sessions, never on the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -153,21 +153,31 @@ def fit_answer(
     groups: Indices,
     weights: tuple[float, float],
     false_rejection: float,
+    elsewhere: Sequence[tuple[Features, Features]] = (),
 ) -> Answer:
-    """Fit temperature, score and threshold on out-of-fold outputs; `groups` (n,) says whose session each is."""
+    """Fit temperature, score and threshold on out-of-fold outputs; `groups` (n,) says whose session each is.
+
+    `elsewhere` are logits and familiarity of copies as on other days, each a session more to the threshold.
+    """
     top = logits.max(axis=1).astype(np.float64)
     near = familiarity.astype(np.float64)
     means = (float(np.median(top)), float(np.median(near)))
     deviations = (max(float(top.std()), 1e-6), max(float(near.std()), 1e-6))
-    answer = Answer(fit_temperature(logits, classes), weights, means, deviations, 0.0)
-    threshold = fit_threshold(np.asarray(answer.score(logits, familiarity)), groups, false_rejection)
+    answer = Answer(fit_temperature(logits, classes, groups), weights, means, deviations, 0.0)
+    scores = [np.asarray(answer.score(*outputs)) for outputs in ((logits, familiarity), *elsewhere)]
+    days = [groups, *(np.full(len(more), groups.max() + k) for k, more in enumerate(scores[1:], start=1))]
+    threshold = fit_threshold(np.concatenate(scores), np.concatenate(days), false_rejection)
     return Answer(answer.temperature, weights, means, deviations, threshold)
 
 
-def fit_temperature(logits: Features, classes: Classes, lowest: float = 0.02, highest: float = 20.0) -> float:
-    """Return the temperature that minimises the out-of-fold log loss, or 1 where none is better.
+def fit_temperature(
+    logits: Features, classes: Classes, groups: Indices, lowest: float = 0.02, highest: float = 20.0
+) -> float:
+    """Return the temperature that minimises the out-of-fold log loss, or 1 where that does not help other sessions.
 
-    Targets are smoothed as Platt (1999) does, so that near-perfect scores cannot drive it to an extreme.
+    It helps if the loss of each session falls, all taken together, at the temperature that is best for the others;
+    with one session every second sample stands for another. Targets are smoothed as Platt (1999) does, so that
+    near-perfect scores cannot drive it to an extreme, and it stays within `lowest` and `highest`.
     Source of the method: Guo et al. 2017, "On calibration of modern neural networks".
     """
     from scipy.optimize import minimize_scalar
@@ -180,14 +190,23 @@ def fit_temperature(logits: Features, classes: Classes, lowest: float = 0.02, hi
     targets[np.arange(len(logits)), classes] = sure
     clipped = np.maximum(logits.astype(np.float64), logits.max(axis=1, keepdims=True) - 1e3)
 
-    def loss(log_temperature: float) -> float:
+    def losses(log_temperature: float) -> Floats:
         scaled = clipped / np.exp(log_temperature)
         scaled = scaled - scaled.max(axis=1, keepdims=True)
         log_chances = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
-        return -float(np.mean(np.sum(targets * np.maximum(log_chances, -50.0), axis=1)))
+        return -np.asarray(np.sum(targets * np.maximum(log_chances, -50.0), axis=1))
 
-    found = minimize_scalar(loss, bounds=(np.log(lowest), np.log(highest)), method="bounded")
-    return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
+    member = np.unique(groups, return_inverse=True)[1]
+    member = member if member.max() else np.arange(len(logits)) % 2
+    tried = np.linspace(np.log(lowest), np.log(highest), 25)
+    table = np.stack([np.bincount(member, losses(place)) for place in tried])  # (25, sessions)
+    for_others = (table.sum(axis=1, keepdims=True) - table).argmin(axis=0)
+    if table[for_others, np.arange(table.shape[1])].sum() >= losses(0.0).sum():
+        return 1.0
+    best = int(table.sum(axis=1).argmin())
+    bounds = (tried[max(best - 1, 0)], tried[min(best + 1, len(tried) - 1)])
+    found = minimize_scalar(lambda place: float(losses(place).sum()), bounds=bounds, method="bounded")
+    return float(np.exp(found.x))
 
 
 def fit_threshold(scores: NDArray[np.floating], groups: Indices, false_rejection: float) -> float:

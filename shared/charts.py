@@ -8,6 +8,7 @@ from html import escape
 Point = tuple[float, float]
 
 _WIDTH, _HEIGHT, _LEFT, _TOP = 320, 200, 48, 12
+_APART = 150  # between bars, from which on their dates have room on a phone, too
 _ACROSS, _DOWN = _WIDTH - _LEFT - 16, _HEIGHT - _TOP - 44
 
 
@@ -61,14 +62,14 @@ def interval_chart(value: float, low: float, high: float, beside: Sequence[tuple
 def timeline_chart(rows: Sequence[tuple[str, int, float]], title: str) -> str:
     """Return an SVG with one bar a session, in order: (time in ISO 8601, samples, share recognised)."""
     told = "; ".join(f"{start[:10]}: {count} samples, {share:.0%} recognised" for start, count, share in rows)
-    most, bottom, tall, step = max(count for _, count, _ in rows), 84.0, 64.0, min(624 / len(rows), 104.0)
+    most, bottom, tall, step = max(count for _, count, _ in rows), 84.0, 64.0, min(624 / len(rows), 208.0)
     parts = [
         f'<svg class="timeline" role="img" viewBox="0 0 640 112" aria-label="{escape(f"{title}. {told}.")}">',
         f'<path class="grid" d="M8 {bottom}H632"/>',
     ]
-    named = {0, len(rows) - 1} if step < 70 else set(range(len(rows)))
+    named = {0, len(rows) - 1} if step < _APART else set(range(len(rows)))
     for k, (start, count, share) in enumerate(rows):
-        x, wide, height = 8 + step * (k + 0.5), step * 0.6, tall * count / most
+        x, wide, height = 8 + step * (k + 0.5), min(step * 0.6, 62.0), tall * count / most
         for kind, part in (("track", height), ("mark", height * share)):
             place = f'x="{x - wide / 2:.1f}" y="{bottom - part:.1f}" width="{wide:.1f}" height="{part:.1f}"'
             parts.append(f'<rect class="{kind}" {place}/>')
@@ -79,7 +80,7 @@ def timeline_chart(rows: Sequence[tuple[str, int, float]], title: str) -> str:
 
 def _anchor(k: int, count: int, step: float) -> str:
     """Return how a label stands under its bar, so that the outermost stay inside where bars are narrow."""
-    if step >= 70 or 0 < k < count - 1:
+    if step >= _APART or 0 < k < count - 1:
         return "middle"
     return "start" if k == 0 else "end"
 

@@ -22,6 +22,9 @@ from shared.graph import FeatureGraph
 from shared.heads import Classes, Features, Fitter, Head, Linear, in_span
 from shared.schema_utils import Schema
 
+DAYS = 3  # that are made up where there is one session only
+DAY_STRENGTH = 0.5  # of what one sample of a label differs from the label's mean
+
 Progress = Callable[[int, int], None]
 _Fit = tuple[int, frozenset[int]]  # contender, cells that its training did not see
 
@@ -140,6 +143,7 @@ def validate_by_session(
     """Validate `contenders` on samples of `classes` (n,) recorded in `sessions` (n,) at `times` (n,)."""
     folds = session_folds(classes, sessions, times, config.folds, seed)
     groups = np.unique(sessions, return_inverse=True)[1]
+    alone = not groups.max()
     count = int(classes.max()) + 1
     spanned = [_in_span(contender) for contender in contenders]
     fits = _Fits(spanned, classes, count, folds)
@@ -156,7 +160,8 @@ def validate_by_session(
         chosen = choose(held, classes)
         chosen_by_fold.append(contenders[chosen].name)
         familiarity = fits.familiarity(chosen, folds.inner(outer), outer)
-        answer = _answer(held[chosen], familiarity, contenders[chosen], classes, groups, config)
+        days = fits.other_days(chosen, folds.inner(outer), outer) if alone else ()
+        answer = _answer(held[chosen], familiarity, contenders[chosen], classes, groups, config, days)
         test = fits.held(chosen, (outer,), frozenset())
         place[test.indices] = number
         results = answer(test.logits, fits.familiarity(chosen, (outer,), frozenset()))
@@ -167,7 +172,8 @@ def validate_by_session(
     chosen = choose(held, classes)
     winner = contenders[chosen]
     familiarity = fits.familiarity(chosen, folds.outer, frozenset())
-    answer = _answer(held[chosen], familiarity, winner, classes, groups, config)
+    days = fits.other_days(chosen, folds.outer, frozenset()) if alone else ()
+    answer = _answer(held[chosen], familiarity, winner, classes, groups, config, days)
     return Validation(
         folds=folds,
         fold=place,
@@ -278,6 +284,34 @@ class _Fits:
             self._familiarity.update(zip(missing, pool.map(self._see, missing), strict=True))
         return np.concatenate([self._familiarity[contender, u | without][self._own(u, without)[1]] for u in units])
 
+    def other_days(
+        self, contender: int, units: Sequence[frozenset[int]], without: frozenset[int]
+    ) -> list[tuple[Features, Features]]:
+        """Return logits and familiarity of copies of the same samples, those of a fold moved alike, as on other days.
+
+        A day moves features as one sample of a label differs from the label's mean, so in directions and, times
+        DAY_STRENGTH, by amounts in which this person's samples differ anyway.
+        """
+        random = np.random.default_rng(0)
+        found = []
+        for _ in range(DAYS):
+            parts = []
+            for unit in units:
+                job, own = (contender, unit | without), self._own(unit, without)[1]
+                train, rows = self._folds.outside(job[1]), self._test_rows(job)[own]
+                if not len(train):
+                    continue
+                base = self._contenders[contender].source.rows(train).base[train]
+                one = int(random.integers(len(train)))
+                mean = base[self._classes[train] == self._classes[train[one]]].mean(axis=0)
+                moved = rows + np.float32(DAY_STRENGTH) * (base[one] - mean)
+                novelty = self._contenders[contender].novelty(self._heads[job], base, self._classes[train])
+                parts.append((np.asarray(self._heads[job](moved)), np.asarray(novelty(moved))))
+            if parts:
+                logits, near = zip(*parts, strict=True)
+                found.append((np.concatenate(logits), np.concatenate(near)))
+        return found
+
     def _own(self, unit: frozenset[int], without: frozenset[int]) -> tuple[Indices, NDArray[np.bool_]]:
         indices = self._folds.inside(unit | without)
         return indices, np.isin(self._folds.cells[indices], sorted(unit))
@@ -306,10 +340,16 @@ def _correct(held: Held, classes: Classes) -> NDArray[np.float64]:
 
 
 def _answer(
-    held: Held, familiarity: Features, contender: Contender, classes: Classes, groups: Indices, config: EvaluationConfig
+    held: Held,
+    familiarity: Features,
+    contender: Contender,
+    classes: Classes,
+    groups: Indices,
+    config: EvaluationConfig,
+    days: Sequence[tuple[Features, Features]],
 ) -> Answer:
     truth, own, weights = classes[held.indices], groups[held.indices], contender.score_weights
-    return fit_answer(held.logits, familiarity, truth, own, weights, config.false_rejection)
+    return fit_answer(held.logits, familiarity, truth, own, weights, config.false_rejection, days)
 
 
 def _random_accuracy(contender: Contender, classes: Classes, config: EvaluationConfig, seed: int) -> float:

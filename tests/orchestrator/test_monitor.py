@@ -160,6 +160,23 @@ def test_the_page_updates_itself_in_a_browser(tmp_path: Path) -> None:
         server.shutdown()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_a_phone_and_passes_axe(scheme: str, tmp_path: Path) -> None:
+    folder = _batch(tmp_path)
+    folder.note("started", {"user": "b" * 64, "modality": "visual_environment"})
+    folder.note("finished", failed(JOBS[0], "data", "no samples of " + "x" * 200).model_dump())
+    with page_server(Follower(folder), "127.0.0.1", 0) as server, chromium({}) as page:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page.resize(360, 740)
+        page.prefer(scheme)
+        page.open(f"http://127.0.0.1:{server.server_port}/")
+        _see(page, "1 of 3 jobs ended, 1 failed")
+        assert page.run("document.documentElement.scrollWidth") <= 360
+        assert page.violations() == []
+        page.screenshot(tmp_path / "monitor.png")
+        server.shutdown()
+
+
 def _see(page: Browser, text: str) -> None:
     until = time.monotonic() + 30
     while text not in str(page.run("document.getElementById('head').textContent")):

@@ -61,6 +61,10 @@ class Browser:
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
 
+    def prefer(self, scheme: str) -> None:
+        """Be somebody who likes pages light or dark."""
+        self.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
     def press(self, key: str) -> None:
         """Press a key."""
         codes = {"Tab": 9, "Enter": 13}

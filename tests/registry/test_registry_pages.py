@@ -129,6 +129,23 @@ def test_a_page_fits_a_phone_and_says_everything_to_a_screen_reader(
     assert (tmp_path / "phone.png").stat().st_size > 5000
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_passes_axe(browser: tuple[Browser, str], path: str, scheme: str) -> None:
+    page, address = browser
+    page.resize(360, 740)
+    page.prefer(scheme)
+    page.open(address + path)
+    assert (
+        page.run("getComputedStyle(document.body).backgroundColor")
+        == {
+            "light": "rgb(255, 255, 255)",
+            "dark": "rgb(22, 24, 27)",
+        }[scheme]
+    )
+    assert page.violations() == []
+
+
 def test_a_user_is_found_by_keyboard_alone(browser: tuple[Browser, str]) -> None:
     page, address = browser
     page.resize(1200, 800)

@@ -1,11 +1,13 @@
 """Validation that cannot see what it is tested on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import pytest
 
-from shared.calibration import cosine_novelty, whitened_novelty
+from shared.calibration import Novelty, cosine_novelty, fit_answer, subspace_novelty, whitened_novelty
 from shared.evaluation import (
+    DAYS,
     Contender,
     EvaluationConfig,
     Fixed,
@@ -14,6 +16,7 @@ from shared.evaluation import (
     Validation,
     auroc,
     choose,
+    fit_contender,
     validate_by_session,
 )
 from shared.folds import Indices
@@ -144,6 +147,59 @@ def test_about_as_many_known_samples_are_rejected_as_was_allowed() -> None:
         [_contender("signal", x)], y, sessions, list(range(len(y))), EvaluationConfig(false_rejection=0.1), seed=0
     )
     assert 0.05 < 1 - found.accepted.mean() < 0.16
+
+
+Kind = Callable[[Head, Features, Classes], Novelty]
+KINDS = [subspace_novelty, whitened_novelty, cosine_novelty]
+
+
+def _drifting(seed: int, steps: Sequence[float]) -> tuple[np.ndarray, Classes, np.ndarray]:
+    """Sessions of 60 samples of four labels, each moved by a step, times the spread of a feature, in one direction."""
+    rng = np.random.default_rng(seed)
+    y, session = np.arange(60 * len(steps)) % 4, np.arange(60 * len(steps)) // 60
+    direction = rng.normal(size=8) / np.sqrt(8)
+    x = rng.normal(size=(4, 8))[y] * 3 + np.array(steps)[session][:, None] * direction + rng.normal(size=(len(y), 8))
+    return x.astype(np.float32), y, session
+
+
+def _quick(x: np.ndarray, y: Classes, session: np.ndarray, kind: Kind) -> tuple[Contender, Validation]:
+    contender = Contender("lda", Fixed(GRAPH, _rows(x)), fit_lda, kind)
+    config = EvaluationConfig(false_rejection=0.05, random_split=False, unknown=False, learning_curve=False)
+    names = [f"s{k}" for k in session]
+    return contender, validate_by_session([contender], y, names, list(range(len(y))), config, 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_asked_for_one_in_twenty_it_rejects_at_most_one_in_ten_of_a_day_that_drifted_further(kind: Kind) -> None:
+    realised, naive = [], []
+    for seed in range(10):
+        x, y, session = _drifting(seed, (0.0, 1.5, 3.0))
+        third = session == 2
+        contender, found = _quick(x, y, session, kind)
+        realised.append(1 - found.accepted[third].mean())
+        seen = _quick(x[~third], y[~third], session[~third], kind)[1].answer  # as it would be published that day
+        fitted = fit_contender(contender, y, np.flatnonzero(~third), 4)
+        realised.append(1 - seen(*fitted(x[third]))[2].mean())
+        own = fit_answer(*fitted(x[~third]), y[~third], y[~third] * 0, (1.0, 1.0), 0.05)
+        naive.append(1 - own(*fitted(x[third]))[2].mean())
+    assert np.mean(realised) <= 0.1
+    assert np.mean(naive) > 0.1, "with the scores of samples that were trained on it would reject far more"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_one_session_copies_as_on_other_days_keep_the_next_day_from_being_rejected(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    realised: dict[int, list[float]] = {0: [], DAYS: []}
+    for seed in range(10):
+        x, y, session = _drifting(seed, (0.0, 1.5))
+        first = session == 0
+        for days in realised:
+            monkeypatch.setattr("shared.evaluation.DAYS", days)
+            contender, found = _quick(x[first], y[first], session[first], kind)
+            answer = found.answer(*fit_contender(contender, y, np.flatnonzero(first), 4)(x[~first]))
+            realised[days].append(float(1 - answer[2].mean()))
+    assert np.mean(realised[DAYS]) <= 0.06 and np.mean(realised[DAYS]) < 0.75 * np.mean(realised[0])
 
 
 def test_the_same_seed_gives_the_same_validation() -> None:
