@@ -1,7 +1,7 @@
 """One model for whole gestures and for the parts that a running camera gives: which it is, the length tells.
 
 A classifier on a running camera cuts what it sees into parts of 16 frames, as A3CP's does. A part looks unlike the
-whole: a model of whole gestures knows three in four parts and calls nine in ten unknown, and one that learns from both
+whole: a model of whole gestures knows three in four parts and rejects up to two in three, and one that learns from both
 knows whole gestures worse. So parts get a head, a familiarity and a threshold of their own, fitted on parts of the
 training sequences, and an input that is as long as a part goes there. What is said of whole sequences stays as it is.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,6 +81,7 @@ TREES: dict[Layout, ContenderName] = {  # where they are asked for
     "channels": "statistics_trees",
 }
 GUESSED: tuple[ContenderName, ...] = ("statistics_lda",)  # also where only the width says what the numbers are
+DIRECTIONS = (8, 64)  # fewest and most in which familiarity is measured
 FEW = 3  # samples of every label up to which prototypes are trained instead
 
 
@@ -198,13 +200,17 @@ def compete(job: Job, config: GestureConfig, data: Sequences, few: bool) -> list
         augment = Augment(coordinates=COORDINATES[data.layout]) if features.endswith("+") else None
         return Fixed(graph, featurise(job, graph, samples, keys, augment, config.seed))
 
+    # As many directions as a quarter of the samples, in every fold. In as many as there are samples all that is new
+    # lies far away, the further the more there are, and a threshold found with fewer samples rejects too much.
+    familiarity = partial(whitened_novelty, dimensions=int(np.clip(len(samples) // 4, *DIRECTIONS)))
+
     def contender(name: ContenderName) -> Contender:
         features, head = name.split("_") if name != "prototypes" else (_PLAINEST[data.layout], name)
         # Trees learn from altered copies, too; on the geometry of paths those did not help.
         key = f"{features}+" if head == "trees" and features != "geometry" else features
         if key not in sources:
             sources[key] = source(key)
-        return Contender(name, sources[key], _fitter(head, features, config), whitened_novelty)
+        return Contender(name, sources[key], _fitter(head, features, config), familiarity)
 
     names = config.contenders or _names(data, few)
     if config.trees and not few:

@@ -64,7 +64,7 @@ def _new_day() -> tuple[list[np.ndarray], np.ndarray]:
     return parts, np.array(truth)
 
 
-def test_parts_of_a_new_session_are_accepted_and_better_recognised_while_the_whole_is_answered_as_before(
+def test_parts_of_a_new_session_are_better_recognised_while_the_whole_is_answered_as_before(
     made: Made,
 ) -> None:
     data, classes, sessions, job, contender, validation = made
@@ -79,13 +79,13 @@ def test_parts_of_a_new_session_are_accepted_and_better_recognised_while_the_who
 
     parts, truth = _new_day()
     features = np.stack(list(contender.source.graph(everything).run([{"sequence": part} for part in parts])))
-    old, _, taken, _ = validation.answer(*before(features))
+    old, _, _, _ = validation.answer(*before(features))
     new, chances, accepted, score = validation.answer(*after(features))
     assert (new == truth).mean() >= max((old == truth).mean() + 0.05, 0.75)
-    assert taken.mean() < 0.7 < accepted.mean()
+    assert accepted.mean() > 0.85
     assert told.parts == len(parts_of(data.sequences, 16, 5)[0]) > 2 * len(classes)
     assert told.recognised == pytest.approx((new == truth).mean(), abs=0.15)
-    assert told.rejected < 0.15
+    assert told.rejected < 0.3  # by a threshold from one session; the model has one from both
 
     exported = export_model(contender.source.graph(everything), base.shape[1], after, validation.answer, "abcde", {})
     samples = [{"sequence": sequence} for sequence in data.sequences]
