@@ -1,4 +1,4 @@
-"""Classifier heads: fitted with scikit-learn, applied as a few Array API lines that are also their ONNX graph.
+"""Classifier heads: fitted with NumPy and SciPy, applied as a few Array API lines that are also their ONNX graph.
 
 A head maps features (n, D) float32 to logits (n, K) float32. A fitter returns a head from features, class
 indices and the number of classes K; a class without a sample in this fold gets a logit that never wins.
@@ -184,8 +184,6 @@ def fit_logistic(c: float = 10.0, standardise: bool = False) -> Fitter:
     """Multinomial logistic regression, classes weighted equally; `c` is the inverse strength of its penalty."""
 
     def fit(features: Features, classes: Classes, count: int) -> Head:
-        from sklearn.linear_model import LogisticRegression  # takes a second to import, and not every recipe needs it
-
         if standardise:
             present, mean, scale, rows = _standardised(features, classes)
         else:
@@ -193,13 +191,48 @@ def fit_logistic(c: float = 10.0, standardise: bool = False) -> Fitter:
             rows = _compact(features)
         if len(present) == 1:
             return _linear(np.zeros((features.shape[1], 1)), np.zeros(1), mean, scale, present, count)
-        model = LogisticRegression(C=c, class_weight="balanced", max_iter=300, tol=1e-3).fit(rows, classes)
-        weights, bias = model.coef_, model.intercept_
-        if len(weights) == 1:  # of two classes scikit-learn keeps one row
-            weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
-        return _linear(weights.T, bias, mean, scale, present, count)
+        weights, bias = _multinomial(rows, np.searchsorted(present, classes), c)
+        return _linear(weights, bias, mean, scale, present, count)
 
     return fit
+
+
+def _multinomial(rows: Any, member: Classes, c: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return weights (D, P) and bias (P,) of a logistic regression of rows (n, D) on classes 0..P-1, all present.
+
+    The objective, the weights and the end of the search are those of scikit-learn's `LogisticRegression` with
+    `class_weight="balanced"` (of two classes one column is searched for), and so is the solution; importing that takes
+    longer than training a small model.
+    """
+    from scipy.optimize import minimize
+
+    samples, width = rows.shape
+    share = np.bincount(member)
+    weight = 1.0 / (len(share) * share[member])
+    penalty, columns = 1.0 / (c * samples), len(share) if len(share) > 2 else 1
+    wide, place = rows.astype(np.float64), np.arange(samples)
+
+    def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weights, bias = np.split(flat.reshape(width + 1, columns), [width])
+        logits = np.asarray(wide @ weights) + bias
+        if columns == 1:
+            logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+        logits -= logits.max(axis=1, keepdims=True)
+        own, chances = logits[place, member], np.exp(logits)
+        total = chances.sum(axis=1)
+        chances /= total[:, None]
+        chances[place, member] -= 1.0
+        slope = chances[:, -columns:] * weight[:, None]
+        value = float(weight @ (np.log(total) - own)) + 0.5 * penalty * float(np.sum(weights**2))
+        down = np.asarray(wide.T @ slope) + penalty * weights
+        return value, np.concatenate([down, slope.sum(axis=0, keepdims=True)]).ravel()
+
+    options = {"maxiter": 300, "maxls": 50, "gtol": 1e-3, "ftol": 64 * np.finfo(np.float64).eps}
+    found = minimize(loss, np.zeros((width + 1) * columns), jac=True, method="L-BFGS-B", options=options)
+    solution = found.x.reshape(width + 1, columns)
+    if columns == 1:
+        solution = np.concatenate([-solution, solution], axis=1) / 2
+    return solution[:-1], solution[-1]
 
 
 def fit_prototypes(standardise: bool = True) -> Fitter:
