@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -33,7 +35,7 @@ class Exported:
 
 @dataclass(frozen=True)
 class Replay:
-    """How a replay went: samples through the whole graph and through its ending, and the largest difference."""
+    """How a replay went: samples through the whole graph, others through its ending, and the largest difference."""
 
     whole: int
     ending: int
@@ -63,25 +65,33 @@ def replay(
     progress: Progress = lambda done, total: None,
     tolerance: float = 1e-4,
 ) -> Replay:
-    """Run every sample's features (n, D) through the graph's ending, and samples `whole` through all of it.
+    """Run samples `whole` through the graph, and the features (n, D) of all others through its ending.
 
     Raises ReplayError if a probability differs by more than `tolerance` from NumPy, or a label or acceptance
     differs where the score or the best two probabilities are further apart than that.
     """
     expected = [np.asarray(part) for part in answer(*fitted(features))]
-    ending, model = open_session(exported.ending), open_session(exported.model)
-    total, worst = len(features) + len(whole), 0.0
-    for done, row in enumerate(range(len(features))):
-        found = ending.run(OUTPUTS, {"features": features[row : row + 1]})
-        worst = max(worst, _difference(found, expected, row, answer, tolerance))
-        progress(done + 1, total)
+    model = open_session(exported.model)
     names = [tensor.name for tensor in model.get_inputs()]
-    for done, row in enumerate(whole):
+    rest = sorted(set(range(len(features))) - set(whole))
+    ending = open_session(exported.ending) if rest else None
+
+    def through_all(row: int) -> float:
         sample = samples[row]
         found = model.run(OUTPUTS, {name: sample[name] for name in names})
-        worst = max(worst, _difference(found, expected, row, answer, tolerance))
-        progress(len(features) + done + 1, total)
-    return Replay(len(whole), len(features), worst)
+        return _difference(found, expected, row, answer, tolerance)
+
+    def through_ending(row: int) -> float:
+        found = ending.run(OUTPUTS, {"features": features[row : row + 1]})
+        return _difference(found, expected, row, answer, tolerance)
+
+    worst = 0.0
+    with ThreadPoolExecutor(2) as pool:
+        differences = chain(pool.map(through_all, whole), pool.map(through_ending, rest))
+        for done, difference in enumerate(differences, start=1):
+            worst = max(worst, difference)
+            progress(done, len(features))
+    return Replay(len(whole), len(rest), worst)
 
 
 def _answers(features: Array, fitted: Fitted, answer: Answer) -> dict[str, Array]:

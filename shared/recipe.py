@@ -167,7 +167,7 @@ def package(
 ) -> Outcome:
     """Judge, fit on everything, export, replay, write the bundle, and publish it where the job names a registry.
 
-    `replayed` bounds how many samples run through the whole graph; all run through what follows the features.
+    `replayed` bounds how many samples run through the whole graph; the others run through what follows the features.
     Raises QualityGateError below the gate, ReplayError if the graph disagrees with training.
     """
     unit: Unit = "session" if len(dataset.users) == 1 else "person"

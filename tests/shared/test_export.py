@@ -34,10 +34,13 @@ def _exported() -> tuple[Exported, np.ndarray, list[Inputs], Fitted, Answer]:
     return export_model(graph, 4, fitted, answer, ["a", "b", "c"], {"k": 1}), features, samples, fitted, answer
 
 
-def test_every_sample_is_replayed_and_agrees() -> None:
+@pytest.mark.parametrize("whole", [45, 10])
+def test_every_sample_is_replayed_and_agrees(whole: int) -> None:
     exported, features, samples, fitted, answer = _exported()
-    done = replay(exported, features, samples, range(45), fitted, answer)
-    assert (done.whole, done.ending) == (45, 45)
+    told: list[tuple[int, int]] = []
+    done = replay(exported, features, samples, range(whole), fitted, answer, lambda *at: told.append(at))
+    assert (done.whole, done.ending) == (whole, 45 - whole)
+    assert told == [(k + 1, 45) for k in range(45)]
     assert done.largest_difference < 1e-4
     assert not answer(*fitted(features))[2].all(), "some are rejected, so that acceptance was compared, too"
 
@@ -66,11 +69,12 @@ def _wrong_temperature(fitted: Fitted, answer: Answer) -> tuple[Fitted, Answer]:
     return fitted, dataclasses.replace(answer, temperature=answer.temperature * 1.1)
 
 
+@pytest.mark.parametrize("whole", [range(45), range(0)])
 @pytest.mark.parametrize("wrong", [_wrong_head, _wrong_threshold, _wrong_temperature])
-def test_a_graph_that_answers_otherwise_is_refused(wrong) -> None:  # type: ignore[no-untyped-def]
+def test_a_graph_that_answers_otherwise_is_refused(wrong, whole) -> None:  # type: ignore[no-untyped-def]
     exported, features, samples, fitted, answer = _exported()
     with pytest.raises(ReplayError, match="the exported graph answers"):
-        replay(exported, features, samples, range(45), *wrong(fitted, answer))
+        replay(exported, features, samples, whole, *wrong(fitted, answer))
 
 
 def test_a_graph_that_computes_other_features_is_refused() -> None:
