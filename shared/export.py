@@ -74,7 +74,7 @@ def replay(
     model = open_session(exported.model)
     names = [tensor.name for tensor in model.get_inputs()]
     rest = sorted(set(range(len(features))) - set(whole))
-    ending = open_session(exported.ending) if rest else None
+    ending: Any = open_session(exported.ending) if rest else None
 
     def through_all(row: int) -> float:
         sample = samples[row]
