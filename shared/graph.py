@@ -60,6 +60,10 @@ class FeatureGraph:
         """The serialised ONNX model: the contract's inputs -> `features` (1, D) float32."""
         return (_remembered if _comparable(self.function) else _traced)(self.contract, self.function)
 
+    def remember(self, model: bytes) -> None:
+        """Take `model`, which tracing the same function in an earlier run gave, instead of tracing."""
+        self.__dict__["model"] = model  # where cached_property looks first
+
     @cached_property
     def spec_id(self) -> str:
         """Name and hash of the traced graph: changes with every change of code, constant or inlined network."""

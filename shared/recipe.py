@@ -25,6 +25,7 @@ from shared.export import Exported, export_model, replay, spread
 from shared.feature_cache import FeatureCache
 from shared.figures import confusion_picture
 from shared.graph import FeatureGraph, Samples
+from shared.graph_cache import recall
 from shared.heads import Features
 from shared.logs import RunLog
 from shared.metrics import Report, Unit, report
@@ -117,6 +118,7 @@ def featurise(
     With `augment`, the copies that it makes of each sample get features too; they are never cached.
     """
     with job.log.stage("featurise"):
+        recall(graph, job.cache)
         known = job.cache.get_many(graph.spec_id, keys) if job.cache else {}
         missing = [k for k, key in enumerate(keys) if key not in known]
         rows: list[np.ndarray | None] = [known.get(key) for key in keys]
@@ -180,6 +182,7 @@ def package(
         fitted = fit_contender(validation.winner, dataset.label_index, everything, len(dataset.labels))
     graph, features = source.graph(everything), source.rows(everything).base
     with job.log.stage("export"):
+        recall(graph, job.cache)
         exported = _export(graph, features.shape[1], fitted, validation, dataset, spec)
     with job.log.stage("replay"):
         whole = spread(len(dataset), replayed)

@@ -1,0 +1,93 @@
+"""Traced graphs kept between runs: tracing features takes longer than training a small model.
+
+A graph follows from code and configuration, never from a person's data. It is known by the sources of `shared` and of
+the package that its function is from, the function's fields, the contents of the files that these name, and the
+versions of the packages that trace: if any of them differs, it is traced again. What is kept is as trustworthy as the
+features beside it, and as the code: the file is its owner's alone. That model and training agree is proved by replay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shared.feature_cache import FeatureCache
+from shared.fingerprint import code_fingerprint, newest_source
+from shared.graph import FeatureFunction, FeatureGraph, TensorSpec
+
+_SPEC = "graphs"  # what graphs are filed under among the features
+_PACKAGES = ("ndonnx", "numpy", "onnx", "onnxruntime", "scipy", "spox")
+_LOADED = time.time()  # about when this process read the sources
+_SETTLED = 5.0  # seconds by which sources must be older, to be those that this process read
+_DIGEST = 32  # bytes before a graph: its sha256, for a file that was damaged
+
+
+def recall(graph: FeatureGraph, cache: FeatureCache | None) -> None:
+    """Spare `graph` its tracing where an earlier run kept what came of it; keep it otherwise."""
+    if cache is not None and (known := _recalled(graph.contract, graph.function, cache)) is not None:
+        graph.remember(known)
+
+
+def graph_key(contract: tuple[TensorSpec, ...], function: FeatureFunction) -> str | None:
+    """Return a hash of all that a graph follows from, None where that cannot be told."""
+    try:
+        parts = list(_described((contract, function)))
+    except (TypeError, ModuleNotFoundError, _EditedError):
+        return None
+    versions = [platform.python_version(), *(f"{name} {version(name)}" for name in _PACKAGES)]
+    return hashlib.sha256("\n".join([*versions, *parts]).encode()).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _recalled(contract: tuple[TensorSpec, ...], function: FeatureFunction, cache: FeatureCache) -> bytes | None:
+    key = graph_key(contract, function)
+    if key is None:
+        return None
+    kept = cache.get_many(_SPEC, [key]).get(key)
+    if kept is not None and kept.dtype == np.uint8:
+        digest, model = kept[:_DIGEST].tobytes(), kept[_DIGEST:].tobytes()
+        if hashlib.sha256(model).digest() == digest:
+            return model
+    model = FeatureGraph("", contract, function).model
+    cache.put_many(_SPEC, {key: np.frombuffer(hashlib.sha256(model).digest() + model, np.uint8)})
+    return model
+
+
+class _EditedError(Exception):
+    """Sources changed after this process read them: their hash would name other code than that which traces."""
+
+
+def _code(package: str) -> str:
+    if newest_source(package) > _LOADED - _SETTLED:
+        raise _EditedError
+    return code_fingerprint(package)
+
+
+def _described(value: Any) -> Iterator[str]:
+    """Yield a text for each part of a value; raises TypeError for what texts do not tell apart, or _EditedError."""
+    if is_dataclass(value) and not isinstance(value, type):
+        kind = type(value)
+        package = kind.__module__.partition(".")[0]
+        yield f"{kind.__module__}.{kind.__qualname__} {_code(package)}"
+        for field in fields(value):
+            yield field.name
+            yield from _described(getattr(value, field.name))
+    elif isinstance(value, tuple):
+        yield f"tuple of {len(value)}"
+        for part in value:
+            yield from _described(part)
+    elif isinstance(value, Path):
+        yield hashlib.sha256(value.read_bytes()).hexdigest()
+    elif value is None or isinstance(value, str | int | float):
+        yield repr(value)
+    else:
+        raise TypeError(f"a {type(value).__name__} may hide anything")
