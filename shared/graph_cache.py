@@ -13,7 +13,7 @@ import platform
 import time
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,60 +31,61 @@ _SETTLED = 5.0  # seconds by which sources must be older, to be those that this 
 _DIGEST = 32  # bytes before a graph: its sha256, for a file that was damaged
 
 
-def recall(graph: FeatureGraph, cache: FeatureCache | None) -> None:
+def recall(graph: FeatureGraph, kept_in: FeatureCache | None) -> None:
     """Spare `graph` its tracing where an earlier run kept what came of it; keep it otherwise."""
-    if cache is not None and (known := _recalled(graph.contract, graph.function, cache)) is not None:
+    if kept_in is not None and (known := _recalled(graph.contract, graph.function, kept_in)) is not None:
         graph.remember(known)
 
 
 def graph_key(contract: tuple[TensorSpec, ...], function: FeatureFunction) -> str | None:
     """Return a hash of all that a graph follows from, None where that cannot be told."""
+    packages: set[str] = set()
     try:
-        parts = list(_described((contract, function)))
-    except (TypeError, ModuleNotFoundError, _EditedError):
+        parts = list(_described((contract, function), packages))
+        if max(map(newest_source, packages)) > _LOADED - _SETTLED:
+            return None  # the hash would name other code than that which traces
+        code = [f"{package} {code_fingerprint(package)}" for package in sorted(packages)]
+    except (TypeError, ModuleNotFoundError):
         return None
-    versions = [platform.python_version(), *(f"{name} {version(name)}" for name in _PACKAGES)]
-    return hashlib.sha256("\n".join([*versions, *parts]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([*_versions(), *code, *parts]).encode()).hexdigest()
+
+
+@cache
+def _versions() -> tuple[str, ...]:
+    return (platform.python_version(), *(f"{name} {version(name)}" for name in _PACKAGES))
 
 
 @lru_cache(maxsize=64)
-def _recalled(contract: tuple[TensorSpec, ...], function: FeatureFunction, cache: FeatureCache) -> bytes | None:
+def _recalled(contract: tuple[TensorSpec, ...], function: FeatureFunction, kept_in: FeatureCache) -> bytes | None:
     key = graph_key(contract, function)
     if key is None:
         return None
-    kept = cache.get_many(_SPEC, [key]).get(key)
+    kept = kept_in.get_many(_SPEC, [key]).get(key)
     if kept is not None and kept.dtype == np.uint8:
         digest, model = kept[:_DIGEST].tobytes(), kept[_DIGEST:].tobytes()
         if hashlib.sha256(model).digest() == digest:
             return model
     model = FeatureGraph("", contract, function).model
-    cache.put_many(_SPEC, {key: np.frombuffer(hashlib.sha256(model).digest() + model, np.uint8)})
+    kept_in.put_many(_SPEC, {key: np.frombuffer(hashlib.sha256(model).digest() + model, np.uint8)})
     return model
 
 
-class _EditedError(Exception):
-    """Sources changed after this process read them: their hash would name other code than that which traces."""
+def _described(value: Any, packages: set[str]) -> Iterator[str]:
+    """Yield a text for each part of a value and note the packages that these are from.
 
-
-def _code(package: str) -> str:
-    if newest_source(package) > _LOADED - _SETTLED:
-        raise _EditedError
-    return code_fingerprint(package)
-
-
-def _described(value: Any) -> Iterator[str]:
-    """Yield a text for each part of a value; raises TypeError for what texts do not tell apart, or _EditedError."""
+    Raises TypeError for what a text does not tell apart.
+    """
     if is_dataclass(value) and not isinstance(value, type):
         kind = type(value)
-        package = kind.__module__.partition(".")[0]
-        yield f"{kind.__module__}.{kind.__qualname__} {_code(package)}"
+        packages.add(kind.__module__.partition(".")[0])
+        yield f"{kind.__module__}.{kind.__qualname__}"
         for field in fields(value):
             yield field.name
-            yield from _described(getattr(value, field.name))
+            yield from _described(getattr(value, field.name), packages)
     elif isinstance(value, tuple):
         yield f"tuple of {len(value)}"
         for part in value:
-            yield from _described(part)
+            yield from _described(part, packages)
     elif isinstance(value, Path):
         yield hashlib.sha256(value.read_bytes()).hexdigest()
     elif value is None or isinstance(value, str | int | float):

@@ -283,7 +283,8 @@ def fit_kernel_ridge(penalty: float = 0.1, numbers: int = LANDMARK_NUMBERS) -> F
         chosen = np.unique(np.linspace(0, len(features) - 1, min(len(features), most)).astype(np.int64))
         gamma = 1.0 / max(float(np.mean(np.sum(features**2, axis=1))), 1e-6)
         marks = features[chosen].astype(np.float16)
-        kernel = np.exp(-gamma * _square_distances(features, marks.astype(np.float32)))
+        kernel = _square_distances(features, marks.astype(np.float32))
+        np.exp(np.multiply(kernel, -gamma, out=kernel), out=kernel)
         if len(chosen) == len(features):
             solution = np.linalg.solve((kernel + kernel.T) / 2 + np.diag(penalty / weight), targets)
         else:
@@ -330,8 +331,10 @@ def _shares(solution: NDArray[Any], present: Classes, count: int) -> Linear:
 def _square_distances(a: Features, b: Features) -> NDArray[np.float64]:
     """(n, D), (m, D) float32 -> (n, m) float64."""
     inner = (a @ b.T).astype(np.float64)
-    rows, columns = np.sum(a**2, axis=1, keepdims=True), np.sum(b**2, axis=1, keepdims=True)
-    return np.asarray(np.maximum(rows + columns.T - 2.0 * inner, 0.0))
+    square = (np.sum(a**2, axis=1, keepdims=True) + np.sum(b**2, axis=1, keepdims=True).T).astype(np.float64)
+    inner *= 2.0
+    square -= inner
+    return np.asarray(np.maximum(square, 0.0, out=square))
 
 
 def _standardised(features: Features, classes: Classes) -> tuple[Classes, NDArray, NDArray, NDArray]:  # type: ignore[type-arg]

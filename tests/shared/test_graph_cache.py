@@ -98,7 +98,7 @@ def test_other_code_or_packages_are_another_graph(monkeypatch: pytest.MonkeyPatc
         patch.setattr(graph_cache, "code_fingerprint", lambda package: f"edited {package}")
         keys.append(graph_key(CONTRACT, Sentence("said")))
     with monkeypatch.context() as patch:
-        patch.setattr(graph_cache, "version", lambda name: "99")
+        patch.setattr(graph_cache, "_versions", lambda: ("3.99", "spox 99"))
         keys.append(graph_key(CONTRACT, Sentence("said")))
     assert len(set(keys)) == 3
 
