@@ -110,10 +110,10 @@ def fit_lda(features: Features, classes: Classes, count: int) -> Head:
     system = part * inner
     system[np.diag_indices_from(system)] += ridge
     if width > samples:
-        dual = np.linalg.solve(system, residuals @ centres.T)
+        dual = _solved(system, residuals @ centres.T)
         weights = (centres.T - part * (residuals.T @ dual)) / ridge
     else:
-        weights = np.linalg.solve(system, centres.T)
+        weights = _solved(system, centres.T)
     bias = -0.5 * np.sum(centres * weights.T, axis=1)
     return _linear(weights, bias, mean, scale, present, count)
 
@@ -286,11 +286,11 @@ def fit_kernel_ridge(penalty: float = 0.1, numbers: int = LANDMARK_NUMBERS) -> F
         kernel = _square_distances(features, marks.astype(np.float32))
         np.exp(np.multiply(kernel, -gamma, out=kernel), out=kernel)
         if len(chosen) == len(features):
-            solution = np.linalg.solve((kernel + kernel.T) / 2 + np.diag(penalty / weight), targets)
+            solution = _solved((kernel + kernel.T) / 2 + np.diag(penalty / weight), targets)
         else:
             system = kernel.T @ (kernel * weight[:, None]) + penalty * kernel[chosen]
             system[np.diag_indices_from(system)] += 1e-6 * len(features)
-            solution = np.linalg.solve(system, kernel.T @ (targets * weight[:, None]))
+            solution = _solved(system, kernel.T @ (targets * weight[:, None]))
         scale = np.ones(features.shape[1], np.float32)
         return Proportions(Kernel(scale, marks, gamma, _shares(solution, present, count)))
 
@@ -308,7 +308,7 @@ def fit_linear_ridge(penalty: float = 0.3) -> Fitter:
         rows = _compact(features)
         inner = rows @ rows.T
         gram = (inner if isinstance(inner, np.ndarray) else inner.toarray()).astype(np.float64)
-        solution = np.linalg.solve(gram + np.diag(penalty / weight), targets)
+        solution = _solved(gram + np.diag(penalty / weight), targets)
         return Proportions(_shares(np.asarray(rows.T @ solution), present, count))
 
     return fit
@@ -319,6 +319,14 @@ def _indicators(classes: Classes, count: int) -> tuple[Classes, NDArray[np.float
     present = np.unique(classes)
     weight = len(classes) / (len(present) * np.bincount(classes, minlength=count)[classes])
     return present, (classes[:, None] == present[None, :]) - 1.0 / len(present), weight
+
+
+def _solved(system: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the solution (n, k) of a symmetric system (n, n): by Cholesky's half of the work, if it is positive."""
+    from scipy.linalg.lapack import dposv
+
+    _, solution, failed = dposv(system, right, lower=1)
+    return np.asarray(np.linalg.solve(system, right) if failed else solution)
 
 
 def _shares(solution: NDArray[Any], present: Classes, count: int) -> Linear:
