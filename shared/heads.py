@@ -54,7 +54,7 @@ class Prototypes:
         moved = (features - const(self.centre, features)) * const(self.scale, features)
         cosine = matmul(unit_rows(moved), const(self.prototypes.T, features))
         absent = np.where(np.any(self.prototypes, axis=1), 0.0, ABSENT)
-        return cosine * self.sharpness + const(absent, features)
+        return cosine * const(self.sharpness, features) + const(absent, features)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Kernel:
         distance = xp.sum(scaled * scaled, axis=1, keepdims=True) + squares
         marks = xp.astype(const(self.landmarks.T, features, self.landmarks.dtype), xp.float32)
         distance = distance - 2.0 * matmul(scaled, marks)
-        return self.linear(xp.exp(floored(distance, 0.0) * -self.gamma))
+        return self.linear(xp.exp(floored(distance, 0.0) * const(-self.gamma, features)))
 
 
 @dataclass(frozen=True)
@@ -323,10 +323,13 @@ def _indicators(classes: Classes, count: int) -> tuple[Classes, NDArray[np.float
 
 def _solved(system: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the solution (n, k) of a symmetric system (n, n): by Cholesky's half of the work, if it is positive."""
-    from scipy.linalg.lapack import dposv
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-    _, solution, failed = dposv(system, right, lower=1)
-    return np.asarray(np.linalg.solve(system, right) if failed else solution)
+    try:
+        factor = cho_factor(system, lower=True, check_finite=False)
+        return np.asarray(cho_solve(factor, right, check_finite=False), np.float64)
+    except LinAlgError:
+        return np.asarray(np.linalg.solve(system, right), np.float64)
 
 
 def _shares(solution: NDArray[Any], present: Classes, count: int) -> Linear:
