@@ -1,6 +1,6 @@
 """One ONNX graph from named tensors to an answer, and the proof that it answers as training did.
 
-The feature graph is embedded verbatim, so the features that training saw and those that the model computes
+The feature graph is taken over verbatim, so the features that training saw and those that the model computes
 are the same nodes. Then every sample is replayed.
 """
 
@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from shared.arrays import Array
+from shared.arrays import Array, collected_constants, constants_from, namespace
 from shared.calibration import Answer
 from shared.errors import ReplayError
 from shared.evaluation import Fitted, Progress
-from shared.graph import FeatureGraph, Samples, TensorSpec, build, inline, open_session, quick_tracing
+from shared.feature_cache import FeatureCache
+from shared.graph import FeatureGraph, Samples, TensorSpec, appended, build, filled, open_session, quick_tracing
+from shared.graph_cache import recall_ending
 from shared.heads import Features
 
 OUTPUTS = ("label", "probabilities", "accepted", "score")
@@ -43,16 +45,38 @@ class Replay:
 
 
 def export_model(
-    graph: FeatureGraph, width: int, fitted: Fitted, answer: Answer, labels: Sequence[str], spec: dict[str, Any]
+    graph: FeatureGraph,
+    width: int,
+    fitted: Fitted,
+    answer: Answer,
+    labels: Sequence[str],
+    spec: dict[str, Any],
+    cache: FeatureCache | None = None,
 ) -> Exported:
     """Return the graph: inputs of the contract -> label (), probabilities (K,), accepted (), score ()."""
     properties = {"labels": json.dumps(list(labels)), "spec": json.dumps(spec, sort_keys=True)}
-    features = TensorSpec("features", "float32", (1, width)).argument()
-    with quick_tracing():
-        ending = build({"features": features}, _answers(features, fitted, answer), {})
-    arguments = {tensor.name: tensor.argument() for tensor in graph.contract}
-    inlined = inline(graph.model, arguments)["features"]
-    return Exported(build(arguments, inline(ending, {"features": inlined}), properties), ending)
+    ending = _ending(width, fitted, answer, cache)
+    return Exported(appended(graph.model, ending, properties), ending)
+
+
+def _ending(width: int, fitted: Fitted, answer: Answer, cache: FeatureCache | None) -> bytes:
+    """Return the graph from features (1, width) to the answer.
+
+    What heads of one kind and size have in common is traced once, with inputs in the place of what was learnt; the
+    numbers themselves are put in afterwards. That all of them were is proved by replay.
+    """
+    with collected_constants() as numbers:
+        _answers(np.zeros((1, width), np.float32), fitted, answer)
+    values = {f"learnt_{k}": number for k, number in enumerate(numbers)}
+    places = [TensorSpec(name, value.dtype.name, value.shape) for name, value in values.items()]
+    entrance = TensorSpec("features", "float32", (1, width))
+
+    def trace() -> bytes:
+        arguments = {spec.name: spec.argument() for spec in (entrance, *places)}
+        with quick_tracing(), constants_from([arguments[spec.name] for spec in places]):
+            return build(arguments, _answers(arguments["features"], fitted, answer), {})
+
+    return filled(recall_ending((entrance, *places), (fitted.head, fitted.novelty, answer), trace, cache), values)
 
 
 def replay(
@@ -96,7 +120,9 @@ def replay(
 
 def _answers(features: Array, fitted: Fitted, answer: Answer) -> dict[str, Array]:
     label, chances, accepted, score = answer(fitted.head(features), fitted.novelty(features))
-    return {"label": label[0], "probabilities": chances[0, :], "accepted": accepted[0], "score": score[0]}
+    xp = namespace(chances)
+    found = {"label": label, "accepted": accepted, "score": score}
+    return {"probabilities": xp.reshape(chances, (-1,)), **{k: xp.reshape(v, ()) for k, v in found.items()}}
 
 
 def _difference(

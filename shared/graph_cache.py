@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache, lru_cache
 from importlib.metadata import version
@@ -28,6 +28,8 @@ _SPEC = "graphs"  # what graphs are filed under among the features
 _PACKAGES = ("ndonnx", "numpy", "onnx", "onnxruntime", "scipy", "spox")
 _LOADED = time.time()  # about when this process read the sources
 _SETTLED = 5.0  # seconds by which sources must be older, to be those that this process read
+_MOST_ENDINGS = 64
+_ENDINGS: dict[str, bytes] = {}  # of this process
 _DIGEST = 32  # bytes before a graph: its sha256, for a file that was damaged
 
 
@@ -37,17 +39,40 @@ def recall(graph: FeatureGraph, kept_in: FeatureCache | None) -> None:
         graph.remember(known)
 
 
+def recall_ending(
+    contract: tuple[TensorSpec, ...],
+    parts: tuple[object, ...],
+    trace: Callable[[], bytes],
+    kept_in: FeatureCache | None,
+) -> bytes:
+    """Return what `trace` gives for endings of `parts` (head, novelty, answer), or gave for others of the same kinds.
+
+    Learnt numbers enter through the `contract`, so arrays and fractions tell nothing apart; all else does.
+    """
+    key = _key(contract, parts, learnt=True)
+    if key is None:
+        return trace()
+    model = _ENDINGS.get(key) or _kept(key, trace, kept_in)
+    if len(_ENDINGS) > _MOST_ENDINGS:
+        _ENDINGS.clear()
+    return _ENDINGS.setdefault(key, model)
+
+
 def graph_key(contract: tuple[TensorSpec, ...], function: FeatureFunction) -> str | None:
     """Return a hash of all that a graph follows from, None where that cannot be told."""
+    return _key(contract, (function,), learnt=False)
+
+
+def _key(contract: tuple[TensorSpec, ...], parts: tuple[object, ...], learnt: bool) -> str | None:
     packages: set[str] = set()
     try:
-        parts = list(_described((contract, function), packages))
+        described = [*_described(contract, packages, False), *_described(parts, packages, learnt)]
         if max(map(newest_source, packages)) > _LOADED - _SETTLED:
             return None  # the hash would name other code than that which traces
         code = [f"{package} {code_fingerprint(package)}" for package in sorted(packages)]
     except (TypeError, ModuleNotFoundError):
         return None
-    return hashlib.sha256("\n".join([*_versions(), *code, *parts]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([*_versions(), *code, *described]).encode()).hexdigest()
 
 
 @cache
@@ -58,22 +83,26 @@ def _versions() -> tuple[str, ...]:
 @lru_cache(maxsize=64)
 def _recalled(contract: tuple[TensorSpec, ...], function: FeatureFunction, kept_in: FeatureCache) -> bytes | None:
     key = graph_key(contract, function)
-    if key is None:
-        return None
+    return None if key is None else _kept(key, lambda: FeatureGraph("", contract, function).model, kept_in)
+
+
+def _kept(key: str, trace: Callable[[], bytes], kept_in: FeatureCache | None) -> bytes:
+    if kept_in is None:
+        return trace()
     kept = kept_in.get_many(_SPEC, [key]).get(key)
     if kept is not None and kept.dtype == np.uint8:
         digest, model = kept[:_DIGEST].tobytes(), kept[_DIGEST:].tobytes()
         if hashlib.sha256(model).digest() == digest:
             return model
-    model = FeatureGraph("", contract, function).model
+    model = trace()
     kept_in.put_many(_SPEC, {key: np.frombuffer(hashlib.sha256(model).digest() + model, np.uint8)})
     return model
 
 
-def _described(value: Any, packages: set[str]) -> Iterator[str]:
+def _described(value: Any, packages: set[str], learnt: bool) -> Iterator[str]:
     """Yield a text for each part of a value and note the packages that these are from.
 
-    Raises TypeError for what a text does not tell apart.
+    Raises TypeError for what a text does not tell apart; with `learnt`, arrays and fractions are passed over instead.
     """
     if is_dataclass(value) and not isinstance(value, type):
         kind = type(value)
@@ -81,13 +110,15 @@ def _described(value: Any, packages: set[str]) -> Iterator[str]:
         yield f"{kind.__module__}.{kind.__qualname__}"
         for field in fields(value):
             yield field.name
-            yield from _described(getattr(value, field.name), packages)
+            yield from _described(getattr(value, field.name), packages, learnt)
     elif isinstance(value, tuple):
         yield f"tuple of {len(value)}"
         for part in value:
-            yield from _described(part, packages)
+            yield from _described(part, packages, learnt)
     elif isinstance(value, Path):
         yield hashlib.sha256(value.read_bytes()).hexdigest()
+    elif learnt and isinstance(value, float | np.floating | np.ndarray):
+        yield "learnt"
     elif value is None or isinstance(value, str | int | float):
         yield repr(value)
     else:

@@ -183,7 +183,7 @@ def package(
     graph, features = source.graph(everything), source.rows(everything).base
     with job.log.stage("export"):
         recall(graph, job.cache)
-        exported = _export(graph, features.shape[1], fitted, validation, dataset, spec)
+        exported = _export(job, graph, features.shape[1], fitted, validation, dataset, spec)
     with job.log.stage("replay"):
         whole = spread(len(dataset), replayed)
         answered = replay(exported, features, samples, whole, fitted, validation.answer, job.log.progress)
@@ -223,7 +223,13 @@ def _pass_gate(result: Report, config: TrainerConfig) -> None:
 
 
 def _export(
-    graph: FeatureGraph, width: int, fitted: Fitted, validation: Validation, dataset: Dataset, spec: ModelSpec
+    job: Job,
+    graph: FeatureGraph,
+    width: int,
+    fitted: Fitted,
+    validation: Validation,
+    dataset: Dataset,
+    spec: ModelSpec,
 ) -> Exported:
     described = {
         "modality": dataset.modality,
@@ -235,7 +241,7 @@ def _export(
         "expected_frame_rate": spec.expected_frame_rate,
         "expected_length": spec.expected_length,
     }
-    return export_model(graph, width, fitted, validation.answer, dataset.labels, described)
+    return export_model(graph, width, fitted, validation.answer, dataset.labels, described, job.cache)
 
 
 def _audit(job: Job, result: Report, validation: Validation, features: Features, dataset: Dataset) -> Audit:

@@ -1,17 +1,20 @@
 """The exported graph answers as training did, or is refused."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from shared import export, graph_cache
 from shared.arrays import Array, Inputs, namespace
-from shared.calibration import Answer, fit_answer, whitened_novelty
+from shared.calibration import Answer, FitNovelty, cosine_novelty, fit_answer, whitened_novelty
 from shared.errors import ReplayError
 from shared.evaluation import Fitted
 from shared.export import Exported, export_model, replay, spread
-from shared.graph import FeatureGraph, TensorSpec, open_session
-from shared.heads import Linear, fit_lda
+from shared.feature_cache import FeatureCache
+from shared.graph import FeatureGraph, TensorSpec, build, open_session
+from shared.heads import Fitter, Linear, fit_kernel, fit_kernel_ridge, fit_lda, fit_linear_ridge, fit_prototypes
 
 
 def _means(inputs: Inputs) -> Array:
@@ -89,3 +92,50 @@ def test_what_is_replayed_whole_is_spread_over_all(count: int, most: int | None,
     rows = spread(count, most)
     assert len(rows) == expected
     assert (rows[0], rows[-1]) == (0, count - 1)
+
+
+HEADS: dict[str, Fitter] = {
+    "lda": fit_lda,
+    "kernel": fit_kernel(20),
+    "kernel ridge": fit_kernel_ridge(),
+    "linear ridge": fit_linear_ridge(),
+    "prototypes": fit_prototypes(),
+}
+
+
+@pytest.mark.parametrize("novelty", [whitened_novelty, cosine_novelty])
+@pytest.mark.parametrize("head", HEADS)
+def test_endings_of_one_kind_are_traced_once_and_each_answers_with_its_own_numbers(
+    head: str, novelty: FitNovelty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, traced = FeatureCache(tmp_path / "f.sqlite"), []
+    monkeypatch.setattr(export, "build", lambda *a: traced.append(a) or build(*a))
+    monkeypatch.setattr(graph_cache, "_LOADED", float("inf"))
+    graph, features, samples, _, answer = _made()
+    y = np.arange(45) % 3
+    models = set()
+    for k, threshold in enumerate((-2.0, 0.3)):
+        graph_cache._ENDINGS.clear()  # as another process would have none
+        own = features * np.float32(1 + k) + np.float32(k)
+        learnt = HEADS[head](own, y, 3)
+        fitted = Fitted(learnt, novelty(learnt, own, y))
+        fresh = dataclasses.replace(answer, threshold=threshold, temperature=0.5 + k)
+        exported = export_model(graph, 4, fitted, fresh, ["a", "b", "c"], {}, cache)
+        assert replay(exported, own, samples, (), fitted, fresh).largest_difference < 1e-4
+        models.add(exported.ending)
+    assert (len(models), len(traced)) == (2, 1)
+
+
+def test_endings_of_other_kinds_or_sizes_are_not_mistaken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph_cache, "_LOADED", float("inf"))
+    cache, y = FeatureCache(tmp_path / "f.sqlite"), np.arange(45) % 3
+    _, features, samples, _, answer = _made()
+    for fit in HEADS.values():
+        for rows in (features, features[:, :3]):
+            graph = FeatureGraph("means", (TensorSpec("x", "float32", ("n", rows.shape[1])),), _means)
+            for count in (3, 4):
+                learnt = fit(rows, y, count)
+                for novelty in (whitened_novelty, cosine_novelty):
+                    fitted = Fitted(learnt, novelty(learnt, rows, y))
+                    exported = export_model(graph, rows.shape[1], fitted, answer, ["a"] * count, {}, cache)
+                    replay(exported, rows, samples, (), fitted, answer)
