@@ -106,16 +106,17 @@ def verify_encoder(folder: Path) -> EncoderSpec:
     return spec
 
 
-def copy_encoder(folder: Path, root: Path) -> Path:
+def copy_encoder(folder: Path, root: Path, verified: EncoderSpec | None = None) -> Path:
     """Put the encoder of `folder` into `root/<sha256>`, whole or not at all, and return that folder.
 
+    `verified` spares hashing the files of `folder` where `verify_encoder` returned it just before.
     Files are hard links where the file system allows, else copies. One that is there already and intact is
     left as it is; a damaged one is replaced. Raises EncoderError if `folder` is not intact, or if `root` holds
     the same model with other companions.
     """
-    spec = verify_encoder(folder)
+    spec = verified or verify_encoder(folder)
     target = root / spec.sha256
-    present = _intact(target)
+    present = _intact(target, folder)
     if present is not None:
         if present.files != spec.files:
             raise EncoderError(f"{target}: holds the same model with other companions than {folder}")
@@ -130,10 +131,14 @@ def copy_encoder(folder: Path, root: Path) -> Path:
     return target
 
 
-def _intact(folder: Path) -> EncoderSpec | None:
+def _intact(folder: Path, source: Path) -> EncoderSpec | None:
+    """Return the spec of `folder` if its files are as it says; those that are links to intact ones of `source` are."""
     try:
+        spec = read_encoder(folder)
+        if all((folder / name).samefile(source / name) for name in spec.files):
+            return spec
         return verify_encoder(folder)
-    except EncoderError:
+    except (EncoderError, OSError):
         return None
 
 

@@ -6,14 +6,24 @@ computes; given ndonnx arrays it is traced into an ONNX graph. Only this module 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+_CONSTANTS: ContextVar[tuple[list[np.ndarray] | None, Iterator[Any] | None]] = ContextVar(
+    "constants", default=(None, None)
+)
+
 Array = Any  # numpy.ndarray, or ndonnx.Array while tracing
 Inputs = dict[str, Array]  # one sample's named tensors
+
+
+END = 2**31 - 1  # a bound for `section` that lies beyond every end
 
 
 def namespace(x: Array) -> Any:
@@ -33,7 +43,37 @@ def const(value: Any, like: Array, dtype: Any = None) -> Array:
     """
     xp = namespace(like)
     target = like.dtype if dtype is None else getattr(xp, np.dtype(dtype).name)
-    return xp.asarray(np.asarray(value), dtype=target)
+    seen, instead = _CONSTANTS.get()
+    if instead is not None and tracing(like):
+        return next(instead)
+    made = xp.asarray(np.asarray(value), dtype=target)
+    if seen is not None:
+        seen.append(made)
+    return made
+
+
+@contextmanager
+def collected_constants() -> Iterator[list[np.ndarray]]:
+    """Collect what `const` returns in this thread, in order, while NumPy computes."""
+    found: list[np.ndarray] = []
+    token = _CONSTANTS.set((found, None))
+    try:
+        yield found
+    finally:
+        _CONSTANTS.reset(token)
+
+
+@contextmanager
+def constants_from(placeholders: Sequence[Array]) -> Iterator[None]:
+    """Let `const` return these in order while this thread traces. Raises ValueError if it is not asked for all."""
+    waiting = iter(placeholders)
+    token = _CONSTANTS.set((None, waiting))
+    try:
+        yield
+    finally:
+        _CONSTANTS.reset(token)
+    if next(waiting, None) is not None:
+        raise ValueError("tracing asks for fewer constants than computing")
 
 
 def length(x: Array, axis: int = 0) -> Array:

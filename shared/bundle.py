@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,14 @@ def label_map(labels: Sequence[str]) -> bytes:
 
 
 def label_encoder(labels: Sequence[str]) -> bytes:
-    """Return a pickled scikit-learn LabelEncoder, for consumers that were promised one. Nothing of ours reads it."""
-    from sklearn.preprocessing import LabelEncoder
+    """Return a pickled scikit-learn LabelEncoder, for consumers that were promised one. Nothing of ours reads it.
 
-    return pickle.dumps(LabelEncoder().fit(np.asarray(labels)), protocol=4)
+    The class is named without being imported, which takes a second: its name, a new instance of it, its pickled state
+    and the instruction to set that (opcodes of pickle's protocol 3).
+    """
+    state = {"classes_": np.unique(np.asarray(labels)), "_sklearn_version": version("scikit-learn")}
+    inside = pickle.dumps(state, protocol=3)[2:-1]  # without the mark of the protocol and the end
+    return b"\x80\x03csklearn.preprocessing._label\nLabelEncoder\n)\x81" + inside + b"b."
 
 
 def json_bytes(document: Any) -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.arrays import Array, const, floored, greatest, matmul, namespace, unit_rows
+from shared.arrays import END, Array, const, floored, greatest, matmul, namespace, section, unit_rows
 from shared.folds import Indices
 from shared.heads import Classes, Features, Head, Linear, ledoit_wolf
 
@@ -50,7 +50,7 @@ class Novelty:
             likeness = -xp.sqrt(floored(square, 0.0) + 1.0)
         if self.nearest == 1:
             return greatest(likeness, axis=1)
-        return xp.mean(xp.sort(likeness, axis=1)[:, -self.nearest :], axis=1)
+        return xp.mean(section(xp.sort(likeness, axis=1), -self.nearest, END, axis=1), axis=1)
 
 
 Familiarity = Callable[[Array], Array]  # features (n, D) -> (n,), higher is more familiar

@@ -79,7 +79,7 @@ def export_encoder(encoder: Encoder, out: Path) -> Path:
     key = (os.getpid(), encoder.folder, out.resolve())
     copy = _copies.get(key)
     if copy is None or copy[1] != _signature(copy[0]):
-        folder = copy_encoder(encoder.folder, out / "encoders")
+        folder = copy_encoder(encoder.folder, out / "encoders", encoder.spec)
         copy = _copies[key] = (folder, _signature(folder))
     return copy[0]
 

@@ -145,7 +145,8 @@ def validate_by_session(
     groups = np.unique(sessions, return_inverse=True)[1]
     alone = not groups.max()
     count = int(classes.max()) + 1
-    spanned = [_in_span(contender) for contender in contenders]
+    with ThreadPoolExecutor(2) as pool:
+        spanned = list(pool.map(_in_span, contenders))
     fits = _Fits(spanned, classes, count, folds)
     pairs = {outer | inner for outer in folds.outer for inner in folds.inner(outer)}
     fits.run({*folds.outer, *pairs}, progress)

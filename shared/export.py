@@ -1,6 +1,6 @@
 """One ONNX graph from named tensors to an answer, and the proof that it answers as training did.
 
-The feature graph is embedded verbatim, so the features that training saw and those that the model computes
+The feature graph is taken over verbatim, so the features that training saw and those that the model computes
 are the same nodes. Then every sample is replayed.
 """
 
@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from shared.arrays import Array
+from shared.arrays import Array, collected_constants, constants_from, namespace
 from shared.calibration import Answer
 from shared.errors import ReplayError
 from shared.evaluation import Fitted, Progress
-from shared.graph import FeatureGraph, Samples, TensorSpec, build, inline, open_session, quick_tracing
+from shared.feature_cache import FeatureCache
+from shared.graph import FeatureGraph, Samples, TensorSpec, appended, build, filled, open_session, quick_tracing
+from shared.graph_cache import recall_ending
 from shared.heads import Features
 
 OUTPUTS = ("label", "probabilities", "accepted", "score")
@@ -33,7 +37,7 @@ class Exported:
 
 @dataclass(frozen=True)
 class Replay:
-    """How a replay went: samples through the whole graph and through its ending, and the largest difference."""
+    """How a replay went: samples through the whole graph, others through its ending, and the largest difference."""
 
     whole: int
     ending: int
@@ -41,16 +45,38 @@ class Replay:
 
 
 def export_model(
-    graph: FeatureGraph, width: int, fitted: Fitted, answer: Answer, labels: Sequence[str], spec: dict[str, Any]
+    graph: FeatureGraph,
+    width: int,
+    fitted: Fitted,
+    answer: Answer,
+    labels: Sequence[str],
+    spec: dict[str, Any],
+    cache: FeatureCache | None = None,
 ) -> Exported:
     """Return the graph: inputs of the contract -> label (), probabilities (K,), accepted (), score ()."""
     properties = {"labels": json.dumps(list(labels)), "spec": json.dumps(spec, sort_keys=True)}
-    features = TensorSpec("features", "float32", (1, width)).argument()
-    with quick_tracing():
-        ending = build({"features": features}, _answers(features, fitted, answer), {})
-    arguments = {tensor.name: tensor.argument() for tensor in graph.contract}
-    inlined = inline(graph.model, arguments)["features"]
-    return Exported(build(arguments, inline(ending, {"features": inlined}), properties), ending)
+    ending = _ending(width, fitted, answer, cache)
+    return Exported(appended(graph.model, ending, properties), ending)
+
+
+def _ending(width: int, fitted: Fitted, answer: Answer, cache: FeatureCache | None) -> bytes:
+    """Return the graph from features (1, width) to the answer.
+
+    What heads of one kind and size have in common is traced once, with inputs in the place of what was learnt; the
+    numbers themselves are put in afterwards. That all of them were is proved by replay.
+    """
+    with collected_constants() as numbers:
+        _answers(np.zeros((1, width), np.float32), fitted, answer)
+    values = {f"learnt_{k}": number for k, number in enumerate(numbers)}
+    places = [TensorSpec(name, value.dtype.name, value.shape) for name, value in values.items()]
+    entrance = TensorSpec("features", "float32", (1, width))
+
+    def trace() -> bytes:
+        arguments = {spec.name: spec.argument() for spec in (entrance, *places)}
+        with quick_tracing(), constants_from([arguments[spec.name] for spec in places]):
+            return build(arguments, _answers(arguments["features"], fitted, answer), {})
+
+    return filled(recall_ending((entrance, *places), (fitted.head, fitted.novelty, answer), trace, cache), values)
 
 
 def replay(
@@ -63,30 +89,40 @@ def replay(
     progress: Progress = lambda done, total: None,
     tolerance: float = 1e-4,
 ) -> Replay:
-    """Run every sample's features (n, D) through the graph's ending, and samples `whole` through all of it.
+    """Run samples `whole` through the graph, and the features (n, D) of all others through its ending.
 
     Raises ReplayError if a probability differs by more than `tolerance` from NumPy, or a label or acceptance
     differs where the score or the best two probabilities are further apart than that.
     """
     expected = [np.asarray(part) for part in answer(*fitted(features))]
-    ending, model = open_session(exported.ending), open_session(exported.model)
-    total, worst = len(features) + len(whole), 0.0
-    for done, row in enumerate(range(len(features))):
-        found = ending.run(OUTPUTS, {"features": features[row : row + 1]})
-        worst = max(worst, _difference(found, expected, row, answer, tolerance))
-        progress(done + 1, total)
+    model = open_session(exported.model)
     names = [tensor.name for tensor in model.get_inputs()]
-    for done, row in enumerate(whole):
+    rest = sorted(set(range(len(features))) - set(whole))
+    ending: Any = open_session(exported.ending) if rest else None
+
+    def through_all(row: int) -> float:
         sample = samples[row]
         found = model.run(OUTPUTS, {name: sample[name] for name in names})
-        worst = max(worst, _difference(found, expected, row, answer, tolerance))
-        progress(len(features) + done + 1, total)
-    return Replay(len(whole), len(features), worst)
+        return _difference(found, expected, row, answer, tolerance)
+
+    def through_ending(row: int) -> float:
+        found = ending.run(OUTPUTS, {"features": features[row : row + 1]})
+        return _difference(found, expected, row, answer, tolerance)
+
+    worst = 0.0
+    with ThreadPoolExecutor(2) as pool:
+        differences = chain(pool.map(through_all, whole), pool.map(through_ending, rest))
+        for done, difference in enumerate(differences, start=1):
+            worst = max(worst, difference)
+            progress(done, len(features))
+    return Replay(len(whole), len(rest), worst)
 
 
 def _answers(features: Array, fitted: Fitted, answer: Answer) -> dict[str, Array]:
     label, chances, accepted, score = answer(fitted.head(features), fitted.novelty(features))
-    return {"label": label[0], "probabilities": chances[0, :], "accepted": accepted[0], "score": score[0]}
+    xp = namespace(chances)
+    found = {"label": label, "accepted": accepted, "score": score}
+    return {"probabilities": xp.reshape(chances, (-1,)), **{k: xp.reshape(v, ()) for k, v in found.items()}}
 
 
 def _difference(

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LOG = logging.getLogger(__name__)
-_DTYPES = ("<f4", "<f2")
+_DTYPES = ("<f4", "<f2", "|u1")
 _TABLE = """
 CREATE TABLE IF NOT EXISTS features (
     spec TEXT NOT NULL, key TEXT NOT NULL, dtype TEXT NOT NULL, shape TEXT NOT NULL, data BLOB NOT NULL,
@@ -70,7 +70,7 @@ class FeatureCache:
     limit: int = 2 * 1024**3  # bytes; beyond it the oldest entries go
 
     def get_many(self, spec_id: str, keys: Iterable[str]) -> dict[str, NDArray[Any]]:
-        """Return those of `keys` that are known, as read-only float32 or float16 arrays of the shape put in."""
+        """Return those of `keys` that are known, as read-only arrays of the dtype and shape put in."""
         wanted = list(dict.fromkeys(keys))
         connection = self._connection()
         found: dict[str, NDArray[Any]] = {}
@@ -93,12 +93,12 @@ class FeatureCache:
         return found
 
     def put_many(self, spec_id: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Keep float32 or float16 arrays; a key that is known is replaced. Raises ValueError for other dtypes."""
+        """Keep float32, float16 or uint8 arrays, replacing known keys. Raises ValueError for other dtypes."""
         rows = []
         for key, array in arrays.items():
             stored = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
             if stored.dtype.str not in _DTYPES:
-                raise ValueError(f"the cache keeps float32 and float16, not {array.dtype}")
+                raise ValueError(f"the cache keeps float32, float16 and uint8, not {array.dtype}")
             shape = ",".join(map(str, array.shape))
             rows.append((spec_id, key, stored.dtype.str, shape, stored.tobytes()))
         connection = self._connection()

@@ -131,12 +131,21 @@ def code_files(package: str, pretrained: Path | None = None) -> Mapping[str, str
     naming = b""
     for name in ("shared", package):
         root = _folder(name)
-        paths = sorted(path for path in root.rglob("*") if path.suffix in _SOURCES and path.is_file())
+        paths = sorted(_sources(root))
         found |= _contents(name, root, paths)
         naming += b"".join(path.read_bytes() for path in paths if path.name == "pretrained.py")
     if pretrained is not None and pretrained.is_dir():
         found |= _contents("pretrained", pretrained, _unnamed(package, pretrained, naming))
     return MappingProxyType(found)
+
+
+def newest_source(package: str) -> float:
+    """Return when the last of the sources and configurations was changed, in seconds since 1970."""
+    return max(path.stat().st_mtime for name in ("shared", package) for path in _sources(_folder(name)))
+
+
+def _sources(root: Path) -> Iterator[Path]:
+    return (path for path in root.rglob("*") if path.suffix in _SOURCES and path.is_file())
 
 
 def _unnamed(package: str, pretrained: Path, sources: bytes) -> Iterator[Path]:

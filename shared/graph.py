@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
@@ -59,6 +59,10 @@ class FeatureGraph:
     def model(self) -> bytes:
         """The serialised ONNX model: the contract's inputs -> `features` (1, D) float32."""
         return (_remembered if _comparable(self.function) else _traced)(self.contract, self.function)
+
+    def remember(self, model: bytes) -> None:
+        """Take `model`, which tracing the same function in an earlier run gave, instead of tracing."""
+        self.__dict__["model"] = model  # where cached_property looks first
 
     @cached_property
     def spec_id(self) -> str:
@@ -179,9 +183,43 @@ def build(arguments: dict[str, Array], outputs: dict[str, Array], properties: di
     Raises ValueError if the graph needs an operator outside of `OPSET_DOMAINS`.
     """
     import ndonnx
+
+    return _checked(ndonnx.build(arguments, outputs), properties)
+
+
+def filled(model: bytes, values: Mapping[str, np.ndarray]) -> bytes:
+    """Return the graph with the inputs named in `values` fixed to these."""
     import onnx
 
-    model = ndonnx.build(arguments, outputs)
+    found = onnx.load_from_string(model)
+    rest = [value for value in found.graph.input if value.name not in values]
+    del found.graph.input[:]
+    found.graph.input.extend(rest)
+    found.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in values.items())
+    return bytes(found.SerializeToString(deterministic=True))
+
+
+def appended(model: bytes, ending: bytes, properties: dict[str, str]) -> bytes:
+    """Return the checked bytes of a graph with a single output followed by `ending`, which takes that output.
+
+    Raises ValueError if the graph needs an operator outside of `OPSET_DOMAINS`.
+    """
+    import onnx
+    from onnx import compose
+
+    first = onnx.load_from_string(model)
+    second = compose.add_prefix(onnx.load_from_string(ending), "answer_", rename_outputs=False)
+    output, entrance = first.graph.output[0].name, second.graph.input[0].name
+    both = compose.merge_models(first, second, io_map=[(output, entrance)])
+    imports = {imported.domain: imported.version for imported in both.opset_import}
+    del both.opset_import[:]
+    both.opset_import.extend(onnx.helper.make_opsetid(domain, number) for domain, number in imports.items())
+    return _checked(both, properties)
+
+
+def _checked(model: Any, properties: dict[str, str]) -> bytes:
+    import onnx
+
     onnx.helper.set_model_props(model, properties)
     onnx.checker.check_model(model, full_check=True)
     foreign = {node.domain for node in nodes(model.graph)} - set(OPSET_DOMAINS)

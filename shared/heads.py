@@ -1,4 +1,4 @@
-"""Classifier heads: fitted with scikit-learn, applied as a few Array API lines that are also their ONNX graph.
+"""Classifier heads: fitted with NumPy and SciPy, applied as a few Array API lines that are also their ONNX graph.
 
 A head maps features (n, D) float32 to logits (n, K) float32. A fitter returns a head from features, class
 indices and the number of classes K; a class without a sample in this fold gets a logit that never wins.
@@ -54,7 +54,7 @@ class Prototypes:
         moved = (features - const(self.centre, features)) * const(self.scale, features)
         cosine = matmul(unit_rows(moved), const(self.prototypes.T, features))
         absent = np.where(np.any(self.prototypes, axis=1), 0.0, ABSENT)
-        return cosine * self.sharpness + const(absent, features)
+        return cosine * const(self.sharpness, features) + const(absent, features)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Kernel:
         distance = xp.sum(scaled * scaled, axis=1, keepdims=True) + squares
         marks = xp.astype(const(self.landmarks.T, features, self.landmarks.dtype), xp.float32)
         distance = distance - 2.0 * matmul(scaled, marks)
-        return self.linear(xp.exp(floored(distance, 0.0) * -self.gamma))
+        return self.linear(xp.exp(floored(distance, 0.0) * const(-self.gamma, features)))
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,10 @@ def fit_lda(features: Features, classes: Classes, count: int) -> Head:
     system = part * inner
     system[np.diag_indices_from(system)] += ridge
     if width > samples:
-        dual = np.linalg.solve(system, residuals @ centres.T)
+        dual = _solved(system, residuals @ centres.T)
         weights = (centres.T - part * (residuals.T @ dual)) / ridge
     else:
-        weights = np.linalg.solve(system, centres.T)
+        weights = _solved(system, centres.T)
     bias = -0.5 * np.sum(centres * weights.T, axis=1)
     return _linear(weights, bias, mean, scale, present, count)
 
@@ -184,8 +184,6 @@ def fit_logistic(c: float = 10.0, standardise: bool = False) -> Fitter:
     """Multinomial logistic regression, classes weighted equally; `c` is the inverse strength of its penalty."""
 
     def fit(features: Features, classes: Classes, count: int) -> Head:
-        from sklearn.linear_model import LogisticRegression  # takes a second to import, and not every recipe needs it
-
         if standardise:
             present, mean, scale, rows = _standardised(features, classes)
         else:
@@ -193,13 +191,48 @@ def fit_logistic(c: float = 10.0, standardise: bool = False) -> Fitter:
             rows = _compact(features)
         if len(present) == 1:
             return _linear(np.zeros((features.shape[1], 1)), np.zeros(1), mean, scale, present, count)
-        model = LogisticRegression(C=c, class_weight="balanced", max_iter=300, tol=1e-3).fit(rows, classes)
-        weights, bias = model.coef_, model.intercept_
-        if len(weights) == 1:  # of two classes scikit-learn keeps one row
-            weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
-        return _linear(weights.T, bias, mean, scale, present, count)
+        weights, bias = _multinomial(rows, np.searchsorted(present, classes), c)
+        return _linear(weights, bias, mean, scale, present, count)
 
     return fit
+
+
+def _multinomial(rows: Any, member: Classes, c: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return weights (D, P) and bias (P,) of a logistic regression of rows (n, D) on classes 0..P-1, all present.
+
+    The objective, the weights and the end of the search are those of scikit-learn's `LogisticRegression` with
+    `class_weight="balanced"` (of two classes one column is searched for), and so is the solution; importing that takes
+    longer than training a small model.
+    """
+    from scipy.optimize import minimize
+
+    samples, width = rows.shape
+    share = np.bincount(member)
+    weight = 1.0 / (len(share) * share[member])
+    penalty, columns = 1.0 / (c * samples), len(share) if len(share) > 2 else 1
+    wide, place = rows.astype(np.float64), np.arange(samples)
+
+    def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weights, bias = np.split(flat.reshape(width + 1, columns), [width])
+        logits = np.asarray(wide @ weights) + bias
+        if columns == 1:
+            logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+        logits -= logits.max(axis=1, keepdims=True)
+        own, chances = logits[place, member], np.exp(logits)
+        total = chances.sum(axis=1)
+        chances /= total[:, None]
+        chances[place, member] -= 1.0
+        slope = chances[:, -columns:] * weight[:, None]
+        value = float(weight @ (np.log(total) - own)) + 0.5 * penalty * float(np.sum(weights**2))
+        down = np.asarray(wide.T @ slope) + penalty * weights
+        return value, np.concatenate([down, slope.sum(axis=0, keepdims=True)]).ravel()
+
+    options = {"maxiter": 300, "maxls": 50, "gtol": 1e-3, "ftol": 64 * np.finfo(np.float64).eps}
+    found = minimize(loss, np.zeros((width + 1) * columns), jac=True, method="L-BFGS-B", options=options)
+    solution = found.x.reshape(width + 1, columns)
+    if columns == 1:
+        solution = np.concatenate([-solution, solution], axis=1) / 2
+    return solution[:-1], solution[-1]
 
 
 def fit_prototypes(standardise: bool = True) -> Fitter:
@@ -250,13 +283,14 @@ def fit_kernel_ridge(penalty: float = 0.1, numbers: int = LANDMARK_NUMBERS) -> F
         chosen = np.unique(np.linspace(0, len(features) - 1, min(len(features), most)).astype(np.int64))
         gamma = 1.0 / max(float(np.mean(np.sum(features**2, axis=1))), 1e-6)
         marks = features[chosen].astype(np.float16)
-        kernel = np.exp(-gamma * _square_distances(features, marks.astype(np.float32)))
+        kernel = _square_distances(features, marks.astype(np.float32))
+        np.exp(np.multiply(kernel, -gamma, out=kernel), out=kernel)
         if len(chosen) == len(features):
-            solution = np.linalg.solve((kernel + kernel.T) / 2 + np.diag(penalty / weight), targets)
+            solution = _solved((kernel + kernel.T) / 2 + np.diag(penalty / weight), targets)
         else:
             system = kernel.T @ (kernel * weight[:, None]) + penalty * kernel[chosen]
             system[np.diag_indices_from(system)] += 1e-6 * len(features)
-            solution = np.linalg.solve(system, kernel.T @ (targets * weight[:, None]))
+            solution = _solved(system, kernel.T @ (targets * weight[:, None]))
         scale = np.ones(features.shape[1], np.float32)
         return Proportions(Kernel(scale, marks, gamma, _shares(solution, present, count)))
 
@@ -274,7 +308,7 @@ def fit_linear_ridge(penalty: float = 0.3) -> Fitter:
         rows = _compact(features)
         inner = rows @ rows.T
         gram = (inner if isinstance(inner, np.ndarray) else inner.toarray()).astype(np.float64)
-        solution = np.linalg.solve(gram + np.diag(penalty / weight), targets)
+        solution = _solved(gram + np.diag(penalty / weight), targets)
         return Proportions(_shares(np.asarray(rows.T @ solution), present, count))
 
     return fit
@@ -287,6 +321,17 @@ def _indicators(classes: Classes, count: int) -> tuple[Classes, NDArray[np.float
     return present, (classes[:, None] == present[None, :]) - 1.0 / len(present), weight
 
 
+def _solved(system: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the solution (n, k) of a symmetric system (n, n): by Cholesky's half of the work, if it is positive."""
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+    try:
+        factor = cho_factor(system, lower=True, check_finite=False)
+        return np.asarray(cho_solve(factor, right, check_finite=False), np.float64)
+    except LinAlgError:
+        return np.asarray(np.linalg.solve(system, right), np.float64)
+
+
 def _shares(solution: NDArray[Any], present: Classes, count: int) -> Linear:
     """Return the linear map (M, P) to centred indicators as one to the shares of all `count` classes."""
     weights, bias = np.zeros((len(solution), count), np.float32), np.full(count, ABSENT, np.float32)
@@ -297,8 +342,10 @@ def _shares(solution: NDArray[Any], present: Classes, count: int) -> Linear:
 def _square_distances(a: Features, b: Features) -> NDArray[np.float64]:
     """(n, D), (m, D) float32 -> (n, m) float64."""
     inner = (a @ b.T).astype(np.float64)
-    rows, columns = np.sum(a**2, axis=1, keepdims=True), np.sum(b**2, axis=1, keepdims=True)
-    return np.asarray(np.maximum(rows + columns.T - 2.0 * inner, 0.0))
+    square = (np.sum(a**2, axis=1, keepdims=True) + np.sum(b**2, axis=1, keepdims=True).T).astype(np.float64)
+    inner *= 2.0
+    square -= inner
+    return np.asarray(np.maximum(square, 0.0, out=square))
 
 
 def _standardised(features: Features, classes: Classes) -> tuple[Classes, NDArray, NDArray, NDArray]:  # type: ignore[type-arg]

@@ -25,6 +25,7 @@ from shared.export import Exported, export_model, replay, spread
 from shared.feature_cache import FeatureCache
 from shared.figures import confusion_picture
 from shared.graph import FeatureGraph, Samples
+from shared.graph_cache import recall
 from shared.heads import Features
 from shared.logs import RunLog
 from shared.metrics import Report, Unit, report
@@ -117,6 +118,7 @@ def featurise(
     With `augment`, the copies that it makes of each sample get features too; they are never cached.
     """
     with job.log.stage("featurise"):
+        recall(graph, job.cache)
         known = job.cache.get_many(graph.spec_id, keys) if job.cache else {}
         missing = [k for k, key in enumerate(keys) if key not in known]
         rows: list[np.ndarray | None] = [known.get(key) for key in keys]
@@ -167,7 +169,7 @@ def package(
 ) -> Outcome:
     """Judge, fit on everything, export, replay, write the bundle, and publish it where the job names a registry.
 
-    `replayed` bounds how many samples run through the whole graph; all run through what follows the features.
+    `replayed` bounds how many samples run through the whole graph; the others run through what follows the features.
     Raises QualityGateError below the gate, ReplayError if the graph disagrees with training.
     """
     unit: Unit = "session" if len(dataset.users) == 1 else "person"
@@ -180,7 +182,8 @@ def package(
         fitted = fit_contender(validation.winner, dataset.label_index, everything, len(dataset.labels))
     graph, features = source.graph(everything), source.rows(everything).base
     with job.log.stage("export"):
-        exported = _export(graph, features.shape[1], fitted, validation, dataset, spec)
+        recall(graph, job.cache)
+        exported = _export(job, graph, features.shape[1], fitted, validation, dataset, spec)
     with job.log.stage("replay"):
         whole = spread(len(dataset), replayed)
         answered = replay(exported, features, samples, whole, fitted, validation.answer, job.log.progress)
@@ -220,7 +223,13 @@ def _pass_gate(result: Report, config: TrainerConfig) -> None:
 
 
 def _export(
-    graph: FeatureGraph, width: int, fitted: Fitted, validation: Validation, dataset: Dataset, spec: ModelSpec
+    job: Job,
+    graph: FeatureGraph,
+    width: int,
+    fitted: Fitted,
+    validation: Validation,
+    dataset: Dataset,
+    spec: ModelSpec,
 ) -> Exported:
     described = {
         "modality": dataset.modality,
@@ -232,7 +241,7 @@ def _export(
         "expected_frame_rate": spec.expected_frame_rate,
         "expected_length": spec.expected_length,
     }
-    return export_model(graph, width, fitted, validation.answer, dataset.labels, described)
+    return export_model(graph, width, fitted, validation.answer, dataset.labels, described, job.cache)
 
 
 def _audit(job: Job, result: Report, validation: Validation, features: Features, dataset: Dataset) -> Audit:

@@ -155,7 +155,7 @@ def compete(
             fit = fit_linear_ridge(config.gram_penalty)
             contenders.append(Contender(name, source, fit, cosine_novelty, isotropic=True))
             continue
-        told = Named(source, np.stack(list(source.traced.run(names))), classes) if config.label_names else source
+        told = _named(job, source, names, classes) if config.label_names else source
         novelty = partial(cosine_novelty, numbers=LANDMARK_NUMBERS)
         contenders.append(Contender(name, told, fit_kernel_ridge(config.penalty), novelty))
     return contenders
@@ -186,6 +186,11 @@ def _block(job: Job, part: str, samples: list[Inputs]) -> Fixed:
         graph = FeatureGraph(f"speech-{part}", (spec,), Sentence(part, weight))
     keys = [content_key(sample[graph.contract[0].name]) for sample in samples]
     return Fixed(graph, featurise(job, graph, samples, keys))
+
+
+def _named(job: Job, source: Fixed, names: list[Inputs], classes: Classes) -> Named:
+    keys = [content_key(*(name[spec.name] for spec in source.traced.contract)) for name in names]
+    return Named(source, featurise(job, source.traced, names, keys).base, classes)
 
 
 def _beside(name: str, blocks: list[Fixed]) -> Fixed:

@@ -138,9 +138,9 @@ def test_an_exported_encoder_is_read_again_only_when_its_files_changed(
 ) -> None:
     encoder, copies = load_encoder("mean"), []
 
-    def counted(source: Path, target: Path) -> Path:
+    def counted(source: Path, target: Path, verified: EncoderSpec) -> Path:
         copies.append(source)
-        return copy_encoder(source, target)
+        return copy_encoder(source, target, verified)
 
     monkeypatch.setattr("shared.encoders.copy_encoder", counted)
     for _ in range(3):

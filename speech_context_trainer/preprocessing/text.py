@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,12 @@ def clean(text: str) -> str:
 
 def same_words(text: str) -> str:
     """Return what two texts share that differ in case and punctuation only."""
-    letters = (c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in clean(text).casefold())
-    return " ".join("".join(letters).split())
+    return " ".join("".join(map(_letter_or_blank, clean(text).casefold())).split())
+
+
+@lru_cache(maxsize=4096)
+def _letter_or_blank(character: str) -> str:
+    return character if character.isalnum() or unicodedata.category(character)[0] == "M" else " "
 
 
 def code_points(text: str) -> NDArray[np.int32]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,15 @@ def embed_texts(
 ) -> NDArray[Any]:
     """Return (len(texts), dimension) float32: each text's sentence embedding, of unit length.
 
-    `on_done` hears how many are finished.
+    `on_done` hears how many are finished. What the cache holds is not even cut into tokens.
     """
-    rows = tokenise(encoder, texts)
-    keys = [content_key(row) for row in rows]
-    return encode_cached(encoder, rows, keys, unpadded, cache, on_done=on_done)["embedding"]
+
+    def prepare(some: Sequence[str]) -> list[dict[str, Ids]]:
+        return unpadded(tokenise(encoder, some))
+
+    way = f"tokenizers {version('tokenizers')} {encoder.spec.files[TOKENIZER_FILE]}"
+    keys = [content_key(way, text) for text in texts]
+    return encode_cached(encoder, texts, keys, prepare, cache, on_done=on_done)["embedding"]
 
 
 @lru_cache(maxsize=8)

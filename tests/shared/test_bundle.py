@@ -4,6 +4,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+from sklearn.preprocessing import LabelEncoder
 
 from model_registry.entry import BundleEntry
 from shared.bundle import Bundle, label_encoder, label_map, write_bundle
@@ -69,3 +70,12 @@ def test_label_encoder_and_label_map_agree() -> None:
     assert encoder.inverse_transform([0, 1]).tolist() == ["come", "eat"]
     assert b'"eat": 1' in label_map(["come", "eat"])
     assert label_encoder(["come", "eat"]) == label_encoder(["come", "eat"])
+
+
+def test_the_label_encoder_is_what_scikit_learn_would_make() -> None:
+    made, expected = pickle.loads(label_encoder(["ja", "né"])), LabelEncoder().fit(["ja", "né"])  # noqa: S301
+    assert type(made) is LabelEncoder
+    assert made.__getstate__().keys() == expected.__getstate__().keys()
+    assert made.__getstate__()["_sklearn_version"] == expected.__getstate__()["_sklearn_version"]
+    assert (made.classes_ == expected.classes_).all()
+    assert made.classes_.dtype == expected.classes_.dtype

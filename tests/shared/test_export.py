@@ -1,17 +1,20 @@
 """The exported graph answers as training did, or is refused."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from shared import export, graph_cache
 from shared.arrays import Array, Inputs, namespace
-from shared.calibration import Answer, fit_answer, whitened_novelty
+from shared.calibration import Answer, FitNovelty, cosine_novelty, fit_answer, whitened_novelty
 from shared.errors import ReplayError
 from shared.evaluation import Fitted
 from shared.export import Exported, export_model, replay, spread
-from shared.graph import FeatureGraph, TensorSpec, open_session
-from shared.heads import Linear, fit_lda
+from shared.feature_cache import FeatureCache
+from shared.graph import FeatureGraph, TensorSpec, build, open_session
+from shared.heads import Fitter, Linear, fit_kernel, fit_kernel_ridge, fit_lda, fit_linear_ridge, fit_prototypes
 
 
 def _means(inputs: Inputs) -> Array:
@@ -34,10 +37,13 @@ def _exported() -> tuple[Exported, np.ndarray, list[Inputs], Fitted, Answer]:
     return export_model(graph, 4, fitted, answer, ["a", "b", "c"], {"k": 1}), features, samples, fitted, answer
 
 
-def test_every_sample_is_replayed_and_agrees() -> None:
+@pytest.mark.parametrize("whole", [45, 10])
+def test_every_sample_is_replayed_and_agrees(whole: int) -> None:
     exported, features, samples, fitted, answer = _exported()
-    done = replay(exported, features, samples, range(45), fitted, answer)
-    assert (done.whole, done.ending) == (45, 45)
+    told: list[tuple[int, int]] = []
+    done = replay(exported, features, samples, range(whole), fitted, answer, lambda *at: told.append(at))
+    assert (done.whole, done.ending) == (whole, 45 - whole)
+    assert told == [(k + 1, 45) for k in range(45)]
     assert done.largest_difference < 1e-4
     assert not answer(*fitted(features))[2].all(), "some are rejected, so that acceptance was compared, too"
 
@@ -66,11 +72,12 @@ def _wrong_temperature(fitted: Fitted, answer: Answer) -> tuple[Fitted, Answer]:
     return fitted, dataclasses.replace(answer, temperature=answer.temperature * 1.1)
 
 
+@pytest.mark.parametrize("whole", [range(45), range(0)])
 @pytest.mark.parametrize("wrong", [_wrong_head, _wrong_threshold, _wrong_temperature])
-def test_a_graph_that_answers_otherwise_is_refused(wrong) -> None:  # type: ignore[no-untyped-def]
+def test_a_graph_that_answers_otherwise_is_refused(wrong, whole) -> None:  # type: ignore[no-untyped-def]
     exported, features, samples, fitted, answer = _exported()
     with pytest.raises(ReplayError, match="the exported graph answers"):
-        replay(exported, features, samples, range(45), *wrong(fitted, answer))
+        replay(exported, features, samples, whole, *wrong(fitted, answer))
 
 
 def test_a_graph_that_computes_other_features_is_refused() -> None:
@@ -85,3 +92,50 @@ def test_what_is_replayed_whole_is_spread_over_all(count: int, most: int | None,
     rows = spread(count, most)
     assert len(rows) == expected
     assert (rows[0], rows[-1]) == (0, count - 1)
+
+
+HEADS: dict[str, Fitter] = {
+    "lda": fit_lda,
+    "kernel": fit_kernel(20),
+    "kernel ridge": fit_kernel_ridge(),
+    "linear ridge": fit_linear_ridge(),
+    "prototypes": fit_prototypes(),
+}
+
+
+@pytest.mark.parametrize("novelty", [whitened_novelty, cosine_novelty])
+@pytest.mark.parametrize("head", HEADS)
+def test_endings_of_one_kind_are_traced_once_and_each_answers_with_its_own_numbers(
+    head: str, novelty: FitNovelty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, traced = FeatureCache(tmp_path / "f.sqlite"), []
+    monkeypatch.setattr(export, "build", lambda *a: traced.append(a) or build(*a))
+    monkeypatch.setattr(graph_cache, "_LOADED", float("inf"))
+    graph, features, samples, _, answer = _made()
+    y = np.arange(45) % 3
+    models = set()
+    for k, threshold in enumerate((-2.0, 0.3)):
+        graph_cache._ENDINGS.clear()  # as another process would have none
+        own = features * np.float32(1 + k) + np.float32(k)
+        learnt = HEADS[head](own, y, 3)
+        fitted = Fitted(learnt, novelty(learnt, own, y))
+        fresh = dataclasses.replace(answer, threshold=threshold, temperature=0.5 + k)
+        exported = export_model(graph, 4, fitted, fresh, ["a", "b", "c"], {}, cache)
+        assert replay(exported, own, samples, (), fitted, fresh).largest_difference < 1e-4
+        models.add(exported.ending)
+    assert (len(models), len(traced)) == (2, 1)
+
+
+def test_endings_of_other_kinds_or_sizes_are_not_mistaken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph_cache, "_LOADED", float("inf"))
+    cache, y = FeatureCache(tmp_path / "f.sqlite"), np.arange(45) % 3
+    _, features, samples, _, answer = _made()
+    for fit in HEADS.values():
+        for rows in (features, features[:, :3]):
+            graph = FeatureGraph("means", (TensorSpec("x", "float32", ("n", rows.shape[1])),), _means)
+            for count in (3, 4):
+                learnt = fit(rows, y, count)
+                for novelty in (whitened_novelty, cosine_novelty):
+                    fitted = Fitted(learnt, novelty(learnt, rows, y))
+                    exported = export_model(graph, rows.shape[1], fitted, answer, ["a"] * count, {}, cache)
+                    replay(exported, rows, samples, (), fitted, answer)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedGroupKFold
 
 from shared.folds import Folds, random_folds, session_folds
 
@@ -88,3 +89,13 @@ def test_random_folds_are_stratified_and_follow_the_seed(seed: int) -> None:
         assert np.bincount(classes[folds.inside(fold)]).tolist() == [4, 2]
     assert (random_folds(classes, 5, seed).cells == folds.cells).all()
     assert (random_folds(classes, 5, seed + 1).cells != folds.cells).any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_many_sessions_are_dealt_as_scikit_learn_deals_them(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    classes, place = rng.integers(0, 3, 200), rng.permutation(np.arange(200) % 17)
+    folds = session_folds(classes, [f"s{k:02}" for k in place], list(range(200)), 4, seed)
+    splitter = StratifiedGroupKFold(4, shuffle=True, random_state=seed)
+    for k, (_, held_out) in enumerate(splitter.split(classes[:, None], classes, place)):
+        assert folds.inside(frozenset([k])).tolist() == held_out.tolist()

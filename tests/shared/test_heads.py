@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression
 
 from shared.graph import TensorSpec, build, open_session
 from shared.heads import Fitter, fit_kernel, fit_lda, fit_logistic, fit_prototypes, fit_ridge, in_span, ledoit_wolf
@@ -122,3 +123,26 @@ def test_heads_that_see_inner_products_only_answer_alike_in_any_axes() -> None:
     for fit in (fit_logistic(), fit_prototypes(standardise=False)):
         one, other = fit(turned[:20], y[:20], 3)(turned), fit(rows[:20], y[:20], 3)(rows)
         assert np.corrcoef(np.ravel(one), np.ravel(other))[0, 1] > 0.998
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_logistic_regression_is_that_of_scikit_learn(classes: int, sparse: bool, clusters: Maker) -> None:
+    x, y = clusters(classes=classes)
+    x = (x / 10).astype(np.float32)
+    if sparse:
+        x = np.where(np.arange(x.shape[1]) == y[:, None], x, 0).astype(np.float32)
+    kept = (y > 0) | (np.arange(len(y)) % 3 == 0)  # fewer samples of the first class
+    model = LogisticRegression(C=10.0, class_weight="balanced", max_iter=300, tol=1e-3)
+    expected = model.fit(x[kept].astype(np.float64), y[kept]).predict_log_proba(x)
+    logits = np.asarray(fit_logistic()(x[kept], y[kept], classes)(x), np.float64)
+    found = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_axes_of_rows_that_depend_on_each_other_are_fewer() -> None:
+    rows = np.random.default_rng(0).normal(size=(12, 50)).astype(np.float32)
+    rows = np.concatenate([rows, rows[:5], rows[:1] * 0])
+    turned = in_span(rows)
+    assert turned.shape == (18, 12)
+    np.testing.assert_allclose(turned @ turned.T, rows @ rows.T, atol=1e-4)
