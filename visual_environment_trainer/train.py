@@ -33,7 +33,7 @@ from visual_environment_trainer.preprocessing.choosing import OwnEncoder, chosen
 from visual_environment_trainer.preprocessing.embeddings import BLURRED, Numbers, PlaceFeatures, Seen, Way, look
 from visual_environment_trainer.preprocessing.images import UnreadableImageError
 from visual_environment_trainer.preprocessing.near_copies import groups_of_copies
-from visual_environment_trainer.preprocessing.views import ONE_VIEW, TWO_VIEWS, Viewing, read_views
+from visual_environment_trainer.preprocessing.views import ONE_VIEW, SEVERAL_VIEWS, Viewing, read_views
 from visual_environment_trainer.robustness import with_helpful_copies
 
 ContenderName = Literal["embedding", "embedding_and_middle"]
@@ -48,7 +48,7 @@ class VisualConfig(TrainerConfig):
     )
     few_encoder: str | OwnEncoder | None = Field(default="lite2", description="the same, where images are few")
     few_up_to: int = Field(default=600, ge=0, description="so many images are few, and worth the slower encoder")
-    two_views_up_to: int = Field(default=300, ge=0, description="with more images one view of each is enough")
+    several_views_up_to: int = Field(default=200, ge=0, description="with more images one view of each is enough")
     contenders: tuple[ContenderName, ...] = Field(default=("embedding", "embedding_and_middle"), min_length=1)
     middle_weight: float = Field(default=0.7, gt=0.0, le=10.0, description="of the encoder's middle stage")
     inverse_penalty: float = Field(default=10.0, gt=0.0, description="C of the logistic regression")
@@ -85,7 +85,7 @@ def train(job: Job, config: VisualConfig) -> Outcome:
 def way(config: VisualConfig, encoder: Encoder | None, count: int) -> Way:
     """Return how files become what the model takes, for `count` of them."""
     side = handmade.SIDE if encoder is None else int(encoder.spec.inputs["image"].shape[1])
-    views = TWO_VIEWS if encoder is not None and count <= config.two_views_up_to else ONE_VIEW
+    views = SEVERAL_VIEWS if encoder is not None and count <= config.several_views_up_to else ONE_VIEW
     viewing = Viewing(side=side, views=views, region=config.region, frames_per_second=config.frames_per_second)
     return Way(viewing, encoder, config.blur if config.blurred_copies else 0.0)
 

@@ -95,12 +95,17 @@ def _wrapped(own: OwnEncoder) -> bytes:
         model = onnx.shape_inference.infer_shapes(model)
     except (OSError, DecodeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ConfigError(f"{own.path}: is no ONNX network that can be used: {str(error).splitlines()[0]}") from None
-    shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in model.graph.output}
-    wanted = {"embedding": own.output} | ({"mid": own.middle} if own.middle else {})
     constant = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value.name for value in model.graph.input if value.name not in constant]
-    if inputs != [own.input]:
+    inputs = {value.name: _shape(value) for value in model.graph.input if value.name not in constant}
+    if set(inputs) != {own.input}:
         raise ConfigError(f"{own.path}: takes {', '.join(inputs)}, not {own.input} alone")
+    planes = (own.side, own.side, 3) if own.layout == "nhwc" else (3, own.side, own.side)
+    taken = inputs[own.input][1:]
+    if len(taken) != 3 or any(here not in (0, there) for here, there in zip(taken, planes, strict=True)):
+        given, needed = (", ".join(map(str, shape)) for shape in (taken, planes))
+        raise ConfigError(f"{own.path}: {own.input} is (n, {given}), not (n, {needed})")
+    wanted = {"embedding": own.output} | ({"mid": own.middle} if own.middle else {})
+    shapes = {value.name: _shape(value) for value in model.graph.output}
     for name in wanted.values():
         if name not in shapes:
             raise ConfigError(f"{own.path}: gives {', '.join(shapes)}, not {name}")
@@ -110,14 +115,19 @@ def _wrapped(own: OwnEncoder) -> bytes:
     x = net.add("Cast", "image", to=onnx.TensorProto.FLOAT)
     x = net.add("Div", net.add("Sub", x, net.const(own.mean)), net.const(own.deviation))
     x = net.add("Transpose", x, perm=[0, 3, 1, 2]) if own.layout == "nchw" else x
-    given = net.embedded(model, "own_", x)
+    answers = net.embedded(model, "own_", x)
     for ours, theirs in wanted.items():
-        maps = given[theirs]
+        maps = answers[theirs]
         net.add("Flatten", net.add("GlobalAveragePool", maps) if len(shapes[theirs]) == 4 else maps, name=ours)
     image = {"image": ("uint8", ("n", own.side, own.side, 3))}
     return network_bytes(
         net.model(own.name, image, {ours: ["n", shapes[theirs][1]] for ours, theirs in wanted.items()})
     )
+
+
+def _shape(value: onnx.ValueInfoProto) -> list[int]:
+    """Return the sizes of a value's axes, 0 where they may vary."""
+    return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
 
 
 def _try(encoder: Encoder, own: OwnEncoder) -> None:

@@ -16,7 +16,7 @@ from visual_environment_trainer.preprocessing.videos import VIDEO_ENDINGS, read_
 
 ViewName = Literal["centre", "start", "end"]
 ONE_VIEW: tuple[ViewName, ...] = ("centre",)
-TWO_VIEWS: tuple[ViewName, ...] = ("start", "end")
+SEVERAL_VIEWS: tuple[ViewName, ...] = ("centre", "start", "end")
 _SQUASH = 1.2  # the longer side is cut to so much of the shorter before the centre is squashed to a square
 
 Views = NDArray[np.uint8]  # (views, side, side, 3) RGB
@@ -32,7 +32,7 @@ class Viewing(Schema):
 
 
 def read_views(path: Path, viewing: Viewing, example: Example | None = None) -> Views:
-    """Return (frames x views, side, side, 3) uint8 RGB, an image being one frame; the example's own box goes first.
+    """Return (V, side, side, 3) uint8 RGB: views of an image, or of each frame of a video; an example's box goes first.
 
     Raises UnreadableImageError for a file that cannot be used.
     """
@@ -42,23 +42,26 @@ def read_views(path: Path, viewing: Viewing, example: Example | None = None) -> 
         frames = read_frames(path, viewing.frames_per_second, onset, offset, box)
     else:
         frames = [read_image(path, viewing.side, box)]
-    return np.stack([_view(frame, view, viewing.side) for frame in frames for view in viewing.views])
+    return np.stack([view for frame in frames for view in _views(frame, viewing)])
 
 
-def _view(image: Pixels, view: ViewName, side: int) -> Pixels:
-    """Cut a part out of an image and resize it: `start` and `end` are the squares at both ends of the longer side."""
-    height, width = image.shape[:2]
+def _views(image: Pixels, viewing: Viewing) -> list[Pixels]:
+    """Cut parts out of an image and resize them; parts that are the same, as in a square image, are one view."""
+    shrunk = []
+    for top, left, tall, wide in dict.fromkeys(_part(image.shape[0], image.shape[1], view) for view in viewing.views):
+        part = image[top : top + tall, left : left + wide]
+        way = cv2.INTER_AREA if min(tall, wide) > viewing.side else cv2.INTER_LINEAR
+        shrunk.append(np.asarray(cv2.resize(part, (viewing.side, viewing.side), interpolation=way), np.uint8))
+    return shrunk
+
+
+def _part(height: int, width: int, view: ViewName) -> tuple[int, int, int, int]:
+    """Return top, left, height and width: `start` and `end` are the squares at both ends of the longer side."""
     short = min(height, width)
     if view == "centre":
         tall, wide = min(height, int(short * _SQUASH)), min(width, int(short * _SQUASH))
-        top, left = (height - tall) // 2, (width - wide) // 2
-    else:
-        tall = wide = short
-        top, left = (0, 0) if view == "start" else (height - short, width - short)
-    part = image[top : top + tall, left : left + wide]
-    shrinking = min(part.shape[:2]) > side
-    resized = cv2.resize(part, (side, side), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
-    return np.asarray(resized, np.uint8)
+        return (height - tall) // 2, (width - wide) // 2, tall, wide
+    return (0, 0, short, short) if view == "start" else (height - short, width - short, short, short)
 
 
 def blurred(views: Views, sigma: float) -> Views:
