@@ -68,7 +68,7 @@ def test_a_contract_that_the_network_does_not_keep_is_refused(
 ) -> None:
     path = network(tmp_path / "mine.onnx")
     with pytest.raises(ConfigError, match=reason):
-        chosen_encoder([_own(path, **changes)], tmp_path / "out")
+        chosen_encoder([OwnEncoder.model_validate(contract(path) | changes)], tmp_path / "out")
 
 
 def test_what_is_no_network_or_takes_one_image_at_a_time_is_refused(tmp_path: Path) -> None:
