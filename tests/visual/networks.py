@@ -26,13 +26,17 @@ def network(path: Path, layout: str = "nchw", batch: str | int = "n", opset: int
         helper.make_node("GlobalAveragePool", ["maps"], ["mean"]),
         helper.make_node("Flatten", ["mean"], ["pooled"]),
     ]
+    constants = [weights]
+    if batch == 1:  # as exporters leave it behind that saw one image
+        nodes[-1] = helper.make_node("Reshape", ["mean", "one"], ["pooled"])
+        constants.append(numpy_helper.from_array(np.array([1, 8]), "one"))
     shape: list[Any] = [batch, 3, SIDE, SIDE] if layout == "nchw" else [batch, SIDE, SIDE, 3]
     outputs = [
         helper.make_tensor_value_info("pooled", TensorProto.FLOAT, [batch, 8]),
         helper.make_tensor_value_info("maps", TensorProto.FLOAT, [batch, 8, SIDE, SIDE]),
     ]
     inputs = [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, shape)]
-    graph = helper.make_graph(nodes, "tiny", inputs, outputs, [weights])
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(model.SerializeToString())

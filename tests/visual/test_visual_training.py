@@ -10,7 +10,6 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from demo.make_data import main as make_demo_data
 from model_registry.store import Registry
 from shared.cli import run
 from shared.cli_trainer import trainer_command
@@ -68,7 +67,7 @@ def _label(model: LiveModel, path: Path) -> str:
 def test_rooms_are_recognised_in_pictures_and_films(tmp_path: Path, train: Train) -> None:
     entry = train(write_sessions(tmp_path / "data"))
     assert entry["training_metrics"]["accuracy"] > 0.8
-    assert [ref["name"] for ref in entry["encoder_refs"]] == ["tiny"]
+    assert [ref["name"] for ref in entry["encoder_refs"]] == ["lite0"]
     assert any("without the image encoder lite2" in note for note in entry["notes"])
     model = _live(entry, tmp_path)
     for label in ROOMS:
@@ -220,7 +219,7 @@ def _clouded(count: int, dimension: int, seed: int) -> tuple[list[dict[str, Any]
     soft[:, 2:3] += 4 * (sign > 0)
     soft[:, 3:4] += 4 * (sign < 0)
     rows = [
-        {"tiny": a[None].astype(np.float32), "tiny_blurred": b[None].astype(np.float32)}
+        {"lite0": a[None].astype(np.float32), "lite0_blurred": b[None].astype(np.float32)}
         for a, b in zip(sharp, soft, strict=True)
     ]
     return rows, classes
@@ -235,7 +234,7 @@ def test_blurred_copies_are_tried_only_where_they_help(useful: bool, tmp_path: P
     rows, classes = _clouded(60, 8, 0)
     if not useful:
         for row in rows:
-            row["tiny_blurred"] = row["tiny"]
+            row["lite0_blurred"] = row["lite0"]
     contenders = compete(quiet_job(USER, tmp_path), config, encoder, rows, few=False)
     sessions = [str(k // 10) for k in range(60)]
     kept, told = with_helpful_copies(contenders, classes, sessions, config)
@@ -261,8 +260,8 @@ def test_the_portable_file_answers_as_the_model_with_its_encoder_does(
     encoder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MODEL_TRAINER_PRETRAINED")
-    make_demo_data([str(tmp_path / "demo")], standalone_mode=False)
-    words = ["--user", USER, "--data", str(tmp_path / "demo"), "--out", str(tmp_path / "out"), "--demo-data"]
+    data = write_sessions(tmp_path / "data")
+    words = ["--user", USER, "--data", str(data), "--out", str(tmp_path / "out")]
     words += ["--registry", str(tmp_path / "models"), "--set", f"few_encoder={encoder}"]
     assert run(lambda: trainer_command(TRAINER)(words, standalone_mode=False)) == 0
     capsys.readouterr()
@@ -274,8 +273,8 @@ def test_the_portable_file_answers_as_the_model_with_its_encoder_does(
     viewing = Viewing.model_validate(live.properties["spec"]["decode"])
     encoders = {name: load_encoder(folder) for name, folder in resolved.encoders.items()}
     assert encoders.keys() == {encoder}
-    pictures = sorted((tmp_path / "demo" / "users" / USER / "sessions").glob("*/**/*.jpg"))[::20]
-    assert len(pictures) >= 4
+    pictures = sorted(data.glob("users/*/sessions/*/media/*.jpg"))[::6]
+    assert len(pictures) == 6
     for path in pictures:
         views = read_views(path, viewing)
         inputs = Way(viewing, encoders[encoder])([views])[0]

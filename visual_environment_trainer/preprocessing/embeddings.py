@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -84,15 +84,15 @@ class Way:
         return found
 
     def _encoded(self, several: Sequence[Views], suffix: str) -> list[Numbers]:
+        """Encode each sample for itself on one thread: beside other samples it would get other bytes."""
         assert self.encoder is not None
-        rows = np.concatenate(several)
-        parts = [self.encoder.run({"image": rows[k : k + _VIEWS_AT_ONCE]}) for k in range(0, len(rows), _VIEWS_AT_ONCE)]
-        ends = np.cumsum([len(views) for views in several])[:-1]
-        columns = {
-            name + suffix: np.split(np.concatenate([part[output] for part in parts]), ends)
-            for name, output in self.outputs.items()
-        }
-        return [{name: column[k] for name, column in columns.items()} for k in range(len(several))]
+        single = replace(self.encoder, threads=1)
+        found = []
+        for views in several:
+            parts = [single.run({"image": views[k : k + _VIEWS_AT_ONCE]}) for k in range(0, len(views), _VIEWS_AT_ONCE)]
+            rows = {name: [part[output] for part in parts] for name, output in self.outputs.items()}
+            found.append({name + suffix: np.concatenate(some) for name, some in rows.items()})
+        return found
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,8 @@ def _views(viewing: Viewing, sample: Sample) -> Views:
 
 def _key(viewing: Viewing, sample: Sample) -> str:
     own = sample.example.model_dump_json(include={"box", "onset", "offset"}, exclude_none=True)
-    return content_key(DECODE_VERSION, viewing.model_dump_json(), sample.content_sha256, own)
+    ending = sample.path.suffix.lower() if sample.path else ""  # a file that is not what its name says is refused
+    return content_key(DECODE_VERSION, viewing.model_dump_json(), sample.content_sha256, ending, own)
 
 
 def _fault(sample: Sample, reason: str) -> Fault:
