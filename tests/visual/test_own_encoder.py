@@ -33,7 +33,7 @@ def test_an_own_network_is_given_what_its_contract_says(layout: str, opset: int,
     found = encoder.run({"image": images})
     scaled = ((images - np.array(MEAN)) / np.array(DEVIATION)).astype(np.float32)
     given = scaled if layout == "nhwc" else scaled.transpose(0, 3, 1, 2)
-    pooled, maps = onnxruntime.InferenceSession(path).run(["pooled", "maps"], {"pixels": given})
+    pooled, maps = map(np.asarray, onnxruntime.InferenceSession(path).run(["pooled", "maps"], {"pixels": given}))
     np.testing.assert_allclose(found["embedding"], pooled, atol=1e-5)
     np.testing.assert_allclose(found["mid"], maps.mean(axis=(2, 3)), atol=1e-5)
 

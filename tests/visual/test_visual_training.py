@@ -283,4 +283,4 @@ def test_the_portable_file_answers_as_the_model_with_its_encoder_does(
         found = portable.run(["label", "probabilities", "accepted"], {f"{encoder}_image": views})
         assert found[0] == expected[0]
         assert found[2] == expected[2]
-        np.testing.assert_allclose(found[1], expected[1], atol=1e-3)
+        np.testing.assert_allclose(np.asarray(found[1]), np.asarray(expected[1]), atol=1e-3)

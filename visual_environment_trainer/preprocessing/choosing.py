@@ -148,7 +148,7 @@ def _is_there(folder: Path, spec: EncoderSpec) -> bool:
 def _checked(encoder: Encoder) -> Encoder:
     """Raise ConfigError where an encoder of a folder does not take what images become."""
     inputs = encoder.spec.inputs
-    shape = inputs["image"].shape if set(inputs) == {"image"} else ()
+    shape: tuple[int | str, ...] = inputs["image"].shape if set(inputs) == {"image"} else ()
     square = len(shape) == 4 and isinstance(shape[1], int) and shape[1:] == (shape[1], shape[1], 3)
     if not square or isinstance(shape[0], int) or inputs["image"].dtype != "uint8":
         raise ConfigError(
