@@ -148,8 +148,8 @@ def _is_there(folder: Path, spec: EncoderSpec) -> bool:
 def _checked(encoder: Encoder) -> Encoder:
     """Raise ConfigError where an encoder of a folder does not take what images become."""
     inputs = encoder.spec.inputs
-    shape: tuple[int | str, ...] = inputs["image"].shape if set(inputs) == {"image"} else ()
-    square = len(shape) == 4 and isinstance(shape[1], int) and shape[1:] == (shape[1], shape[1], 3)
+    shape = list(inputs["image"].shape) if set(inputs) == {"image"} else []
+    square = len(shape) == 4 and isinstance(shape[1], int) and shape[1:] == [shape[1], shape[1], 3]
     if not square or isinstance(shape[0], int) or inputs["image"].dtype != "uint8":
         raise ConfigError(
             f"{encoder.folder}: an image encoder takes `image`, (n, side, side, 3) uint8 RGB; for another one give "
