@@ -72,4 +72,7 @@ def row(name: str, figure: float, samples: int, bar: float | None) -> Row:
 def _only(contender: Contender, train: Numbers) -> Fixed:
     source: Any = contender.source
     rows: Rows = source.computed
-    return Fixed(source.traced, Rows(rows.base[train], rows.copies[:0], rows.owner[:0]))
+    owned = np.flatnonzero(np.isin(rows.owner, train))
+    order = np.argsort(train)
+    owner = order[np.searchsorted(train[order], rows.owner[owned])]
+    return Fixed(source.traced, Rows(rows.base[train], rows.copies[owned], owner))

@@ -2,56 +2,92 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
+import cv2
 import numpy as np
 
 from benchmarks.few_shot import DRAWS, Numbers, Row, learn, load_all, quiet_job, row
-from benchmarks.real_data import data_root
+from benchmarks.real_data import WORK, data_root
+from shared.data_loader import Dataset
 from shared.encoders import load_encoder
 from shared.evaluation import Contender, EvaluationConfig, auroc, validate_by_session
-from visual_environment_trainer.preprocessing.embeddings import embed
-from visual_environment_trainer.preprocessing.images import VIEWS
-from visual_environment_trainer.train import VisualConfig, compete
+from visual_environment_trainer.preprocessing.embeddings import Way, look
+from visual_environment_trainer.preprocessing.images import read_image
+from visual_environment_trainer.train import VisualConfig, compete, way
 
 CONFIG = VisualConfig()
+WITH_BLUR = VisualConfig(blurred_copies=True)
 FEW_IMAGES_BARS = {5: 0.96, 20: 0.975}
+RADIUS = 2.0  # of the blur, in pixels of a picture whose shorter side has SHRUNK
+SHRUNK = 256
+BLUR_BAR = 0.08
 
 
 @cache
-def _data() -> tuple[tuple[Contender, ...], Numbers, tuple[str, ...]]:
-    root = data_root("houses")
-    dataset, job = load_all(root, "home", "visual_environment"), quiet_job("home", root)
-    encoder = load_encoder(CONFIG.encoder, threads=2)
-    samples = embed(job, dataset, encoder, len(VIEWS))
-    return tuple(compete(job, CONFIG, encoder, samples, len(VIEWS))), dataset.label_index, dataset.session_ids
+def _dataset() -> Dataset:
+    return load_all(data_root("houses"), "home", "visual_environment")
+
+
+def _few() -> Way:
+    """Return how up to 80 images are seen."""
+    return way(CONFIG, load_encoder(str(CONFIG.few_encoder)), 80)
+
+
+def _contenders(seen_by: Way, dataset: Dataset, config: VisualConfig) -> tuple[Contender, ...]:
+    job = quiet_job("home", WORK)
+    samples = look(job, dataset, seen_by).samples
+    return tuple(compete(job, config, seen_by.encoder, samples, few=False))
+
+
+@cache
+def _plain() -> tuple[Contender, ...]:
+    return _contenders(_few(), _dataset(), CONFIG)
 
 
 def _houses(each: int, draw: int) -> tuple[Numbers, Numbers]:
     """Return training samples from `each` houses, and all samples of the others; a house has one image a room."""
-    _, _, sessions = _data()
+    sessions = _dataset().session_ids
     names = np.random.default_rng(draw).permutation(sorted(set(sessions)))
     chosen = np.isin(sessions, names[:each])
     return np.flatnonzero(chosen), np.flatnonzero(~chosen)
 
 
+def _accuracy(contenders: tuple[Contender, ...], each: int) -> float:
+    classes, sessions = _dataset().label_index, _dataset().session_ids
+    rates = []
+    for train, test in (_houses(each, draw) for draw in range(DRAWS)):
+        answers = learn(contenders, classes, sessions, train, test)
+        rates.append(float((answers.classes == classes[test]).mean()))
+    return float(np.mean(rates))
+
+
 def few_images() -> list[Row]:
     """Accuracy in other houses after 5 and 20 images a room, mean over draws."""
-    contenders, classes, sessions = _data()
-    rows = []
-    for each, bar in FEW_IMAGES_BARS.items():
-        rates = []
-        for draw in range(DRAWS):
-            train, test = _houses(each, draw)
-            answers = learn(contenders, classes, sessions, train, test)
-            rates.append(float((answers.classes == classes[test]).mean()))
-        rows.append(row(f"rooms, {each} images each", float(np.mean(rates)), 4 * (60 - each), bar))
-    return rows
+    return [
+        row(f"rooms, {each} images each", _accuracy(_plain(), each), 4 * (60 - each), bar)
+        for each, bar in FEW_IMAGES_BARS.items()
+    ]
+
+
+def other_ways() -> list[Row]:
+    """Accuracy after 20 images a room with what many images are seen by, and with what is left without encoders."""
+    many = way(CONFIG, load_encoder(str(CONFIG.encoder)), CONFIG.few_up_to + 1)
+    ways = {
+        "lite0, one view": many,
+        "lite2, one view": way(CONFIG, load_encoder(str(CONFIG.few_encoder)), CONFIG.few_up_to),
+        "hand-made fallback": way(CONFIG, None, 80),
+    }
+    return [
+        row(f"rooms, 20 images each, {name}", _accuracy(_contenders(by, _dataset(), CONFIG), 20), 160, None)
+        for name, by in ways.items()
+    ]
 
 
 def unknown_rooms() -> list[Row]:
     """AUROC of known rooms in other houses against a room that was left out, after 30 houses; and by house."""
-    contenders, classes, sessions = _data()
+    contenders, classes, sessions = _plain(), _dataset().label_index, _dataset().session_ids
     areas, rejected = [], []
     for draw in range(DRAWS):
         train, test = _houses(30, draw)
@@ -69,4 +105,36 @@ def unknown_rooms() -> list[Row]:
     ]
 
 
-FIGURES = (few_images, unknown_rooms)
+def blurred_images() -> list[Row]:
+    """Points lost at 20 images a room where the camera is out of focus, with blurred copies in training."""
+    sharp = _dataset()
+    by, job, count = replace(_few(), blur=WITH_BLUR.blur), quiet_job("home", WORK), len(sharp)
+    samples = [*look(job, sharp, by).samples, *look(job, _out_of_focus(sharp), by).samples]
+    contenders = compete(job, WITH_BLUR, by.encoder, samples, few=False)
+    classes = np.concatenate([sharp.label_index] * 2)
+    lost = []
+    for train, test in (_houses(20, draw) for draw in range(DRAWS)):
+        answers = learn(contenders, classes, sharp.session_ids * 2, train, np.concatenate([test, test + count]))
+        correct = answers.classes == np.concatenate([classes[test]] * 2)
+        lost.append(float(correct[: len(test)].mean() - correct[len(test) :].mean()))
+    return [row("rooms, points lost to blur of radius 2 (at most)", float(np.mean(lost)), 160, BLUR_BAR)]
+
+
+def _out_of_focus(dataset: Dataset) -> Dataset:
+    """Return the same samples with every picture shrunk to 256 pixels and blurred."""
+    folder = WORK / "out-of-focus"
+    folder.mkdir(parents=True, exist_ok=True)
+    samples = []
+    for sample in dataset.samples:
+        assert sample.path is not None
+        path = folder / f"{sample.path.stem}.png"
+        if not path.is_file():
+            picture = read_image(sample.path, SHRUNK)
+            scale = SHRUNK / min(picture.shape[:2])
+            small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            cv2.imwrite(str(path), cv2.GaussianBlur(small, (0, 0), RADIUS)[..., ::-1])
+        samples.append(replace(sample, path=path, content_sha256=f"{sample.content_sha256}, out of focus"))
+    return replace(dataset, samples=tuple(samples))
+
+
+FIGURES = (few_images, unknown_rooms, blurred_images, other_ways)

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ def make_data(out: Path, seed: int, made_from: dict[str, Any]) -> int:
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as staging:
         root = Path(staging) / "data"
         jobs = [(root, person, room, seed) for person in PEOPLE for room in ROOMS]
-        with ProcessPoolExecutor(max_workers=2) as pool:
+        # Started afresh: a copy of a process with running threads may wait for ever for what one of them held.
+        with ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn")) as pool:
             counts = list(pool.map(write_session, *zip(*jobs, strict=True)))
         (root / MARKER).write_text(json.dumps(made_from) + "\n", encoding="utf-8")
         if out.exists():

@@ -113,6 +113,14 @@ def cosine_novelty(head: Head, features: Features, classes: Classes, numbers: in
     return Novelty(centre, None, references.astype(np.float16), True, 1)
 
 
+def centroid_novelty(head: Head, features: Features, classes: Classes) -> Novelty:
+    """Cosine to the nearest label's mean direction after centring: for labels whose samples lie in one place each."""
+    centre = features.mean(axis=0)
+    rows = unit_rows(features - centre)
+    references = unit_rows(np.stack([rows[classes == k].mean(axis=0) for k in np.unique(classes)]))
+    return Novelty(centre, None, references.astype(np.float16), True, 1)
+
+
 def _spread_out(count: int, most: int) -> Indices:
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 

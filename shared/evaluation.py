@@ -213,12 +213,15 @@ def _in_span(contender: Contender) -> Contender:
     Inner products stay what they are, so heads that only see those learn the same with far fewer numbers.
     """
     source = contender.source
-    if not contender.isotropic or not isinstance(source, Fixed) or len(source.computed.copies):
+    if not contender.isotropic or not isinstance(source, Fixed):
         return contender
-    base = source.computed.base
-    if base.shape[1] <= len(base):
+    rows = source.computed
+    whole = np.concatenate([rows.base, rows.copies])
+    if whole.shape[1] <= len(whole):
         return contender
-    return replace(contender, source=Fixed(source.traced, replace(source.computed, base=in_span(base))))
+    moved = in_span(whole)
+    computed = replace(rows, base=moved[: len(rows.base)], copies=moved[len(rows.base) :])
+    return replace(contender, source=Fixed(source.traced, computed))
 
 
 def choose(held: Sequence[Held], classes: Classes) -> int:

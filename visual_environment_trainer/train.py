@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,89 +15,149 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from model_registry.entry import EncoderRef
-from shared.calibration import cosine_novelty
+from shared.calibration import centroid_novelty
 from shared.cli_trainer import trainer_main
 from shared.config import TrainerConfig
-from shared.encoders import Encoder, export_encoder, load_encoder
-from shared.errors import ConfigError, DataError, Fault
+from shared.data_loader import Dataset
+from shared.duplicates import one_side
+from shared.encoders import Encoder, export_encoder
+from shared.errors import DataError, Fault
 from shared.evaluation import Contender, Fixed
 from shared.feature_cache import content_key
 from shared.graph import FeatureGraph, TensorSpec
-from shared.heads import fit_logistic
+from shared.heads import fit_logistic, fit_prototypes
 from shared.recipe import Job, ModelSpec, Outcome, Trainer, featurise, load, package, validate
-from visual_environment_trainer.preprocessing.embeddings import PlaceFeatures, embed
-from visual_environment_trainer.preprocessing.images import VIEWS, UnreadableImageError, read_views
+from shared.schema_utils import Box
+from visual_environment_trainer.preprocessing import handmade
+from visual_environment_trainer.preprocessing.choosing import OwnEncoder, chosen_encoder
+from visual_environment_trainer.preprocessing.embeddings import BLURRED, Numbers, PlaceFeatures, Seen, Way, look
+from visual_environment_trainer.preprocessing.images import UnreadableImageError
+from visual_environment_trainer.preprocessing.near_copies import groups_of_copies
+from visual_environment_trainer.preprocessing.views import ONE_VIEW, SEVERAL_VIEWS, Viewing, read_views
+from visual_environment_trainer.robustness import with_helpful_copies
 
-ContenderName = Literal["one_view", "middle", "three_views"]
+ContenderName = Literal["embedding", "embedding_and_middle"]
+FEW_EACH = 3  # images of every label up to which prototypes are trained instead of a classifier
 
 
 class VisualConfig(TrainerConfig):
     """Everything that can be set for a visual model."""
 
-    encoder: str = Field(default="lite0", description="pretrained image encoder: its name, or the folder that holds it")
-    contenders: tuple[ContenderName, ...] = Field(default=("one_view", "middle", "three_views"), min_length=1)
-    views_up_to: int = Field(default=400, ge=0, description="with more images than this one view of each is enough")
-    middle_weight: float = Field(default=0.7, ge=0.0, le=10.0, description="of the encoder's middle stage")
+    encoder: str | OwnEncoder = Field(
+        default="lite0", description="image encoder: a pretrained name, the folder that holds it, or an ONNX file"
+    )
+    few_encoder: str | OwnEncoder | None = Field(default="lite2", description="the same, where images are few")
+    few_up_to: int = Field(default=600, ge=0, description="so many images are few, and worth the slower encoder")
+    several_views_up_to: int = Field(default=200, ge=0, description="with more images one view of each is enough")
+    contenders: tuple[ContenderName, ...] = Field(default=("embedding", "embedding_and_middle"), min_length=1)
+    middle_weight: float = Field(default=0.7, gt=0.0, le=10.0, description="of the encoder's middle stage")
     inverse_penalty: float = Field(default=10.0, gt=0.0, description="C of the logistic regression")
-
-
-Samples = list[dict[str, NDArray[np.float32]]]
+    region: Box | None = Field(default=None, description="all that is seen of images whose example has no box")
+    frames_per_second: float = Field(default=1.0, gt=0.0, le=30.0, description="that are looked at in a video")
+    blurred_copies: bool = Field(default=False, description="also train on blurred copies, if they help")
+    blur: float = Field(default=1.4, gt=0.0, le=20.0, description="of the copies: sigma in pixels of a view")
 
 
 def train(job: Job, config: VisualConfig) -> Outcome:
-    """Train one user's visual model from labelled images."""
+    """Train one user's visual model from labelled images and videos."""
     dataset = load(job, config, "visual_environment")
-    encoder = load_encoder(config.encoder, threads=2)
-    several = "three_views" in config.contenders and len(dataset) <= config.views_up_to
-    views = VIEWS if several else VIEWS[:1]
-    samples = embed(job, dataset, encoder, len(views))
-    contenders = compete(job, config, encoder, samples, len(views))
-    validation = validate(job, contenders, dataset, config)
-    export_encoder(encoder, job.out)
-    reference = EncoderRef(name=encoder.spec.name, sha256=encoder.spec.sha256)
-    side = encoder.spec.inputs["image"].shape[1]
-    spec = ModelSpec({"side": side, "views": list(views)}, "views_v1", encoder_refs=(reference,))
-    return package(job, validation, samples, dataset, config, spec)
-
-
-def compete(job: Job, config: VisualConfig, encoder: Encoder, samples: Samples, views: int) -> list[Contender]:
-    """Return the configured contenders that the views suffice for, simplest first, with their features computed."""
-    name = encoder.spec.name
-    contract = tuple(
-        TensorSpec(tensor, "float32", (views, encoder.spec.outputs[output]))
-        for tensor, output in ((name, "embedding"), (f"{name}_mid", "mid"))
+    wanted = [config.few_encoder] if config.few_encoder and len(dataset) <= config.few_up_to else []
+    encoder, notes = chosen_encoder([*wanted, config.encoder], job.out)
+    seen = look(job, dataset, way(config, encoder, len(dataset)))
+    sessions, copies = apart(job, dataset, seen)
+    contenders = compete(
+        job, config, encoder, seen.samples, few=int(np.bincount(dataset.label_index).max()) <= FEW_EACH
     )
-    keys = [content_key(sample[name], sample[f"{name}_mid"]) for sample in samples]
-    functions = {
-        "one_view": PlaceFeatures(name, 1, 0.0),
-        "middle": PlaceFeatures(name, 1, config.middle_weight),
-        "three_views": PlaceFeatures(name, len(VIEWS), config.middle_weight),
-    }
-    contenders = []
-    for contender in config.contenders:
-        if functions[contender].views > views:
-            continue
-        graph = FeatureGraph(f"visual-{contender}", contract, functions[contender])
+    if config.blurred_copies and encoder is not None:
+        contenders, told = with_helpful_copies(contenders, dataset.label_index, sessions, config)
+        notes.append(told)
+    validation = validate(job, contenders, dataset, config, sessions)
+    if encoder is not None:
+        export_encoder(encoder, job.out)
+    references = () if encoder is None else (EncoderRef(name=encoder.spec.name, sha256=encoder.spec.sha256),)
+    viewing = way(config, encoder, len(dataset)).viewing.model_dump(mode="json")
+    spec = ModelSpec(
+        viewing, "views_v2", encoder_refs=references, notes=tuple(notes + told_boxes(dataset)), media=copies
+    )
+    return package(job, validation, seen.samples, dataset, config, spec)
+
+
+def way(config: VisualConfig, encoder: Encoder | None, count: int) -> Way:
+    """Return how files become what the model takes, for `count` of them."""
+    side = handmade.SIDE if encoder is None else int(encoder.spec.inputs["image"].shape[1])
+    views = SEVERAL_VIEWS if encoder is not None and count <= config.several_views_up_to else ONE_VIEW
+    viewing = Viewing(side=side, views=views, region=config.region, frames_per_second=config.frames_per_second)
+    return Way(viewing, encoder, config.blur if config.blurred_copies else 0.0)
+
+
+def apart(job: Job, dataset: Dataset, seen: Seen) -> tuple[tuple[str, ...], tuple[Mapping[str, Any], ...]]:
+    """Return each sample's session for validation, near copies beside their first, and a row for each that moved."""
+    groups = groups_of_copies(seen.fingerprints, dataset.session_ids)
+    sessions, moved = one_side(groups, dataset.session_ids)
+    first = {group: k for k, group in reversed(list(enumerate(groups)))}
+    rows = tuple(
+        {"record_id": dataset.samples[k].record_id, "near_copy_of": dataset.samples[first[group]].record_id}
+        for k, group in enumerate(groups)
+        if sessions[k] != dataset.session_ids[k]
+    )
+    if moved:
+        some = ", ".join(f"{row['record_id']} of {row['near_copy_of']}" for row in rows[:3])
+        job.log.warn(
+            f"{moved} images are nearly the same as one of another session and are validated with it: {some}"
+            + (", … (the log lists all under media)" if moved > 3 else "")
+        )
+    return sessions, rows
+
+
+def compete(
+    job: Job, config: VisualConfig, encoder: Encoder | None, samples: Sequence[Numbers], few: bool
+) -> list[Contender]:
+    """Return the configured contenders that can be, simplest first, with their features computed."""
+    if encoder is None:
+        contract: tuple[TensorSpec, ...] = (TensorSpec("image", "uint8", (handmade.SIDE, handmade.SIDE, 3)),)
+        graph = FeatureGraph("visual-handmade", contract, handmade.Handmade())
+        keys = [content_key(sample["image"]) for sample in samples]
         source = Fixed(graph, featurise(job, graph, samples, keys))
-        fit = fit_logistic(config.inverse_penalty)
-        contenders.append(Contender(contender, source, fit, cosine_novelty, isotropic=True))
-    if not contenders:
-        raise ConfigError("contenders: three_views alone, but there are more images than views_up_to")
+        fit = fit_prototypes() if few else fit_logistic(0.01, standardise=True)
+        return [Contender("handmade", source, fit, centroid_novelty)]
+    name, (first, *others) = encoder.spec.name, encoder.spec.outputs
+    fit = fit_prototypes(standardise=False) if few else fit_logistic(config.inverse_penalty)
+    contenders = []
+    for contender in config.contenders if "mid" in others else ("embedding",):
+        outputs = {name: first} | ({f"{name}_mid": "mid"} if contender == "embedding_and_middle" else {})
+        contract = tuple(TensorSpec(k, "float32", ("views", encoder.spec.outputs[o])) for k, o in outputs.items())
+        function = PlaceFeatures(name, config.middle_weight if len(outputs) > 1 else 0.0)
+        graph = FeatureGraph(f"visual-{contender}", contract, function)
+        keys = [content_key(*(sample[k] for k in outputs)) for sample in samples]
+        augment = _blurred if config.blurred_copies else None
+        source = Fixed(graph, featurise(job, graph, samples, keys, augment))
+        contenders.append(Contender(contender, source, fit, centroid_novelty, isotropic=True))
     return contenders
 
 
-def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder]) -> dict[str, NDArray[Any]]:
-    """Return the embeddings of an image file's views, as the model takes them.
+def _blurred(sample: Numbers, _: np.random.Generator) -> list[Numbers]:
+    return [{name.removesuffix(BLURRED): rows for name, rows in sample.items() if name.endswith(BLURRED)}]
 
-    Raises DataError for an image that cannot be used.
+
+def told_boxes(dataset: Dataset) -> list[str]:
+    """Return what whoever runs the model must know of examples with boxes."""
+    count = sum(sample.example.box is not None for sample in dataset.samples)
+    if not count:
+        return []
+    return [f"{count} images were seen through the box of their example: crop what the model is asked about likewise"]
+
+
+def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder]) -> dict[str, NDArray[Any]]:
+    """Return what the model takes of an image or video file.
+
+    Raises DataError for a file that cannot be used.
     """
+    viewing = Viewing.model_validate(spec)
     try:
-        views = read_views(path, spec["side"])
+        views = read_views(path, viewing)
     except UnreadableImageError as error:
         raise DataError([Fault(str(path), None, "image", str(error))]) from None
-    ((name, encoder),) = encoders.items()
-    found = encoder.run({"image": views[: len(spec["views"])]})
-    return {name: found["embedding"], f"{name}_mid": found["mid"]}
+    return Way(viewing, next(iter(encoders.values()), None))([views])[0]
 
 
 TRAINER = Trainer("visual_environment", VisualConfig, train, decode, "visual_environment_trainer", "visual-train")

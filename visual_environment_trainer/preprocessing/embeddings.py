@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.arrays import Array, Inputs, namespace, unit_rows
-from shared.data_loader import Dataset
-from shared.encoders import Encoder, encode_cached
+from shared.data_loader import Dataset, Sample
+from shared.encoders import Encoder
+from shared.errors import DataError, Fault
 from shared.feature_cache import content_key
 from shared.recipe import Job
-from visual_environment_trainer.preprocessing.images import VIEWS, decode_all
+from visual_environment_trainer.preprocessing.images import UnreadableImageError
+from visual_environment_trainer.preprocessing.near_copies import fingerprint
+from visual_environment_trainer.preprocessing.views import Viewing, Views, blurred, read_views
 
-DECODE_VERSION = "views_v1"  # of the way from a file to views; part of the cache's keys
+DECODE_VERSION = "views_v2"  # of the way from a file to views; part of the cache's keys
+FINGERPRINT_VERSION = "perceptual_hash_v1"
+BLURRED = "_blurred"  # ends the names of what blurred views became
+_AT_ONCE = 8  # images that one thread decodes and encodes together
+_VIEWS_AT_ONCE = 16
+_THREADS = 2
+
+Numbers = dict[str, NDArray[Any]]  # by the names of a model's inputs
 
 
 @dataclass(frozen=True)
@@ -27,43 +39,138 @@ class PlaceFeatures:
     """
 
     name: str  # of the encoder, which is that of its inputs
-    views: int
     middle_weight: float
 
     def __call__(self, inputs: Inputs) -> Array:
         """{name: (V, 1280), name_mid: (V, M)} float32 -> (1280 + M,), or (1280,) where the middle weighs nothing."""
-        embedding = self._pooled(inputs[self.name])
+        embedding = _pooled(inputs[self.name])
         if not self.middle_weight:
             return embedding
-        middle = self._pooled(inputs[f"{self.name}_mid"]) * self.middle_weight
+        middle = _pooled(inputs[f"{self.name}_mid"]) * self.middle_weight
         return namespace(embedding).concat([embedding, middle], axis=0)
 
-    def _pooled(self, rows: Array) -> Array:
-        xp = namespace(rows)
-        mean = xp.mean(rows[: self.views, :], axis=0)
-        return unit_rows(xp.sign(mean) * xp.sqrt(xp.abs(mean)))
+
+def _pooled(rows: Array) -> Array:
+    xp = namespace(rows)
+    mean = xp.mean(rows, axis=0)
+    return unit_rows(xp.sign(mean) * xp.sqrt(xp.abs(mean)))
 
 
-def embed(job: Job, dataset: Dataset, encoder: Encoder, views: int) -> list[dict[str, NDArray[np.float32]]]:
-    """Return each sample's `{name: (views, 1280), name_mid: (views, M)}`, decoding only what the cache does not know.
+@dataclass(frozen=True)
+class Way:
+    """From views to what a model takes: the outputs of an encoder, or without one the middle view itself."""
 
-    Raises DataError naming every image that cannot be used.
+    viewing: Viewing
+    encoder: Encoder | None
+    blur: float = 0.0  # sigma in pixels of a view; where it is not 0, blurred views are encoded, too
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """The model's inputs, and the outputs of the encoder that they are."""
+        if self.encoder is None:
+            return {}
+        name = self.encoder.spec.name
+        first, *others = self.encoder.spec.outputs
+        return {name: first, **{f"{name}_{other}": other for other in others}}
+
+    def __call__(self, several: Sequence[Views]) -> list[Numbers]:
+        """(V, side, side, 3) uint8 each -> {name: (V, dimension)} float32 each, or {image: (side, side, 3)} uint8."""
+        if self.encoder is None:
+            return [{"image": views[len(views) // 2]} for views in several]
+        found = self._encoded(several, "")
+        if self.blur:
+            soft = self._encoded([blurred(views, self.blur) for views in several], BLURRED)
+            found = [one | other for one, other in zip(found, soft, strict=True)]
+        return found
+
+    def _encoded(self, several: Sequence[Views], suffix: str) -> list[Numbers]:
+        """Encode each sample for itself on one thread: beside other samples it would get other bytes."""
+        assert self.encoder is not None
+        single = replace(self.encoder, threads=1)
+        found = []
+        for views in several:
+            parts = [single.run({"image": views[k : k + _VIEWS_AT_ONCE]}) for k in range(0, len(views), _VIEWS_AT_ONCE)]
+            rows = {name: [part[output] for part in parts] for name, output in self.outputs.items()}
+            found.append({name + suffix: np.concatenate(some) for name, some in rows.items()})
+        return found
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the model takes of each sample, and the samples' fingerprints (n, 65)."""
+
+    samples: list[Numbers]
+    fingerprints: NDArray[np.float32]
+
+
+def look(job: Job, dataset: Dataset, way: Way) -> Seen:
+    """Return what is kept of every sample, decoding only what the cache does not know.
+
+    Raises DataError naming every file that cannot be used.
     """
-    side = int(encoder.spec.inputs["image"].shape[1])
-    rows = [(k, view) for k in range(len(dataset)) for view in range(views)]
-    regions = [s.example.box.model_dump_json() if s.example.box else "" for s in dataset.samples]
-    images = [content_key(DECODE_VERSION, s.content_sha256, r) for s, r in zip(dataset.samples, regions, strict=True)]
-    keys = [f"{images[k]}/{VIEWS[view]}" for k, view in rows]
-
-    def prepare(some: Sequence[tuple[int, int]]) -> list[dict[str, NDArray[np.uint8]]]:
-        decoded = decode_all(dataset, sorted({k for k, _ in some}), side)
-        return [{"image": decoded[k][view][None]} for k, view in some]
-
+    keys = [_key(way.viewing, sample) for sample in dataset.samples]
+    specs = {"fingerprint": FINGERPRINT_VERSION}
+    if way.encoder is not None:
+        for suffix in ("", f"{BLURRED}{way.blur}") if way.blur else ("",):
+            names = {name + (BLURRED if suffix else ""): output for name, output in way.outputs.items()}
+            specs |= {name: f"{way.encoder.spec.sha256}/{output}{suffix}" for name, output in names.items()}
+    cache = job.cache if way.encoder is not None else None  # it keeps no pictures
+    known = {name: cache.get_many(spec, keys) if cache else {} for name, spec in specs.items()}
+    by_key = dict(zip(keys, dataset.samples, strict=True))
+    todo = {key: sample for key, sample in by_key.items() if not all(key in rows for rows in known.values())}
+    faults: list[Fault] = []
     with job.log.stage("encode"):
-        found = encode_cached(
-            encoder, rows, keys, prepare, job.cache, 24, lambda done: job.log.progress(done, len(rows))
-        )
-    embedding = found["embedding"].reshape(len(dataset), views, -1)
-    middle = found["mid"].reshape(len(dataset), views, -1)
-    name = encoder.spec.name
-    return [{name: embedding[k], f"{name}_mid": middle[k]} for k in range(len(dataset))]
+        job.log.progress(len(keys) - len(todo), len(keys))
+        for done, fresh in enumerate(_looked(way, list(todo.items()), faults), start=1):
+            for name, rows in fresh.items():
+                known.setdefault(name, {}).update(rows)
+                if cache:
+                    cache.put_many(specs[name], rows)
+            job.log.progress(min(len(keys) - len(todo) + done * _AT_ONCE, len(keys)), len(keys))
+    if faults:
+        raise DataError(sorted(faults, key=lambda fault: (fault.path, fault.line or 0)))
+    prints = known.pop("fingerprint")
+    return Seen(
+        [{name: rows[key] for name, rows in known.items()} for key in keys], np.stack([prints[key] for key in keys])
+    )
+
+
+def _looked(
+    way: Way, todo: Sequence[tuple[str, Sample]], faults: list[Fault]
+) -> Iterator[dict[str, dict[str, NDArray[np.float32]]]]:
+    """Yield name -> key -> array for a few samples at a time; after the first fault only more faults are looked for."""
+
+    def some(start: int) -> dict[str, dict[str, NDArray[np.float32]]]:
+        keys, several = [], []
+        for key, sample in todo[start : start + _AT_ONCE]:
+            try:
+                several.append(_views(way.viewing, sample))
+                keys.append(key)
+            except UnreadableImageError as error:
+                faults.append(_fault(sample, str(error)))
+        if faults or not keys:
+            return {}
+        rows = way(several)
+        found = {name: dict(zip(keys, (row[name] for row in rows), strict=True)) for name in rows[0]}
+        return found | {"fingerprint": dict(zip(keys, map(fingerprint, several), strict=True))}
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        yield from pool.map(some, range(0, len(todo), _AT_ONCE))
+
+
+def _views(viewing: Viewing, sample: Sample) -> Views:
+    if sample.path is None or sample.example.media is None:
+        raise UnreadableImageError("is no image; visual samples need one")
+    return read_views(sample.path, viewing, sample.example)
+
+
+def _key(viewing: Viewing, sample: Sample) -> str:
+    own = sample.example.model_dump_json(include={"box", "onset", "offset"}, exclude_none=True)
+    ending = sample.path.suffix.lower() if sample.path else ""  # a file that is not what its name says is refused
+    return content_key(DECODE_VERSION, viewing.model_dump_json(), sample.content_sha256, ending, own)
+
+
+def _fault(sample: Sample, reason: str) -> Fault:
+    path, _, line = sample.origin.rpartition(":")
+    name = sample.path.name if sample.path else ""
+    return Fault(path, int(line) if line.isdigit() else None, "media", f"{name} {reason}")

@@ -1,0 +1,69 @@
+"""Files -> the square views that an encoder takes; the same for training and for whoever runs the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from shared.schema_utils import Box, Example, Schema
+from visual_environment_trainer.preprocessing.images import Pixels, read_image
+from visual_environment_trainer.preprocessing.videos import VIDEO_ENDINGS, read_frames
+
+ViewName = Literal["centre", "start", "end"]
+ONE_VIEW: tuple[ViewName, ...] = ("centre",)
+SEVERAL_VIEWS: tuple[ViewName, ...] = ("centre", "start", "end")
+_SQUASH = 1.2  # the longer side is cut to so much of the shorter before the centre is squashed to a square
+
+Views = NDArray[np.uint8]  # (views, side, side, 3) RGB
+
+
+class Viewing(Schema):
+    """How a file becomes views. Stands in a model's description, for whoever runs it."""
+
+    side: int = Field(ge=8, le=1024, description="of a view, in pixels")
+    views: tuple[ViewName, ...] = Field(min_length=1, description="of each image, or of each frame")
+    region: Box | None = Field(default=None, description="all that is seen of an image")
+    frames_per_second: float = Field(gt=0.0, le=30.0, description="that are looked at in a video")
+
+
+def read_views(path: Path, viewing: Viewing, example: Example | None = None) -> Views:
+    """Return (V, side, side, 3) uint8 RGB: views of an image, or of each frame of a video; an example's box goes first.
+
+    Raises UnreadableImageError for a file that cannot be used.
+    """
+    box = example.box if example is not None and example.box is not None else viewing.region
+    if path.suffix.lower() in VIDEO_ENDINGS:
+        onset, offset = (example.onset, example.offset) if example is not None else (None, None)
+        frames = read_frames(path, viewing.frames_per_second, onset, offset, box)
+    else:
+        frames = [read_image(path, viewing.side, box)]
+    return np.stack([view for frame in frames for view in _views(frame, viewing)])
+
+
+def _views(image: Pixels, viewing: Viewing) -> list[Pixels]:
+    """Cut parts out of an image and resize them; parts that are the same, as in a square image, are one view."""
+    shrunk = []
+    for top, left, tall, wide in dict.fromkeys(_part(image.shape[0], image.shape[1], view) for view in viewing.views):
+        part = image[top : top + tall, left : left + wide]
+        way = cv2.INTER_AREA if min(tall, wide) > viewing.side else cv2.INTER_LINEAR
+        shrunk.append(np.asarray(cv2.resize(part, (viewing.side, viewing.side), interpolation=way), np.uint8))
+    return shrunk
+
+
+def _part(height: int, width: int, view: ViewName) -> tuple[int, int, int, int]:
+    """Return top, left, height and width: `start` and `end` are the squares at both ends of the longer side."""
+    short = min(height, width)
+    if view == "centre":
+        tall, wide = min(height, int(short * _SQUASH)), min(width, int(short * _SQUASH))
+        return (height - tall) // 2, (width - wide) // 2, tall, wide
+    return (0, 0, short, short) if view == "start" else (height - short, width - short, short, short)
+
+
+def blurred(views: Views, sigma: float) -> Views:
+    """Return the views as a camera out of focus would show them: Gaussian blur, sigma in pixels of a view."""
+    return np.stack([np.asarray(cv2.GaussianBlur(view, (0, 0), sigma), np.uint8) for view in views])
