@@ -29,11 +29,12 @@ from benchmarks.speed import machine
 from model_registry.names import MODALITIES, Modality
 from orchestrator.backends.dask_cluster import DaskBackend
 from orchestrator.backends.dask_job import DaskSpec
-from orchestrator.backends.process import ProcessBackend
+from orchestrator.backends.process import ThreadedBackend
 from orchestrator.batch import Control, Stop, run_batch
 from orchestrator.jobs import Commands, Job, Outcome
 from orchestrator.run_folder import RunFolder
 from orchestrator.trainer_process import Limits, child_environment
+from orchestrator.workers import WorkerPool, processes
 
 RESULTS = ROOT / "benchmarks" / "results" / "batches.jsonl"
 _SAMPLES = 20  # of each small job
@@ -165,9 +166,10 @@ def _idle_jobs(data: Path, count: int) -> list[Job]:
 
 
 @contextmanager
-def _processes(folder: RunFolder, slots: int) -> Iterator[ProcessBackend]:
+def _processes(folder: RunFolder, slots: int) -> Iterator[ThreadedBackend]:
     commands, environment = _idle_commands(0), child_environment(1)
-    backend = ProcessBackend(folder, commands, lambda job, outcome: outcome, slots, environment, Limits(), True)
+    pool = WorkerPool(processes(commands, environment), max(slots, len(commands)))
+    backend = ThreadedBackend(folder, commands, lambda job, outcome: outcome, slots, environment, Limits(), pool)
     with closing(backend):
         yield backend
 

@@ -15,7 +15,7 @@ python3 -m pip --python "$VENV/bin/python" install --quiet --disable-pip-version
 
 cd "$prefix"/lib/python3*/site-packages
 find . -type d \( -name tests -o -name test \) ! -path './jinja2/*' -prune -exec rm -rf {} +
-for pattern in conftest.py 'test_*.py' '*.pyi' '*.pyx' '*.pxd' '*.h' '*.hpp' '*.a'; do
+for pattern in conftest.py 'test_*.py' '*.pyi' '*.pyx' '*.pxd' '*.h' '*.hpp' '*.c' '*.cpp' '*.a'; do
     find . -type f -name "$pattern" -delete
 done
 # A copy of ONNX Runtime for programs in C, and its tools for changing models.

@@ -27,7 +27,18 @@ COMMANDS: Commands = {
 }
 
 Cause = Literal[
-    "", "usage", "data", "gate", "internal", "crashed", "timeout", "memory", "data changed", "upload", "cancelled"
+    "",
+    "usage",
+    "data",
+    "gate",
+    "internal",
+    "crashed",
+    "timeout",
+    "memory",
+    "data changed",
+    "upload",
+    "engine",
+    "cancelled",
 ]
 _CAUSES: Mapping[int, Cause] = {0: "", 2: "usage", 3: "data", 4: "gate", 5: "internal"}
 

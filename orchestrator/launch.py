@@ -35,6 +35,7 @@ Examples:
   orchestrator/launch_all.sh --data data --requests spool --follow
   orchestrator/launch_all.sh --data /shared/data --runs /shared/runs --registry /shared/models --scheduler tcp://host:8786
   orchestrator/launch_all.sh --data data --timeout 300 --memory 2G --max-failures 20
+  orchestrator/launch_all.sh --data data --backend docker --memory 2G --cpus 1
   orchestrator/launch_all.sh --data data --config sound=sound.yaml --set gesture:evaluation.folds=4
 """
 
@@ -77,7 +78,16 @@ Examples:
 @click.option(
     "--follow", "follow_spool", is_flag=True, help="With --requests DIR: run a batch for each file that comes."
 )
-@click.option("--backend", type=click.Choice(["process", "dask"]), default="process", show_default=True)
+@click.option("--backend", type=click.Choice(["process", "docker", "dask"]), default="process", show_default=True)
+@click.option(
+    "--image", "images", multiple=True, metavar="MODALITY=IMAGE", help="With --backend docker: another image."
+)
+@click.option(
+    "--cpus", type=click.FloatRange(0, min_open=True), help="With --backend docker: processors of each container."
+)
+@click.option(
+    "--pids", type=click.IntRange(1), help="With --backend docker: processes and threads of each.  [default: 256]"
+)
 @click.option("--scheduler", metavar="ADDRESS", help="With --backend dask: a running one, such as tcp://host:8786.")
 @click.option(
     "--tls", nargs=3, type=_FILE, metavar="CA CERT KEY", help="With --scheduler tls://…: files in PEM format."
@@ -113,6 +123,9 @@ def main(
     requests: str | None,
     follow_spool: bool,
     backend: str,
+    images: tuple[str, ...],
+    cpus: float | None,
+    pids: int | None,
     scheduler: str | None,
     tls: tuple[Path, Path, Path] | None,
     warm: bool,
@@ -145,9 +158,12 @@ def main(
             control=Control(retries, backoff, max_failures, fail_fast, drain),
             warm=warm,
             promote=promote,
-            backend="process" if scheduler is None and backend == "process" else "dask",
+            backend=backend if scheduler is None else "dask",
             scheduler=scheduler,
             tls=None if tls is None else Tls(*tls),
+            images=_images(images),
+            cpus=cpus,
+            pids=pids,
         )
         code = _run(settings, request, requests, follow_spool, dry_run, as_json)
     except TrainerError as error:
@@ -231,6 +247,15 @@ def _request(
         overrides=values,
         **others,
     )
+
+
+def _images(words: tuple[str, ...]) -> dict[Modality, str]:
+    """Return the images that the command line names. Raises ConfigError."""
+    faults: list[str] = []
+    found = dict(_by_modality("--image", words, "=", faults))
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return found
 
 
 def _by_modality(option: str, words: Iterable[str], mark: str, faults: list[str]) -> Iterator[tuple[Modality, str]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from rich.text import Text
 
 from model_registry.errors import NotFoundError, RegistryError
 from model_registry.location import AnyRegistry, open_registry
+from model_registry.names import Modality
 from orchestrator.backends import Backend, Tls
-from orchestrator.backends.process import ProcessBackend
+from orchestrator.backends.process import ThreadedBackend
 from orchestrator.batch import Control, Stop, run_batch, stopped_by_signals
 from orchestrator.jobs import COMMANDS, Commands, Outcome, one_line
 from orchestrator.lock import batch_lock
@@ -28,6 +29,7 @@ from orchestrator.report import Tally, print_report, report_console, summary
 from orchestrator.retraining import RetrainingRequest, put_away, read_requests, spooled
 from orchestrator.run_folder import RunFolder, mean_seconds, write_whole
 from orchestrator.trainer_process import Limits, child_environment
+from orchestrator.workers import WorkerPool, processes
 from shared.data_loader import users_with_data
 from shared.errors import ConfigError, DataError, Fault, TrainerError
 from shared.promotion import Policy
@@ -50,6 +52,9 @@ class Settings:
     backend: str = "process"
     scheduler: str | None = None
     tls: Tls | None = None
+    images: Mapping[Modality, str] = field(default_factory=dict)
+    cpus: float | None = None
+    pids: int | None = None
 
     @property
     def store(self) -> AnyRegistry:
@@ -58,7 +63,7 @@ class Settings:
 
 def launch(settings: Settings, request: Request) -> int:
     """Run one batch and return the exit code. Raises TrainerError when nothing can be started."""
-    with _locked(settings), _backend(settings) as backend, stopped_by_signals() as stop:
+    with _locked(settings), _backend(settings, request) as backend, stopped_by_signals() as stop:
         return _batch(settings, request, backend, stop)
 
 
@@ -68,7 +73,7 @@ def follow(settings: Settings, request: Request, spool: Path) -> int:
     A file is put into `done` when its batch has ended, so one whose batch was cut short is taken up again; what
     cannot be read goes to `refused`.
     """
-    with _locked(settings), _backend(settings) as backend, stopped_by_signals() as stop:
+    with _locked(settings), _backend(settings, request) as backend, stopped_by_signals() as stop:
         while not stop.asked:
             for path in spooled(spool):
                 if stop.asked:
@@ -121,8 +126,14 @@ def _locked(settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
-def _backend(settings: Settings) -> Iterator[Backend]:
-    backend = _dask(settings) if settings.backend == "dask" else _processes(settings)
+def _backend(settings: Settings, request: Request) -> Iterator[Backend]:
+    match settings.backend:
+        case "dask":
+            backend = _dask(settings)
+        case "docker":
+            backend = _docker(settings, request)
+        case _:
+            backend = _processes(settings)
     try:
         yield backend
     finally:
@@ -130,11 +141,50 @@ def _backend(settings: Settings) -> Iterator[Backend]:
 
 
 def _processes(settings: Settings) -> Backend:
-    threads = max(1, (os.cpu_count() or 1) // settings.slots)
-    environment, publish = child_environment(threads), publisher(settings.store, settings.promote)
-    return ProcessBackend(
-        settings.folder, settings.commands, publish, settings.slots, environment, settings.limits, settings.warm
+    environment = child_environment(max(1, (os.cpu_count() or 1) // settings.slots))
+    pool = None
+    if settings.warm:
+        most = max(settings.slots, len(settings.commands))
+        pool = WorkerPool(processes(settings.commands, environment), most)
+    return _threads(settings, settings.limits, environment, pool)
+
+
+def _docker(settings: Settings, request: Request) -> Backend:
+    try:
+        from orchestrator.backends.containers import IMAGES, ContainerLimits, Containers
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"--backend docker: {error}; install the extra: pip install 'model-trainer[docker]'"
+        ) from error
+    limits, folder = ContainerLimits(), settings.folder
+    limits = ContainerLimits(
+        memory=settings.limits.memory or limits.memory,
+        cpus=settings.cpus or max(1.0, (os.cpu_count() or 1) / settings.slots),
+        pids=settings.pids or limits.pids,
     )
+    folder.bundles.mkdir(parents=True, exist_ok=True)
+    cache = os.environ.get("MODEL_TRAINER_CACHE") or Path.home() / ".cache" / "model-trainer"
+    containers = Containers(
+        runs=folder.root,
+        images={**IMAGES, **settings.images},
+        limits=limits,
+        readable=(request.data, *request.configs.values()),
+        writable=(folder.bundles,),
+        cache=Path(cache).absolute(),
+    )
+    removed = containers.remove_leftovers()
+    if removed:
+        click.echo(f"removed {removed} containers of the batch that was cut short", err=True)
+    most, seconds = max(settings.slots, len(IMAGES)), Limits(settings.limits.seconds)
+    pool = WorkerPool(containers.start, most) if settings.warm else WorkerPool(containers.start, most, jobs_each=1)
+    return _threads(settings, seconds, {}, pool)
+
+
+def _threads(
+    settings: Settings, limits: Limits, environment: Mapping[str, str], pool: WorkerPool | None
+) -> ThreadedBackend:
+    publish = publisher(settings.store, settings.promote)
+    return ThreadedBackend(settings.folder, settings.commands, publish, settings.slots, environment, limits, pool)
 
 
 def _dask(settings: Settings) -> Backend:

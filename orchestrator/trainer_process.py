@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Protocol, cast
 
 import psutil
 
@@ -36,6 +36,18 @@ class Limits:
 
     seconds: float | None = None
     memory: int | None = None
+
+
+class Talker(Protocol):
+    """What can be listened to: a process here, or one in a container. Its two outputs do not block."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def stdout(self) -> IO[bytes] | None: ...
+    @property
+    def stderr(self) -> IO[bytes] | None: ...
+    def poll(self) -> int | None: ...
 
 
 @functools.cache
@@ -123,7 +135,7 @@ def run_once(
 
 
 def listen(
-    process: subprocess.Popen[bytes],
+    process: Talker,
     events: Path,
     limits: Limits,
     cancelled: threading.Event,
@@ -208,7 +220,13 @@ def how_it_died(exit_code: int, events: Path) -> str:
         how = f"killed by {signal.Signals(-exit_code).name}"
     else:
         how = f"exit code {exit_code} without a training log entry"
+    words = last_words(events)
+    return f"{how}; last words: {words}" if words else how
+
+
+def last_words(events: Path) -> str:
+    """Return the last line of a trainer's standard error."""
     with events.open("rb") as record:
         record.seek(max(0, events.stat().st_size - 4096))
         lines = [line for line in record.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    return f"{how}; last words: {lines[-1].strip()}" if lines else how
+    return lines[-1].strip() if lines else ""

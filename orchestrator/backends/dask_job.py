@@ -16,7 +16,7 @@ from orchestrator.jobs import COMMANDS, Job, Outcome
 from orchestrator.registry_uploader import publisher
 from orchestrator.run_folder import RunFolder
 from orchestrator.trainer_process import Limits, child_environment, run_once
-from orchestrator.workers import WorkerPool, run_warm
+from orchestrator.workers import WorkerPool, processes, run_warm
 from shared.promotion import Policy
 
 _lock = threading.Lock()
@@ -84,5 +84,5 @@ def _pool(spec: DaskSpec) -> WorkerPool:
     key = repr(sorted(commands.items()))
     with _lock:
         if key not in _pools:
-            _pools[key] = WorkerPool(commands, child_environment(1), max(len(commands), os.cpu_count() or 1))
+            _pools[key] = WorkerPool(processes(commands, child_environment(1)), max(len(commands), os.cpu_count() or 1))
         return _pools[key]

@@ -1,4 +1,4 @@
-"""Jobs in processes of this machine, one thread waiting for each: warm workers, or a new process for every job."""
+"""Jobs on this machine, one thread waiting for each: in warm workers, or in a new process for every job."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from orchestrator.trainer_process import Limits, run_once
 from orchestrator.workers import WorkerPool, run_warm
 
 
-class ProcessBackend:
-    """Runs `slots` jobs at a time, their files in the run folder; with `warm`, trainers stay for the next job."""
+class ThreadedBackend:
+    """Runs `slots` jobs at a time, their files in the run folder. Without a pool each job is a new process."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class ProcessBackend:
         slots: int,
         environment: Mapping[str, str],
         limits: Limits,
-        warm: bool,
+        pool: WorkerPool | None,
     ) -> None:
         self.slots = slots
         self._folder = folder
@@ -35,7 +35,7 @@ class ProcessBackend:
         self._publish = publish
         self._environment = environment
         self._limits = limits
-        self._pool = WorkerPool(commands, environment, max(slots, len(commands))) if warm else None
+        self._pool = pool
         self._cancelled = threading.Event()
         self._ended: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(slots, thread_name_prefix="job")

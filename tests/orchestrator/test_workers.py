@@ -14,13 +14,13 @@ from orchestrated import Place
 from orchestrator.jobs import Job, read_commands
 from orchestrator.plan import Request, make_plan
 from orchestrator.trainer_process import Limits
-from orchestrator.workers import WorkerPool, run_warm
+from orchestrator.workers import WorkerPool, processes, run_warm
 from shared.data_loader import users_with_data
 
 
 @pytest.fixture
 def pool(place: Place) -> WorkerPool:
-    return WorkerPool(read_commands(place.root / "commands.json"), place.environment(), 2)
+    return WorkerPool(processes(read_commands(place.root / "commands.json"), place.environment()), 2)
 
 
 def _jobs(place: Place, *users: str) -> list[Job]:
@@ -87,7 +87,7 @@ def test_an_idle_worker_makes_room_for_another_modality(place: Place, pool: Work
 
 def test_a_trainer_that_cannot_be_started_fails_its_job(place: Place) -> None:
     (job,) = _jobs(place, "ana")
-    pool = WorkerPool({"speech": (str(Path(os.devnull)),)}, place.environment(), 1)  # type: ignore[dict-item]
+    pool = WorkerPool(processes({"speech": (str(Path(os.devnull)),)}, place.environment()), 1)  # type: ignore[dict-item]
     outcome, _ = run_warm(job, (), pool, place.root / "events", Limits(), threading.Event())
     assert outcome.cause in ("internal", "crashed")
     pool.close()
