@@ -70,6 +70,7 @@ class DiffAnswer(Document):
     labels_lost: tuple[str, ...]
     config: dict[str, Change]
     facts: dict[str, Change]
+    sessions: dict[str, Change]
 
 
 class VerifiedAnswer(Document):

@@ -101,6 +101,7 @@ def diff(
         labels_lost=found.labels_lost,
         config=_changes(found.config),
         facts=_changes(found.facts),
+        sessions=_changes(found.sessions),
     )
 
 

@@ -16,6 +16,8 @@ from model_registry.names import MODALITIES
 from model_registry.operations import Difference
 from model_registry.store import Registry
 
+_SESSIONS = 10  # whose examples are told apart
+
 
 @click.command()
 @click.argument("user")
@@ -163,7 +165,7 @@ def verify(user: str | None, modality: str | None, version: str | None, root: Pa
 @json_option
 @guarded
 def diff(user: str, modality: str, before: str, after: str, root: Path, as_json: bool) -> None:
-    """Compare two versions: metrics, labels gained and lost, data, settings.
+    """Compare two versions: metrics with intervals, verdict, labels gained and lost, data by session, settings.
 
     \b
     Example:
@@ -172,7 +174,8 @@ def diff(user: str, modality: str, before: str, after: str, root: Path, as_json:
     found = Registry(root).diff(user, modality, before, after)
     if as_json:
         changed = {
-            name: getattr(found, name) for name in ("metrics", "labels_gained", "labels_lost", "config", "facts")
+            name: getattr(found, name)
+            for name in ("metrics", "labels_gained", "labels_lost", "config", "facts", "sessions")
         }
         emit({"before": found.before.model_version, "after": found.after.model_version, **changed})
         return
@@ -215,6 +218,10 @@ def _print_difference(found: Difference) -> None:
         ("sessions", old.session_count, new.session_count),
     ):
         table.add_row(name, str(before), str(after), f"{after - before:+d}")
+    for name, (before, after) in list(found.sessions.items())[:_SESSIONS]:
+        table.add_row(f"examples of {name}", str(before), str(after), f"{after - before:+d}")
+    if len(found.sessions) > _SESSIONS:
+        table.add_row(f"and {len(found.sessions) - _SESSIONS} more sessions", "", "", "")
     table.add_row("labels gained", "", ", ".join(found.labels_gained) or "none", "")
     table.add_row("labels lost", ", ".join(found.labels_lost) or "none", "", "")
     facts = {name: values for name, values in found.facts.items() if name not in ("verdict", "examples", "sessions")}

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from model_registry.durable import locked, storage_errors
-from model_registry.entry import Event, RegistryEntry
-from model_registry.errors import ConflictError, NotFoundError
+from model_registry.durable import locked, read_file, storage_errors
+from model_registry.entry import FILE_LIMIT, Event, RegistryEntry, parse_json
+from model_registry.errors import ConflictError, NotFoundError, RegistryError
 from model_registry.history import published_manifest, record, serving, settle, statuses
 from model_registry.layout import Pair
+from model_registry.names import published_name
 from model_registry.verification import read_version
 
 
@@ -27,6 +28,7 @@ class Difference:
     labels_lost: tuple[str, ...]
     config: dict[str, tuple[JsonValue, JsonValue]]  # dotted keys whose values differ
     facts: dict[str, tuple[str, str]]  # verdict, examples, sessions, features, encoders, where they differ
+    sessions: dict[str, tuple[int, int]]  # session -> examples of it, where they differ; nothing if a log does not say
 
 
 def promote(pair: Pair, version: int, reason: str = "") -> int | None:
@@ -97,8 +99,12 @@ def reserves(events: list[Event]) -> list[int]:
     return served[:-1] if served and served[-1] == serving(events) else served
 
 
-def difference(before: RegistryEntry, after: RegistryEntry) -> Difference:
-    """Compare two entries."""
+def difference(
+    before: RegistryEntry, after: RegistryEntry, learnt_before: Mapping[str, int], learnt_after: Mapping[str, int]
+) -> Difference:
+    """Compare two entries, and how many examples of each session the versions learnt from."""
+    both = sorted({*learnt_before, *learnt_after}) if learnt_before and learnt_after else []
+    counts = {name: (learnt_before.get(name, 0), learnt_after.get(name, 0)) for name in both}
     names = sorted(set(before.metrics) | set(after.metrics))
     old, new = _flat(before.config), _flat(after.config)
     facts = {name: (text(before), text(after)) for name, text in _FACTS.items()}
@@ -112,7 +118,18 @@ def difference(before: RegistryEntry, after: RegistryEntry) -> Difference:
             key: (old.get(key), new.get(key)) for key in sorted(set(old) | set(new)) if old.get(key) != new.get(key)
         },
         facts={name: pair for name, pair in facts.items() if pair[0] != pair[1]},
+        sessions={name: pair for name, pair in counts.items() if pair[0] != pair[1]},
     )
+
+
+def learnt_from(pair: Pair, version: int) -> dict[str, int]:
+    """Return how many examples of each session a version was trained on; nothing where its log does not say."""
+    name = published_name("training_log", pair.user, pair.modality, version)
+    try:
+        log = parse_json(read_file(pair.version_folder(version) / name, FILE_LIMIT), name, FILE_LIMIT)
+        return {str(row["session_id"]): int(row["samples"]) for row in log["timeline"]}
+    except (RegistryError, KeyError, TypeError, ValueError):
+        return {}
 
 
 _FACTS: dict[str, Callable[[RegistryEntry], str]] = {

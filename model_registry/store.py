@@ -184,7 +184,11 @@ class Registry:
 
     def diff(self, user: str, modality: str, before: str | int, after: str | int) -> Difference:
         """Compare two versions. Raises NotFoundError."""
-        return difference(self.show(user, modality, before).entry, self.show(user, modality, after).entry)
+        pair, entries = (
+            self._pair(user, modality),
+            [self.show(user, modality, version).entry for version in (before, after)],
+        )
+        return difference(entries[0], entries[1], *(operations.learnt_from(pair, entry.version) for entry in entries))
 
     def promote(self, user: str, modality: str, version: str | int, reason: str = "") -> int | None:
         """Let a version serve; return the one that served. See `operations.promote`."""

@@ -23,7 +23,7 @@ from shared.heads import Classes, Features, Fitter, Head, Linear, in_span
 from shared.schema_utils import Schema
 
 DAYS = 3  # that are made up where there is one session only
-DAY_STRENGTH = 0.5  # of what one sample of a label differs from the label's mean
+DAY_STRENGTH = 1.0  # of what one sample of a label differs from the mean of its label
 
 Progress = Callable[[int, int], None]
 _Fit = tuple[int, frozenset[int]]  # contender, cells that its training did not see
@@ -143,7 +143,6 @@ def validate_by_session(
     """Validate `contenders` on samples of `classes` (n,) recorded in `sessions` (n,) at `times` (n,)."""
     folds = session_folds(classes, sessions, times, config.folds, seed)
     groups = np.unique(sessions, return_inverse=True)[1]
-    alone = not groups.max()
     count = int(classes.max()) + 1
     with ThreadPoolExecutor(2) as pool:
         spanned = list(pool.map(_in_span, contenders))
@@ -161,7 +160,8 @@ def validate_by_session(
         chosen = choose(held, classes)
         chosen_by_fold.append(contenders[chosen].name)
         familiarity = fits.familiarity(chosen, folds.inner(outer), outer)
-        days = fits.other_days(chosen, folds.inner(outer), outer) if alone else ()
+        single = len(np.unique(groups[held[chosen].indices])) == 1
+        days = fits.other_days(chosen, folds.inner(outer), outer) if single else ()
         answer = _answer(held[chosen], familiarity, contenders[chosen], classes, groups, config, days)
         test = fits.held(chosen, (outer,), frozenset())
         place[test.indices] = number
@@ -173,7 +173,7 @@ def validate_by_session(
     chosen = choose(held, classes)
     winner = contenders[chosen]
     familiarity = fits.familiarity(chosen, folds.outer, frozenset())
-    days = fits.other_days(chosen, folds.outer, frozenset()) if alone else ()
+    days = () if groups.max() else fits.other_days(chosen, folds.outer, frozenset())
     answer = _answer(held[chosen], familiarity, winner, classes, groups, config, days)
     return Validation(
         folds=folds,
@@ -293,7 +293,7 @@ class _Fits:
     ) -> list[tuple[Features, Features]]:
         """Return logits and familiarity of copies of the same samples, those of a fold moved alike, as on other days.
 
-        A day moves features as one sample of a label differs from the label's mean, so in directions and, times
+        A day moves features as one sample of a label differs from the label's mean: in directions, and, times
         DAY_STRENGTH, by amounts in which this person's samples differ anyway.
         """
         random = np.random.default_rng(0)

@@ -156,6 +156,8 @@ def judge(
         reasons.append("the interval of its accuracy reaches down to always answering the commonest label")
     if metrics["balanced_accuracy"] < 0.8:
         reasons.append(f"balanced accuracy is {metrics['balanced_accuracy']:.2f}, under 0.80")
+    if metrics["coverage"] < 0.8:
+        reasons.append(f"it says unknown to {1 - metrics['coverage']:.0%} of what it knows")
     poor = [row.label for row in labels if row.recall < 0.5]
     if poor:
         reasons.append(f"fewer than half recognised of {', '.join(poor)}")

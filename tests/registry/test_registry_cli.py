@@ -55,8 +55,14 @@ def test_show_and_diff_speak_to_people(root: Path, tmp_path: Path) -> None:
         json.loads(call(root, "show", "user123", "gesture", "v1", "--json").stdout)["history"][0]["event"] == "publish"
     )
     metrics = {"accuracy": 0.95, "accuracy_low": 0.9, "accuracy_high": 0.98}
-    bundle = make_bundle(tmp_path, run="r3", metrics=metrics, example_count=80, labels=["drink", "go"], verdict="weak")
+    log = {"timeline": [{"session_id": "sess_1", "samples": 60}, {"session_id": "sess_4", "samples": 20}]}
+    bundle = make_bundle(
+        tmp_path, run="r3", log=log, metrics=metrics, example_count=80, labels=["drink", "go"], verdict="weak"
+    )
     call(root, "publish", str(bundle))
+    log = {"timeline": [{"session_id": "sess_1", "samples": 60}]}
+    call(root, "publish", str(make_bundle(tmp_path, run="r4", log=log)))
+    assert "examples of sess_4 │ 20 " in call(root, "diff", "user123", "gesture", "v3", "v4").stdout
     table = call(root, "diff", "user123", "gesture", "v1", "v3").stdout
     rows = {
         cells[1].strip(): [c.strip() for c in cells[2:5]]
@@ -67,6 +73,7 @@ def test_show_and_diff_speak_to_people(root: Path, tmp_path: Path) -> None:
     assert rows["verdict"] == ["good", "weak", ""] and rows["examples"] == ["60", "80", "+20"]
     assert rows["labels gained"][1] == "go" and rows["labels lost"][0] == "stop, très"
     assert "accuracy_low" not in rows
+    assert not [name for name in rows if name.startswith("examples of")], "the log of v1 does not say"
     assert json.loads(call(root, "diff", "user123", "gesture", "v1", "v2", "--json").stdout)["labels_lost"] == []
 
 

@@ -97,6 +97,17 @@ def test_diff_tells_metrics_labels_and_settings_apart(store: Registry, tmp_path:
     assert (found.labels_gained, found.labels_lost) == (("go",), ("stop", "très"))
     assert found.config["seed"] == (0, 1) and found.config["head.alpha"] == (None, 2)
     assert found.facts == {"examples": ("60", "80")}
+    assert found.sessions == {}, "the first log does not say"
+    publish(store, tmp_path, "r3")
+    more = make_bundle(tmp_path, run="r4", log={"timeline": [{"session_id": "s1", "samples": 5}]})
+    last = make_bundle(
+        tmp_path,
+        run="r5",
+        log={"timeline": [{"session_id": "s1", "samples": 5}, {"session_id": "s2", "samples": 7}]},
+    )
+    store.publish(more)
+    store.publish(last)
+    assert store.diff("user123", "gesture", "v4", "v5").sessions == {"s2": (0, 7)}
 
 
 def test_the_journal_is_rebuilt_byte_for_byte(store: Registry, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def _label(name: str, support: int = 20, recall: float = 0.9, within: bool = Fal
     return LabelReport(name, 0.9, recall, 0.7, 1.0, 0.9, support, sessions, within)
 
 
-GOOD = {"accuracy_low": 0.8, "majority_baseline": 0.3, "balanced_accuracy": 0.9}
+GOOD = {"accuracy_low": 0.8, "majority_baseline": 0.3, "balanced_accuracy": 0.9, "coverage": 0.95}
 
 
 def test_confusion_rows_are_the_truth() -> None:
@@ -42,6 +42,7 @@ def test_good_needs_every_condition() -> None:
         (GOOD, [_label("a", support=3)], 3, "insufficient data", "fewer than 5 samples of a"),
         (GOOD | {"accuracy_low": 0.3}, [_label("a")], 3, "weak", "reaches down to"),
         (GOOD | {"balanced_accuracy": 0.6}, [_label("a")], 3, "weak", "balanced accuracy is 0.60"),
+        (GOOD | {"coverage": 0.7}, [_label("a")], 3, "weak", "it says unknown to 30% of what it knows"),
         (GOOD, [_label("a", recall=0.4)], 3, "weak", "fewer than half recognised of a"),
         (GOOD, [_label("a", within=True)], 3, "weak", "one session only: a"),
     ],
