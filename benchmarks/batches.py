@@ -16,7 +16,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -200,26 +202,41 @@ def _memory(place: Path, count: int) -> dict[str, Any]:
     return {"jobs": count, "mb_after_a_tenth": tenth >> 20, "mb_at_the_end": end >> 20, "ratio": round(end / tenth, 3)}
 
 
-def _dask(place: Path, count: int = 60) -> dict[str, Any]:
-    """Return jobs a second of one and of two Dask workers, each job a fifth of a second of computation."""
+def _dask(place: Path, count: int = 60, seconds: float = 0.2) -> dict[str, Any]:
+    """Return jobs a second of one and of two Dask workers, each job a fifth of a second of computation.
+
+    Beside it, what as many bare processes get done in the same run: more than that the machine does not allow.
+    """
     jobs = _idle_jobs(place / "none", count)
-    rates = {}
+    rates: dict[str, dict[int, float]] = {"dask": {}, "bare": {}}
     for workers in (1, 2):
+        rates["bare"][workers] = count / _bare(workers, count, seconds)
         folder = RunFolder(place / f"dask{workers}")
         folder.begin({}, jobs)
-        spec = DaskSpec(runs=str(folder.root), commands=dict(_idle_commands(0.2)))
+        spec = DaskSpec(runs=str(folder.root), commands=dict(_idle_commands(seconds)))
         with closing(DaskBackend(spec, None, workers, None)) as backend:
             run_batch(jobs[:8], backend, folder, Control(), Stop(), lambda _: None)
             started = time.perf_counter()
             outcomes: list[Outcome] = []
             run_batch(jobs, backend, folder, Control(), Stop(), outcomes.append)
-            rates[workers] = count / (time.perf_counter() - started)
+            rates["dask"][workers] = count / (time.perf_counter() - started)
         assert all(outcome.succeeded for outcome in outcomes), outcomes[0].line
     return {
         "jobs": count,
-        "jobs_per_second": {k: round(v, 2) for k, v in rates.items()},
-        "ratio": round(rates[2] / rates[1], 2),
+        "jobs_per_second": {name: {k: round(v, 2) for k, v in row.items()} for name, row in rates.items()},
+        **{f"ratio_{name}": round(row[2] / row[1], 2) for name, row in rates.items()},
     }
+
+
+def _bare(workers: int, count: int, seconds: float) -> float:
+    """Return the seconds that `workers` processes take for `count` such jobs, without an orchestrator."""
+    command, lines = _idle_commands(seconds)["gesture"], "{}\n" * (count // workers)
+    started = time.perf_counter()
+    with ThreadPoolExecutor(workers) as pool:
+        run = partial(subprocess.run, command, input=lines, check=True, capture_output=True, text=True)
+        for done in [pool.submit(run) for _ in range(workers)]:
+            done.result()
+    return time.perf_counter() - started
 
 
 def _help(runs: int = 5) -> dict[str, Any]:

@@ -111,8 +111,9 @@ def plan_batch(settings: Settings, request: Request) -> Plan:
         published = []  # no registry yet
     except RegistryError as error:
         raise ConfigError(f"--registry: {one_line(error)}") from error
-    plan = make_plan(request, users_with_data(request.data), published, mean_seconds(settings.folder))
-    if not plan.jobs and not plan.up_to_date and not plan.without_data:
+    folder = settings.folder
+    plan = make_plan(request, users_with_data(request.data), published, mean_seconds(folder), folder.refused)
+    if not (plan.jobs or plan.up_to_date or plan.refused or plan.without_data):
         raise DataError([Fault(str(request.data), None, "users", "no examples of what was asked for")])
     return plan
 
@@ -218,12 +219,12 @@ def _batch(settings: Settings, request: Request, backend: Backend, stop: Stop) -
             tell(outcome)
 
         run_batch(plan.jobs, backend, folder, settings.control, stop, ended)
-    complete = tally.published == len(plan.jobs) and not plan.without_data
+    complete = tally.published == len(plan.jobs) and not plan.without_data and not plan.refused
     code = stop.exit_code or (0 if complete else 1)
     numbers = summary(plan, tally, time.monotonic() - begun, code)
     write_whole(folder.summary, numbers)
     known = map(partial(outcome_of_version, settings.store), plan.up_to_date)
-    print_report(numbers, tally, known, report_console())
+    print_report(numbers, tally, known, plan.refused, report_console())
     folder.note("end", {"exit_code": code})
     return code
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 from model_registry.entry import RegistryEntry
 from model_registry.errors import InvalidNameError
 from model_registry.names import MODALITIES, Modality, parse_modality, parse_user
-from orchestrator.jobs import TRAINER_PACKAGES, Job, Reason, one_line
+from orchestrator.jobs import TRAINER_PACKAGES, Job, Outcome, Reason, one_line
 from shared.errors import ConfigError
 from shared.fingerprint import Options, changes, code_fingerprint, data_fingerprints, job_fingerprint
 from shared.pretrained import pretrained_folder
@@ -49,10 +49,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs in the order in which they start, and the versions that need no training."""
+    """The jobs in the order in which they start, and what needs no training: it would come out as before."""
 
     jobs: tuple[Job, ...]
     up_to_date: tuple[RegistryEntry, ...]
+    refused: tuple[Outcome, ...] = ()  # by the quality gate, when the same was trained before
     without_data: tuple[Pair, ...] = ()  # requested one by one, and there are no examples
 
     @property
@@ -66,12 +67,13 @@ def make_plan(
     counts: Counts,
     published: Iterable[RegistryEntry],
     measured: Mapping[Modality, float] | None = None,
+    refused: Callable[[str, Modality, str], Outcome | None] = lambda user, modality, fingerprint: None,
 ) -> Plan:
     """Return what is to be done for `request`.
 
-    A job whose fingerprint has been published is up to date. Users with new data come first, and among equals short
-    jobs. `measured` is the mean seconds of a modality's jobs in an earlier batch. Raises ConfigError for users
-    without data.
+    A job whose fingerprint has been published is up to date; one that `refused` knows would be refused again. Users
+    with new data come first, and among equals short jobs. `measured` is the mean seconds of a modality's jobs in an
+    earlier batch. Raises ConfigError for users without data.
     """
     unknown = [user for user in request.users if not counts.get(user)]
     if unknown and request.only is None:
@@ -84,6 +86,7 @@ def make_plan(
     mark = secrets.token_hex(4) if request.force else ""
     jobs: list[Job] = []
     up_to_date: list[RegistryEntry] = []
+    refusals: list[Outcome] = []
     for user in request.users or sorted(counts):
         wanted: list[Modality] = [
             modality for modality in request.modalities if _asked(request, counts, user, modality)
@@ -95,6 +98,9 @@ def make_plan(
             same = [entry for entry in known if entry.job_fingerprint == fingerprint]
             if same and not request.force:
                 up_to_date.append(same[-1])
+                continue
+            if not request.force and (refusal := refused(user, modality, fingerprint)) is not None:
+                refusals.append(refusal)
                 continue
             job = Job(
                 user=user,
@@ -110,7 +116,7 @@ def make_plan(
             jobs.append(job)
     jobs.sort(key=lambda job: (_ORDER.index(job.reasons[0]), job.estimated_seconds, job.user, job.modality))
     without_data = sorted(pair for pair in request.only or () if not counts.get(pair[0], {}).get(pair[1]))
-    return Plan(tuple(jobs), tuple(up_to_date), tuple(without_data))
+    return Plan(tuple(jobs), tuple(up_to_date), tuple(refusals), tuple(without_data))
 
 
 def _asked(request: Request, counts: Counts, user: str, modality: Modality) -> bool:

@@ -72,6 +72,7 @@ def summary(plan: Plan, tally: Tally, seconds: float, exit_code: int) -> dict[st
     short = tally.short_of_data + [
         {"user": entry.user_id, "modality": entry.modality, "why": entry.verdict} for entry in known
     ]
+    short += [_named(refusal, why=refusal.reason) for refusal in plan.refused]
     short += [{"user": user, "modality": modality, "why": NO_EXAMPLES} for user, modality in plan.without_data]
     return {
         "format": 1,
@@ -82,6 +83,7 @@ def summary(plan: Plan, tally: Tally, seconds: float, exit_code: int) -> dict[st
         "promoted": tally.promoted,
         "kept_as_candidate": tally.candidates,
         "up_to_date": len(plan.up_to_date),
+        "refused_before": len(plan.refused),
         "failed": len(tally.failures),
         "failed_by_cause": dict(sorted(tally.causes.items())),
         "not_started": len(plan.jobs) - tally.ended,
@@ -114,10 +116,17 @@ def print_plan(plan: Plan, slots: int, console: Console) -> None:
         console.print(table)
     minutes = plan.estimated_seconds / max(1, min(slots, len(plan.jobs))) / 60
     told = f"{len(plan.jobs)} jobs, about {minutes:.1f} minutes with {slots} at once"
-    console.print(f"{told}; {len(plan.up_to_date)} up to date")
+    refused = f", {len(plan.refused)} refused before" if plan.refused else ""
+    console.print(f"{told}; {len(plan.up_to_date)} up to date{refused}")
 
 
-def print_report(numbers: dict[str, Any], tally: Tally, up_to_date: Iterable[Outcome], console: Console) -> None:
+def print_report(
+    numbers: dict[str, Any],
+    tally: Tally,
+    up_to_date: Iterable[Outcome],
+    refused: Iterable[Outcome],
+    console: Console,
+) -> None:
     """Print the table of what is published, where the model cards are, why jobs failed, and the sums."""
     rows = sorted([*tally.shown, *islice(up_to_date, _ROWS_SHOWN)], key=_name)[:_ROWS_SHOWN]
     if rows:
@@ -136,6 +145,9 @@ def print_report(numbers: dict[str, Any], tally: Tally, up_to_date: Iterable[Out
             console.print(Text(told), soft_wrap=True)
     for outcome in sorted(tally.failures, key=_name):
         console.print(Text(f"failed: {outcome.line}", style="red"), soft_wrap=True)
+    for outcome in sorted(refused, key=_name):
+        told = f"refused before, and nothing changed since: {outcome.user} {outcome.modality}: {outcome.reason}"
+        console.print(Text(f"{told} (--force trains it again)", style="red"), soft_wrap=True)
     needing = numbers["users_needing_more_data"]
     if needing:
         console.print(Text("more data needed: " + ", ".join(f"{row['user']} {row['modality']}" for row in needing)))
@@ -148,6 +160,8 @@ def _sums(numbers: dict[str, Any]) -> str:
     )
     causes = ", ".join(f"{count} {cause}" for cause, count in numbers["failed_by_cause"].items())
     told += f", {numbers['up_to_date']} up to date, {numbers['failed']} failed" + (f" ({causes})" if causes else "")
+    if numbers["refused_before"]:
+        told += f", {numbers['refused_before']} refused before"
     if numbers["not_started"]:
         told += f", {numbers['not_started']} not started"
     return f"{told}, {numbers['seconds']:.1f} s"

@@ -22,6 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from model_registry.names import Modality
 from orchestrator.jobs import Job, Outcome
 
@@ -115,6 +117,17 @@ class RunFolder:
         if log is not None:
             write_whole(folder / "log.json", log)
         write_whole(folder / "result.json", {"finished": now(), **outcome.model_dump()})
+
+    def refused(self, user: str, modality: Modality, fingerprint: str) -> Outcome | None:
+        """Return how the quality gate refused this very job when it was last trained here; None if it did not."""
+        folder = self.job(user, modality)
+        job, result = read_json(folder / "job.json"), read_json(folder / "result.json")
+        if job is None or result is None or job.get("fingerprint") != fingerprint or result.get("cause") != "gate":
+            return None
+        try:
+            return Outcome.model_validate({key: value for key, value in result.items() if key != "finished"})
+        except ValidationError:
+            return None
 
 
 def mean_seconds(folder: RunFolder) -> dict[Modality, float]:

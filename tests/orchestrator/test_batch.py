@@ -258,3 +258,31 @@ def test_a_job_keeps_its_run_id_until_something_changes(place: Place) -> None:
     assert with_present_data(job).run_id != job.run_id
     (forced,) = make_plan(Request(data=place.data, force=True), users_with_data(place.data), [], {}).jobs[:1]
     assert forced.run_id != with_present_data(job).run_id
+
+
+def test_what_the_gate_refused_is_not_trained_again_until_something_changes(place: Place) -> None:
+    place.add("ana")
+    place.tell({"ana speech": "gate"})
+    assert place.launch().returncode == 1
+    place.tell({})  # whoever trains now, succeeds
+    again = place.launch()
+    assert again.returncode == 1, "ana still has no model"
+    assert "refused before, and nothing changed since: ana speech: made to fail: gate" in again.stdout
+    summary = place.summary()
+    assert (summary["jobs"], summary["failed"], summary["refused_before"]) == (0, 0, 1)
+    assert [(row["user"], row["why"]) for row in summary["users_needing_more_data"]] == [("ana", "made to fail: gate")]
+    assert "1 refused before" in place.launch("--dry-run").stdout
+    place.add("ana", count=7, session="later")
+    assert place.launch().returncode == 0
+    assert place.summary()["refused_before"] == 0
+
+
+def test_what_the_gate_refused_is_trained_again_by_force_and_after_other_failures(place: Place) -> None:
+    place.add("ana")
+    place.tell({"ana speech": "gate"})
+    assert place.launch().returncode == 1
+    place.tell({"ana speech": "internal"})
+    assert place.launch("--force").returncode == 1
+    place.tell({})
+    assert place.launch().returncode == 0  # the last thing known is no refusal
+    assert place.versions() == {"ana speech": ["v1"]}
