@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -72,7 +73,8 @@ def train(job: Job, config: SoundConfig) -> Outcome:
 def compete(job: Job, config: SoundConfig, recordings: Recordings) -> list[Contender]:
     """Return the configured contenders, those that need the fewest samples first, with their features computed.
 
-    Each block of features is a graph of its own, so that it is computed once and kept for the next run.
+    Each block of features is a graph of its own, so that it is computed once and kept for the next run. Where copies
+    are asked for, each contender competes without and with them, so that they stay only if they help.
     """
     known: dict[str, Fixed] = {}
     contenders = []
@@ -82,7 +84,17 @@ def compete(job: Job, config: SoundConfig, recordings: Recordings) -> list[Conte
             blocks = [known.setdefault(b, _block(b, job, config, recordings)) for b in _BLOCKS[features]]
             known[features] = side_by_side(f"sound-{features}", blocks)
         contenders.append(Contender(name, known[features], _HEADS[head], cosine_novelty))
-    return contenders
+    if not config.augmentation.copies:
+        return contenders
+    return [replace(c, source=without_copies(known[c.name.split("_")[0]])) for c in contenders] + [
+        replace(c, name=f"{c.name}_augmented") for c in contenders
+    ]
+
+
+def without_copies(source: Fixed) -> Fixed:
+    """Return the source with no copies of any sample."""
+    rows = source.computed
+    return Fixed(source.traced, Rows(rows.base, rows.copies[:0], rows.owner[:0]))
 
 
 def side_by_side(name: str, blocks: Sequence[Fixed]) -> Fixed:

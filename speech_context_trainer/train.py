@@ -29,7 +29,13 @@ from shared.feature_cache import content_key
 from shared.graph import FeatureGraph, TensorSpec, joined
 from shared.heads import LANDMARK_NUMBERS, Classes, fit_kernel_ridge, fit_linear_ridge
 from shared.recipe import Job, ModelSpec, Outcome, Trainer, featurise, load, package, validate
-from speech_context_trainer.preprocessing.context import embed_surroundings, read_utterance, surroundings
+from speech_context_trainer.preprocessing.context import (
+    Confidence,
+    embed_surroundings,
+    heard,
+    read_utterance,
+    surroundings,
+)
 from speech_context_trainer.preprocessing.label_names import FEW, Named, spoken
 from speech_context_trainer.preprocessing.text import HashedGrams, Sentence, clean, code_points, same_words
 from speech_context_trainer.preprocessing.tokens import embed_texts
@@ -54,11 +60,12 @@ PARTS: dict[ContenderName, tuple[str, ...]] = {
     "minilm_ngrams": ("minilm", "ngrams"),
     "use_ngrams": ("use", "ngrams"),
     "use_minilm_ngrams": ("use", "minilm", "ngrams"),
-    "minilm_in_context": ("minilm", "minilm_context"),
-    "use_in_context": ("use", "use_context"),
-    "use_minilm_in_context": ("use", "minilm", "use_context", "minilm_context"),
+    "minilm_in_context": ("minilm", "minilm_context", "confidence"),
+    "use_in_context": ("use", "use_context", "confidence"),
+    "use_minilm_in_context": ("use", "minilm", "use_context", "minilm_context", "confidence"),
 }
-CONTEXT_WEIGHT = 0.5  # of the surroundings' embeddings beside the transcript's
+AROUND = frozenset({"minilm_context", "use_context", "confidence"})  # parts that say what surrounds a transcript
+CONTEXT_WEIGHT = 0.5  # of each of those beside the transcript's embeddings
 Inputs = dict[str, NDArray[Any]]
 
 
@@ -82,7 +89,11 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
     texts = transcripts(dataset)
     encoders, notes = available_encoders(config)
     around = [surroundings(sample.example) for sample in dataset.samples]
-    embedded = embed(job, [*texts, *map(spoken, dataset.labels)], [*around, *("" for _ in dataset.labels)], encoders)
+    sure = [sample.example.confidence for sample in dataset.samples]
+    labels = list(map(spoken, dataset.labels))
+    embedded = embed(
+        job, [*texts, *labels], [*around, *("" for _ in labels)], [*sure, *(None for _ in labels)], encoders
+    )
     samples, names = embedded[: len(texts)], embedded[len(texts) :]
     contenders = compete(job, config, samples, names, dataset.label_index)
     sessions, moved = one_side([same_words(text) for text in texts], dataset.session_ids)
@@ -112,7 +123,8 @@ def transcripts(dataset: Dataset) -> list[str]:
 def available_encoders(config: SpeechConfig) -> tuple[dict[str, Encoder], tuple[str, ...]]:
     """Return the encoders that the contenders need and that are there, and what to tell of those that are not."""
     needed = {part.removesuffix("_context"): None for name in config.contenders for part in PARTS[name]}
-    needed.pop("ngrams", None)
+    for part in ("ngrams", "confidence"):
+        needed.pop(part, None)
     found, notes = {}, []
     for name in needed:
         try:
@@ -122,12 +134,17 @@ def available_encoders(config: SpeechConfig) -> tuple[dict[str, Encoder], tuple[
     return found, tuple(notes)
 
 
-def embed(job: Job, texts: list[str], around: list[str], encoders: Mapping[str, Encoder]) -> list[Inputs]:
+def embed(
+    job: Job, texts: list[str], around: list[str], sure: list[float | None], encoders: Mapping[str, Encoder]
+) -> list[Inputs]:
     """Return each text as the models' inputs: its code points, its embedding and its surroundings' by every encoder.
 
-    Where no text has surroundings, there are no such inputs.
+    Where no text has surroundings or a confidence, there are no such inputs.
     """
     samples: list[Inputs] = [{"points": code_points(text)} for text in texts]
+    if any(value is not None for value in sure):
+        for sample, value in zip(samples, sure, strict=True):
+            sample["confidence"] = heard(value)
     with job.log.stage("encode"):
         for name, encoder in encoders.items():
             rows = embed_texts(encoder, texts, job.cache, lambda done: job.log.progress(done, len(texts)))
@@ -147,11 +164,12 @@ def compete(
     Sentence embeddings, being of one length, go to a kernel regression. N-grams are too many for landmarks.
     """
     chosen = rivals(config, set(samples[0]) - {"points"}, few=len(samples) <= FEW * len(names))
-    blocks = {part: _block(job, part, samples) for name in chosen for part in PARTS[name]}
+    used = {name: _present(name, samples[0].keys()) for name in chosen}
+    blocks = {part: _block(job, part, samples) for parts in used.values() for part in parts}
     contenders = []
-    for name in chosen:
-        source = _beside(name, [blocks[part] for part in PARTS[name]])
-        if "ngrams" in PARTS[name]:
+    for name, parts in used.items():
+        source = _beside(name, [blocks[part] for part in parts])
+        if "ngrams" in parts:
             fit = fit_linear_ridge(config.gram_penalty)
             contenders.append(Contender(name, source, fit, cosine_novelty, isotropic=True))
             continue
@@ -167,9 +185,11 @@ def rivals(config: SpeechConfig, there: Set[str], few: bool) -> list[ContenderNa
     With `few` samples validation cannot tell what is known beforehand, that n-grams alone are worse than embeddings,
     so they do not compete with them. Raises ConfigError if nothing is left.
     """
-    named: dict[tuple[str, ...], ContenderName] = {parts: name for name, parts in PARTS.items()}
-    reduced = [tuple(part for part in PARTS[name] if part in there | {"ngrams"}) for name in config.contenders]
-    found: list[ContenderName] = [named[parts] for parts in dict.fromkeys(reduced) if parts]
+    texts: dict[tuple[str, ...], ContenderName] = {p: name for name, p in PARTS.items() if not AROUND & {*p}}
+    around: dict[tuple[str, ...], ContenderName] = {_texts(p): name for name, p in PARTS.items() if AROUND & {*p}}
+    reduced = [parts for name in config.contenders if _texts(parts := _present(name, there))]
+    names: list[ContenderName] = [around[_texts(parts)] if AROUND & {*parts} else texts[parts] for parts in reduced]
+    found: list[ContenderName] = [name for k, name in enumerate(names) if name not in names[:k]]
     if few and found != ["ngrams"]:
         found = [name for name in found if name != "ngrams"]
     if not found:
@@ -177,13 +197,22 @@ def rivals(config: SpeechConfig, there: Set[str], few: bool) -> list[ContenderNa
     return found
 
 
+def _present(name: ContenderName, there: Set[str]) -> tuple[str, ...]:
+    return tuple(part for part in PARTS[name] if part in there or part == "ngrams")
+
+
+def _texts(parts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(part for part in parts if part not in AROUND)
+
+
 def _block(job: Job, part: str, samples: list[Inputs]) -> Fixed:
     if part == "ngrams":
         graph = FeatureGraph("speech-ngrams", (TensorSpec("points", "int32", ("length",)),), HashedGrams())
     else:
         spec = TensorSpec(part, "float32", samples[0][part].shape)
-        weight = CONTEXT_WEIGHT if part.endswith("_context") else 1.0
-        graph = FeatureGraph(f"speech-{part}", (spec,), Sentence(part, weight))
+        weight = CONTEXT_WEIGHT if part in AROUND else 1.0
+        function = Confidence(weight) if part == "confidence" else Sentence(part, weight)
+        graph = FeatureGraph(f"speech-{part}", (spec,), function)
     keys = [content_key(sample[graph.contract[0].name]) for sample in samples]
     return Fixed(graph, featurise(job, graph, samples, keys))
 
@@ -211,7 +240,7 @@ def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder])
     except (RefusedFileError, ValueError) as error:
         raise DataError([Fault(str(path), None, "transcript", f"is no usable text: {error}")]) from None
     text, around = clean(said.transcript), surroundings(said)
-    inputs: Inputs = {"points": code_points(text)}
+    inputs: Inputs = {"points": code_points(text), "confidence": heard(said.confidence)}
     for name, encoder in encoders.items():
         inputs[name] = embed_texts(encoder, [text])[0]
         inputs[f"{name}_context"] = embed_surroundings(encoder, [around])[0]

@@ -18,7 +18,7 @@ Wave = NDArray[np.float32]
 
 
 class Augmentation(Schema):
-    """Copies that join the training rows of each fold and of the model; what is tested is never a copy."""
+    """Copies that join the training rows of each fold and of the model if they help; what is tested is no copy."""
 
     copies: int = Field(
         default=0, ge=0, le=10, description="of each sound; none by default, as they did not help across sessions"

@@ -1,15 +1,17 @@
-"""What surrounds a transcript: where it was said, what the partner said, in which language."""
+"""What surrounds a transcript: where it was said, what the partner said, in which language, how well it was heard."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from shared.arrays import Array, Inputs, floored, namespace
 from shared.data_files import read_bounded
 from shared.encoders import Encoder
 from shared.feature_cache import FeatureCache
@@ -39,6 +41,27 @@ class Utterance(BaseModel):
     location: str | None = None
     partner_speech: str | None = None
     language: str | None = None
+    confidence: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """How sure the speech recogniser was, as a direction of the length `weight`; zeros where that is not known."""
+
+    weight: float
+
+    def __call__(self, inputs: Inputs) -> Array:
+        """{"confidence": (1,) float32 from 0 to 1, below 0 where unknown} -> (2,)."""
+        share = inputs["confidence"]
+        xp = namespace(share)
+        known = xp.astype(share >= 0.0, share.dtype) * self.weight
+        share = -floored(-floored(share, 0.0), -1.0)
+        return xp.concat([xp.sqrt(share) * known, xp.sqrt(1.0 - share) * known], axis=0)
+
+
+def heard(confidence: float | None) -> NDArray[np.float32]:
+    """Return a recogniser's confidence as the model's input `confidence` (1,) float32."""
+    return np.array([-1.0 if confidence is None else confidence], np.float32)
 
 
 def surroundings(said: Surrounded) -> str:

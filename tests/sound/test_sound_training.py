@@ -21,10 +21,10 @@ from shared.errors import ConfigError
 from shared.feature_cache import FeatureCache
 from shared.logs import RunLog
 from shared.pretrained import is_complete, pretrained_folder
-from shared.recipe import Job, Outcome
-from sound_trainer.preprocessing.decode import read_wave
+from shared.recipe import Job, Outcome, load
+from sound_trainer.preprocessing.decode import open_recordings, read_wave
 from sound_trainer.preprocessing.pretrained import SPEECH_EMBEDDING
-from sound_trainer.train import SoundConfig, train
+from sound_trainer.train import SoundConfig, compete, train
 
 RATE = 16_000
 CONFIGS = Path(__file__).resolve().parents[2] / "sound_trainer" / "configs"
@@ -139,15 +139,34 @@ def test_cached_features_give_the_same_model(tmp_path: Path) -> None:
     assert models[0] == models[1]
 
 
-def test_copies_join_the_training_rows_only(tmp_path: Path) -> None:
+def test_copies_join_the_training_rows_only_and_have_to_help(tmp_path: Path) -> None:
     data = write(tmp_path / "data", dict.fromkeys(("rise", "hiss"), (3, 3)))
     plain = trained(data, tmp_path / "plain")
     copied = trained(data, tmp_path / "copied", {**WITHOUT_NETWORK, "augmentation": {"copies": 2}})
     assert copied.entry.sample_count == plain.entry.sample_count == 12
-    assert len(copied.entry.metrics["confusion"]) == 2
     assert np.sum(copied.entry.metrics["confusion"]) == 12
+    names = list(plain.entry.metrics["contenders"])
+    assert list(copied.entry.metrics["contenders"]) == [*names, *(f"{name}_augmented" for name in names)]
+    assert copied.entry.metrics["chosen"] == plain.entry.metrics["chosen"], "nothing is left for copies to improve"
     models = [(outcome.bundle.folder / "model.onnx").read_bytes() for outcome in (plain, copied)]
-    assert models[0] != models[1]
+    assert models[0] == models[1]
+
+
+def test_a_head_learns_from_a_training_sound_and_its_copies_alone(tmp_path: Path) -> None:
+    data = write(tmp_path / "data", dict.fromkeys(("rise", "hiss"), (3, 3)))
+    config = SoundConfig.model_validate({**WITHOUT_NETWORK, "augmentation": {"copies": 2}})
+    job = Job(("ana",), data, tmp_path, "run", fingerprint="test", log=RunLog(io.StringIO()))
+    dataset = load(job, config, "sound")
+    contenders = compete(job, config, open_recordings(job, dataset, config.decoding))
+    classes, train = dataset.label_index, np.array([0, 1, 4, 5, 8])
+    for contender in contenders:
+        rows = contender.source.rows(train)
+        features, own = rows.training(train, classes)
+        copies = 2 if contender.name.endswith("_augmented") else 0
+        assert len(features) == len(own) == len(train) * (1 + copies)
+        np.testing.assert_array_equal(np.bincount(own), (1 + copies) * np.bincount(classes[train]))
+        allowed = rows.copies[np.isin(rows.owner, train)] if copies else rows.copies
+        np.testing.assert_array_equal(features, np.concatenate([rows.base[train], allowed]))
 
 
 def test_a_silent_model_input_has_a_finite_answer(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from shared.cli import run
 from shared.cli_trainer import trainer_command
 from shared.encoders import load_encoder
 from shared.errors import ConfigError, DataError
+from shared.graph import FeatureGraph, TensorSpec
 from shared.predicting import LiveModel
 from shared.pretrained import pretrained_folder
+from speech_context_trainer.preprocessing.context import Confidence, heard
 from speech_context_trainer.train import TRAINER, SpeechConfig, rivals
 from tests.speech.talk import ENGLISH, OTHER_LANGUAGES, write_sessions
 
@@ -92,6 +94,7 @@ def test_contenders_are_reduced_to_the_encoders_that_are_there() -> None:
     around = SpeechConfig.model_validate({"contenders": ["use_minilm", "use_minilm_in_context"]})
     assert rivals(around, {"use", "minilm"}, few=False) == ["use_minilm"], "no surroundings were noted"
     assert rivals(around, {"use", "use_context"}, few=False) == ["use", "use_in_context"]
+    assert rivals(around, {"use", "confidence"}, few=False) == ["use", "use_in_context"]
     with pytest.raises(ConfigError, match="model-trainer pretrained"):
         rivals(SpeechConfig.model_validate({"contenders": ["use"]}), set(), few=False)
 
@@ -143,6 +146,43 @@ def test_surroundings_are_used_where_they_help(
         for label, place in places.items():
             asked = json.dumps({"transcript": "i want the golden one", "location": place})
             assert _label(model, asked, tmp_path, "said.json") == label
+
+
+@needs_encoders
+@pytest.mark.parametrize("helpful", [True, False])
+def test_the_recognisers_confidence_is_used_where_it_helps(
+    helpful: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A recogniser may hear one thing badly that a person says, and another well."""
+    things = ["cup", "book", "ball", "shoe", "coat", "lamp", "door", "plate", "chair", "spoon", "clock", "basket"]
+    said = {"give": [f"the {thing}" for thing in things], "look": [f"that {thing}" for thing in things]}
+    for k in range(0, len(things), 2):  # so that the wording does not tell
+        said["give"][k], said["look"][k] = said["look"][k], said["give"][k]
+    sure = {"give": 0.9, "look": 0.2}
+    if not helpful:
+        said = {label: list(ENGLISH[label]) * 2 for label in ("hungry", "pain")}
+        sure = dict.fromkeys(said, 0.5)
+    more = {text: {"confidence": sure[label]} for label, texts in said.items() for text in texts}
+    data = write_sessions(tmp_path / "data", said, more=more)
+    entry = _train(capsys, data, tmp_path / "out", "--set", "gate.beat_majority=false")
+    assert (entry["metrics"]["chosen"] == "use_minilm_in_context") == helpful
+    model = _model(entry, tmp_path / "out")
+    assert ("confidence" in {tensor.name for tensor in model.session.get_inputs()}) == helpful
+    if helpful:
+        for label, value in sure.items():
+            asked = json.dumps({"transcript": "the glass", "confidence": value})
+            assert _label(model, asked, tmp_path, "said.json") == label
+        assert _label(model, "the glass", tmp_path) in sure, "without a confidence there is an answer, too"
+
+
+def test_confidence_is_a_direction_and_nothing_where_it_is_unknown() -> None:
+    function = Confidence(0.5)
+    graph = FeatureGraph("confidence", (TensorSpec("confidence", "float32", (1,)),), function)
+    for value in (None, 0.0, 0.3, 1.0):
+        inputs = {"confidence": heard(value)}
+        (row,) = graph.run([inputs])
+        np.testing.assert_allclose(row, function(inputs), atol=1e-6)
+        assert np.linalg.norm(row) == pytest.approx(0.0 if value is None else 0.5, abs=1e-6)
 
 
 def test_speech_context_is_another_name_for_speech() -> None:
