@@ -64,7 +64,7 @@ class Containers:
     runs: Path
     images: Mapping[Modality, str]
     limits: ContainerLimits
-    readable: tuple[Path, ...]  # the data root and configuration files
+    readable: tuple[Path, ...]  # the data root, configuration files and what they name, as it is named there
     writable: tuple[Path, ...]  # the bundles
     cache: Path
 
@@ -84,6 +84,7 @@ class Containers:
                 ["--worker"],
                 stdin_open=True,
                 user=f"{os.getuid()}:{os.getgid()}",
+                working_dir=str(Path.cwd()) if any(not path.is_absolute() for path in self.readable) else None,
                 environment={"MODEL_TRAINER_CACHE": _CACHE},
                 labels={_LABEL: str(self.runs)},
                 host_config=self._host_config(client),
@@ -106,7 +107,7 @@ class Containers:
 
     def _host_config(self, client: Any) -> Any:
         self.cache.mkdir(parents=True, exist_ok=True)
-        binds = [f"{path}:{path}:ro" for path in self.readable]
+        binds = [f"{path}:{path}:ro" for path in dict.fromkeys(path.absolute() for path in self.readable)]
         binds += [f"{path}:{path}" for path in self.writable]
         return client.api.create_host_config(
             binds=[*binds, f"{self.cache}:{_CACHE}"],
