@@ -161,7 +161,8 @@ def test_one_container_serves_many_users_and_has_no_rights(
     assert config["NetworkMode"] == "none" and config["ReadonlyRootfs"] and config["CapDrop"] == ["ALL"]
     assert config["SecurityOpt"] == ["no-new-privileges"]
     assert (config["Memory"], config["NanoCpus"], config["PidsLimit"]) == (500 << 20, 500_000_000, 77)
-    assert f"{batch.root / 'data'}:{batch.root / 'data'}:ro" in config["Binds"]
+    writable = {mount["Target"] for mount in config["Mounts"] if not mount.get("ReadOnly")}
+    assert writable == {str(batch.runs / "bundles"), "/cache"}
     assert container.attrs["Config"]["User"] == f"{os.getuid()}:{os.getgid()}"
     _, stderr = running.communicate(timeout=100)
     assert running.returncode == 0, stderr
@@ -193,12 +194,17 @@ def test_each_failure_costs_its_own_job_and_says_why_in_one_line(
     assert not batch.containers(engine)
 
 
-def test_an_absent_image_fails_its_own_jobs(engine: Engine, demo: Path, batch: Batch) -> None:
+def test_an_absent_image_fails_its_own_jobs_and_others_see_their_configuration(
+    engine: Engine, demo: Path, batch: Batch
+) -> None:
     words = (f"--data={demo}", "--users=ana", "--modalities=gesture,sound", "--demo-data")
-    done = batch.launch(*words, "--image=sound=no-such-image")
+    (batch.root / "a: gesture.yaml").write_text("contenders: [prototypes]\n")
+    config = f"--config=gesture={batch.root / 'a: gesture.yaml'}"
+    done = batch.launch(*words, "--image=sound=no-such-image", config)
     assert done.returncode == 1
     assert "ana sound: engine: no image no-such-image; build it with: make images" in done.stderr
-    assert [entry.modality for entry in batch.registry.entries()] == ["gesture"]
+    (entry,) = batch.registry.entries()
+    assert entry.modality == "gesture" and entry.config["contenders"] == ["prototypes"]
     assert "no image no-such-image" in (batch.runs / "journal.jsonl").read_text()
 
 
