@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
@@ -122,3 +126,22 @@ def test_images_are_given_only_what_they_copy() -> None:
     assert wanted[0] == "*", "everything that is not named is left out"
     assert {"model_registry/store", "**/__pycache__", "**/*.pyc"} <= set(wanted)
     assert not {"!.git", "!tests", "!.pretrained", "!.venv"} & set(wanted)
+
+
+def test_what_runs_inside_an_image_needs_only_the_standard_library() -> None:
+    scripts = sorted((ROOT / "images").glob("*.py"))
+    assert len(scripts) == 2
+    for script in scripts:
+        tree = ast.parse(script.read_text("utf-8"))
+        names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names
+
+
+def test_the_shell_scripts_of_the_images_are_whole() -> None:
+    scripts = sorted((ROOT / "images").glob("*.sh"))
+    assert len(scripts) == 4
+    for script in scripts:
+        shell = script.read_text("utf-8").split("\n", 1)[0].removeprefix("#!").split()
+        assert subprocess.run([*shell, "-n", str(script)], capture_output=True).returncode == 0
+        assert os.access(script, os.X_OK), f"{script.name} cannot be executed"
