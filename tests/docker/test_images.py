@@ -21,9 +21,9 @@ from model_registry.store import Registry
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = {
     "gesture-trainer": 700,
-    "sound-trainer": 430,
-    "speech-trainer": 590,
-    "visual-trainer": 590,
+    "sound-trainer": 400,
+    "speech-trainer": 570,
+    "visual-trainer": 560,
     "model-trainer": 220,
 }
 REAL = {  # image -> the import, the user, and how many samples
