@@ -7,7 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 export MODEL_TRAINER_DATA ?= $(abspath ../shared/data)
 
-.PHONY: help setup demo test lint check bench bench-accuracy bench-batches lock serve schemas clean
+.PHONY: help setup demo test lint check bench bench-accuracy bench-batches bench-sessions lock serve schemas images \
+	images-test sbom clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -80,5 +81,10 @@ images: ## build the images of the trainers and of the registry (needs Docker wi
 images-test: setup images ## run every image on real input, and compare its models with those made here
 	@MODEL_TRAINER_DOCKER=required $(BIN)/python -m pytest tests/docker
 
+sbom: ## write a software bill of materials of every image to .sbom
+	@mkdir -p .sbom
+	@for image in gesture-trainer sound-trainer speech-trainer visual-trainer model-trainer; do \
+	    docker run --rm -i --network none --entrypoint python $$image - <images/sbom.py >.sbom/$$image.cdx.json; done
+
 clean: ## remove what set-up and the demo made
-	rm -rf $(VENV) .pretrained .demo
+	rm -rf $(VENV) .pretrained .demo .sbom

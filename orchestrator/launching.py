@@ -32,6 +32,7 @@ from orchestrator.trainer_process import Limits, child_environment
 from orchestrator.workers import WorkerPool, processes
 from shared.data_loader import users_with_data
 from shared.errors import ConfigError, DataError, Fault, TrainerError
+from shared.named_files import named_files
 from shared.promotion import Policy
 
 _LOOK = 1.0  # seconds between looks into a spool folder
@@ -169,7 +170,7 @@ def _docker(settings: Settings, request: Request) -> Backend:
         runs=folder.root,
         images={**IMAGES, **settings.images},
         limits=limits,
-        readable=(request.data, *request.configs.values()),
+        readable=(request.data, *request.configs.values(), *_named(request)),
         writable=(folder.bundles,),
         cache=Path(cache).absolute(),
     )
@@ -179,6 +180,12 @@ def _docker(settings: Settings, request: Request) -> Backend:
     most, seconds = max(settings.slots, len(IMAGES)), Limits(settings.limits.seconds)
     pool = WorkerPool(containers.start, most) if settings.warm else WorkerPool(containers.start, most, jobs_each=1)
     return _threads(settings, seconds, {}, pool)
+
+
+def _named(request: Request) -> list[Path]:
+    """Return the files and folders that configurations and `--set` name."""
+    given = [word.partition("=")[2] for words in request.overrides.values() for word in words]
+    return [Path(name) for name in named_files([*(path.read_bytes() for path in request.configs.values()), *given])]
 
 
 def _threads(

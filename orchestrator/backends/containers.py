@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import docker
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.types import Mount
 from requests.exceptions import RequestException
 
 from model_registry.names import Modality
@@ -64,7 +65,7 @@ class Containers:
     runs: Path
     images: Mapping[Modality, str]
     limits: ContainerLimits
-    readable: tuple[Path, ...]  # the data root and configuration files
+    readable: tuple[Path, ...]  # the data root, configuration files and what they name, as it is named there
     writable: tuple[Path, ...]  # the bundles
     cache: Path
 
@@ -84,6 +85,7 @@ class Containers:
                 ["--worker"],
                 stdin_open=True,
                 user=f"{os.getuid()}:{os.getgid()}",
+                working_dir=str(Path.cwd()) if any(not path.is_absolute() for path in self.readable) else None,
                 environment={"MODEL_TRAINER_CACHE": _CACHE},
                 labels={_LABEL: str(self.runs)},
                 host_config=self._host_config(client),
@@ -106,10 +108,11 @@ class Containers:
 
     def _host_config(self, client: Any) -> Any:
         self.cache.mkdir(parents=True, exist_ok=True)
-        binds = [f"{path}:{path}:ro" for path in self.readable]
-        binds += [f"{path}:{path}" for path in self.writable]
+        readable = dict.fromkeys(path.absolute() for path in self.readable)
+        mounts = [Mount(str(path), str(path), type="bind", read_only=True) for path in readable]
+        mounts += [Mount(str(path), str(path), type="bind") for path in self.writable]
         return client.api.create_host_config(
-            binds=[*binds, f"{self.cache}:{_CACHE}"],
+            mounts=[*mounts, Mount(_CACHE, str(self.cache), type="bind")],
             network_mode="none",
             read_only=True,
             tmpfs={"/tmp": ""},

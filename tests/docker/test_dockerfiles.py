@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
+from importlib.metadata import distribution
 from pathlib import Path
+from typing import Any
 
+import jsonschema_rs
 import pytest
+import yaml
 from containers import PACKAGES
 from packaging.requirements import Requirement
 
@@ -80,3 +89,59 @@ def test_what_trainers_share_is_pinned_alike() -> None:
         assert shared.items() <= found.items()
         assert len([name for name in found if name.startswith("opencv")]) <= 1
         assert not {"huggingface-hub", "librosa", "torch"} & set(found)
+
+
+def compose() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))
+    return found
+
+
+def test_the_compose_file_follows_the_compose_specification() -> None:
+    place = distribution("check-jsonschema").locate_file("check_jsonschema/builtin_schemas/vendor/compose-spec.json")
+    schema = json.loads(Path(str(place)).read_text("utf-8"))
+    validator = jsonschema_rs.validator_for(schema)
+    assert [error.message for error in validator.iter_errors(compose())] == []
+    broken = compose()
+    broken["services"]["gesture"]["read-only"] = True
+    assert list(validator.iter_errors(broken))
+
+
+def test_every_service_of_the_compose_file_is_hardened_and_builds_its_image() -> None:
+    services = compose()["services"]
+    assert {service["image"] for service in services.values()} == {*PACKAGES, "model-trainer"}
+    for name, service in services.items():
+        assert service["read_only"] is True and service["cap_drop"] == ["ALL"] and service["tmpfs"] == ["/tmp"], name
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["pids_limit"] and service["cpus"] and service["mem_limit"] == service["memswap_limit"]
+        assert (ROOT / service["build"]["dockerfile"]).is_file()
+        if service["image"] in PACKAGES:
+            assert service["network_mode"] == "none"
+            assert [mount for mount in service["volumes"] if mount.endswith(":ro")] == ["${DATA:-./data}:/data:ro"]
+            assert service["build"]["dockerfile"].startswith(PACKAGES[service["image"]])
+
+
+def test_images_are_given_only_what_they_copy() -> None:
+    lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    wanted = [line for line in lines if line and not line.startswith("#")]
+    assert wanted[0] == "*", "everything that is not named is left out"
+    assert {"model_registry/store", "**/__pycache__", "**/*.pyc"} <= set(wanted)
+    assert not {"!.git", "!tests", "!.pretrained", "!.venv"} & set(wanted)
+
+
+def test_what_runs_inside_an_image_needs_only_the_standard_library() -> None:
+    scripts = sorted((ROOT / "images").glob("*.py"))
+    assert len(scripts) == 2
+    for script in scripts:
+        tree = ast.parse(script.read_text("utf-8"))
+        names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names
+
+
+def test_the_shell_scripts_of_the_images_are_whole() -> None:
+    scripts = sorted((ROOT / "images").glob("*.sh"))
+    assert len(scripts) == 4
+    for script in scripts:
+        shell = script.read_text("utf-8").split("\n", 1)[0].removeprefix("#!").split()
+        assert subprocess.run([*shell, "-n", str(script)], capture_output=True).returncode == 0
+        assert os.access(script, os.X_OK), f"{script.name} cannot be executed"

@@ -21,9 +21,9 @@ from model_registry.store import Registry
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = {
     "gesture-trainer": 700,
-    "sound-trainer": 430,
-    "speech-trainer": 590,
-    "visual-trainer": 590,
+    "sound-trainer": 400,
+    "speech-trainer": 570,
+    "visual-trainer": 560,
     "model-trainer": 220,
 }
 REAL = {  # image -> the import, the user, and how many samples
@@ -289,3 +289,17 @@ def test_the_bundled_networks_are_whole_and_no_others(engine: Engine) -> None:
         "speech-trainer": ["use", "minilm"],
         "visual-trainer": ["lite0"],
     }
+
+
+def test_the_bill_of_materials_lists_packages_and_networks_with_their_licences(engine: Engine) -> None:
+    bill = json.loads(engine.python("speech-trainer", (ROOT / "images" / "sbom.py").read_text("utf-8")))
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    found = {(each["type"], each["name"]): each for each in bill["components"]}
+    names = {each["purl"].split("/")[1].split("@")[0] for each in found.values() if "pkg:pypi" in each.get("purl", "")}
+    assert names == pinned_here(ROOT / "requirements" / "speech.lock") | {"model-trainer"}
+    for network in ("use", "minilm"):
+        described = found["machine-learning-model", network]
+        assert described["licenses"] == [{"expression": "Apache-2.0"}]
+        assert len(described["hashes"][0]["content"]) == 64
+    assert "libc6" in {name for _, name in found} and "apt" not in {name for _, name in found}
+    assert all(each["licenses"] for each in found.values())

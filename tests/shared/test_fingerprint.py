@@ -1,52 +1,43 @@
-"""A job has changed when a file that its configuration names has."""
+"""What the code's part of a fingerprint depends on."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from shared.fingerprint import Options, changes, job_fingerprint
-from shared.named_files import named_files
+from shared.fingerprint import code_fingerprint
+from shared.pretrained import declared
 
 
-def _fingerprint(options: Options) -> str:
-    return job_fingerprint("ana", "gesture", "data", options, "0" * 20)
+def _describe(pretrained: Path, name: str, sha256: str) -> Path:
+    (pretrained / name).mkdir(parents=True)
+    (pretrained / name / "encoder.json").write_text(json.dumps({"name": name, "sha256": sha256}, indent=2))
+    return pretrained
 
 
-@pytest.mark.parametrize("way", ["file", "setting", "setting in braces"])
-def test_another_content_of_a_task_file_is_another_configuration(tmp_path: Path, way: str) -> None:
-    task = tmp_path / "face.task"
-    options = {
-        "file": Options(config=f"extraction:\n  face_task: {task} # ours\n".encode()),
-        "setting": Options(overrides=[f"extraction.face_task={task}"]),
-        "setting in braces": Options(overrides=[f"extraction={{face_task: '{task}'}}"]),
-    }[way]
-    absent = _fingerprint(options)
-    task.write_bytes(b"one")
-    first = _fingerprint(options)
-    assert first == _fingerprint(options)
-    assert changes(absent, first) == ("config",)
-    task.write_bytes(b"two")
-    assert changes(first, _fingerprint(options)) == ("config",)
-    task.write_bytes(b"one")
-    assert _fingerprint(options) == first
+def _recorded(name: str) -> str:
+    (network,) = declared([name])
+    return network.files[network.model]
 
 
-def test_a_network_in_a_folder_counts_by_its_files(tmp_path: Path) -> None:
-    folder = tmp_path / "own_encoder"
-    folder.mkdir()
-    (folder / "encoder.json").write_text("{}")
-    options = Options(config=f"encoders: {{minilm: {folder}}}".encode())
-    first = _fingerprint(options)
-    (folder / "model.onnx").write_bytes(b"network")
-    assert _fingerprint(options) != first
+@pytest.mark.parametrize(
+    ("package", "name"), [("sound_trainer", "speech_embedding"), ("visual_environment_trainer", "lite0")]
+)
+def test_networks_that_the_sources_name_change_nothing_whether_they_are_there_or_not(
+    tmp_path: Path, package: str, name: str
+) -> None:
+    assert code_fingerprint(package, _describe(tmp_path, name, _recorded(name))) == code_fingerprint(package)
 
 
-def test_what_names_no_file_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "minilm").mkdir()
-    (tmp_path / "minilm" / "encoder.json").write_text("{}")  # a bare name is that of a pretrained network
-    assert named_files([b"a: minilm\nb: 0.5\nc: gone.task\nd: /\n", "[unclosed: {", b"\xff\xfe\x00bad: x.task"]) == {}
-    (tmp_path / "own.task").write_bytes(b"one")
-    assert list(named_files(["hand_task: own.task"])) == ["own.task"]
+def test_networks_of_other_trainers_change_nothing(tmp_path: Path) -> None:
+    assert code_fingerprint("sound_trainer", _describe(tmp_path, "lite0", "0" * 64)) == code_fingerprint(
+        "sound_trainer"
+    )
+
+
+@pytest.mark.parametrize("name", ["speech_embedding", "one_of_mine"])
+def test_other_networks_count_by_their_description(tmp_path: Path, name: str) -> None:
+    found = {code_fingerprint("sound_trainer", _describe(tmp_path / digit, name, digit * 64)) for digit in "ab"}
+    assert len(found | {code_fingerprint("sound_trainer")}) == 3
