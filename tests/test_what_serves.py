@@ -1,4 +1,4 @@
-"""What was published can be made again, and a model of several people stands in for whoever has none of their own."""
+"""From data to what serves: made again, of several people, and never worse than what served before."""
 
 from __future__ import annotations
 
@@ -10,17 +10,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
 from demo.make_data import main as make_demo_data
+from model_registry.client import RemoteRegistry
 from model_registry.names import MODALITIES
 from model_registry.store import Registry
+from model_registry.tokens import add_token, tokens_file
+from orchestrator.jobs import Job, Outcome
+from orchestrator.registry_uploader import publisher
 from shared.cli import model_trainer, run
 from shared.cli_trainer import trainer_command
 from shared.fingerprint import code_files, library_versions
 from shared.pretrained import pretrained_folder
 from shared.recipe import Trainer
+from tests.registry.serving import served
 
 PACKAGES = {
     "gesture": "gesture_trainer",
@@ -169,18 +175,33 @@ def test_the_pooled_model_answers_for_whoever_has_none_and_says_so(
     answer = json.loads(told)
     assert (code, answer["fallback"], answer["user_id"]) == (0, True, "chika")
     assert "the pooled default answers" in complaints
-    assert '"fallback": true' in call("registry", "resolve", "chika", "speech", "--json")[1]
+    _everywhere(call, tmp_path / "models", "first", fallback=True)
 
     # One session: whatever chika has is no evidence for another day, so the pooled model goes on answering.
     code, entry = train("speech", data, "--user", "chika", "--session", "sess_1")
     assert (code, entry["verdict"], entry["model_version"]) == (0, "insufficient data", "v1")
-    assert Registry(tmp_path / "models").resolve("chika", "speech").fallback
+    _everywhere(call, tmp_path / "models", "second", fallback=True)
     assert json.loads(call(*predict, str(said))[1])["fallback"] is True
 
     code, entry = train("speech", data, "--user", "chika")
     assert entry["verdict"] != "insufficient data"
     code, told, complaints = call(*predict, str(said))
     assert json.loads(told)["fallback"] is False and "pooled" not in complaints
+    _everywhere(call, tmp_path / "models", "third", fallback=False)
+
+
+def _everywhere(call: Callable[..., Answer], models: Path, reader: str, fallback: bool) -> None:
+    """Folder, command line for programs and people, service and its client say the same."""
+    store = Registry(models)
+    assert store.resolve("chika", "speech").fallback is fallback
+    assert json.loads(call("registry", "resolve", "chika", "speech", "--json")[1])["fallback"] is fallback
+    assert ("a fallback: the user has no active model" in call("registry", "resolve", "chika", "speech")[1]) is fallback
+    token = add_token(tokens_file(models), reader, ("read",))
+    with served(store) as url:
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = httpx.get(f"{url}/v1/models/chika/speech", headers=headers, timeout=30).json()
+        assert answer["fallback"] is fallback
+        assert RemoteRegistry(url, token).resolve("chika", "speech").fallback is fallback
 
 
 def test_the_pooled_model_is_made_again_too(data: Path, train: Callable[..., Any], call: Callable[..., Answer]) -> None:
@@ -189,3 +210,58 @@ def test_the_pooled_model_is_made_again_too(data: Path, train: Callable[..., Any
     assert "byte-identical" in call(*words)[1]
     code, _, complaints = call("reproduce", "--user", "ana", "--modality", "gesture", "--data", str(data))
     assert code == 2 and "--user _default" in complaints
+
+
+WORSE = ("--set", "contenders=[ngrams]")
+
+
+@pytest.fixture
+def published(data: Path, train: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+    def published(*words: str) -> dict[str, Any]:
+        code, entry = train("speech", data, "--user", "ana", *words)
+        assert code == 0, entry["error_message"]
+        return entry
+
+    return published
+
+
+def test_a_worse_model_is_a_candidate_and_log_history_and_answer_say_why(
+    published: Callable[..., dict[str, Any]], call: Callable[..., Answer], tmp_path: Path
+) -> None:
+    first, second = published(), published(*WORSE)
+    assert first["promotion"] == {"promote": True, "reason": "no version of this user serves yet"}
+    reason = second["promotion"]["reason"]
+    assert not second["promotion"]["promote"] and "the version that serves" in reason and " and lost " in reason
+    assert second["warnings"][-1] == f"published as a candidate that does not serve: {reason}"
+    store = Registry(tmp_path / "models")
+    assert [entry.status for entry in store.entries()] == ["active", "candidate"]
+    assert store.resolve("ana", "speech").version == 1
+    kept = json.loads(store.resolve("ana", "speech", 2).files["training_log"].read_text())
+    assert kept["promotion"] == {"promote": False, "reason": reason}
+    assert reason[:60] in call("registry", "show", "ana", "speech", "v2")[1]
+    table = call("registry", "diff", "ana", "speech", "v1", "v2")[1]
+    assert "accuracy" in table and "verdict" in table
+
+    third, fourth = published(*WORSE, "--promote", "never"), published(*WORSE, "--promote", "always")
+    assert [third["promotion"]["promote"], fourth["promotion"]["promote"]] == [False, True]
+    assert store.resolve("ana", "speech").version == 4
+    assert published()["promotion"]["promote"], "what is better serves again"
+
+
+def test_a_batch_publishes_a_worse_model_as_a_candidate_too(
+    published: Callable[..., dict[str, Any]], data: Path, tmp_path: Path
+) -> None:
+    published()
+    command = trainer_command(_trainer("speech"))
+    places = ["--user", "ana", "--data", str(data), "--out", str(tmp_path / "out"), "--run-id", "batch", "--demo-data"]
+    assert run(lambda: command([*WORSE, *places], standalone_mode=False)) == 0
+    store = Registry(tmp_path / "models")
+    bundle = tmp_path / "out" / "speech_ana_batch"
+    outcome = publisher(store)(
+        Job(user="ana", modality="speech", data=str(data), fingerprint="f"),
+        Outcome(user="ana", modality="speech", run_id="batch", bundle=str(bundle)),
+    )
+    assert outcome.status == "candidate" and " and lost " in outcome.reason
+    assert store.resolve("ana", "speech").version == 1
+    kept = json.loads(store.resolve("ana", "speech", 2).files["training_log"].read_text())
+    assert kept["promotion"]["reason"] == outcome.reason
