@@ -18,6 +18,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session")
+def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's data root, made once. Tests that change it work on a copy."""
+    from demo.make_data import main
+
+    root = tmp_path_factory.mktemp("demo") / "data"
+    main([str(root)], standalone_mode=False)
+    return root
+
+
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real data sets; the test is skipped where it is absent."""
     if not REAL_DATA.is_dir():

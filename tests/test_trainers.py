@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from demo.make_data import main as make_demo_data
 from model_registry.names import MODALITIES, Modality
 from model_registry.store import Registry
 from shared import recipe
@@ -44,12 +43,9 @@ A3CP_REQUIRED = {"user_id", "modality", "timestamp", "sample_count", "training_c
 A3CP_REQUIRED |= {"model_artifact_path", "label_encoder_path", "schema_version"}
 
 
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's data root. Tests that change it work on a copy."""
-    root = tmp_path_factory.mktemp("demo") / "data"
-    make_demo_data([str(root)], standalone_mode=False)
-    return root
+@pytest.fixture
+def data(demo_data: Path) -> Path:
+    return demo_data
 
 
 @pytest.fixture(params=MODALITIES)

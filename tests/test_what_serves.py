@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,6 @@ import httpx
 import numpy as np
 import pytest
 
-from demo.make_data import main as make_demo_data
 from model_registry.client import RemoteRegistry
 from model_registry.names import MODALITIES
 from model_registry.store import Registry
@@ -37,12 +37,9 @@ PACKAGES = {
 Answer = tuple[int, str, str]  # exit code, standard output, standard error
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's data root. Tests that change it work on a copy."""
-    root = tmp_path_factory.mktemp("demo") / "data"
-    make_demo_data([str(root)], standalone_mode=False)
-    return root
+@pytest.fixture
+def data(demo_data: Path) -> Path:
+    return demo_data
 
 
 def _trainer(modality: str) -> Trainer:
@@ -265,3 +262,43 @@ def test_a_batch_publishes_a_worse_model_as_a_candidate_too(
     assert store.resolve("ana", "speech").version == 1
     kept = json.loads(store.resolve("ana", "speech", 2).files["training_log"].read_text())
     assert kept["promotion"]["reason"] == outcome.reason
+
+
+FIGURES = ("accuracy", "balanced_accuracy", "f1_macro", "majority_baseline", "top2_accuracy", "coverage")
+FIGURES += ("false_rejection", "accuracy_accepted")
+
+
+def test_log_and_card_hold_every_figure_and_name_a_label_of_one_session(
+    data: Path, train: Callable[..., Any], tmp_path: Path
+) -> None:
+    some = tmp_path / "some"
+    shutil.copytree(data / "users" / "ana", some / "users" / "ana")
+    label = ""
+    for path in sorted((some / "users/ana/sessions").glob("*/examples.jsonl")):
+        rows = [row for line in path.read_text().splitlines() if (row := json.loads(line))["modality"] == "gesture"]
+        label = label or min(row["label"] for row in rows)
+        kept = [row for row in rows if row["label"] != label or path.parent.name == "sess_1"]
+        path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    code, entry = train("gesture", some, "--user", "ana")
+    assert code == 0
+    metrics, found = entry["training_metrics"], entry["metrics"]
+    for name in FIGURES:
+        assert 0 <= metrics[f"{name}_low"] <= metrics[name] <= metrics[f"{name}_high"] <= 1, name
+    assert metrics["optimism_gap"] == pytest.approx(metrics["random_split_accuracy"] - metrics["accuracy"])
+    assert {"ece", "ece_uncalibrated", "unknown_auroc"} <= metrics.keys()
+    assert len(found["learning"]) == 3 and len(found["coverage"]) == 6 and found["reliability"]
+    assert np.array(found["confusion"]).sum() == entry["sample_count"] and set(found["unknown_auroc"]) <= set(
+        entry["labels"]
+    )
+    for row in found["labels"]:
+        for name in ("precision", "recall", "f1"):
+            assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
+        assert row["within_session"] == (row["label"] == label) == (row["sessions"] == 1)
+    assert f"recorded in one session only: {label}" in found["verdict_reasons"]
+
+    plain = " ".join(re.sub("<[^>]+>", " ", (Path(entry["bundle"]) / "model_card.html").read_text()).split())
+    assert f"{label} one session only: not tested on another day" in plain
+    for name in (*FIGURES, "random_split_accuracy", "optimism_gap", "ece", "unknown_auroc"):
+        assert f"{name.replace('_', ' ')} {metrics[name]:.3f}" in plain, name
+    for heading in ("Do more samples help?", "What if it answers only when it is sure?", "What is taken for what"):
+        assert heading in plain
