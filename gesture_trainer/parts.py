@@ -105,15 +105,16 @@ def answering_parts(
 ) -> tuple[Validation, Told | None]:
     """Return the validation with a winner that answers parts, too, and how held-out parts were answered.
 
-    The parts of a held-out sequence are answered by a model that has seen none of that fold's sequences. It stays as
-    it is where most sequences are no longer than a part or a class has no parts. The features must end with the log
-    of the length.
+    The parts of a held-out sequence are answered by a model that has seen none of that fold's sequences. The validation
+    stays as it is where most sequences are no longer than a part, where a class has no parts, and where all parts come
+    from one fold. The features must end with the log of the length.
     """
     winner = validation.winner
     cut, owner = parts_of(data.sequences, frames, stride)
     longer = sum(len(s) > frames for s in data.sequences)
     everyone = len(set(classes[owner].tolist())) == len(set(classes.tolist()))
-    if not everyone or 2 * longer < len(data.sequences) or not isinstance(winner.source, Fixed):
+    held_out = len(set(validation.fold[owner].tolist())) > 1
+    if not everyone or not held_out or 2 * longer < len(data.sequences) or not isinstance(winner.source, Fixed):
         return validation, None
     inputs, keys = [{"sequence": part} for part in cut], [content_key(part) for part in cut]
     rows = featurise(job, winner.source.traced, inputs, keys)

@@ -30,6 +30,7 @@ from gesture_trainer.preprocessing.extraction import (
     unseen,
 )
 from gesture_trainer.preprocessing.finishing import OneEuro, SavitzkyGolay, Smoothing, key_frames, smoothed
+from gesture_trainer.preprocessing.hands import shape_of
 from gesture_trainer.preprocessing.landmarker import FACE_POINTS, HANDS, hand_sides
 from gesture_trainer.preprocessing.limited import Failure, UnusableItemError, run_limited
 from gesture_trainer.preprocessing.sequences import decode, windows
@@ -388,19 +389,61 @@ def test_hands_stand_on_the_side_of_the_nearest_wrist_and_never_on_one_side_twic
     assert len(set(FACE_POINTS)) == 32
 
 
-@pytest.fixture(scope="session")
-def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A photograph of a person, upper body and face, out of scikit-image's wheel."""
-    folder = tmp_path_factory.mktemp("photograph")
-    command = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "--dest", str(folder), "scikit-image"]
+def _out_of_a_wheel(package: str, member: str, folder: Path) -> Path:
+    """Return a picture that a package's wheel carries; the package is fetched and not installed."""
+    command = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "--dest", str(folder), package]
     subprocess.run(command, capture_output=True, timeout=180, check=False)
     wheels = list(folder.glob("*.whl"))
     if not wheels:
-        pytest.skip("scikit-image's wheel, which holds a photograph of a person, cannot be had")
+        pytest.skip(f"the wheel of {package}, which holds a photograph of a person, cannot be had")
+    picture = folder / Path(member).name
     with zipfile.ZipFile(wheels[0]) as wheel:
-        (folder / "astronaut.png").write_bytes(wheel.read("skimage/data/astronaut.png"))
+        picture.write_bytes(wheel.read(member))
     wheels[0].unlink()
-    return folder / "astronaut.png"
+    return picture
+
+
+@pytest.fixture(scope="session")
+def photograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photograph of a person, upper body and face."""
+    return _out_of_a_wheel("scikit-image", "skimage/data/astronaut.png", tmp_path_factory.mktemp("photograph"))
+
+
+@pytest.fixture(scope="session")
+def pointing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photograph of a hand that points to the right."""
+    folder = tmp_path_factory.mktemp("pointing")
+    whole = cv2.imread(str(_out_of_a_wheel("ultralytics==8.4.190", "ultralytics/assets/zidane.jpg", folder)))
+    assert whole is not None
+    cv2.imwrite(str(folder / "pointing.png"), whole[300:, 760:])
+    return folder / "pointing.png"
+
+
+@needs_networks
+def test_the_landmarks_of_a_photographed_hand_say_which_finger_points(pointing: Path, tmp_path: Path) -> None:
+    picture = cv2.imread(str(pointing))
+    assert picture is not None
+    cv2.imwrite(str(tmp_path / "mirrored.jpg"), picture[:, ::-1])
+    writer = cv2.VideoWriter(str(tmp_path / "clip.webm"), cv2.VideoWriter_fourcc(*"VP80"), 30, picture.shape[1::-1])
+    for _ in range(8):
+        writer.write(picture)
+    writer.release()
+    paths = [pointing, tmp_path / "mirrored.jpg", tmp_path / "clip.webm"]
+    clips = [Clip(path, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
+    shapes, sides = [], []
+    for found in extract_clips(clips, Extraction(encoding=HANDS), None):
+        hands = np.asarray(found)[-1].reshape(2, 2, 21, 3)  # in the picture and in metres; left and right
+        (side,) = np.flatnonzero(hands[0].any(axis=(1, 2)))
+        sides.append(side)
+        shapes.append(np.asarray(shape_of(hands[1, side][None]))[0])
+        place, tip, wrist = hands[0, side][:, :2], hands[0, side][8, :2], hands[0, side][0, :2]
+        across = -1 if len(sides) == 2 else 1
+        assert (tip[0] - wrist[0]) * across > 0.2, "the forefinger points sideways"
+        assert int((place[:, 0] * across).argmax()) == 8
+    assert sides[0] == sides[2] != sides[1]
+    assert np.abs(shapes[2] - shapes[0]).mean() < 0.15
+    bends = shapes[0][21:36].reshape(5, 3)  # of each finger's three joints, thumb first
+    assert bends[1].sum() < 0.6 * bends[2:].sum(axis=1).min(), "it is straight, and the other three are bent"
 
 
 @needs_networks

@@ -108,6 +108,13 @@ def test_sequences_that_are_no_longer_than_a_part_need_no_model_of_parts(made: M
     assert told is None and same is validation
 
 
+def test_parts_of_one_session_alone_cannot_be_held_out(made: Made) -> None:
+    data, classes, sessions, job, _, validation = made
+    half = tuple(s if day == sessions[0] else s[:12] for s, day in zip(data.sequences, sessions, strict=True))
+    same, told = answering_parts(job, validation, replace(data, sequences=half), classes, sessions, 16, 5, 0.05)
+    assert told is None and same is validation
+
+
 def test_there_are_never_more_parts_than_are_worth_their_time() -> None:
     sequences = [np.full((400, 2), k, np.float32) for k in range(40)]
     parts, owner = parts_of(sequences, 16, 5)
