@@ -163,7 +163,7 @@ def predict_command(
         if user or modality or version:
             raise click.UsageError("--model names the model; leave out --user, --modality and --version")
         model = portable_model(file)
-        modality, told = model.properties["spec"]["modality"], {"model": str(file)}
+        trainer, told = find_trainer(model.properties["spec"]["modality"]), {"model": str(file)}
     else:
         if not user or not modality:
             raise click.UsageError("name --user and --modality, or a file with --model")
@@ -171,8 +171,8 @@ def predict_command(
         if resolved.fallback:
             reason = f"{user} has no active {resolved.modality} model with enough data; the pooled default answers"
             click.echo(f"warning: {reason}", err=True)
-        model, told = LiveModel(resolved.files["model"], resolved.encoders), _described(resolved)
-    trainer = find_trainer(parse_modality(modality))
+        model, trainer = LiveModel(resolved.files["model"], resolved.encoders), find_trainer(resolved.modality)
+        told = _described(resolved)
     code = 0
     for path in files:
         try:
