@@ -15,10 +15,12 @@ from google.protobuf.message import DecodeError
 from onnx import compose, version_converter
 
 from model_registry.durable import read_file, storage_errors, sync_folder
-from model_registry.encoder import EncoderSpec, read_encoder
+from model_registry.encoder import SPEC_FILE, EncoderSpec, read_encoder
 from model_registry.entry import FILE_LIMIT
 from model_registry.errors import ConflictError
 from model_registry.store import Resolved
+
+ENCODER_FILES = "encoder_files"  # property: encoder -> file name -> text
 
 
 def export_tar(version: Resolved, target: Path) -> None:
@@ -39,6 +41,7 @@ def export_tar(version: Resolved, target: Path) -> None:
 def export_onnx(version: Resolved, target: Path) -> None:
     """Write one ONNX file that takes what the encoders take and answers what the model answers.
 
+    What stands beside an encoder, such as its tokenizer, goes into the file's properties under `ENCODER_FILES`.
     Raises ConflictError where an encoder is no ONNX network, or the model does not take what it gives.
     """
     content = read_file(version.files["model"], FILE_LIMIT)
@@ -46,8 +49,11 @@ def export_onnx(version: Resolved, target: Path) -> None:
         model = _parsed(content, "the model")
         for name, folder in sorted(version.encoders.items()):
             model = join(read_encoder(folder), folder, name, model)
-        names = json.dumps({ref.name: ref.sha256 for ref in version.entry.encoder_refs}, sort_keys=True)
-        model.metadata_props.append(onnx.StringStringEntryProto(key="encoders", value=names))
+        names = {ref.name: ref.sha256 for ref in version.entry.encoder_refs}
+        beside = {name: _beside(folder) for name, folder in version.encoders.items()}
+        for key, value in (("encoders", names), (ENCODER_FILES, beside)):
+            text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+            model.metadata_props.append(onnx.StringStringEntryProto(key=key, value=text))
         try:
             onnx.checker.check_model(model, full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -55,6 +61,17 @@ def export_onnx(version: Resolved, target: Path) -> None:
         content = model.SerializeToString(deterministic=True)
     with _whole(target) as file:
         file.write(content)
+
+
+def _beside(folder: Path) -> dict[str, str]:
+    """Return the text files of an encoder's folder: its description, and all that it names but the model."""
+    spec = read_encoder(folder)
+    try:
+        return {
+            name: (folder / name).read_text(encoding="utf-8") for name in (SPEC_FILE, *spec.files) if name != spec.model
+        }
+    except UnicodeDecodeError:
+        raise ConflictError(f"encoder {spec.name} needs files that are no text: export a tar instead") from None
 
 
 def join(spec: EncoderSpec, folder: Path, name: str, head: onnx.ModelProto) -> onnx.ModelProto:
@@ -68,12 +85,16 @@ def join(spec: EncoderSpec, folder: Path, name: str, head: onnx.ModelProto) -> o
         raise ConflictError(f"encoder {name} is no ONNX network ({spec.model}): export a tar instead")
     encoder, head = _same_operators(_parsed((folder / spec.model).read_bytes(), f"encoder {name}"), head)
     encoder = compose.add_prefix(encoder, f"{name}_")
+    _own_lengths(encoder.graph, name)
     outputs = {output.name: output for output in encoder.graph.output}
     sources = {f"{name}_{output}": f"{name}_{output}" for output in spec.outputs}
     sources[name] = f"{name}_{next(iter(spec.outputs))}"
     entries = [entry for entry in head.graph.input if entry.name in sources]
     if not entries:
         raise ConflictError(f"the model takes nothing named after encoder {name}")
+    others = [entry.name for entry in head.graph.input if entry.name.startswith(f"{name}_") and entry not in entries]
+    if others:
+        raise ConflictError(f"the model takes {others[0]}, of which encoder {name} knows nothing: export a tar instead")
     del encoder.graph.output[:]
     links = []
     for entry in entries:
@@ -85,6 +106,14 @@ def join(spec: EncoderSpec, folder: Path, name: str, head: onnx.ModelProto) -> o
         return compose.merge_models(encoder, head, links, name=head.graph.name, doc_string="")
     except ValueError as error:
         raise ConflictError(f"encoder {name} and the model cannot be joined: {error}") from error
+
+
+def _own_lengths(graph: onnx.GraphProto, name: str) -> None:
+    """Name the lengths that may vary after the encoder: one that two encoders call `t` need not be the same."""
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = f"{name}_{dim.dim_param}"
 
 
 def _parsed(content: bytes, what: str) -> onnx.ModelProto:

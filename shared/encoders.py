@@ -25,11 +25,15 @@ Sample = TypeVar("Sample")
 
 @dataclass(frozen=True)
 class Encoder:
-    """An intact encoder. Sent to another process it opens its own session there."""
+    """An intact encoder. Sent to another process it opens its own session there.
+
+    `network`, if given, runs instead of the folder's model.
+    """
 
     spec: EncoderSpec
     folder: Path
     threads: int = 1
+    network: Callable[[Batch], dict[str, NDArray[Any]]] | None = None
 
     def run(self, batch: Batch) -> dict[str, NDArray[Any]]:
         """Return every output, name -> (n, dimension) float32, of inputs as `spec.inputs` describes them.
@@ -40,6 +44,8 @@ class Encoder:
             raise ValueError(f"{self.spec.name} takes {', '.join(self.spec.inputs)}, not {', '.join(batch)}")
         for name, expected in self.spec.inputs.items():
             _check(f"{self.spec.name}: {name}", batch[name], expected)
+        if self.network is not None:
+            return self.network(batch)
         session = _session(os.getpid(), self.folder / self.spec.model, self.threads)
         found = session.run(list(self.spec.outputs), dict(batch))
         return {name: np.asarray(rows) for name, rows in zip(self.spec.outputs, found, strict=True)}

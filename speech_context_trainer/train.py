@@ -104,7 +104,8 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
     for encoder in used:
         export_encoder(encoder, job.out)
     references = tuple(EncoderRef(name=e.spec.name, sha256=e.spec.sha256) for e in used)
-    spec = ModelSpec({"cleaning": "nfc_v1"}, "unit_length_v1", encoder_refs=references, notes=notes)
+    decoding = {"cleaning": "nfc_v1", "surroundings": validation.winner.name.endswith("_in_context")}
+    spec = ModelSpec(decoding, "unit_length_v1", encoder_refs=references, notes=notes)
     return package(job, validation, samples, dataset, config, spec)
 
 
@@ -243,7 +244,8 @@ def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder])
     inputs: Inputs = {"points": code_points(text), "confidence": heard(said.confidence)}
     for name, encoder in encoders.items():
         inputs[name] = embed_texts(encoder, [text])[0]
-        inputs[f"{name}_context"] = embed_surroundings(encoder, [around])[0]
+        if spec["surroundings"]:
+            inputs[f"{name}_context"] = embed_surroundings(encoder, [around])[0]
     return inputs
 
 

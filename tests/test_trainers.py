@@ -27,7 +27,7 @@ from shared.config import load_config
 from shared.evaluation import Fitted
 from shared.export import Exported, Replay
 from shared.heads import Features
-from shared.predicting import LiveModel, classifier_output, find_trainer
+from shared.predicting import LiveModel, classifier_output, find_trainer, portable_model
 from shared.recipe import Trainer
 from shared.schema_utils import TrainingLogEntry
 
@@ -156,15 +156,18 @@ def test_the_published_file_answers_as_training_did(
     ((chances, accepted),) = expected
     resolved = Registry(tmp_path / "models").resolve(USER, trainer.modality)
     model = LiveModel(resolved.files["model"], resolved.encoders)
+    Registry(tmp_path / "models").export(USER, trainer.modality, tmp_path / "portable.onnx", form="onnx")
+    portable = portable_model(tmp_path / "portable.onnx")
+    assert not portable.encoders
     labels = model.properties["labels"]
     samples = _samples(data, trainer.modality, tmp_path)
     assert len(samples) == len(chances)
     for k in range(0, len(samples), 9):
-        found = model.answer(samples[k], trainer)
-        wanted = classifier_output(labels, chances[k], bool(accepted[k]))
-        assert found.keys() == wanted.keys() >= {"unknown"}
-        np.testing.assert_allclose(list(found.values()), list(wanted.values()), atol=1e-3)
-        assert sum(found.values()) == pytest.approx(1)
+        for found in (model.answer(samples[k], trainer), portable.answer(samples[k], trainer)):
+            wanted = classifier_output(labels, chances[k], bool(accepted[k]))
+            assert found.keys() == wanted.keys() >= {"unknown"}
+            np.testing.assert_allclose(list(found.values()), list(wanted.values()), atol=1e-3)
+            assert sum(found.values()) == pytest.approx(1)
 
 
 def _samples(data: Path, modality: Modality, folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tarfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from model_registry.encoder import EncoderSpec, Source, Tensor
 from model_registry.errors import ConflictError
+from model_registry.portable import join
 from model_registry.store import Registry
 from tests.registry.bundles import make_bundle, make_encoder, write_encoder
 
@@ -110,7 +112,26 @@ def test_the_portable_file_answers_as_encoder_and_model_do(tmp_path: Path, rank:
     np.testing.assert_allclose(found[0], expected, atol=1e-6)
     joined = onnx.load(tmp_path / "portable.onnx")
     assert [value.name for value in joined.graph.output] == ["probabilities"]
-    assert "encoders" in {prop.key for prop in joined.metadata_props}
+    described = {prop.key: json.loads(prop.value) for prop in joined.metadata_props}
+    assert described["encoders"] == {"lite0": hashlib.sha256(network).hexdigest()}
+    assert described["encoder_files"] == {"lite0": {"encoder.json": encoder_spec(network).text()}}
+
+
+def test_lengths_that_two_encoders_call_the_same_may_differ(tmp_path: Path) -> None:
+    network = encoder_network()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.onnx").write_bytes(network)
+    entries = [tensor(name, ["views", 3]) for name in ("one", "two")]
+    nodes = [helper.make_node("Concat", ["one", "two"], ["both"], axis=0, name="both")]
+    head = onnx.load_model_from_string(model(helper.make_graph(nodes, "head", entries, [tensor("both", ["all", 3])])))
+    for name in ("one", "two"):
+        head = join(encoder_spec(network), tmp_path / name, name, head)
+    inputs = {f"{name}_image": np.ones((rows, 4), np.float32) for name, rows in (("one", 2), ("two", 5))}
+    (found,) = run(head.SerializeToString(), inputs)
+    assert found.shape == (7, 3)
+    shapes = [next(dim.dim_param for dim in value.type.tensor_type.shape.dim) for value in head.graph.input]
+    assert len(set(shapes)) == 2
 
 
 def test_the_same_version_gives_the_same_file(tmp_path: Path) -> None:
@@ -144,6 +165,10 @@ def test_what_cannot_be_joined_is_said(tmp_path: Path) -> None:
     store.publish(make_bundle(tmp_path / "b", model=model(graph), encoder_refs=[ref]))
     with pytest.raises(ConflictError, match="named after encoder lite0"):
         store.export("user123", "gesture", tmp_path / "out.onnx", form="onnx")
+    odd = head_network(mid=True).replace(b"lite0_mid", b"lite0_odd")
+    store = publish(tmp_path / "d", odd, encoder_network())
+    with pytest.raises(ConflictError, match=r"takes lite0_odd, of which encoder lite0 knows nothing.*tar"):
+        store.export("user123", "visual_environment", tmp_path / "out.onnx", form="onnx")
     assert not (tmp_path / "out.onnx").exists()
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from model_registry.store import Registry
@@ -15,13 +14,10 @@ from shared.cli import run
 from shared.cli_trainer import trainer_command
 from shared.encoders import load_encoder
 from shared.evaluation import EvaluationConfig
-from shared.predicting import LiveModel
-from shared.pretrained import pretrained_folder
+from shared.predicting import LiveModel, portable_model
 from tests.visual import networks
 from tests.visual.pictures import ROOMS, SESSIONS, example, film, room, save, write_lines, write_sessions
-from visual_environment_trainer.preprocessing.embeddings import Way
 from visual_environment_trainer.preprocessing.handmade import SIDE as HANDMADE_SIDE
-from visual_environment_trainer.preprocessing.views import Viewing, read_views
 from visual_environment_trainer.robustness import with_helpful_copies
 from visual_environment_trainer.train import TRAINER, VisualConfig, compete, way
 
@@ -251,36 +247,30 @@ def test_training_with_blurred_copies_says_what_they_did(tmp_path: Path, train: 
     assert "right on blurred images of other sessions" in note
 
 
-@pytest.mark.skipif(
-    not all((pretrained_folder() / name / "encoder.json").is_file() for name in ("lite0", "lite2")),
-    reason="lite0 or lite2 is not made; run: model-trainer pretrained",
-)
-@pytest.mark.parametrize("encoder", ["lite0", "lite2"])
-def test_the_portable_file_answers_as_the_model_with_its_encoder_does(
-    encoder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("middle", [True, False])
+def test_the_portable_file_answers_pictures_and_films_as_the_model_does(
+    middle: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delenv("MODEL_TRAINER_PRETRAINED")
     data = write_sessions(tmp_path / "data")
-    words = ["--user", USER, "--data", str(data), "--out", str(tmp_path / "out")]
-    words += ["--registry", str(tmp_path / "models"), "--set", f"few_encoder={encoder}"]
+    words = [
+        "--user",
+        USER,
+        "--data",
+        str(data),
+        "--out",
+        str(tmp_path / "out"),
+        "--registry",
+        str(tmp_path / "models"),
+    ]
+    words += ["--set", f"contenders=[embedding{'_and_middle' if middle else ''}]"]
     assert run(lambda: trainer_command(TRAINER)(words, standalone_mode=False)) == 0
     capsys.readouterr()
     registry = Registry(tmp_path / "models")
     registry.export(USER, "visual_environment", tmp_path / "portable.onnx", form="onnx")
     resolved = registry.resolve(USER, "visual_environment")
-    live = LiveModel(resolved.files["model"], resolved.encoders)
-    portable = onnxruntime.InferenceSession(tmp_path / "portable.onnx")
-    viewing = Viewing.model_validate(live.properties["spec"]["decode"])
-    encoders = {name: load_encoder(folder) for name, folder in resolved.encoders.items()}
-    assert encoders.keys() == {encoder}
-    pictures = sorted(data.glob("users/*/sessions/*/media/*.jpg"))[::6]
-    assert len(pictures) == 6
-    for path in pictures:
-        views = read_views(path, viewing)
-        inputs = Way(viewing, encoders[encoder])([views])[0]
-        wanted = {tensor.name: inputs[tensor.name] for tensor in live.session.get_inputs()}
-        expected = live.session.run(["label", "probabilities", "accepted"], wanted)
-        found = portable.run(["label", "probabilities", "accepted"], {f"{encoder}_image": views})
-        assert found[0] == expected[0]
-        assert found[2] == expected[2]
-        np.testing.assert_allclose(np.asarray(found[1]), np.asarray(expected[1]), atol=1e-3)
+    live, portable = LiveModel(resolved.files["model"], resolved.encoders), portable_model(tmp_path / "portable.onnx")
+    assert [tensor.name for tensor in portable.session.get_inputs()] == ["lite0_image"]
+    long = film(tmp_path / "long.mp4", [room("pool", k // 10) for k in range(250)])  # 25 frames in three views each
+    for path in [*sorted(data.glob("users/*/sessions/*/media/*.jpg"))[::6], long]:
+        one, two = live.answer(path, TRAINER), portable.answer(path, TRAINER)
+        assert one == pytest.approx(two, abs=1e-4)
