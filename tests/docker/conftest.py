@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import docker
 import pytest
@@ -58,11 +58,3 @@ def out(tmp_path: Path) -> Path:
     folder.mkdir()
     folder.chmod(0o777)
     return folder
-
-
-def pytest_collection_modifyitems(items: list[Any]) -> None:
-    """One worker at a time: containers are measured against limits of memory and time."""
-    for item in items:
-        if "engine" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.docker)
-            item.add_marker(pytest.mark.xdist_group("docker"))

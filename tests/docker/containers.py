@@ -78,7 +78,7 @@ class Engine:
 
     def ended(self, container: Any) -> Ended:
         """Wait for a container's end and remove it."""
-        container.wait(timeout=300)
+        container.wait(timeout=600)
         container.reload()
         state = container.attrs["State"]
         texts = [container.logs(stdout=out, stderr=not out).decode("utf-8", "replace") for out in (True, False)]

@@ -20,6 +20,7 @@ from onnx import TensorProto, helper
 
 from model_registry.store import Registry
 
+pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
 ROOT = Path(__file__).resolve().parents[2]
 FAKE = ROOT / "tests" / "orchestrator" / "fake_trainer.py"
 
@@ -58,7 +59,7 @@ class Batch:
     def launch(self, *options: str, backend: str = "docker", **environment: str) -> subprocess.CompletedProcess[str]:
         variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
         command = self.command(*options, backend=backend)
-        return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=240)
+        return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=500)
 
     def start(self, *options: str) -> subprocess.Popen[str]:
         variables = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -68,7 +69,7 @@ class Batch:
 
     def wait_for_training(self, batch: subprocess.Popen[str]) -> None:
         """Wait until a fake trainer is in its second stage."""
-        for _ in range(600):
+        for _ in range(3600):
             if any('"fit"' in path.read_text() for path in self.runs.glob("jobs/*/*/events.jsonl")):
                 return
             assert batch.poll() is None, batch.communicate()
@@ -164,7 +165,7 @@ def test_one_container_serves_many_users_and_has_no_rights(
     writable = {mount["Target"] for mount in config["Mounts"] if not mount.get("ReadOnly")}
     assert writable == {str(batch.runs / "bundles"), "/cache"}
     assert container.attrs["Config"]["User"] == f"{os.getuid()}:{os.getgid()}"
-    _, stderr = running.communicate(timeout=100)
+    _, stderr = running.communicate(timeout=300)
     assert running.returncode == 0, stderr
     assert set(batch.versions()) == {"ana", "ben", "cleo", "dora"}
     assert not batch.containers(engine)
@@ -234,7 +235,7 @@ def test_a_batch_that_is_stopped_removes_its_containers(
     batch.wait_for_training(running)
     assert batch.containers(engine)
     running.send_signal(number)
-    running.communicate(timeout=60)
+    running.communicate(timeout=200)
     assert running.returncode == 128 + number
     assert not batch.containers(engine)
 
@@ -247,7 +248,7 @@ def test_containers_of_a_killed_batch_are_removed_by_the_next_one(
     running = batch.start(image, "--jobs=1")
     batch.wait_for_training(running)
     running.send_signal(signal.SIGKILL)
-    running.communicate(timeout=60)
+    running.communicate(timeout=200)
     assert batch.containers(engine)
     done = batch.launch(image, "--jobs=1")
     assert done.returncode == 0, done.stderr
