@@ -177,7 +177,8 @@ def _unnamed(package: str, pretrained: Path, sources: bytes) -> Iterator[Path]:
             yield path
 
 
-def library_versions(package: str) -> dict[str, str]:
+@functools.cache
+def library_versions(package: str) -> Mapping[str, str]:
     """Return the version of Python and of everything that `shared` and `package` name in their requirements."""
     found = {"python": platform.python_version()}
     for name in ("shared", package):
@@ -186,7 +187,7 @@ def library_versions(package: str) -> dict[str, str]:
             if named:
                 with contextlib.suppress(importlib.metadata.PackageNotFoundError):
                     found[named.group().lower()] = importlib.metadata.version(named.group())
-    return found
+    return MappingProxyType(found)
 
 
 def _folder(name: str) -> Path:
