@@ -44,7 +44,7 @@ check: lint test ## all that CI runs
 
 bench: setup ## every figure of speed, quickly (under 5 minutes); FULL=1 takes more runs, jobs and versions
 	@$(BIN)/python -m benchmarks.speed --runs $(if $(FULL),5,1)
-	@$(BIN)/python -m benchmarks.batches $(if $(FULL),,--users 3 --jobs 1000)
+	@$(BIN)/python -m benchmarks.batches $(if $(FULL),,--users 5 --jobs 1000)
 	@$(BIN)/python -m benchmarks.registry_speed $(if $(FULL),,--users 1000)
 
 bench-batches: setup ## measure warm workers, orchestration, memory and Dask workers

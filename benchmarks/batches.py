@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -76,9 +77,9 @@ def _warm(place: Path, users: int) -> dict[str, Any]:
     """
     data, slots = _small_users(place / "data", users), 2
     _launch(place, data, slots, ["--warm"])
-    walls, seconds = {}, {}
+    walls, processor, seconds = {}, {}, {}
     for name in ("warm", "cold"):
-        walls[name] = _launch(place, data, slots, [f"--{name}", "--force"])
+        walls[name], processor[name] = _launch(place, data, slots, [f"--{name}", "--force"])
         seconds[name] = _job_seconds(place / "runs", slots if name == "warm" else 0)
     means = {name: sum(map(mean, rows.values())) / len(rows) for name, rows in seconds.items()}
     jobs = users * len(MODALITIES)
@@ -88,6 +89,7 @@ def _warm(place: Path, users: int) -> dict[str, Any]:
         "jobs_per_second_with_start": {name: round(jobs / wall, 3) for name, wall in walls.items()},
         "jobs_per_second_steady": {name: round(slots / value, 3) for name, value in means.items()},
         "ratio_steady": round(means["cold"] / means["warm"], 2),
+        "processor_seconds_a_job_with_start": {name: round(value / jobs, 3) for name, value in processor.items()},
         "seconds_a_job": {name: {m: round(mean(v), 3) for m, v in rows.items()} for name, rows in seconds.items()},
     }
 
@@ -102,7 +104,8 @@ def _job_seconds(runs: Path, starts: int) -> dict[str, list[float]]:
     return {modality: seconds[starts:] for modality, seconds in found.items()}
 
 
-def _launch(place: Path, data: Path, slots: int, options: Sequence[str]) -> float:
+def _launch(place: Path, data: Path, slots: int, options: Sequence[str]) -> tuple[float, float]:
+    """Run a batch; return the seconds that it took, and those of the processor by it and all its trainers."""
     words = [
         "--data",
         str(data),
@@ -114,12 +117,14 @@ def _launch(place: Path, data: Path, slots: int, options: Sequence[str]) -> floa
         str(slots),
     ]
     environment = os.environ | {"MODEL_TRAINER_CACHE": str(place / "cache"), "PYTHONPATH": str(ROOT)}
-    started = time.perf_counter()
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "orchestrator.launch", *words, "--demo-data", *options]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, cwd=ROOT)
     if done.returncode:
         raise click.ClickException(done.stdout[-2000:] + done.stderr[-2000:])
-    return time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - started, processor
 
 
 def _small_users(root: Path, users: int) -> Path:

@@ -1,7 +1,7 @@
 """Seconds from process start to published version for 1,000 samples of each modality: `make bench`.
 
-Each trainer runs as a cold process, without and with cached features. Prints medians of the seconds on the clock and
-of the processor's, which say more on a busy machine, and appends them with a description of the machine to
+Each trainer runs as a cold process, without and with cached features. Prints medians of the seconds on the clock and of
+the processor's, which say more on a busy machine. Appends them with a description of the machine to
 benchmarks/results/speed.jsonl.
 """
 

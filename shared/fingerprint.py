@@ -33,6 +33,8 @@ from shared.named_files import named_files
 
 _PART = 20  # hex digits of each part: 80 bits
 _SOURCES = (".py", ".yaml", ".txt")
+# `from shared.one import …`, `import shared.one`, or `from shared import one, two`, wherever in a module it stands.
+_IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+shared(?:\.(\w+)|[ \t]+import[ \t]+(.+))", re.MULTILINE)
 _REQUIRED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -122,21 +124,36 @@ def code_fingerprint(package: str, pretrained: Path | None = None) -> str:
 
 @functools.cache
 def code_files(package: str, pretrained: Path | None = None) -> Mapping[str, str]:
-    """Return the sha256 of the sources and configurations of `shared` and `package`, and of the descriptions of
-    networks that they do not name, by their names.
+    """Return the sha256 of the sources and configurations of `package`, of what it imports of `shared`, and of the
+    descriptions of networks that they do not name, by their names.
 
     Neither package is imported. Raises ModuleNotFoundError for a package that is not there.
     """
     found: dict[str, str] = {}
     naming = b""
-    for name in ("shared", package):
-        root = _folder(name)
-        paths = sorted(_sources(root))
-        found |= _contents(name, root, paths)
+    own = sorted(_sources(_folder(package)))
+    for name, paths in (("shared", _imported_of_shared(own)), (package, own)):
+        found |= _contents(name, _folder(name), paths)
         naming += b"".join(path.read_bytes() for path in paths if path.name == "pretrained.py")
     if pretrained is not None and pretrained.is_dir():
         found |= _contents("pretrained", pretrained, _unnamed(package, pretrained, naming))
     return MappingProxyType(found)
+
+
+def _imported_of_shared(sources: Iterable[Path]) -> list[Path]:
+    """Return the files of `shared` that are no modules, and its modules that `sources` import, directly or not."""
+    root = _folder("shared")
+    found = {path for path in _sources(root) if path.suffix != ".py"} | {root / "__init__.py"}
+    waiting = [path for path in (*sources, root / "__init__.py") if path.suffix == ".py"]
+    while waiting:
+        for direct, listed in _IMPORT.findall(waiting.pop().read_text("utf-8")):
+            names = [direct] if direct else re.findall(r"\w+", listed)
+            # A list over several lines is not read: then everything counts.
+            files = _sources(root) if listed.startswith("(") else [root / f"{name}.py" for name in names]
+            fresh = {path for path in files if path.is_file()} - found
+            found |= fresh
+            waiting += [path for path in fresh if path.suffix == ".py"]
+    return sorted(found)
 
 
 def newest_source(package: str) -> float:
@@ -160,7 +177,8 @@ def _unnamed(package: str, pretrained: Path, sources: bytes) -> Iterator[Path]:
             yield path
 
 
-def library_versions(package: str) -> dict[str, str]:
+@functools.cache
+def library_versions(package: str) -> Mapping[str, str]:
     """Return the version of Python and of everything that `shared` and `package` name in their requirements."""
     found = {"python": platform.python_version()}
     for name in ("shared", package):
@@ -169,7 +187,7 @@ def library_versions(package: str) -> dict[str, str]:
             if named:
                 with contextlib.suppress(importlib.metadata.PackageNotFoundError):
                     found[named.group().lower()] = importlib.metadata.version(named.group())
-    return found
+    return MappingProxyType(found)
 
 
 def _folder(name: str) -> Path:

@@ -109,7 +109,7 @@ def training_log(
             "notes": list(spec.notes),
             "media": [dict(row) for row in spec.media],
             "warnings": list(job.log.warnings),
-            "libraries": library_versions(job.package or "shared"),
+            "libraries": dict(library_versions(job.package or "shared")),
             "code": {name: content[:12] for name, content in code.items()},
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }

@@ -123,7 +123,7 @@ def test_other_libraries_and_other_code_are_named(
 ) -> None:
     train("gesture", data, "--user", "ana")
     versions, files = library_versions("gesture_trainer"), code_files("gesture_trainer", pretrained_folder())
-    monkeypatch.setattr("shared.training_log.library_versions", lambda _: versions | {"numpy": "99"})
+    monkeypatch.setattr("shared.training_log.library_versions", lambda _: {**versions, "numpy": "99"})
     monkeypatch.setattr("shared.training_log.code_files", lambda *_: files | {"gesture_trainer/train.py": "f" * 64})
     monkeypatch.setattr("shared.recipe.label_map", lambda labels: b"{}")
     code, told, _ = _reproduce(call, "gesture", data)

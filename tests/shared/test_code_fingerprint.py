@@ -1,0 +1,68 @@
+"""What counts as a trainer's code: all that it can load, and nothing that only other commands load."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared import fingerprint
+from shared.fingerprint import code_files, code_fingerprint
+
+PACKAGES = ("gesture_trainer", "sound_trainer", "speech_context_trainer", "visual_environment_trainer")
+_LOADED = "import sys, {0}.train; print(*(n for n in sys.modules if n.partition('.')[0] in ('shared', '{0}')))"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_all_that_a_trainer_loads_counts(package: str) -> None:
+    done = subprocess.run([sys.executable, "-c", _LOADED.format(package)], capture_output=True, text=True, check=True)
+    loaded = [name for name in done.stdout.split() if "." in name]
+    assert len(loaded) > 20
+    counted = code_files(package)
+    for name in loaded:
+        path = name.replace(".", "/")
+        assert f"{path}.py" in counted or f"{path}/__init__.py" in counted, name
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_what_only_other_commands_load_does_not(package: str) -> None:
+    counted = code_files(package)
+    assert {"shared/heads.py", "shared/requirements.txt"} <= set(counted)
+    assert ("shared/trees.py" in counted) == (package == "gesture_trainer")
+    assert not {"shared/importing.py", "shared/checking.py", "shared/predicting.py", "shared/reproducing.py"} & set(
+        counted
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from shared.trees import fit_trees\n", True),
+        ("def f():\n    from shared.trees import fit_trees\n", True),
+        ("import shared.trees\n", True),
+        ("from shared import trees\n", True),
+        ("from shared import bundle, trees as t  # why\n", True),
+        ("from shared import (\n    bundle,\n    trees,\n)\n", True),
+        ("from shared.importing import x\n", False),
+        ("from shared_trees import trees\n", False),
+        ("name = 'shared.trees'\n", False),
+    ],
+)
+def test_every_way_to_import_is_noticed(source: str, found: bool, tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text(source)
+    names = {path.name for path in fingerprint._imported_of_shared([tmp_path / "module.py"])}
+    assert ("trees.py" in names) == found
+
+
+def test_an_edit_changes_the_fingerprint_of_those_that_load_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = fingerprint._contents
+    before = {package: code_fingerprint(package) for package in PACKAGES}
+
+    def edited(name: str, root: Path, paths: list[Path]) -> dict[str, str]:
+        return {key: "edited" if key == "shared/trees.py" else old for key, old in contents(name, root, paths).items()}
+
+    monkeypatch.setattr(fingerprint, "_contents", edited)
+    fingerprint.code_files.cache_clear()
+    after = {package: code_fingerprint(package) for package in PACKAGES}
+    fingerprint.code_files.cache_clear()
+    assert [package for package in PACKAGES if before[package] != after[package]] == ["gesture_trainer"]
