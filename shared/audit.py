@@ -178,8 +178,9 @@ def _warnings(result: Report, leaking: int, skills: tuple[float, float] | None, 
             f"{result.metrics['accuracy']:.0%}: the difference would not be there on another day"
         )
     if leaking:
+        copies = "1 copy of a sample stands" if leaking == 1 else f"{leaking} copies of samples stand"
         yield (
-            f"{leaking} copies of samples stand in two sessions and flatter the figures; "
+            f"{copies} in two sessions, which flatters the figures; "
             "the log lists them under metrics.audit: remove one of each"
         )
     if skills and skills[0] > skills[1] and skills[0] > 0.5:
@@ -188,4 +189,5 @@ def _warnings(result: Report, leaking: int, skills: tuple[float, float] | None, 
             "(place, light, device) is stronger than what should be learned"
         )
     if suspects:
-        yield f"{suspects} labels may be wrong; the log lists them under metrics.audit: look at these recordings again"
+        labels = "1 label" if suspects == 1 else f"{suspects} labels"
+        yield f"{labels} may be wrong; the log lists them under metrics.audit: look at these recordings again"

@@ -54,6 +54,13 @@ def test_every_identical_sample_in_another_session_is_found_and_said() -> None:
     assert any("10 copies" in text for text in found.warnings)
 
 
+def test_one_copy_is_told_as_one() -> None:
+    x, classes, place = _data(0, apart=8.0)
+    hashes = [f"h{k}" for k in range(400)]
+    x[300], hashes[300] = x[0], hashes[0]
+    assert _audit(x, classes, place, hashes).warnings[0].startswith("1 copy of a sample stands in two sessions")
+
+
 @pytest.mark.parametrize("dimensions", [6, 20, 200])
 def test_nearly_all_near_copies_are_found_and_hardly_anything_else(dimensions: int) -> None:
     planted, hits, others = 0, 0, 0
