@@ -61,7 +61,7 @@ def _job() -> Job:
     return Job(("options",), Path(), Path(), "options", log=RunLog(io.StringIO()))
 
 
-def people(seeds: int = 2) -> Iterator[Case]:
+def people(seeds: int = 1) -> Iterator[Case]:
     """Yield the demo's people, made up anew for each seed: 4 or 5 gestures, 3 sessions of 8 takes."""
     for seed in range(seeds):
         for number, person in enumerate(PEOPLE):
