@@ -6,10 +6,17 @@
 # PIP_CERT, PIP_CONFIG_FILE and PIP_INDEX_URL are passed on, and the usual proxy variables.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
-declare -A dockerfiles=(
-    [gesture-trainer]=gesture_trainer [sound-trainer]=sound_trainer [speech-trainer]=speech_context_trainer
-    [visual-trainer]=visual_environment_trainer [model-trainer]=orchestrator
-)
+
+folder_of() {
+    case $1 in
+        gesture-trainer) echo gesture_trainer ;;
+        sound-trainer) echo sound_trainer ;;
+        speech-trainer) echo speech_context_trainer ;;
+        visual-trainer) echo visual_environment_trainer ;;
+        model-trainer) echo orchestrator ;;
+        *) echo "no image is called $1; there are gesture-, sound-, speech-, visual- and model-trainer" >&2; exit 2 ;;
+    esac
+}
 
 # A client that can build with BuildKit: one of before version 23 has it built in, later ones need the buildx plugin.
 find_docker() {
@@ -43,7 +50,7 @@ fi
 
 if (($# == 0)); then set -- gesture-trainer sound-trainer speech-trainer visual-trainer model-trainer; fi
 for image in "$@"; do
-    folder=${dockerfiles[$image]:?no image of this name}
+    folder=$(folder_of "$image")
     begun=$SECONDS
     echo "building $image"
     DOCKER_BUILDKIT=1 "$docker" build --quiet "${options[@]}" --tag "$image" --file "$folder/Dockerfile" . >/dev/null

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper
 
 from model_registry.store import Registry
 
-pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
+pytestmark = pytest.mark.docker
 ROOT = Path(__file__).resolve().parents[2]
 FAKE = ROOT / "tests" / "orchestrator" / "fake_trainer.py"
 

@@ -18,7 +18,7 @@ from benchmarks.real_data import IMPORTS
 from model_registry.doctor import examine
 from model_registry.store import Registry
 
-pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]  # one at a time: limits of memory are tested
+pytestmark = pytest.mark.docker
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = {
     "gesture-trainer": 700,
