@@ -95,13 +95,13 @@ def _warm(place: Path, users: int) -> dict[str, Any]:
 
 
 def _job_seconds(runs: Path, starts: int) -> dict[str, list[float]]:
-    """Return the seconds of each modality's jobs in the order in which they ended, without the first `starts`."""
+    """Return the seconds of each modality's jobs without the `starts` longest, for which workers were started."""
     found: dict[str, list[float]] = {}
     for line in (runs / "journal.jsonl").read_text().splitlines():
         event = json.loads(line)
         if event["event"] == "finished":
             found.setdefault(event["modality"], []).append(event["seconds"])
-    return {modality: seconds[starts:] for modality, seconds in found.items()}
+    return {modality: sorted(seconds)[: len(seconds) - starts] for modality, seconds in found.items()}
 
 
 def _launch(place: Path, data: Path, slots: int, options: Sequence[str]) -> tuple[float, float]:
