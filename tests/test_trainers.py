@@ -132,6 +132,18 @@ def test_a_run_publishes_and_says_so(trainer: Trainer, train: Run, data: Path, t
     assert resolved.files["model"].stat().st_size < 4_000_000
 
 
+def test_no_cache_changes_the_model(
+    trainer: Trainer, train: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_TRAINER_CACHE", str(tmp_path / "cache"))
+    root, _ = _only(data, trainer.modality, tmp_path / "data")
+    runs = [train(root, word) for word in ("--no-cache", "--cache", "--cache")]
+    assert [ran.code for ran in runs] == [0, 0, 0]
+    assert (tmp_path / "cache" / "features.sqlite").is_file()
+    models = {Path(ran.entry["bundle"], "model.onnx").read_bytes() for ran in runs}
+    assert len(models) == 1
+
+
 def test_the_same_data_configuration_and_seed_give_the_same_bytes(train: Run, data: Path) -> None:
     first, second = (Path(train(data, "--seed", "5").entry["bundle"]) for _ in range(2))
     assert first != second
