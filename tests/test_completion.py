@@ -20,9 +20,12 @@ def _run(command: str, **environment: str) -> str:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_shell_is_told_how_to_ask(shell: str) -> None:
+def test_the_shell_is_told_how_to_ask_and_what_it_may_be(shell: str) -> None:
     told = _run("model-trainer", asked=f"{shell}_source")
     assert "_MODEL_TRAINER_COMPLETE" in told and "complet" in told
+    begun = {"COMP_WORDS": "model-trainer pre", "COMP_CWORD": "pre" if shell == "fish" else "1"}
+    answers = _run("model-trainer", asked=f"{shell}_complete", **begun).replace(",", " ").split()
+    assert {"predict", "pretrained"} <= set(answers)
     page = (Path(__file__).parents[1] / "docs" / "batches.md").read_text("utf-8")
     assert f"_MODEL_TRAINER_COMPLETE={shell}_source model-trainer" in page
 
