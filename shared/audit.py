@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.evaluation import Validation
+from shared.calibration import best_temperature
+from shared.evaluation import Validation, softmax
 from shared.folds import Indices, random_folds
 from shared.heads import Classes, Features, fit_lda
 from shared.metrics import Report, confusion_matrix
@@ -54,13 +55,14 @@ def audit(
     near = near_identical(features, place, hashes)
     leaking = sum(validation.fold[a] != validation.fold[b] for a, b in [*same, *near])
     skills = session_fingerprint(features, classes, place)
-    wrong = [int(k) for k in suspected_label_errors(validation.probabilities, classes)]
+    chances = _softened(validation, classes)
+    wrong = [int(k) for k in suspected_label_errors(chances, classes)]
     suspects: tuple[dict[str, str | float], ...] = tuple(
         {
             "record_id": record_ids[k],
             "label": labels[classes[k]],
             "rather": labels[validation.predicted[k]],
-            "probability": round(float(validation.probabilities[k].max()), 4),
+            "probability": round(float(chances[k].max()), 4),
         }
         for k in wrong
     )
@@ -71,6 +73,18 @@ def audit(
     warnings = tuple(_warnings(result, int(leaking), skills, len(suspects)))
     of_sessions, of_labels = skills or (None, None)
     return Audit(ids(same), ids(near), int(leaking), of_sessions, of_labels, suspects, warnings)
+
+
+def _softened(validation: Validation, classes: Classes) -> Features:
+    """Return the held-out probabilities (n, K) at the temperature that is best for all of them, and no sharper.
+
+    To accuse a label takes more care than to answer: where too few samples show that a temperature helps other
+    sessions, an answer goes without, and this does not.
+    """
+    logits = np.log(np.maximum(validation.uncalibrated, np.float32(1e-30)))
+    member = np.zeros(len(classes), np.int64)
+    temperature = max(best_temperature(logits, classes, member)[0], 1.0)
+    return softmax((logits / temperature).astype(np.float32))
 
 
 def identical(hashes: Sequence[str], place: Indices) -> list[tuple[int, int]]:

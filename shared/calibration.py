@@ -178,21 +178,30 @@ def fit_answer(
     return Answer(answer.temperature, weights, means, deviations, threshold)
 
 
-def fit_temperature(
-    logits: Features, classes: Classes, groups: Indices, lowest: float = 0.02, highest: float = 20.0
-) -> float:
+def fit_temperature(logits: Features, classes: Classes, groups: Indices) -> float:
     """Return the temperature that minimises the out-of-fold log loss, or 1 where that does not help other sessions.
 
     It helps if the loss of each session falls, all taken together, at the temperature that is best for the others;
-    with one session every second sample stands for another. Targets are smoothed as Platt (1999) does, so that
-    near-perfect scores cannot drive it to an extreme, and it stays within `lowest` and `highest`.
-    Source of the method: Guo et al. 2017, "On calibration of modern neural networks".
+    with one session every second sample stands for another.
+    """
+    member = np.unique(groups, return_inverse=True)[1] if len(groups) else groups
+    found, helps = best_temperature(logits, classes, member if member.any() else np.arange(len(logits)) % 2)
+    return found if helps else 1.0
+
+
+def best_temperature(
+    logits: Features, classes: Classes, member: Indices, lowest: float = 0.02, highest: float = 20.0
+) -> tuple[float, bool]:
+    """Return the temperature of least log loss, and whether that of the others helps each `member` (n,), in all.
+
+    Targets are smoothed as Platt (1999) does, so that near-perfect scores cannot drive it to an extreme, and it stays
+    within `lowest` and `highest`. Source of the method: Guo et al. 2017, "On calibration of modern neural networks".
     """
     from scipy.optimize import minimize_scalar
 
     count = logits.shape[1]
     if count < 2 or len(logits) < 4:
-        return 1.0
+        return 1.0, False
     sure = (len(logits) + 1) / (len(logits) + 2)
     targets = np.full(logits.shape, (1 - sure) / (count - 1))
     targets[np.arange(len(logits)), classes] = sure
@@ -204,17 +213,14 @@ def fit_temperature(
         log_chances = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
         return -np.asarray(np.sum(targets * np.maximum(log_chances, -50.0), axis=1))
 
-    member = np.unique(groups, return_inverse=True)[1]
-    member = member if member.max() else np.arange(len(logits)) % 2
     tried = np.linspace(np.log(lowest), np.log(highest), 25)
-    table = np.stack([np.bincount(member, losses(place)) for place in tried])  # (25, sessions)
+    table = np.stack([np.bincount(member, losses(place)) for place in tried])  # (25, members)
     for_others = (table.sum(axis=1, keepdims=True) - table).argmin(axis=0)
-    if table[for_others, np.arange(table.shape[1])].sum() >= losses(0.0).sum():
-        return 1.0
+    helps = table[for_others, np.arange(table.shape[1])].sum() < losses(0.0).sum()
     best = int(table.sum(axis=1).argmin())
     bounds = (tried[max(best - 1, 0)], tried[min(best + 1, len(tried) - 1)])
     found = minimize_scalar(lambda place: float(losses(place).sum()), bounds=bounds, method="bounded")
-    return float(np.exp(found.x))
+    return float(np.exp(found.x)), bool(helps)
 
 
 def fit_threshold(scores: NDArray[np.floating], groups: Indices, false_rejection: float) -> float:
