@@ -110,8 +110,8 @@ def fake(engine: Engine, tmp_path: Path) -> Iterator[Callable[[Mapping[str, str]
         for name in ("__init__.py", "jobs.py"):
             shutil.copy(ROOT / "orchestrator" / name, context / "app" / "orchestrator")
         if changed:
-            (context / "app" / "shared").mkdir()
-            (context / "app" / "shared" / "newer.py").write_text('"""Code that is not here."""\n')
+            (context / "app" / "speech_context_trainer").mkdir()
+            (context / "app" / "speech_context_trainer" / "newer.py").write_text('"""Code that is not here."""\n')
         (context / "app" / "behaviours.json").write_text(json.dumps(dict(behaviours)))
         value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
         answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
