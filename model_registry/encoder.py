@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from model_registry.durable import staging_folder, sync_folder
+from model_registry.durable import locked, staging_folder, sync_folder
 from model_registry.errors import RegistryError
 
 SPEC_FILE = "encoder.json"
@@ -121,7 +121,7 @@ def copy_encoder(folder: Path, root: Path, verified: EncoderSpec | None = None) 
         if present.files != spec.files:
             raise EncoderError(f"{target}: holds the same model with other companions than {folder}")
         return target
-    with staged_folder(target) as stage:
+    with staged_folder(target, needed=lambda: _intact(target, folder) is None) as stage:
         for name in spec.files:
             try:
                 os.link(folder / name, stage / name)
@@ -143,11 +143,11 @@ def _intact(folder: Path, source: Path) -> EncoderSpec | None:
 
 
 @contextmanager
-def staged_folder(target: Path) -> Iterator[Path]:
+def staged_folder(target: Path, needed: Callable[[], bool] = lambda: True) -> Iterator[Path]:
     """Yield an empty folder beside `target`; on leaving without an error it becomes `target`, whole.
 
-    What stood at `target` is replaced. If another process puts one there at the same moment, theirs stays:
-    two writers of one encoder write the same.
+    What stood at `target` is replaced, by one process at a time. `needed` is asked when nobody else may replace it:
+    where it says no, since somebody has put there what is wanted, that stays, and who reads it never misses it.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{target.name}."
@@ -158,11 +158,10 @@ def staged_folder(target: Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
         sync_folder(stage)
         stage.chmod(0o755)
-        with suppress(FileNotFoundError):
-            target.rename(rubbish / "old")
-        try:
+        with locked(target.parent.resolve()):
+            if not needed():
+                return
+            with suppress(FileNotFoundError):
+                target.rename(rubbish / "old")
             stage.rename(target)
-        except OSError:
-            if not (target / SPEC_FILE).is_file():
-                raise
-        sync_folder(target.parent)
+            sync_folder(target.parent)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from model_registry.encoder import EncoderError, copy_encoder, read_encoder, verify_encoder
+from model_registry.encoder import EncoderError, copy_encoder, read_encoder, staged_folder, verify_encoder
 from shared import pretrained
 from shared.errors import ConfigError, TrainerError
 from shared.pretrained import Pretrained, declared, make, pretrained_command, pretrained_folder
@@ -183,6 +183,19 @@ def test_many_may_copy_at_once(tiny: Path, tmp_path: Path) -> None:
         assert set(pool.map(lambda _: copy_encoder(tiny, root), range(24))) == {root / SHA256}
     assert [path.name for path in root.iterdir()] == [SHA256]
     verify_encoder(root / SHA256)
+
+
+def test_a_copy_that_somebody_finished_meanwhile_stays(tiny: Path, tmp_path: Path) -> None:
+    target = tmp_path / "copies" / "tiny"
+    with staged_folder(target) as first:
+        (first / "which").write_text("first")
+    with staged_folder(target, needed=lambda: not target.is_dir()) as second:
+        (second / "which").write_text("second")
+    assert (target / "which").read_text() == "first"
+    with staged_folder(target) as third:
+        (third / "which").write_text("third")
+    assert (target / "which").read_text() == "third"
+    assert [path.name for path in target.parent.iterdir()] == ["tiny"]
 
 
 def test_a_damaged_copy_is_replaced_and_a_damaged_original_refused(tiny: Path, tmp_path: Path) -> None:
