@@ -16,9 +16,10 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from model_registry.cli_options import root_option
 from model_registry.encoder import SPEC_FILE, EncoderSpec
 from model_registry.names import MODALITIES, Modality, parse_modality
-from model_registry.store import DEFAULT_ROOT, Registry, Resolved
+from model_registry.store import Registry, Resolved
 from shared.errors import ConfigError, DataError, TrainerError
 from shared.schema_utils import UNKNOWN
 
@@ -130,14 +131,7 @@ def find_trainer(modality: Modality) -> Trainer:
 @click.option("--user", help="Whose model.")
 @click.option("--modality", metavar=f"[{'|'.join(MODALITIES)}]")
 @click.option("--version", help="This version instead of the active one, e.g. v3.")
-@click.option(
-    "--registry",
-    "root",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=DEFAULT_ROOT,
-    envvar="MODEL_TRAINER_REGISTRY",
-    help="The registry's folder.  [default: model_registry/store]",
-)
+@root_option
 @click.option(
     "--model",
     "file",

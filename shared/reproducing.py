@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from model_registry.cli_options import root_option
 from model_registry.entry import FILE_LIMIT, parse_json
 from model_registry.names import MODALITIES
-from model_registry.store import DEFAULT_ROOT, Registry, Resolved
+from model_registry.store import Registry, Resolved
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,14 +30,7 @@ _NAMED = 5  # record ids or figures that are told one by one
 @click.option("--user", required=True, help="Whose model; `_default` for the pooled one.")
 @click.option("--modality", required=True, metavar=f"[{'|'.join(MODALITIES)}]")
 @click.option("--version", help="Which version, e.g. v3.  [default: the one that serves]")
-@click.option(
-    "--registry",
-    "root",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=DEFAULT_ROOT,
-    envvar="MODEL_TRAINER_REGISTRY",
-    help="The registry's folder.  [default: model_registry/store]",
-)
+@root_option
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), required=True, help="Data root.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def reproduce_command(user: str, modality: str, version: str | None, root: Path, data: Path, as_json: bool) -> int:
