@@ -10,6 +10,8 @@ import re
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from model_registry.durable import read_file, storage_errors
@@ -28,18 +30,25 @@ _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def restore(root: Path, archive: Path, *, promote: bool = False) -> Published:
-    """Publish the version that a tar of `export` holds as the next version of its user and modality.
+@contextmanager
+def unpacked(archive: Path) -> Iterator[tuple[VersionManifest, Path]]:
+    """Yield what the manifest in a tar of `export` says, and a folder with the bundle that its version was made of.
 
-    A run that the registry has already is not published again. Raises RefusedBundleError naming every member of the
-    archive that is refused, CorruptError naming a file that is not what its manifest says, DocumentError,
-    StorageError; in all cases nothing became visible.
+    Raises RefusedBundleError naming every member of the archive that is refused, CorruptError naming a file that is not
+    what its manifest says, DocumentError, StorageError.
     """
     with tempfile.TemporaryDirectory(prefix="restore-") as scratch, storage_errors("restore"):
-        top = _unpack(archive, Path(scratch))
-        manifest = _as_bundle(top)
-        reason = f"restored from an archive, where it was v{manifest.version}"
-        return _known(root, manifest) or publish(root, top, promote=promote, reason=reason)
+        bundle = _unpack(archive, Path(scratch))
+        yield _as_bundle(bundle), bundle
+
+
+def restore(root: Path, manifest: VersionManifest, bundle: Path, *, promote: bool = False) -> Published:
+    """Publish what `unpacked` gave as the next version of its user and modality.
+
+    A run that the registry has already is not published again. Raises what `publish` raises.
+    """
+    reason = f"restored from an archive, where it was v{manifest.version}"
+    return _known(root, manifest) or publish(root, bundle, promote=promote, reason=reason)
 
 
 def _known(root: Path, manifest: VersionManifest) -> Published | None:

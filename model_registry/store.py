@@ -214,8 +214,9 @@ class Registry:
         (portable.export_tar if form == "tar" else portable.export_onnx)(found, target)
 
     def restore(self, archive: Path, *, promote: bool = False) -> Published:
-        """Publish what a tar of `export` holds. See `restoring.restore`."""
-        return restoring.restore(self.created(), archive, promote=promote)
+        """Publish what a tar of `export` holds. See `restoring`; a refused archive leaves no trace."""
+        with restoring.unpacked(archive) as (manifest, bundle):
+            return restoring.restore(self.created(), manifest, bundle, promote=promote)
 
     def erase(self, user: str, reason: str) -> Tombstone:
         """Remove all of a user's models. See `cleanup.erase`."""

@@ -145,6 +145,8 @@ def test_content_that_is_not_what_the_manifest_says_is_refused(tmp_path: Path, b
     archive = write(tmp_path / "changed.tar", change(members(backup)))
     with pytest.raises(error, match=reason):
         Registry(tmp_path / "new").restore(archive)
+    if case != "an encoder's file changed":  # which is found while publishing
+        assert not (tmp_path / "new").exists()
     assert not list((tmp_path / "new").rglob("*model*.onnx"))
 
 
@@ -173,7 +175,7 @@ def test_members_that_export_does_not_write_are_refused_by_name(tmp_path: Path, 
     add(backup, **fields)
     with pytest.raises(RefusedBundleError, match=reason):
         Registry(tmp_path / "new").restore(backup)
-    assert not list((tmp_path / "new").rglob("*model*.onnx"))
+    assert not (tmp_path / "new").exists()
     assert not (tmp_path / "evil").exists() and not Path("/tmp/evil").exists()
 
 
@@ -217,7 +219,7 @@ def test_a_cut_archive_is_refused_wherever_it_is_cut(tmp_path: Path, backup: Pat
         backup.write_bytes(whole[:cut])
         with pytest.raises(RegistryError):
             Registry(tmp_path / "new").restore(backup)
-    assert list(Registry(tmp_path / "new").entries()) == []
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_command_tells_what_became_of_it(tmp_path: Path, backup: Path) -> None:
