@@ -21,6 +21,7 @@ from shared.pretrained import pretrained_folder
 
 Batch = Mapping[str, NDArray[Any]]
 Sample = TypeVar("Sample")
+TOGETHER = 8  # samples in a batch: of more, none is faster
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,12 @@ class Encoder:
             _check(f"{self.spec.name}: {name}", batch[name], expected)
         if self.network is not None:
             return self.network(batch)
-        session = _session(os.getpid(), self.folder / self.spec.model, self.threads)
-        found = session.run(list(self.spec.outputs), dict(batch))
+        found = self.open().run(list(self.spec.outputs), dict(batch))
         return {name: np.asarray(rows) for name, rows in zip(self.spec.outputs, found, strict=True)}
+
+    def open(self) -> onnxruntime.InferenceSession:
+        """Return this process's session on the folder's model; the first call takes a while."""
+        return _session(os.getpid(), self.folder / self.spec.model, self.threads)
 
 
 def load_encoder(name_or_path: str | Path, threads: int = 1) -> Encoder:
@@ -108,15 +112,14 @@ def encode_cached(
     keys: Sequence[str],
     prepare: Callable[[Sequence[Sample]], Sequence[Batch]],
     cache: FeatureCache | None = None,
-    chunk: int = 32,
+    chunk: int = 512,
     on_done: Callable[[int], None] = lambda done: None,
 ) -> dict[str, NDArray[Any]]:
     """Return every output, name -> (len(samples), dimension) float32, computing only what `cache` does not hold.
 
-    `keys` are the samples' content keys; equal ones are computed once. `prepare` makes the encoder's inputs of a few
-    samples, a batch of one for each: together in a batch, sums would fall in another order, and the same sample would
-    get other bytes beside other samples, so that no model could be made again. `on_done` hears how many samples are
-    finished.
+    `keys` are the samples' content keys; equal ones are computed once, and kept after each `chunk`. `prepare` makes the
+    encoder's inputs of a few samples, a batch of one for each; see `_batches` for how they run. `on_done` hears how
+    many samples are finished.
     """
     known: dict[str, dict[str, NDArray[Any]]] = {}
     for output in encoder.spec.outputs:
@@ -126,24 +129,53 @@ def encode_cached(
         if not all(key in rows for rows in known.values()):
             todo.setdefault(key, sample)
     waiting = list(todo)
-    on_done(len(samples) - len(waiting))
+    done = len(samples) - len(waiting)
+    on_done(done)
     single = replace(encoder, threads=1)
     with ThreadPoolExecutor(encoder.threads) as pool:
+        opening = pool.submit(single.open) if waiting and encoder.network is None else None
         for start in range(0, len(waiting), chunk):
             some = waiting[start : start + chunk]
-            fresh = list(pool.map(single.run, prepare([todo[key] for key in some])))
-            for output in encoder.spec.outputs:
-                new = {key: rows[output][0] for key, rows in zip(some, fresh, strict=True)}
+            batches = _batches(encoder.spec, prepare([todo[key] for key in some]))
+            if opening is not None:
+                opening.result()
+            fresh: dict[str, dict[str, NDArray[Any]]] = {output: {} for output in encoder.spec.outputs}
+            for (places, _), rows in zip(batches, pool.map(lambda batch: single.run(batch[1]), batches), strict=True):
+                for output, new in fresh.items():
+                    new.update((some[place], row) for place, row in zip(places, rows[output], strict=False))
+                done += len(places)
+                on_done(done)
+            for output, new in fresh.items():
                 known[output].update(new)
                 if cache:
                     cache.put_many(_spec_id(encoder.spec, output), new)
-            on_done(len(samples) - len(waiting) + start + len(some))
     return {
         output: np.stack([known[output][key] for key in keys])
         if len(keys)
         else np.zeros((0, dimension), dtype=np.float32)
         for output, dimension in encoder.spec.outputs.items()
     }
+
+
+def _batches(spec: EncoderSpec, rows: Sequence[Batch]) -> list[tuple[list[int], Batch]]:
+    """Return batches of at most TOGETHER rows of equal shapes, each with the places of its rows; a lone row is doubled.
+
+    Where one stands alone, ONNX Runtime adds up in another order than where it has company; which company makes no
+    difference. So the same sample gets the same bytes beside any others, and a model can be made again. Nothing is
+    padded, as that would change sums, too. An encoder whose inputs are one row long gets them one by one.
+    """
+    if any(tensor.shape[0] == 1 for tensor in spec.inputs.values()):
+        return [([place], row) for place, row in enumerate(rows)]
+    alike: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    for place, row in enumerate(rows):
+        alike.setdefault(tuple(row[name].shape for name in spec.inputs), []).append(place)
+    batches: list[tuple[list[int], Batch]] = []
+    for places in alike.values():
+        for start in range(0, len(places), TOGETHER):
+            some = places[start : start + TOGETHER]
+            filled = some if len(some) > 1 else some * 2
+            batches.append((some, {name: np.concatenate([rows[k][name] for k in filled]) for name in spec.inputs}))
+    return batches
 
 
 def _spec_id(spec: EncoderSpec, output: str) -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model_registry.encoder import EncoderSpec, Source, Tensor, copy_encoder, read_encoder
-from shared.encoders import Encoder, encode_cached, export_encoder, load_encoder
+from shared.encoders import TOGETHER, Encoder, encode_cached, export_encoder, load_encoder
 from shared.errors import ConfigError
 from shared.feature_cache import FeatureCache, content_key
 from shared.network import Network, network_bytes
@@ -118,6 +118,25 @@ def test_only_what_the_cache_lacks_is_computed(folder: Path, tmp_path: Path) -> 
     np.testing.assert_array_equal(again["twice"][:7], first["twice"])
     alone = encode_cached(encoder, images, keys, prepare)
     np.testing.assert_array_equal(alone["embedding"], again["embedding"][:10])
+
+
+def test_rows_of_equal_shape_run_together_and_none_alone(folder: Path) -> None:
+    encoder = load_encoder("mean")
+    any_height = {"image": Tensor(dtype="uint8", shape=("n", "h", 2, 3), meaning="RGB")}
+    tall = encoder.spec.model_copy(update={"inputs": any_height})
+    seen: list[tuple[int, ...]] = []
+
+    def network(batch: Mapping[str, NDArray[np.uint8]]) -> dict[str, F32]:
+        seen.append(batch["image"].shape[:2])
+        means = _means(batch["image"])
+        return {"embedding": means, "twice": 2 * means}
+
+    images = [_images(1)[0, : 1 + k % 2] // 2 + np.uint8(k) for k in range(2 * TOGETHER + 3)]
+    made = Encoder(tall, encoder.folder, network=network)
+    keys = [content_key(image) for image in images]
+    found = encode_cached(made, images, keys, lambda some: [{"image": image[None]} for image in some])
+    assert sorted(seen) == [(2, 1), (2, 2), (TOGETHER, 1), (TOGETHER, 2)]
+    np.testing.assert_allclose(found["embedding"], np.stack([_means(image[None])[0] for image in images]), rtol=1e-6)
 
 
 def test_no_samples_give_no_rows(folder: Path) -> None:

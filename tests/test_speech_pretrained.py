@@ -373,8 +373,11 @@ def test_the_quantised_encoder_stays_close_whatever_else_is_encoded_with_a_text(
 def test_a_text_gets_the_same_bytes_whatever_else_is_encoded_with_it(network: Pretrained) -> None:
     """Otherwise what is in the cache would decide what a model comes out as, and none could be made again."""
     encoder = load_encoder(network.name, threads=2)
-    texts = ["please turn the light on", "I am tired", "no", "where is my sister going this afternoon", "I am hungry"]
+    said = ["please turn the light on", "I am tired", "no", "where is my sister going this afternoon", "I am hungry"]
+    texts = [*said, *(f"{first} {second}" for first in ("I", "you", "we", "they") for second in ("come", "go", "eat"))]
     together = embed_texts(encoder, texts)
+    np.testing.assert_array_equal(embed_texts(encoder, texts[::-1])[::-1], together)
+    np.testing.assert_array_equal(embed_texts(encoder, texts[3:8]), together[3:8])
     for place, text in enumerate(texts):
         np.testing.assert_array_equal(embed_texts(encoder, [text])[0], together[place])
 

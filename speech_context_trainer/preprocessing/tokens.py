@@ -45,7 +45,7 @@ def embed_texts(
     def prepare(some: Sequence[str]) -> list[dict[str, Ids]]:
         return unpadded(tokenise(encoder, some))
 
-    way = f"each alone, tokenizers {version('tokenizers')} {encoder.spec.files[TOKENIZER_FILE]}"
+    way = f"in company, tokenizers {version('tokenizers')} {encoder.spec.files[TOKENIZER_FILE]}"
     keys = [content_key(way, text) for text in texts]
     return encode_cached(encoder, texts, keys, prepare, cache, on_done=on_done)["embedding"]
 
