@@ -52,6 +52,18 @@ def const(value: Any, like: Array, dtype: Any = None) -> Array:
     return made
 
 
+def half(value: np.ndarray, like: Array) -> Array:
+    """Return float32 numbers that half precision holds, as `halved` makes them; in a graph they take half the room."""
+    if not tracing(like) and _CONSTANTS.get()[0] is None:
+        return value
+    return namespace(like).astype(const(value, like, np.float16), namespace(like).float32)
+
+
+def halved(value: np.ndarray) -> np.ndarray:
+    """Return the nearest numbers that half precision holds, in float32, with which NumPy computes faster."""
+    return value.astype(np.float16).astype(np.float32)
+
+
 @contextmanager
 def collected_constants() -> Iterator[list[np.ndarray]]:
     """Collect what `const` returns in this thread, in order, while NumPy computes."""

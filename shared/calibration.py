@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.arrays import END, Array, const, floored, greatest, matmul, namespace, section, unit_rows
+from shared.arrays import END, Array, const, floored, greatest, half, halved, matmul, namespace, section, unit_rows
 from shared.folds import Indices
 from shared.heads import Classes, Features, Head, Linear, ledoit_wolf
 
@@ -31,7 +31,7 @@ class Novelty:
 
     centre: Features  # (D,)
     projection: Features | None  # (D, d), or None to stay in feature space
-    references: NDArray[np.float16]  # (M, d)
+    references: Features  # (M, d), halved
     cosine: bool
     nearest: int
 
@@ -40,12 +40,12 @@ class Novelty:
         place = features - const(self.centre, features)
         if self.projection is not None:
             place = matmul(place, const(self.projection, features))
-        marks = xp.astype(const(self.references.T, features, np.float16), xp.float32)
+        marks = half(self.references.T, features)
         if self.cosine:
             likeness = matmul(unit_rows(place), marks)
         else:
             square = xp.sum(place * place, axis=1, keepdims=True) - 2.0 * matmul(place, marks)
-            square = square + const(np.sum(self.references.astype(np.float32) ** 2, axis=1), features)
+            square = square + const(np.sum(self.references**2, axis=1), features)
             # One within-class variance is added: near zero the root would magnify differences in rounding.
             likeness = -xp.sqrt(floored(square, 0.0) + 1.0)
         if self.nearest == 1:
@@ -76,7 +76,7 @@ def subspace_novelty(head: Head, features: Features, classes: Classes) -> Novelt
     projection = (weights @ (axes[:, kept] / np.sqrt(strength[kept]))).astype(np.float32)
     references = (features - centre) @ projection
     references = references[_spread_out(len(features), REFERENCE_NUMBERS // max(references.shape[1], 1))]
-    return Novelty(centre, projection, references.astype(np.float16), False, min(3, len(references)))
+    return Novelty(centre, projection, halved(references), False, min(3, len(references)))
 
 
 def whitened_novelty(head: Head, features: Features, classes: Classes, dimensions: int = 64) -> Novelty:
@@ -103,14 +103,14 @@ def whitened_novelty(head: Head, features: Features, classes: Classes, dimension
     projection = ((kept / scale[:, None]) @ np.linalg.inv(root).T).astype(np.float32)
     references = (features - centre) @ projection
     references = references[_spread_out(len(features), REFERENCE_NUMBERS // references.shape[1])]
-    return Novelty(centre, projection, references.astype(np.float16), False, min(3, len(references)))
+    return Novelty(centre, projection, halved(references), False, min(3, len(references)))
 
 
 def cosine_novelty(head: Head, features: Features, classes: Classes, numbers: int = REFERENCE_NUMBERS) -> Novelty:
     """Cosine to the nearest training sample after centring; of references at most `numbers` numbers are kept."""
     centre = features.mean(axis=0)
     references = unit_rows(features - centre)[_spread_out(len(features), numbers // features.shape[1])]
-    return Novelty(centre, None, references.astype(np.float16), True, 1)
+    return Novelty(centre, None, halved(references), True, 1)
 
 
 def centroid_novelty(head: Head, features: Features, classes: Classes) -> Novelty:
@@ -118,7 +118,7 @@ def centroid_novelty(head: Head, features: Features, classes: Classes) -> Novelt
     centre = features.mean(axis=0)
     rows = unit_rows(features - centre)
     references = unit_rows(np.stack([rows[classes == k].mean(axis=0) for k in np.unique(classes)]))
-    return Novelty(centre, None, references.astype(np.float16), True, 1)
+    return Novelty(centre, None, halved(references), True, 1)
 
 
 def _spread_out(count: int, most: int) -> Indices:
@@ -197,8 +197,6 @@ def best_temperature(
     Targets are smoothed as Platt (1999) does, so that near-perfect scores cannot drive it to an extreme, and it stays
     within `lowest` and `highest`. Source of the method: Guo et al. 2017, "On calibration of modern neural networks".
     """
-    from scipy.optimize import minimize_scalar
-
     count = logits.shape[1]
     if count < 2 or len(logits) < 4:
         return 1.0, False
@@ -217,10 +215,12 @@ def best_temperature(
     table = np.stack([np.bincount(member, losses(place)) for place in tried])  # (25, members)
     for_others = (table.sum(axis=1, keepdims=True) - table).argmin(axis=0)
     helps = table[for_others, np.arange(table.shape[1])].sum() < losses(0.0).sum()
-    best = int(table.sum(axis=1).argmin())
-    bounds = (tried[max(best - 1, 0)], tried[min(best + 1, len(tried) - 1)])
-    found = minimize_scalar(lambda place: float(losses(place).sum()), bounds=bounds, method="bounded")
-    return float(np.exp(found.x)), bool(helps)
+    total = table.sum(axis=1)
+    for _ in range(3):  # the loss has one valley: look closer at both sides of the lowest place, to 1 in 1,000
+        best = int(total.argmin())
+        tried = np.linspace(tried[max(best - 1, 0)], tried[min(best + 1, len(tried) - 1)], 11)
+        total = np.array([losses(place).sum() for place in tried])
+    return float(np.exp(tried[total.argmin()])), bool(helps)
 
 
 def fit_threshold(scores: NDArray[np.floating], groups: Indices, false_rejection: float) -> float:

@@ -19,7 +19,7 @@ from pydantic import Field
 from shared.calibration import Answer, Familiarity, FitNovelty, fit_answer
 from shared.folds import Folds, Indices, random_folds, session_folds
 from shared.graph import FeatureGraph
-from shared.heads import Classes, Features, Fitter, Head, Linear, in_span
+from shared.heads import Classes, Features, FitAmong, Fitter, Head, KernelRidge, Linear, in_span
 from shared.schema_utils import Schema
 
 DAYS = 3  # that are made up where there is one session only
@@ -88,6 +88,7 @@ class Contender:
     novelty: FitNovelty
     score_weights: tuple[float, float] = (1.0, 1.0)  # of the largest logit and of the familiarity
     isotropic: bool = False  # head and familiarity treat all directions alike: validation may change the axes
+    among: FitAmong | None = None  # fits as `fit` does, faster, where no copies join the training rows
 
 
 @dataclass(frozen=True)
@@ -144,9 +145,7 @@ def validate_by_session(
     folds = session_folds(classes, sessions, times, config.folds, seed)
     groups = np.unique(sessions, return_inverse=True)[1]
     count = int(classes.max()) + 1
-    with ThreadPoolExecutor(2) as pool:
-        spanned = list(pool.map(_in_span, contenders))
-    fits = _Fits(spanned, classes, count, folds)
+    fits = _Fits(contenders, classes, count, folds)
     pairs = {outer | inner for outer in folds.outer for inner in folds.inner(outer)}
     fits.run({*folds.outer, *pairs}, progress)
 
@@ -171,7 +170,7 @@ def validate_by_session(
 
     held = [fits.held(c, folds.outer, frozenset()) for c in range(len(contenders))]
     chosen = choose(held, classes)
-    winner = contenders[chosen]
+    winner, quick = contenders[chosen], fits.contenders[chosen]
     familiarity = fits.familiarity(chosen, folds.outer, frozenset())
     days = () if groups.max() else fits.other_days(chosen, folds.outer, frozenset())
     answer = _answer(held[chosen], familiarity, winner, classes, groups, config, days)
@@ -187,9 +186,9 @@ def validate_by_session(
         contenders={c.name: balanced(h, classes) for c, h in zip(contenders, held, strict=True)},
         winner=winner,
         answer=answer,
-        random_accuracy=_random_accuracy(spanned[chosen], classes, config, seed) if config.random_split else None,
-        unknown_auroc=_unknown(spanned[chosen], answer, classes, folds) if config.unknown and count > 2 else {},
-        learning=_learning_curve(spanned[chosen], held[chosen], classes, folds) if config.learning_curve else (),
+        random_accuracy=_random_accuracy(quick, classes, config, seed) if config.random_split else None,
+        unknown_auroc=_unknown(quick, answer, classes, folds) if config.unknown and count > 2 else {},
+        learning=_learning_curve(quick, held[chosen], classes, folds) if config.learning_curve else (),
     )
 
 
@@ -203,16 +202,21 @@ def _fit_head(contender: Contender, classes: Classes, train: Indices, count: int
     rows = contender.source.rows(train)
     if not len(train):  # so few samples that the inner folds leave none: every class is as likely
         return Linear(np.zeros((rows.base.shape[1], count), np.float32), np.zeros(count, np.float32))
+    if contender.among is not None and not len(rows.copies):
+        return contender.among(train, classes[train], count)
     features, labels = rows.training(train, classes)
     return contender.fit(features, labels, count)
 
 
-def _in_span(contender: Contender) -> Contender:
-    """Return the contender with features in orthonormal axes of the samples' span, where those are fewer.
+def _prepared(contender: Contender, everything: Indices) -> Contender:
+    """Return the contender ready for many fits: what they share is computed once.
 
-    Inner products stay what they are, so heads that only see those learn the same with far fewer numbers.
+    Features move to axes of the samples' span, where those are fewer: inner products stay what they are, so heads that
+    only see those learn the same with far fewer numbers.
     """
     source = contender.source
+    if isinstance(contender.fit, KernelRidge) and contender.among is None:
+        return replace(contender, among=contender.fit.among(source.rows(everything).base))
     if not contender.isotropic or not isinstance(source, Fixed):
         return contender
     rows = source.computed
@@ -257,19 +261,23 @@ class _Fits:
     """Heads of every contender for every set of held-out cells, each fitted once; familiarity where it is asked for."""
 
     def __init__(self, contenders: Sequence[Contender], classes: Classes, count: int, folds: Folds) -> None:
-        self._contenders, self._classes, self._count, self._folds = contenders, classes, count, folds
+        self.contenders, self._classes, self._count, self._folds = list(contenders), classes, count, folds
         self._heads: dict[_Fit, Head] = {}
         self._logits: dict[_Fit, Features] = {}
         self._familiarity: dict[_Fit, Features] = {}
 
     def run(self, excluded: Iterable[frozenset[int]], progress: Progress) -> None:
-        """Fit every contender once for each set of excluded cells."""
-        jobs = [(c, cells) for cells in sorted(excluded, key=sorted) for c in range(len(self._contenders))]
+        """Fit every contender once for each set of excluded cells; last those that take longest to prepare."""
+        order = sorted(range(len(self.contenders)), key=lambda c: self.contenders[c].isotropic)
+        jobs = [(c, cells) for c in order for cells in sorted(excluded, key=sorted)]
+        everything = np.arange(len(self._classes))
         with ThreadPoolExecutor(2) as pool:
-            for done, (job, head) in enumerate(zip(jobs, pool.map(self._fit, jobs), strict=True), start=1):
-                self._heads[job] = head
-                self._logits[job] = np.asarray(head(self._test_rows(job)))
+            ready = [pool.submit(_prepared, contender, everything) for contender in self.contenders]
+            found = pool.map(lambda job: self._fit(ready[job[0]].result(), job), jobs)
+            for done, (job, (head, logits)) in enumerate(zip(jobs, found, strict=True), start=1):
+                self._heads[job], self._logits[job] = head, logits
                 progress(done, len(jobs))
+        self.contenders = [future.result() for future in ready]
 
     def held(self, contender: int, units: Sequence[frozenset[int]], without: frozenset[int]) -> Held:
         """Return the logits for each of `units`, by the model that saw neither it nor `without`."""
@@ -289,27 +297,28 @@ class _Fits:
         return np.concatenate([self._familiarity[contender, u | without][self._own(u, without)[1]] for u in units])
 
     def other_days(
-        self, contender: int, units: Sequence[frozenset[int]], without: frozenset[int]
+        self, number: int, units: Sequence[frozenset[int]], without: frozenset[int]
     ) -> list[tuple[Features, Features]]:
         """Return logits and familiarity of copies of the same samples, those of a fold moved alike, as on other days.
 
         A day moves features as one sample of a label differs from the label's mean: in directions, and, times
         DAY_STRENGTH, by amounts in which this person's samples differ anyway.
         """
+        contender = self.contenders[number]
         random = np.random.default_rng(0)
         found = []
         for _ in range(DAYS):
             parts = []
             for unit in units:
-                job, own = (contender, unit | without), self._own(unit, without)[1]
-                train, rows = self._folds.outside(job[1]), self._test_rows(job)[own]
+                job, own = (number, unit | without), self._own(unit, without)[1]
+                train, rows = self._folds.outside(job[1]), self._test_rows(contender, job)[own]
                 if not len(train):
                     continue
-                base = self._contenders[contender].source.rows(train).base[train]
+                base = contender.source.rows(train).base[train]
                 one = int(random.integers(len(train)))
                 mean = base[self._classes[train] == self._classes[train[one]]].mean(axis=0)
                 moved = rows + np.float32(DAY_STRENGTH) * (base[one] - mean)
-                novelty = self._contenders[contender].novelty(self._heads[job], base, self._classes[train])
+                novelty = contender.novelty(self._heads[job], base, self._classes[train])
                 parts.append((np.asarray(self._heads[job](moved)), np.asarray(novelty(moved))))
             if parts:
                 logits, near = zip(*parts, strict=True)
@@ -320,20 +329,20 @@ class _Fits:
         indices = self._folds.inside(unit | without)
         return indices, np.isin(self._folds.cells[indices], sorted(unit))
 
-    def _fit(self, job: _Fit) -> Head:
-        return _fit_head(self._contenders[job[0]], self._classes, self._folds.outside(job[1]), self._count)
+    def _fit(self, contender: Contender, job: _Fit) -> tuple[Head, Features]:
+        head = _fit_head(contender, self._classes, self._folds.outside(job[1]), self._count)
+        return head, np.asarray(head(self._test_rows(contender, job)))
 
-    def _test_rows(self, job: _Fit) -> Features:
-        base = self._contenders[job[0]].source.rows(self._folds.outside(job[1])).base
-        return base[self._folds.inside(job[1])]
+    def _test_rows(self, contender: Contender, job: _Fit) -> Features:
+        return contender.source.rows(self._folds.outside(job[1])).base[self._folds.inside(job[1])]
 
     def _see(self, job: _Fit) -> Features:
-        contender, train = self._contenders[job[0]], self._folds.outside(job[1])
+        contender, train = self.contenders[job[0]], self._folds.outside(job[1])
         if not len(train):
             return np.zeros(len(self._folds.inside(job[1])), np.float32)
         base = contender.source.rows(train).base[train]
         novelty = contender.novelty(self._heads[job], base, self._classes[train])
-        return np.asarray(novelty(self._test_rows(job)))
+        return np.asarray(novelty(self._test_rows(contender, job)))
 
 
 def _correct(held: Held, classes: Classes) -> NDArray[np.float64]:

@@ -7,15 +7,14 @@ are the same nodes. Then every sample is replayed.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from shared.arrays import Array, collected_constants, constants_from, namespace
+from shared.arrays import Array, Inputs, collected_constants, constants_from, namespace
 from shared.calibration import Answer
 from shared.errors import ReplayError
 from shared.evaluation import Fitted, Progress
@@ -100,22 +99,30 @@ def replay(
     rest = sorted(set(range(len(features))) - set(whole))
     ending: Any = open_session(exported.ending) if rest else None
 
+    def compared(session: Any, inputs: Inputs, row: int) -> float:
+        return _difference(session.run(OUTPUTS, inputs), expected, row, answer, tolerance)
+
     def through_all(row: int) -> float:
         sample = samples[row]
-        found = model.run(OUTPUTS, {name: sample[name] for name in names})
-        return _difference(found, expected, row, answer, tolerance)
+        return compared(model, {name: sample[name] for name in names}, row)
 
     def through_ending(row: int) -> float:
-        found = ending.run(OUTPUTS, {"features": features[row : row + 1]})
-        return _difference(found, expected, row, answer, tolerance)
+        return compared(ending, {"features": features[row : row + 1]}, row)
 
-    worst = 0.0
+    parts = [(through_all, part) for part in _parts(whole)] + [(through_ending, part) for part in _parts(rest)]
+    worst, done = 0.0, 0
     with ThreadPoolExecutor(2) as pool:
-        differences = chain(pool.map(through_all, whole), pool.map(through_ending, rest))
-        for done, difference in enumerate(differences, start=1):
-            worst = max(worst, difference)
+        found = pool.map(lambda part: max(map(*part)), parts)
+        for (_, rows), difference in zip(parts, found, strict=True):
+            worst, done = max(worst, difference), done + len(rows)
             progress(done, len(features))
     return Replay(len(whole), len(rest), worst)
+
+
+def _parts(rows: Sequence[int], size: int = 16) -> Iterator[Sequence[int]]:
+    """Yield a few rows at a time: handing them to a thread one by one takes as long as running most graphs."""
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
 
 
 def _answers(features: Array, fitted: Fitted, answer: Answer) -> dict[str, Array]:

@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache, lru_cache
 from importlib.metadata import version
@@ -37,6 +39,21 @@ def recall(graph: FeatureGraph, kept_in: FeatureCache | None) -> None:
     """Spare `graph` its tracing where an earlier run kept what came of it; keep it otherwise."""
     if kept_in is not None and (known := _recalled(graph.contract, graph.function, kept_in)) is not None:
         graph.remember(known)
+
+
+@contextmanager
+def recalled_meanwhile(graphs: Sequence[FeatureGraph], kept_in: FeatureCache | None) -> Iterator[None]:
+    """Recall `graphs` on a thread of its own, beside networks that run without Python; on leaving, wait for it."""
+    with ThreadPoolExecutor(1) as pool:
+        pending = [pool.submit(_known, graph, kept_in) for graph in graphs]
+        yield
+        for future in pending:
+            future.result()
+
+
+def _known(graph: FeatureGraph, kept_in: FeatureCache | None) -> bytes:
+    recall(graph, kept_in)
+    return graph.model
 
 
 def recall_ending(

@@ -13,10 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.arrays import Array, const, floored, matmul, namespace, unit_rows
+from shared.arrays import Array, const, floored, half, halved, matmul, namespace, unit_rows
 
 Features = NDArray[np.float32]
 Classes = NDArray[np.int64]
+Indices = NDArray[np.int64]
 ABSENT = -1e4  # the logit of a class that the fold has no sample of
 LANDMARK_NUMBERS = 900_000  # at most so many half-precision numbers of landmarks: 1.8 MB
 
@@ -28,6 +29,7 @@ class Head(Protocol):
 
 
 Fitter = Callable[[Features, Classes, int], Head]
+FitAmong = Callable[[Indices, Classes, int], Head]  # numbers of rows (m,) that are known, their classes (m,), K
 
 
 @dataclass(frozen=True)
@@ -59,19 +61,23 @@ class Prototypes:
 
 @dataclass(frozen=True)
 class Kernel:
-    """Linear logits over an RBF kernel to landmarks (M, D), float32 or float16, in scaled feature space (Nystroem)."""
+    """Linear logits over an RBF kernel to landmarks (M, D), in scaled feature space (Nystroem).
+
+    Landmarks that are `halved` are kept in half precision in the graph; others, with `half` false, as they are.
+    """
 
     scale: Features
-    landmarks: NDArray[np.floating]
+    landmarks: Features
     gamma: float
     linear: Linear
+    half: bool = True
 
     def __call__(self, features: Array) -> Array:
         xp = namespace(features)
         scaled = features * const(self.scale, features)
-        squares = const(np.sum(self.landmarks.astype(np.float32) ** 2, axis=1), features)
+        squares = const(np.sum(self.landmarks**2, axis=1), features)
         distance = xp.sum(scaled * scaled, axis=1, keepdims=True) + squares
-        marks = xp.astype(const(self.landmarks.T, features, self.landmarks.dtype), xp.float32)
+        marks = (half if self.half else const)(self.landmarks.T, features)
         distance = distance - 2.0 * matmul(scaled, marks)
         return self.linear(xp.exp(floored(distance, 0.0) * const(-self.gamma, features)))
 
@@ -110,10 +116,10 @@ def fit_lda(features: Features, classes: Classes, count: int) -> Head:
     system = part * inner
     system[np.diag_indices_from(system)] += ridge
     if width > samples:
-        dual = _solved(system, residuals @ centres.T)
+        dual = np.linalg.solve(system, residuals @ centres.T)
         weights = (centres.T - part * (residuals.T @ dual)) / ridge
     else:
-        weights = _solved(system, centres.T)
+        weights = np.linalg.solve(system, centres.T)
     bias = -0.5 * np.sum(centres * weights.T, axis=1)
     return _linear(weights, bias, mean, scale, present, count)
 
@@ -136,22 +142,10 @@ def ledoit_wolf(residuals: NDArray[np.float64], inner: NDArray[np.float64] | Non
 
 
 def in_span(features: Features) -> Features:
-    """Return (n, r) float32: rows (n, D), n < D, in orthonormal axes of their span, so r is at most n."""
-    rows = _compact(features)
-    inner = rows @ rows.T
-    gram = inner if isinstance(inner, np.ndarray) else inner.toarray()
-    values, vectors = np.linalg.eigh(gram.astype(np.float64))
-    kept = values > 1e-7 * max(float(values[-1]), 1e-12)
-    return np.asarray(vectors[:, kept] * np.sqrt(values[kept]), np.float32)
-
-
-def _compact(features: Features) -> Any:
-    """Return the same (n, D), as a sparse array where nine in ten numbers are zero."""
-    if np.count_nonzero(features) >= 0.1 * features.size:
-        return features
-    from scipy.sparse import csr_array
-
-    return csr_array(features)
+    """Return (n, n) float32 whose rows have the inner products of rows (n, D): Cholesky's root of these."""
+    gram = (features @ features.T).astype(np.float64)
+    gram[np.diag_indices_from(gram)] += 1e-7 * max(float(np.trace(gram)) / len(gram), 1e-12)  # equal rows have a root
+    return np.linalg.cholesky(gram).astype(np.float32)
 
 
 def fit_ridge(features: Features, classes: Classes, count: int) -> Head:
@@ -188,7 +182,7 @@ def fit_logistic(c: float = 10.0, standardise: bool = False) -> Fitter:
             present, mean, scale, rows = _standardised(features, classes)
         else:
             present, mean, scale = np.unique(classes), np.zeros(features.shape[1]), np.ones(features.shape[1])
-            rows = _compact(features)
+            rows = features
         if len(present) == 1:
             return _linear(np.zeros((features.shape[1], 1)), np.zeros(1), mean, scale, present, count)
         weights, bias = _multinomial(rows, np.searchsorted(present, classes), c)
@@ -261,15 +255,16 @@ def fit_kernel(landmarks: int = 200, c: float = 10.0, seed: int = 0) -> Fitter:
         distance = np.sum((marks[:, None, :] - marks[None, :64, :]) ** 2, axis=2)
         gamma = 1.0 / max(float(np.median(distance[distance > 0])) if (distance > 0).any() else 1.0, 1e-6)
         empty = Linear(np.eye(len(marks), dtype=np.float32), np.zeros(len(marks), np.float32))
-        kernel = Kernel(inverse, marks, gamma, empty)
+        kernel = Kernel(inverse, marks, gamma, empty, half=False)
         linear = fit_logistic(c)(np.asarray(kernel(features), np.float32), classes, count)
         assert isinstance(linear, Linear)
-        return Kernel(inverse, marks, gamma, linear)
+        return Kernel(inverse, marks, gamma, linear, half=False)
 
     return fit
 
 
-def fit_kernel_ridge(penalty: float = 0.1, numbers: int = LANDMARK_NUMBERS) -> Fitter:
+@dataclass(frozen=True)
+class KernelRidge:
     """Ridge regression to class indicators over an RBF kernel as wide as the rows are long, classes weighted equally.
 
     For rows of one length, such as joined sentence embeddings: directions are compared, and nothing has to be searched
@@ -277,24 +272,61 @@ def fit_kernel_ridge(penalty: float = 0.1, numbers: int = LANDMARK_NUMBERS) -> F
     (Nystroem's method: Williams and Seeger 2001).
     """
 
-    def fit(features: Features, classes: Classes, count: int) -> Head:
-        present, targets, weight = _indicators(classes, count)
-        most = max(numbers // features.shape[1], len(present))
-        chosen = np.unique(np.linspace(0, len(features) - 1, min(len(features), most)).astype(np.int64))
-        gamma = 1.0 / max(float(np.mean(np.sum(features**2, axis=1))), 1e-6)
-        marks = features[chosen].astype(np.float16)
-        kernel = _square_distances(features, marks.astype(np.float32))
-        np.exp(np.multiply(kernel, -gamma, out=kernel), out=kernel)
-        if len(chosen) == len(features):
-            solution = _solved((kernel + kernel.T) / 2 + np.diag(penalty / weight), targets)
-        else:
-            system = kernel.T @ (kernel * weight[:, None]) + penalty * kernel[chosen]
-            system[np.diag_indices_from(system)] += 1e-6 * len(features)
-            solution = _solved(system, kernel.T @ (targets * weight[:, None]))
-        scale = np.ones(features.shape[1], np.float32)
-        return Proportions(Kernel(scale, marks, gamma, _shares(solution, present, count)))
+    penalty: float = 0.1
+    numbers: int = LANDMARK_NUMBERS
 
-    return fit
+    def __call__(self, features: Features, classes: Classes, count: int) -> Head:
+        """Fit on features (n, D) of `classes` (n,)."""
+        everything = np.arange(len(features))
+        if (fit := self.among(features)) is not None:
+            return fit(everything, classes, count)
+        present, targets, weight = _indicators(classes, count)
+        most = max(self.numbers // features.shape[1], len(present))
+        chosen = np.unique(np.linspace(0, len(features) - 1, min(len(features), most)).astype(np.int64))
+        marks = halved(features[chosen])
+        squares = np.einsum("nd,nd->n", marks, marks)
+        gamma = _width(squares)
+        kernel = _gaussian(features @ marks.T, np.einsum("nd,nd->n", features, features), squares, gamma)
+        system = kernel.T @ (kernel * weight[:, None]) + self.penalty * kernel[chosen]
+        system[np.diag_indices_from(system)] += 1e-6 * len(features)
+        solution = np.linalg.solve(system, kernel.T @ (targets * weight[:, None]))
+        return _kernel_head(marks, gamma, _shares(solution, present, count))
+
+    def among(self, features: Features) -> FitAmong | None:
+        """Return what fits on some of the rows (n, D), by their numbers; None if they are too many landmarks.
+
+        The inner products, which take longest, are computed once for all fits.
+        """
+        if features.size > self.numbers:
+            return None
+        marks = halved(features)
+        inner = marks @ marks.T
+        squares = np.diag(inner)
+
+        def fit(chosen: Indices, classes: Classes, count: int) -> Head:
+            present, targets, weight = _indicators(classes, count)
+            own = squares[chosen]
+            gamma = _width(own)
+            system = _gaussian(inner[np.ix_(chosen, chosen)], own, own, gamma)
+            system[np.diag_indices_from(system)] += self.penalty / weight
+            solution = np.linalg.solve(system, targets)
+            return _kernel_head(marks[chosen], gamma, _shares(solution, present, count))
+
+        return fit
+
+
+def _width(squares: Features) -> float:
+    return 1.0 / max(float(np.mean(squares)), 1e-6)
+
+
+def _gaussian(inner: Features, a: Features, b: Features, gamma: float) -> NDArray[np.float64]:
+    """Return exp(-gamma times the square distance) (n, m) of rows with `inner` products and squares (n,) and (m,)."""
+    near = inner * (2.0 * gamma) - gamma * a[:, None] - gamma * b
+    return np.asarray(np.exp(np.minimum(near, 0.0, out=near), out=near), np.float64)
+
+
+def _kernel_head(marks: Features, gamma: float, linear: Linear) -> Head:
+    return Proportions(Kernel(np.ones(marks.shape[1], np.float32), marks, gamma, linear))
 
 
 def fit_linear_ridge(penalty: float = 0.3) -> Fitter:
@@ -305,11 +337,10 @@ def fit_linear_ridge(penalty: float = 0.3) -> Fitter:
 
     def fit(features: Features, classes: Classes, count: int) -> Head:
         present, targets, weight = _indicators(classes, count)
-        rows = _compact(features)
-        inner = rows @ rows.T
-        gram = (inner if isinstance(inner, np.ndarray) else inner.toarray()).astype(np.float64)
-        solution = _solved(gram + np.diag(penalty / weight), targets)
-        return Proportions(_shares(np.asarray(rows.T @ solution), present, count))
+        system = (features @ features.T).astype(np.float64)
+        system[np.diag_indices_from(system)] += penalty / weight
+        solution = np.linalg.solve(system, targets)
+        return Proportions(_shares(np.asarray(features.T @ solution.astype(np.float32)), present, count))
 
     return fit
 
@@ -321,31 +352,11 @@ def _indicators(classes: Classes, count: int) -> tuple[Classes, NDArray[np.float
     return present, (classes[:, None] == present[None, :]) - 1.0 / len(present), weight
 
 
-def _solved(system: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the solution (n, k) of a symmetric system (n, n): by Cholesky's half of the work, if it is positive."""
-    from scipy.linalg import LinAlgError, cho_factor, cho_solve
-
-    try:
-        factor = cho_factor(system, lower=True, check_finite=False)
-        return np.asarray(cho_solve(factor, right, check_finite=False), np.float64)
-    except LinAlgError:
-        return np.asarray(np.linalg.solve(system, right), np.float64)
-
-
 def _shares(solution: NDArray[Any], present: Classes, count: int) -> Linear:
     """Return the linear map (M, P) to centred indicators as one to the shares of all `count` classes."""
     weights, bias = np.zeros((len(solution), count), np.float32), np.full(count, ABSENT, np.float32)
     weights[:, present], bias[present] = solution, 1.0 / len(present)
     return Linear(weights, bias)
-
-
-def _square_distances(a: Features, b: Features) -> NDArray[np.float64]:
-    """(n, D), (m, D) float32 -> (n, m) float64."""
-    inner = (a @ b.T).astype(np.float64)
-    square = (np.sum(a**2, axis=1, keepdims=True) + np.sum(b**2, axis=1, keepdims=True).T).astype(np.float64)
-    inner *= 2.0
-    square -= inner
-    return np.asarray(np.maximum(square, 0.0, out=square))
 
 
 def _standardised(features: Features, classes: Classes) -> tuple[Classes, NDArray, NDArray, NDArray]:  # type: ignore[type-arg]

@@ -8,6 +8,9 @@ Every interval is the wider of two: one as though sessions did not differ, and t
 
 from __future__ import annotations
 
+from functools import lru_cache
+from statistics import NormalDist
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,9 +25,7 @@ Floats = NDArray[np.float64]
 
 def wilson(successes: float, trials: float, confidence: float = CONFIDENCE) -> Interval:
     """Return Wilson's score interval (1927) of a proportion; `trials` need not be whole. (0, 1) without trials."""
-    from scipy.special import ndtri
-
-    return _score_interval(successes, trials, float(ndtri(0.5 + confidence / 2)))
+    return _score_interval(successes, trials, NormalDist().inv_cdf(0.5 + confidence / 2))
 
 
 def clustered_interval(correct: NDArray[np.bool_], groups: Indices, confidence: float = CONFIDENCE) -> Interval:
@@ -52,16 +53,39 @@ def spread_interval(
     that agree by chance promise nothing, and with a full Wilson interval as the least, the two together would hold the
     truth in 99 of 100 data sets where sessions hardly differ.
     """
-    from scipy.special import stdtrit  # quantiles of Student's distribution
-
     if not 0 < value < 1:
         return wilson(value * trials, trials, confidence)
     low, high = wilson(value * trials, trials, 2 * confidence - 1)
     if variance <= 0:
         return low, high
     effective = value * (1 - value) / variance
-    wide = _score_interval(value * effective, effective, float(stdtrit(sessions - 1, 0.5 + confidence / 2)))
+    wide = _score_interval(value * effective, effective, student_quantile(sessions - 1, 0.5 + confidence / 2))
     return min(low, wide[0]), max(high, wide[1])
+
+
+@lru_cache(maxsize=256)
+def student_quantile(degrees: int, probability: float) -> float:
+    """Return the quantile of Student's t for whole `degrees` of freedom and a `probability` of at least a half.
+
+    The distribution is a finite sum (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4), halved into; importing SciPy for
+    it takes longer than training a small model.
+    """
+    low, high = 0.0, np.pi / 2  # arctan(t / sqrt(degrees))
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _student_share(middle, degrees) < 2 * probability - 1 else (low, middle)
+    return float(np.tan(low) * np.sqrt(degrees))
+
+
+def _student_share(angle: float, degrees: int) -> float:
+    """Return the probability that |t| is below tan(angle) sqrt(degrees)."""
+    odd = degrees % 2
+    steps = np.arange(1 + odd, degrees - 1, 2)
+    terms = np.cumprod(np.concatenate([[1.0], steps / (steps + 1) * np.cos(angle) ** 2]))
+    total = float(np.sin(angle) * np.sum(terms))
+    if not odd:
+        return total
+    return 2 / np.pi * (angle + (total * float(np.cos(angle)) if degrees > 1 else 0.0))
 
 
 def drawn_weights(groups: Indices, draws: int = DRAWS) -> Floats:

@@ -27,7 +27,8 @@ from shared.errors import ConfigError, DataError, Fault
 from shared.evaluation import Contender, Fixed, Rows
 from shared.feature_cache import content_key
 from shared.graph import FeatureGraph, TensorSpec, joined
-from shared.heads import LANDMARK_NUMBERS, Classes, fit_kernel_ridge, fit_linear_ridge
+from shared.graph_cache import recalled_meanwhile
+from shared.heads import LANDMARK_NUMBERS, Classes, KernelRidge, fit_linear_ridge
 from shared.recipe import Job, ModelSpec, Outcome, Trainer, featurise, load, package, validate
 from speech_context_trainer.preprocessing.context import (
     Confidence,
@@ -91,9 +92,17 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
     around = [surroundings(sample.example) for sample in dataset.samples]
     sure = [sample.example.confidence for sample in dataset.samples]
     labels = list(map(spoken, dataset.labels))
-    embedded = embed(
-        job, [*texts, *labels], [*around, *("" for _ in labels)], [*sure, *(None for _ in labels)], encoders
-    )
+    widths = {name: encoder.spec.outputs["embedding"] for name, encoder in encoders.items()}
+    if any(around):
+        widths |= {f"{name}_context": width for name, width in widths.items()}
+    if any(value is not None for value in sure):
+        widths["confidence"] = 1
+    few = len(texts) <= FEW * len(labels)
+    parts = dict.fromkeys(p for name in rivals(config, widths.keys(), few) for p in _present(name, widths.keys()))
+    with recalled_meanwhile([_graph(part, widths) for part in parts], job.cache):
+        embedded = embed(
+            job, [*texts, *labels], [*around, *("" for _ in labels)], [*sure, *(None for _ in labels)], encoders
+        )
     samples, names = embedded[: len(texts)], embedded[len(texts) :]
     contenders = compete(job, config, samples, names, dataset.label_index)
     sessions, moved = one_side([same_words(text) for text in texts], dataset.session_ids)
@@ -176,7 +185,7 @@ def compete(
             continue
         told = _named(job, source, names, classes) if config.label_names else source
         novelty = partial(cosine_novelty, numbers=LANDMARK_NUMBERS)
-        contenders.append(Contender(name, told, fit_kernel_ridge(config.penalty), novelty))
+        contenders.append(Contender(name, told, KernelRidge(config.penalty), novelty))
     return contenders
 
 
@@ -206,14 +215,17 @@ def _texts(parts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(part for part in parts if part not in AROUND)
 
 
-def _block(job: Job, part: str, samples: list[Inputs]) -> Fixed:
+def _graph(part: str, widths: Mapping[str, int]) -> FeatureGraph:
     if part == "ngrams":
-        graph = FeatureGraph("speech-ngrams", (TensorSpec("points", "int32", ("length",)),), HashedGrams())
-    else:
-        spec = TensorSpec(part, "float32", samples[0][part].shape)
-        weight = CONTEXT_WEIGHT if part in AROUND else 1.0
-        function = Confidence(weight) if part == "confidence" else Sentence(part, weight)
-        graph = FeatureGraph(f"speech-{part}", (spec,), function)
+        return FeatureGraph("speech-ngrams", (TensorSpec("points", "int32", ("length",)),), HashedGrams())
+    spec = TensorSpec(part, "float32", (widths[part],))
+    weight = CONTEXT_WEIGHT if part in AROUND else 1.0
+    function = Confidence(weight) if part == "confidence" else Sentence(part, weight)
+    return FeatureGraph(f"speech-{part}", (spec,), function)
+
+
+def _block(job: Job, part: str, samples: list[Inputs]) -> Fixed:
+    graph = _graph(part, {name: len(value) for name, value in samples[0].items()})
     keys = [content_key(sample[graph.contract[0].name]) for sample in samples]
     return Fixed(graph, featurise(job, graph, samples, keys))
 

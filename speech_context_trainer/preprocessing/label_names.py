@@ -37,7 +37,9 @@ class Named:
         """Return the features, with the names of the labels that have few rows in `train` as copies."""
         base, own = self.texts.computed.base, self.classes[train]
         counts = np.bincount(own, minlength=len(self.names))
-        few = np.flatnonzero((counts > 0) & (counts <= FEW)) if self._telling(base[train], own) else np.zeros(0, int)
+        few = np.flatnonzero((counts > 0) & (counts <= FEW))
+        if not len(few) or not self._telling(base[train], own):
+            return self.texts.computed
         owner = np.array([train[np.argmax(own == k)] for k in few], np.int64)
         return Rows(base, self.names[few], owner)
 

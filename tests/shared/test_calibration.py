@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
 
 from shared.calibration import (
     Answer,
+    best_temperature,
     cosine_novelty,
     fit_answer,
     fit_temperature,
@@ -29,6 +31,21 @@ def test_temperature_undoes_overconfidence() -> None:
     honest = rng.normal(size=(4000, 3)).astype(np.float32) * 1.5
     y = np.array([rng.choice(3, p=p / p.sum()) for p in softmax(honest).astype(float)])
     assert fit_temperature(honest * 6, y, np.arange(4000) % 3) == pytest.approx(6, rel=0.15)
+
+
+def test_temperature_is_the_one_of_least_loss() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(600, 3)).astype(np.float32) * 4
+    y = np.array([rng.choice(3, p=p / p.sum()) for p in softmax(logits / 3).astype(float)])
+    sure = 601 / 602
+    targets = np.where(np.eye(3)[y] > 0, sure, (1 - sure) / 2)
+
+    def loss(temperature: float) -> float:
+        return -float(np.sum(targets * np.log(softmax((logits / temperature).astype(np.float32)).astype(np.float64))))
+
+    found, _ = best_temperature(logits, y, np.arange(600) % 3)
+    least = minimize_scalar(loss, bounds=(0.5, 10), method="bounded")
+    assert found == pytest.approx(least.x, rel=3e-3)
 
 
 def test_temperature_neither_collapses_nor_explodes_on_perfect_scores() -> None:

@@ -14,7 +14,7 @@ from shared.evaluation import Fitted
 from shared.export import Exported, export_model, replay, spread
 from shared.feature_cache import FeatureCache
 from shared.graph import FeatureGraph, TensorSpec, build, open_session
-from shared.heads import Fitter, Linear, fit_kernel, fit_kernel_ridge, fit_lda, fit_linear_ridge, fit_prototypes
+from shared.heads import Fitter, KernelRidge, Linear, fit_kernel, fit_lda, fit_linear_ridge, fit_prototypes
 
 
 def _means(inputs: Inputs) -> Array:
@@ -43,7 +43,8 @@ def test_every_sample_is_replayed_and_agrees(whole: int) -> None:
     told: list[tuple[int, int]] = []
     done = replay(exported, features, samples, range(whole), fitted, answer, lambda *at: told.append(at))
     assert (done.whole, done.ending) == (whole, 45 - whole)
-    assert told == [(k + 1, 45) for k in range(45)]
+    assert told == sorted(set(told)), "progress never goes back"
+    assert told[-1] == (45, 45)
     assert done.largest_difference < 1e-4
     assert not answer(*fitted(features))[2].all(), "some are rejected, so that acceptance was compared, too"
 
@@ -97,7 +98,7 @@ def test_what_is_replayed_whole_is_spread_over_all(count: int, most: int | None,
 HEADS: dict[str, Fitter] = {
     "lda": fit_lda,
     "kernel": fit_kernel(20),
-    "kernel ridge": fit_kernel_ridge(),
+    "kernel ridge": KernelRidge(),
     "linear ridge": fit_linear_ridge(),
     "prototypes": fit_prototypes(),
 }

@@ -1,5 +1,6 @@
 """A traced graph is kept for the next run, and never mistaken for another."""
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from shared import graph, graph_cache
 from shared.arrays import Array, Inputs
 from shared.feature_cache import FeatureCache
 from shared.graph import FeatureGraph, TensorSpec, joined
-from shared.graph_cache import graph_key, recall
+from shared.graph_cache import graph_key, recall, recalled_meanwhile
 from sound_trainer.preprocessing.embedding import SpeechEmbedding
 from speech_context_trainer.preprocessing.text import Sentence
 
@@ -48,6 +49,31 @@ def test_the_next_run_traces_nothing_and_has_the_same_graph(tmp_path: Path, trac
         np.testing.assert_allclose(row, [0.6, 0, 0.8, 0], rtol=1e-6)
     assert models[0] == models[1]
     assert tracings == [Sentence("said")]
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_what_was_traced_meanwhile_is_not_traced_again(
+    tmp_path: Path, tracings: list[object], cached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph, "_remembered", lru_cache(graph._remembered))
+    cache = FeatureCache(tmp_path / "f.sqlite") if cached else None
+    graphs = [FeatureGraph("sentence", CONTRACT, Sentence("said", weight)) for weight in (1.0, 2.0)]
+    with recalled_meanwhile(graphs, cache):
+        pass
+    assert len(tracings) == 2
+    for weight in (1.0, 2.0):
+        made = FeatureGraph("sentence", CONTRACT, Sentence("said", weight))
+        recall(made, cache)
+        assert made.model
+    assert len(tracings) == 2
+
+
+def test_a_graph_that_cannot_be_traced_is_told_where_it_was_begun() -> None:
+    def broken(inputs: Inputs) -> Array:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), recalled_meanwhile([FeatureGraph("broken", CONTRACT, broken)], None):
+        pass
 
 
 def test_without_a_cache_every_run_traces(tracings: list[object]) -> None:

@@ -8,13 +8,14 @@ from collections import Counter
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from shared.calibration import Answer, cosine_novelty
 from shared.evaluation import Contender, EvaluationConfig, Fixed, Rows, Validation, validate_by_session
 from shared.folds import Folds
 from shared.graph import FeatureGraph, TensorSpec
 from shared.heads import fit_lda
-from shared.intervals import clustered_interval, spread_interval, wilson
+from shared.intervals import clustered_interval, spread_interval, student_quantile, wilson
 from shared.metrics import Report, report
 
 DATA_SETS = 200
@@ -145,3 +146,11 @@ def test_sessions_that_agree_by_chance_promise_no_more_than_their_samples_do() -
     low, high = spread_interval(0.8, 100, 1e-9, 3)
     assert (low, high) == (pytest.approx(wilson(80, 100, 0.9)[0]), pytest.approx(wilson(80, 100, 0.9)[1]))
     assert clustered_interval(np.ones(30, np.bool_), np.repeat(np.arange(3), 10)) == wilson(30, 30)
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 5, 10, 29, 30, 499, 1000])
+def test_quantiles_of_student_are_those_of_scipy(degrees: int) -> None:
+    for probability in (0.5, 0.6, 0.9, 0.975, 0.9995):
+        assert student_quantile(degrees, probability) == pytest.approx(
+            stdtrit(degrees, probability), rel=1e-9, abs=1e-9
+        )

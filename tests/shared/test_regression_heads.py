@@ -7,11 +7,11 @@ from shared.arrays import unit_rows
 from shared.calibration import fit_temperature
 from shared.evaluation import softmax
 from shared.graph import TensorSpec, build, open_session
-from shared.heads import Fitter, fit_kernel_ridge, fit_linear_ridge, in_span
+from shared.heads import Fitter, KernelRidge, fit_linear_ridge, in_span
 
 FITTERS: dict[str, Fitter] = {
-    "kernel": fit_kernel_ridge(),
-    "kernel, few landmarks": fit_kernel_ridge(numbers=400),
+    "kernel": KernelRidge(),
+    "kernel, few landmarks": KernelRidge(numbers=400),
     "linear": fit_linear_ridge(),
 }
 
@@ -62,10 +62,21 @@ def test_landmarks_are_bounded_and_hardly_cost_accuracy() -> None:
     (x, y), (fresh, truth) = _made((300, 300, 300)), _made(seed=1)
     accuracy = {}
     for numbers in (400, 1_000_000):
-        head = fit_kernel_ridge(numbers=numbers)(x, y, 3)
+        head = KernelRidge(numbers=numbers)(x, y, 3)
         assert head.values.landmarks.size <= numbers  # type: ignore[attr-defined]
         accuracy[numbers] = (np.asarray(head(fresh)).argmax(axis=1) == truth).mean()
     assert accuracy[400] > accuracy[1_000_000] - 0.05
+
+
+def test_fitting_some_rows_of_many_is_fitting_these_rows() -> None:
+    (x, y), (fresh, _) = _made(), _made(seed=1)
+    fit = KernelRidge()
+    among = fit.among(x)
+    assert among is not None
+    for chosen in (np.arange(90), np.flatnonzero(np.arange(90) % 3), np.flatnonzero(y != 1)):
+        one, other = among(chosen, y[chosen], 3), fit(x[chosen], y[chosen], 3)
+        np.testing.assert_allclose(one(fresh), other(fresh), atol=1e-4)
+    assert KernelRidge(numbers=x.size - 1).among(x) is None, "not every row would be a landmark"
 
 
 def test_the_linear_head_answers_alike_in_any_axes() -> None:
