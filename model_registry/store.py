@@ -75,8 +75,11 @@ class Registry:
         return publication.publish(self.created(), Path(bundle_dir), promote=promote, reason=reason)
 
     def serving_log(self, user: str, modality: str) -> bytes:
-        """Return the training log of a user's own version that serves. Raises NotFoundError, CorruptError."""
-        found = self.resolve(user, modality)
+        """Return the training log of a user's own version that serves. Raises NotFoundError, CorruptError.
+
+        Its encoders, which would take longest to read, are not checked: whom the log speaks for they do not change.
+        """
+        found = _active(self._pair(user, modality), encoders=False)
         if found.fallback:
             raise NotFoundError(f"{user}/{modality}: the pooled model serves")
         return read_file(found.files["training_log"], FILE_LIMIT)
@@ -95,15 +98,7 @@ class Registry:
         pair = self._pair(user, modality)
         if version is not None:
             return self._resolved(pair, pair.user, parse_version(version))
-        own = _serving(pair)
-        if own is None or own.entry.verdict == INSUFFICIENT:
-            pooled = Pair(self.root, DEFAULT_USER, pair.modality)
-            spare = _serving(pooled) if pair.user != DEFAULT_USER else None
-            if spare is not None:
-                return _resolved(spare, pair.user, pooled, "active")
-        if own is None:
-            raise NotFoundError(f"{pair}: no active version; train and publish one, or promote a candidate")
-        return _resolved(own, pair.user, pair, "active")
+        return _active(pair)
 
     def entries(
         self,
@@ -283,10 +278,23 @@ class Registry:
         return self.root
 
 
-def _serving(pair: Pair) -> Version | None:
+def _active(pair: Pair, encoders: bool = True) -> Resolved:
+    """Return the version that serves a pair, or the pooled one in its place, its `encoders` checked if asked for."""
+    own = _serving(pair, encoders)
+    if own is None or own.entry.verdict == INSUFFICIENT:
+        pooled = Pair(pair.root, DEFAULT_USER, pair.modality)
+        spare = _serving(pooled, encoders) if pair.user != DEFAULT_USER else None
+        if spare is not None:
+            return _resolved(spare, pair.user, pooled, "active")
+    if own is None:
+        raise NotFoundError(f"{pair}: no active version; train and publish one, or promote a candidate")
+    return _resolved(own, pair.user, pair, "active")
+
+
+def _serving(pair: Pair, encoders: bool) -> Version | None:
     """Return the version that serves a pair, checked, if one does."""
     pointer = read_pointer(pair)
-    return None if pointer is None else read_version(pair, pointer.version, pointer.manifest_sha256)
+    return None if pointer is None else read_version(pair, pointer.version, pointer.manifest_sha256, encoders)
 
 
 def _resolved(found: Version, user: str, pair: Pair, status: Status) -> Resolved:

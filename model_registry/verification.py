@@ -107,8 +107,8 @@ def folder_faults(folder: Path, files: Mapping[str, str], besides: str = "") -> 
     return sorted(faults)
 
 
-def read_version(pair: Pair, version: int, manifest_sha256: str) -> Version:
-    """Return a version after checking every file of it and of its encoders.
+def read_version(pair: Pair, version: int, manifest_sha256: str, with_encoders: bool = True) -> Version:
+    """Return a version after checking every file of it and, `with_encoders`, of its encoders.
 
     `manifest_sha256` is what the pointer or the history says of the manifest. Raises NotFoundError if there is no
     such version, CorruptError naming every file that differs.
@@ -126,7 +126,7 @@ def read_version(pair: Pair, version: int, manifest_sha256: str) -> Version:
     path = folder / "registry_entry.json"
     entry = _parsed(RegistryEntry, read_file(path, DOCUMENT_LIMIT), str(path))
     encoders = {}
-    for ref in entry.encoder_refs:
+    for ref in entry.encoder_refs if with_encoders else ():
         encoders[ref.name] = read_encoder(pair.root, ref, manifest.encoders.get(ref.sha256))
     files = {role: folder / file.name for role, file in manifest.files.items() if role != "registry_entry"}
     return Version(folder, manifest, entry, files, encoders)

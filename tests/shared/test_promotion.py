@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from model_registry.client import RemoteRegistry
+from model_registry.errors import CorruptError
 from model_registry.location import AnyRegistry
 from model_registry.store import Registry
 from model_registry.tokens import add_token, tokens_file
 from orchestrator.jobs import Job, Outcome
 from orchestrator.registry_uploader import publisher
 from shared.promotion import decide, publish
-from tests.registry.bundles import make_bundle
+from tests.registry.bundles import make_bundle, make_encoder
 from tests.registry.serving import served
 
 
@@ -43,6 +44,17 @@ def _log(wrong: set[int] = frozenset(), n: int = 40, start: int = 0) -> dict[str
 def test_the_policy_decides_alone_where_it_says_so(policy: Any, wanted: bool) -> None:
     found = decide(policy, _log({0, 1, 2, 3, 4, 5, 6, 7}), _log())
     assert (found.promote, found.reason) == (wanted, f"asked for with --promote {policy}")
+
+
+def test_a_damaged_encoder_does_not_silence_the_version_that_serves(store: Registry, tmp_path: Path) -> None:
+    """Its log says how good it is all the same; reading the encoders would take longer than all else."""
+    ref = make_encoder(tmp_path)
+    store.publish(make_bundle(tmp_path, run="r1", encoder_refs=[ref], log=_log()))
+    (store.root / "encoders" / ref["sha256"] / "model.onnx").write_bytes(b"damaged")
+    with pytest.raises(CorruptError):
+        store.resolve("user123", "gesture")
+    worse = make_bundle(tmp_path, run="r2", encoder_refs=[ref], log=_log({0, 1, 2, 3, 4, 5, 6, 7}))
+    assert not publish(worse, store, "if-better")[1].promote
 
 
 def test_as_good_or_better_is_promoted_and_worse_is_not() -> None:
