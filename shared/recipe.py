@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -177,9 +178,10 @@ def package(
     _pass_gate(result, config)
     everything = np.arange(len(dataset))
     source = validation.winner.source
-    with job.log.stage("fit"):
+    with job.log.stage("fit"), ThreadPoolExecutor(1) as pool:
+        fitting = pool.submit(fit_contender, validation.winner, dataset.label_index, everything, len(dataset.labels))
         found = _audit(job, result, validation, source.rows(everything).base, dataset)
-        fitted = fit_contender(validation.winner, dataset.label_index, everything, len(dataset.labels))
+        fitted = fitting.result()
     graph, features = source.graph(everything), source.rows(everything).base
     with job.log.stage("export"):
         recall(graph, job.cache)

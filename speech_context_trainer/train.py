@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Set
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -135,13 +136,17 @@ def available_encoders(config: SpeechConfig) -> tuple[dict[str, Encoder], tuple[
     needed = {part.removesuffix("_context"): None for name in config.contenders for part in PARTS[name]}
     for part in ("ngrams", "confidence"):
         needed.pop(part, None)
-    found, notes = {}, []
-    for name in needed:
+
+    def opened(name: str) -> Encoder | str:
         try:
-            found[name] = load_encoder(config.encoders.get(name, name), threads=2)
+            return load_encoder(config.encoders.get(name, name), threads=2)
         except ConfigError as error:
-            notes.append(f"trained without the sentence encoder {name}: {str(error).splitlines()[0]}")
-    return found, tuple(notes)
+            return f"trained without the sentence encoder {name}: {str(error).splitlines()[0]}"
+
+    with ThreadPoolExecutor(2) as pool:  # most of it is hashing
+        loaded = dict(zip(needed, pool.map(opened, needed), strict=True))
+    found = {name: encoder for name, encoder in loaded.items() if isinstance(encoder, Encoder)}
+    return found, tuple(note for note in loaded.values() if isinstance(note, str))
 
 
 def embed(
