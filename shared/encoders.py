@@ -136,7 +136,7 @@ def encode_cached(
         opening = pool.submit(single.open) if waiting and encoder.network is None else None
         for start in range(0, len(waiting), chunk):
             some = waiting[start : start + chunk]
-            batches = _batches(encoder.spec, prepare([todo[key] for key in some]))
+            batches = _batches(encoder, prepare([todo[key] for key in some]))
             if opening is not None:
                 opening.result()
             fresh: dict[str, dict[str, NDArray[Any]]] = {output: {} for output in encoder.spec.outputs}
@@ -157,24 +157,26 @@ def encode_cached(
     }
 
 
-def _batches(spec: EncoderSpec, rows: Sequence[Batch]) -> list[tuple[list[int], Batch]]:
+def _batches(encoder: Encoder, rows: Sequence[Batch]) -> list[tuple[list[int], Batch]]:
     """Return batches of at most TOGETHER rows of equal shapes, each with the places of its rows; a lone row is doubled.
 
     Where one stands alone, ONNX Runtime adds up in another order than where it has company; which company makes no
     difference. So the same sample gets the same bytes beside any others, and a model can be made again. Nothing is
-    padded, as that would change sums, too. An encoder whose inputs are one row long gets them one by one.
+    padded, as that would change sums, too. An encoder whose inputs are one row long gets them one by one, and so does
+    a `network` in the place of its model.
     """
-    if any(tensor.shape[0] == 1 for tensor in spec.inputs.values()):
+    inputs = encoder.spec.inputs
+    if encoder.network is not None or any(tensor.shape[0] == 1 for tensor in inputs.values()):
         return [([place], row) for place, row in enumerate(rows)]
     alike: dict[tuple[tuple[int, ...], ...], list[int]] = {}
     for place, row in enumerate(rows):
-        alike.setdefault(tuple(row[name].shape for name in spec.inputs), []).append(place)
+        alike.setdefault(tuple(row[name].shape for name in inputs), []).append(place)
     batches: list[tuple[list[int], Batch]] = []
     for places in alike.values():
         for start in range(0, len(places), TOGETHER):
             some = places[start : start + TOGETHER]
             filled = some if len(some) > 1 else some * 2
-            batches.append((some, {name: np.concatenate([rows[k][name] for k in filled]) for name in spec.inputs}))
+            batches.append((some, {name: np.concatenate([rows[k][name] for k in filled]) for name in inputs}))
     return batches
 
 

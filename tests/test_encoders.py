@@ -120,19 +120,20 @@ def test_only_what_the_cache_lacks_is_computed(folder: Path, tmp_path: Path) -> 
     np.testing.assert_array_equal(alone["embedding"], again["embedding"][:10])
 
 
-def test_rows_of_equal_shape_run_together_and_none_alone(folder: Path) -> None:
+def test_rows_of_equal_shape_run_together_and_none_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = load_encoder("mean")
     any_height = {"image": Tensor(dtype="uint8", shape=("n", "h", 2, 3), meaning="RGB")}
     tall = encoder.spec.model_copy(update={"inputs": any_height})
     seen: list[tuple[int, ...]] = []
 
-    def network(batch: Mapping[str, NDArray[np.uint8]]) -> dict[str, F32]:
+    def run(encoder: Encoder, batch: Mapping[str, NDArray[np.uint8]]) -> dict[str, F32]:
         seen.append(batch["image"].shape[:2])
         means = _means(batch["image"])
         return {"embedding": means, "twice": 2 * means}
 
+    monkeypatch.setattr(Encoder, "run", run)
     images = [_images(1)[0, : 1 + k % 2] // 2 + np.uint8(k) for k in range(2 * TOGETHER + 3)]
-    made = Encoder(tall, encoder.folder, network=network)
+    made = Encoder(tall, encoder.folder)
     keys = [content_key(image) for image in images]
     found = encode_cached(made, images, keys, lambda some: [{"image": image[None]} for image in some])
     assert sorted(seen) == [(2, 1), (2, 2), (TOGETHER, 1), (TOGETHER, 2)]
