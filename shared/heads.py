@@ -142,9 +142,13 @@ def ledoit_wolf(residuals: NDArray[np.float64], inner: NDArray[np.float64] | Non
 
 
 def in_span(features: Features) -> Features:
-    """Return (n, n) float32 whose rows have the inner products of rows (n, D): Cholesky's root of these."""
+    """Return (n, n) float32 whose rows have the inner products of rows (n, D): Cholesky's root of these.
+
+    What is added to the squares is as much as single precision leaves uncertain, so that there is a root where rows
+    depend on each other: 2e-7 n of the mean square, far less than any penalty.
+    """
     gram = (features @ features.T).astype(np.float64)
-    gram[np.diag_indices_from(gram)] += 1e-7 * max(float(np.trace(gram)) / len(gram), 1e-12)  # equal rows have a root
+    gram[np.diag_indices_from(gram)] += 2e-7 * max(float(np.trace(gram)), 1e-12)
     return np.linalg.cholesky(gram).astype(np.float32)
 
 
