@@ -9,14 +9,16 @@ import struct
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
 from shared.encoders import load_encoder
-from shared.network import network_bytes
-from shared.pretrained import is_complete, pretrained_folder
-from visual_environment_trainer.preprocessing.pretrained import LITE0, efficientnet_lite
+from shared.network import Network, network_bytes
+from shared.pretrained import Pretrained, is_complete, pretrained_folder
+from visual_environment_trainer.preprocessing.layers import WEIGHT_STEPS, Convolution, Int8Layers, State
+from visual_environment_trainer.preprocessing.pretrained import LITE0, LITE0_INT8, LITE2, LITE2_INT8, efficientnet_lite
 from visual_environment_trainer.preprocessing.torch_file import MAGIC, TorchFileError, read_torch_file
 
 F32 = NDArray[np.float32]
@@ -209,11 +211,96 @@ def test_the_graph_answers_as_numpy_does(side: int) -> None:
     np.testing.assert_allclose(mid, expected_mid, atol=2e-4)
 
 
-def test_the_same_weights_give_the_same_bytes() -> None:
+@pytest.mark.parametrize(
+    ("int8", "digest"),
+    [
+        (False, "f15b23f15f980dc1275d4595f4ccddb45c6793d64ed9255f6a54f671df81e4a5"),
+        (True, "85d03fa6a5620033317514952d0970b0e3826e5c2bee19c864e650e7207919af"),
+    ],
+)
+def test_the_same_weights_give_the_same_bytes(int8: bool, digest: str) -> None:
     """Recorded on Linux x86-64: the identity of an encoder must not depend on where it was made."""
-    raw = network_bytes(efficientnet_lite(_small_state(), 64))
-    assert raw == network_bytes(efficientnet_lite(_small_state(), 64))
-    assert hashlib.sha256(raw).hexdigest() == "f15b23f15f980dc1275d4595f4ccddb45c6793d64ed9255f6a54f671df81e4a5"
+    raw = network_bytes(efficientnet_lite(_small_state(), 64, int8))
+    assert raw == network_bytes(efficientnet_lite(_small_state(), 64, int8))
+    assert hashlib.sha256(raw).hexdigest() == digest
+
+
+def _one_convolution(stride: int = 1, relu6: bool = False) -> tuple[Convolution, State, NDArray[Any]]:
+    """A convolution of 3 channels to 5, its normalisation's statistics those of what it makes of the images."""
+    rng = np.random.default_rng(0)
+    images = rng.uniform(-1, 1, (4, 3, 16, 16)).astype(np.float32)
+    kernel = (rng.normal(size=(5, 3, 3, 3)) * 0.3).astype(np.float32)
+    kernel[4] = 0  # a channel without weights, of which the normalisation leaves a constant
+    net = Network()
+    net.add("Conv", "x", net.const(kernel), pads=[1] * 4, name="y")
+    raw = network_bytes(net.model("c", {"x": ("float32", ["n", 3, 16, 16])}, {"y": ["n", 5, 16, 16]}))
+    (made,) = onnxruntime.InferenceSession(raw).run(None, {"x": images})
+    state = {
+        "c.weight": kernel,
+        "n.weight": np.linspace(0.5, 2, 5),
+        "n.bias": np.linspace(-1, 2, 5),
+        "n.running_mean": made.mean((0, 2, 3)),
+        "n.running_var": made.var((0, 2, 3)),
+    }
+    return Convolution.folded(state, "c", "n", stride, 16, relu6), state, images
+
+
+@pytest.mark.parametrize("relu6", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_convolution_in_integers_is_off_by_a_few_steps_at_most(stride: int, relu6: bool) -> None:
+    convolution, _, images = _one_convolution(stride, relu6)
+    net, plain = Network(), Network()
+    layers = Int8Layers(net)
+    levels = layers.conv(layers.entrance("x", -1.0, 1.0), convolution)
+    twice = layers.sum(levels, levels)
+    net.add("Identity", layers.exit(levels), name="y")
+    net.add("Identity", layers.exit(twice), name="z")
+    y = plain.add("Conv", "x", plain.const(convolution.kernel), plain.const(convolution.bias), **convolution.attributes)
+    plain.add("Clip", y, plain.const(0.0), plain.const(6.0), name="y") if relu6 else plain.add("Identity", y, name="y")
+    side, entry = 16 // stride, {"x": ("float32", ["n", 3, 16, 16])}
+    small = net.model("q", entry, {"y": ["n", 5, side, side], "z": ["n", 5, side, side]})
+    large = plain.model("f", entry, {"y": ["n", 5, side, side]})
+    found, sums = onnxruntime.InferenceSession(network_bytes(small)).run(None, {"x": images})
+    (expected,) = onnxruntime.InferenceSession(network_bytes(large)).run(None, {"x": images})
+    assert expected.std() > 0.5
+    assert np.abs(found - expected).max() < 6 * levels.step
+    np.testing.assert_allclose(found[:, 4], expected[:, 4], atol=levels.step)
+    reach = (np.array([0, 255]) - twice.zero) * twice.step
+    assert np.abs(sums - np.clip(2 * found, *reach)).max() <= twice.step
+    weights = [onnx.numpy_helper.to_array(t) for t in small.graph.initializer if t.data_type == onnx.TensorProto.INT8]
+    assert max(int(np.abs(w.astype(int)).max()) for w in weights) == WEIGHT_STEPS, "more would saturate without VNNI"
+
+
+def _is_made(*networks: Pretrained) -> pytest.MarkDecorator:
+    missing = [network.name for network in networks if not is_complete(network, pretrained_folder())]
+    return pytest.mark.skipif(bool(missing), reason=f"not made: {missing}; run: model-trainer pretrained")
+
+
+@pytest.mark.parametrize(
+    ("plain", "small"),
+    [
+        pytest.param(LITE0, LITE0_INT8, marks=_is_made(LITE0, LITE0_INT8), id="lite0"),
+        pytest.param(LITE2, LITE2_INT8, marks=_is_made(LITE2, LITE2_INT8), id="lite2"),
+    ],
+)
+def test_integers_see_what_floats_see_in_a_third_of_the_room(plain: Pretrained, small: Pretrained) -> None:
+    one, other = load_encoder(plain.name), load_encoder(small.name)
+    side = int(plain.inputs["image"].shape[1])
+    rng = np.random.default_rng(0)
+    rows, columns = np.indices((side, side)) / side
+    pictures = []
+    for _ in range(4):  # stripes and blobs of colour, with some noise
+        colour, wave = rng.uniform(0, 255, (2, 3)), rng.uniform(3, 30, 2)
+        share = 0.5 + 0.5 * np.sin(wave[0] * rows + wave[1] * columns**2)
+        pictures.append(share[..., None] * colour[0] + (1 - share[..., None]) * colour[1])
+    images = np.clip(np.stack(pictures) + rng.normal(size=(4, side, side, 3)) * 5, 0, 255).astype(np.uint8)
+    expected, found = one.run({"image": images}), other.run({"image": images})
+    for name in ("embedding", "mid"):
+        a, b = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (expected[name], found[name]))
+        assert np.sum(a * b, axis=1).min() > 0.9
+    alone = np.concatenate([other.run({"image": images[k : k + 1]})["embedding"] for k in range(4)])
+    np.testing.assert_allclose(alone, found["embedding"], rtol=1e-5)
+    assert 3 * (other.folder / "model.onnx").stat().st_size < (one.folder / "model.onnx").stat().st_size
 
 
 @pytest.mark.skipif(

@@ -44,9 +44,9 @@ class VisualConfig(TrainerConfig):
     """Everything that can be set for a visual model."""
 
     encoder: str | OwnEncoder = Field(
-        default="lite0", description="image encoder: a pretrained name, the folder that holds it, or an ONNX file"
+        default="lite0_int8", description="image encoder: a pretrained name, the folder that holds it, or an ONNX file"
     )
-    few_encoder: str | OwnEncoder | None = Field(default="lite2", description="the same, where images are few")
+    few_encoder: str | OwnEncoder | None = Field(default="lite2_int8", description="the same, where images are few")
     few_up_to: int = Field(default=600, ge=0, description="so many images are few, and worth the slower encoder")
     several_views_up_to: int = Field(default=200, ge=0, description="with more images one view of each is enough")
     contenders: tuple[ContenderName, ...] = Field(default=("embedding", "embedding_and_middle"), min_length=1)

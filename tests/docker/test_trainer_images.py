@@ -283,7 +283,7 @@ def test_the_bundled_networks_are_whole_and_no_others(engine: Engine) -> None:
         "gesture-trainer": ["hand_landmarker", "pose_landmarker"],
         "sound-trainer": ["speech_embedding"],
         "speech-trainer": ["use", "minilm"],
-        "visual-trainer": ["lite0", "lite2"],
+        "visual-trainer": ["lite0_int8", "lite2_int8"],
     }
 
 

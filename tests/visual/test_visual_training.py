@@ -26,8 +26,8 @@ USER = "ana"
 
 @pytest.fixture(autouse=True)
 def encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A tiny network as lite0; there is no lite2."""
-    folder = networks.pretrained(tmp_path / "pretrained", "lite0")
+    """A tiny network as lite0_int8; there is no lite2_int8."""
+    folder = networks.pretrained(tmp_path / "pretrained", "lite0_int8")
     monkeypatch.setenv("MODEL_TRAINER_PRETRAINED", str(folder))
     return folder
 
@@ -63,8 +63,8 @@ def _label(model: LiveModel, path: Path) -> str:
 def test_rooms_are_recognised_in_pictures_and_films(tmp_path: Path, train: Train) -> None:
     entry = train(write_sessions(tmp_path / "data"))
     assert entry["training_metrics"]["accuracy"] > 0.8
-    assert [ref["name"] for ref in entry["encoder_refs"]] == ["lite0"]
-    assert any("without the image encoder lite2" in note for note in entry["notes"])
+    assert [ref["name"] for ref in entry["encoder_refs"]] == ["lite0_int8"]
+    assert any("without the image encoder lite2_int8" in note for note in entry["notes"])
     model = _live(entry, tmp_path)
     for label in ROOMS:
         assert _label(model, save(tmp_path / f"{label}.png", room(label, 99))) == label
@@ -199,7 +199,7 @@ def test_a_second_run_decodes_nothing(tmp_path: Path, train: Train, monkeypatch:
 
 
 def test_what_many_pictures_are_seen_by_is_quicker() -> None:
-    config, encoder = VisualConfig(), load_encoder("lite0")
+    config, encoder = VisualConfig(), load_encoder("lite0_int8")
     assert len(way(config, encoder, 10).viewing.views) == 3
     assert len(way(config, encoder, config.several_views_up_to + 1).viewing.views) == 1
 
@@ -215,7 +215,7 @@ def _clouded(count: int, dimension: int, seed: int) -> tuple[list[dict[str, Any]
     soft[:, 2:3] += 4 * (sign > 0)
     soft[:, 3:4] += 4 * (sign < 0)
     rows = [
-        {"lite0": a[None].astype(np.float32), "lite0_blurred": b[None].astype(np.float32)}
+        {"lite0_int8": a[None].astype(np.float32), "lite0_int8_blurred": b[None].astype(np.float32)}
         for a, b in zip(sharp, soft, strict=True)
     ]
     return rows, classes
@@ -226,11 +226,11 @@ def test_blurred_copies_are_tried_only_where_they_help(useful: bool, tmp_path: P
     from benchmarks.few_shot import quiet_job
 
     config = VisualConfig(blurred_copies=True, contenders=("embedding",), evaluation=EvaluationConfig(folds=3))
-    encoder = load_encoder("lite0")
+    encoder = load_encoder("lite0_int8")
     rows, classes = _clouded(60, 8, 0)
     if not useful:
         for row in rows:
-            row["lite0_blurred"] = row["lite0"]
+            row["lite0_int8_blurred"] = row["lite0_int8"]
     contenders = compete(quiet_job(USER, tmp_path), config, encoder, rows, few=False)
     sessions = [str(k // 10) for k in range(60)]
     kept, told = with_helpful_copies(contenders, classes, sessions, config)
@@ -269,7 +269,7 @@ def test_the_portable_file_answers_pictures_and_films_as_the_model_does(
     registry.export(USER, "visual_environment", tmp_path / "portable.onnx", form="onnx")
     resolved = registry.resolve(USER, "visual_environment")
     live, portable = LiveModel(resolved.files["model"], resolved.encoders), portable_model(tmp_path / "portable.onnx")
-    assert [tensor.name for tensor in portable.session.get_inputs()] == ["lite0_image"]
+    assert [tensor.name for tensor in portable.session.get_inputs()] == ["lite0_int8_image"]
     long = film(tmp_path / "long.mp4", [room("pool", k // 10) for k in range(250)])  # 25 frames in three views each
     for path in [*sorted(data.glob("users/*/sessions/*/media/*.jpg"))[::6], long]:
         one, two = live.answer(path, TRAINER), portable.answer(path, TRAINER)
