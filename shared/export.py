@@ -114,8 +114,10 @@ def replay(
     with ThreadPoolExecutor(2) as pool:
         found = pool.map(lambda part: max(map(*part)), parts)
         for (_, rows), difference in zip(parts, found, strict=True):
-            worst, done = max(worst, difference), done + len(rows)
-            progress(done, len(features))
+            worst = max(worst, difference)
+            for _ in rows:
+                done += 1
+                progress(done, len(features))
     return Replay(len(whole), len(rest), worst)
 
 

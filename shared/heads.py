@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.arrays import Array, const, floored, half, halved, matmul, namespace, unit_rows
+from shared.folds import Indices
 
 Features = NDArray[np.float32]
 Classes = NDArray[np.int64]
-Indices = NDArray[np.int64]
 ABSENT = -1e4  # the logit of a class that the fold has no sample of
 LANDMARK_NUMBERS = 900_000  # at most so many half-precision numbers of landmarks: 1.8 MB
 
@@ -142,14 +142,17 @@ def ledoit_wolf(residuals: NDArray[np.float64], inner: NDArray[np.float64] | Non
 
 
 def in_span(features: Features) -> Features:
-    """Return (n, n) float32 whose rows have the inner products of rows (n, D): Cholesky's root of these.
+    """Return (n, r) float32, r at most n, whose rows have the inner products of rows (n, D), n < D.
 
-    What is added to the squares is as much as single precision leaves uncertain, so that there is a root where rows
-    depend on each other: 2e-7 n of the mean square, far less than any penalty.
+    That is Cholesky's root of these, or, where rows depend on each other, one in orthonormal axes of their span.
     """
     gram = (features @ features.T).astype(np.float64)
-    gram[np.diag_indices_from(gram)] += 2e-7 * max(float(np.trace(gram)), 1e-12)
-    return np.linalg.cholesky(gram).astype(np.float32)
+    try:
+        return np.linalg.cholesky(gram).astype(np.float32)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(gram)
+        kept = values > 1e-7 * max(float(values[-1]), 1e-12)
+        return np.asarray(vectors[:, kept] * np.sqrt(values[kept]), np.float32)
 
 
 def fit_ridge(features: Features, classes: Classes, count: int) -> Head:

@@ -98,9 +98,9 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
         widths |= {f"{name}_context": width for name, width in widths.items()}
     if any(value is not None for value in sure):
         widths["confidence"] = 1
-    few = len(texts) <= FEW * len(labels)
-    parts = dict.fromkeys(p for name in rivals(config, widths.keys(), few) for p in _present(name, widths.keys()))
-    with recalled_meanwhile([_graph(part, widths) for part in parts], job.cache):
+    used = line_up(config, widths.keys(), few=len(texts) <= FEW * len(labels))
+    graphs = {part: _graph(part, widths) for parts in used.values() for part in parts}
+    with recalled_meanwhile(list(graphs.values()), job.cache):
         embedded = embed(
             job, [*texts, *labels], [*around, *("" for _ in labels)], [*sure, *(None for _ in labels)], encoders
         )
@@ -110,10 +110,11 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
     if moved:
         job.log.warn(f"{moved} transcripts repeat those of another session and are validated with them")
     validation = validate(job, contenders, dataset, config, sessions)
-    used = [encoder for name, encoder in encoders.items() if name in PARTS[validation.winner.name]]  # type: ignore[index]
-    for encoder in used:
+    won = PARTS[validation.winner.name]  # type: ignore[index]
+    needed = [encoder for name, encoder in encoders.items() if name in won]
+    for encoder in needed:
         export_encoder(encoder, job.out)
-    references = tuple(EncoderRef(name=e.spec.name, sha256=e.spec.sha256) for e in used)
+    references = tuple(EncoderRef(name=e.spec.name, sha256=e.spec.sha256) for e in needed)
     decoding = {"cleaning": "nfc_v1", "surroundings": validation.winner.name.endswith("_in_context")}
     spec = ModelSpec(decoding, "unit_length_v1", encoder_refs=references, notes=notes)
     return package(job, validation, samples, dataset, config, spec)
@@ -178,8 +179,7 @@ def compete(
 
     Sentence embeddings, being of one length, go to a kernel regression. N-grams are too many for landmarks.
     """
-    chosen = rivals(config, set(samples[0]) - {"points"}, few=len(samples) <= FEW * len(names))
-    used = {name: _present(name, samples[0].keys()) for name in chosen}
+    used = line_up(config, samples[0].keys() - {"points"}, few=len(samples) <= FEW * len(names))
     blocks = {part: _block(job, part, samples) for parts in used.values() for part in parts}
     contenders = []
     for name, parts in used.items():
@@ -192,6 +192,11 @@ def compete(
         novelty = partial(cosine_novelty, numbers=LANDMARK_NUMBERS)
         contenders.append(Contender(name, told, KernelRidge(config.penalty), novelty))
     return contenders
+
+
+def line_up(config: SpeechConfig, there: Set[str], few: bool) -> dict[ContenderName, tuple[str, ...]]:
+    """Return the `rivals`, each with those of its parts that are `there`."""
+    return {name: _present(name, there) for name in rivals(config, there, few)}
 
 
 def rivals(config: SpeechConfig, there: Set[str], few: bool) -> list[ContenderName]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from shared.encoders import load_encoder
 from shared.network import Network, network_bytes
 from shared.pretrained import Pretrained, is_complete, pretrained_folder
-from visual_environment_trainer.preprocessing.layers import WEIGHT_STEPS, Convolution, Int8Layers, State
+from visual_environment_trainer.preprocessing.layers import WEIGHT_STEPS, Convolution, Int8Layers
 from visual_environment_trainer.preprocessing.pretrained import LITE0, LITE0_INT8, LITE2, LITE2_INT8, efficientnet_lite
 from visual_environment_trainer.preprocessing.torch_file import MAGIC, TorchFileError, read_torch_file
 
@@ -225,7 +225,7 @@ def test_the_same_weights_give_the_same_bytes(int8: bool, digest: str) -> None:
     assert hashlib.sha256(raw).hexdigest() == digest
 
 
-def _one_convolution(stride: int = 1, relu6: bool = False) -> tuple[Convolution, State, NDArray[Any]]:
+def _one_convolution(stride: int = 1, relu6: bool = False) -> tuple[Convolution, NDArray[Any]]:
     """A convolution of 3 channels to 5, its normalisation's statistics those of what it makes of the images."""
     rng = np.random.default_rng(0)
     images = rng.uniform(-1, 1, (4, 3, 16, 16)).astype(np.float32)
@@ -242,13 +242,13 @@ def _one_convolution(stride: int = 1, relu6: bool = False) -> tuple[Convolution,
         "n.running_mean": made.mean((0, 2, 3)),
         "n.running_var": made.var((0, 2, 3)),
     }
-    return Convolution.folded(state, "c", "n", stride, 16, relu6), state, images
+    return Convolution.folded(state, "c", "n", stride, 16, relu6), images
 
 
 @pytest.mark.parametrize("relu6", [False, True])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_convolution_in_integers_is_off_by_a_few_steps_at_most(stride: int, relu6: bool) -> None:
-    convolution, _, images = _one_convolution(stride, relu6)
+    convolution, images = _one_convolution(stride, relu6)
     net, plain = Network(), Network()
     layers = Int8Layers(net)
     levels = layers.conv(layers.entrance("x", -1.0, 1.0), convolution)

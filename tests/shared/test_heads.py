@@ -113,7 +113,7 @@ def test_axes_of_the_span_keep_every_inner_product(share: float) -> None:
     rows = (rng.normal(size=(20, 300)) * (rng.random((20, 300)) < share)).astype(np.float32)
     turned = in_span(rows)
     assert turned.shape[1] <= 20
-    np.testing.assert_allclose(turned @ turned.T, rows @ rows.T, atol=3e-3)  # of squares of 300
+    np.testing.assert_allclose(turned @ turned.T, rows @ rows.T, atol=1e-3)
 
 
 def test_heads_that_see_inner_products_only_answer_alike_in_any_axes() -> None:
@@ -140,10 +140,9 @@ def test_logistic_regression_is_that_of_scikit_learn(classes: int, sparse: bool,
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_rows_keep_their_inner_products_in_other_axes_where_they_depend_on_each_other_too() -> None:
-    rows = np.random.default_rng(0).normal(size=(300, 700)).astype(np.float32)
-    rows = np.concatenate([rows, rows[:200], rows[:1] * 0, rows[:50] * 3, rows[:50] + rows[50:100]])
+def test_axes_of_rows_that_depend_on_each_other_are_fewer() -> None:
+    rows = np.random.default_rng(0).normal(size=(12, 50)).astype(np.float32)
+    rows = np.concatenate([rows, rows[:5], rows[:1] * 0])
     turned = in_span(rows)
-    assert turned.shape == (601, 601)
-    np.testing.assert_allclose(turned @ turned.T, rows @ rows.T, atol=0.2)  # of squares of 700 and 6,300
-    assert in_span(rows[300:310] * 0).shape == (10, 10)
+    assert turned.shape == (18, 12)
+    np.testing.assert_allclose(turned @ turned.T, rows @ rows.T, atol=1e-4)
