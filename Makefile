@@ -26,8 +26,8 @@ $(VENV)/.installed: requirements/lock.txt pyproject.toml
 	@rm -rf *.egg-info  # stale ones would hide the installed entry points
 	@touch $@
 
-.pretrained/.complete: requirements/pretrained.lock $(wildcard shared/pretrained.py */preprocessing/pretrained.py) | $(VENV)/.installed
-	@$(BIN)/model-trainer pretrained --out .pretrained
+.pretrained/.complete: requirements/pretrained.lock $(wildcard build_tools/*.py build_tools/*/*.py */preprocessing/pretrained.py) | $(VENV)/.installed
+	@$(BIN)/python -m build_tools --out .pretrained
 	@touch $@
 
 demo: setup ## train three made-up users on all four modalities and show what was published

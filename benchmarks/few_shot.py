@@ -1,4 +1,4 @@
-"""Learning from few samples as training does it: contenders chosen and calibrated on those samples alone."""
+"""Learning from few samples as training does it: candidates chosen and calibrated on those samples alone."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.data_loader import DataFilter, Dataset, load_dataset
-from shared.evaluation import Contender, EvaluationConfig, Fixed, Rows, fit_contender, validate_by_session
-from shared.feature_cache import FeatureCache
-from shared.intervals import wilson
+from shared.evaluation import Candidate, EvaluationConfig, PrecomputedFeatures, Rows, fit_candidate, validate_by_session
+from shared.features.cache import FeatureCache
+from shared.job import Job
 from shared.logs import RunLog
-from shared.recipe import Job
+from shared.report.intervals import wilson
 
 Numbers = NDArray[np.int64]
 Row = tuple[str, float, float, float, float | None]  # name, figure, its interval, and the bar
@@ -44,15 +44,15 @@ def load_all(root: Path, user: str, modality: str) -> Dataset:
 
 
 def learn(
-    contenders: Sequence[Contender], classes: Numbers, sessions: Sequence[str], train: Numbers, test: Numbers
+    candidates: Sequence[Candidate], classes: Numbers, sessions: Sequence[str], train: Numbers, test: Numbers
 ) -> Answers:
     """Choose, calibrate and fit on the samples `train`; return the answers to `test`, in all labels' numbers."""
     present, own = np.unique(classes[train], return_inverse=True)
-    few = [replace(c, source=_only(c, train)) for c in contenders]
+    few = [replace(c, source=_only(c, train)) for c in candidates]
     config = EvaluationConfig(random_split=False, unknown=False)
     found = validate_by_session(few, own, [sessions[k] for k in train], train.tolist(), config, 0)
-    fitted = fit_contender(found.winner, own, np.arange(len(train)), len(present))
-    whole = next(c for c in contenders if c.name == found.winner.name).source.rows(train).base
+    fitted = fit_candidate(found.winner, own, np.arange(len(train)), len(present))
+    whole = next(c for c in candidates if c.name == found.winner.name).source.rows(train).base
     label, chances, accepted, score = found.answer(*fitted(whole[test]))
     return Answers(present[label], np.asarray(chances), np.asarray(accepted), np.asarray(score))
 
@@ -69,10 +69,10 @@ def row(name: str, figure: float, samples: int, bar: float | None) -> Row:
     return name, figure, low, high, bar
 
 
-def _only(contender: Contender, train: Numbers) -> Fixed:
-    source: Any = contender.source
+def _only(candidate: Candidate, train: Numbers) -> PrecomputedFeatures:
+    source: Any = candidate.source
     rows: Rows = source.computed
     owned = np.flatnonzero(np.isin(rows.owner, train))
     order = np.argsort(train)
     owner = order[np.searchsorted(train[order], rows.owner[owned])]
-    return Fixed(source.traced, Rows(rows.base[train], rows.copies[owned], owner))
+    return PrecomputedFeatures(source.traced, Rows(rows.base[train], rows.copies[owned], owner))

@@ -13,28 +13,28 @@ from numpy.typing import NDArray
 from benchmarks.few_shot import DRAWS, Answers, Numbers, Row, drawn, learn, load_all, quiet_job, row
 from benchmarks.real_data import WORK, data_root
 from gesture_trainer.preprocessing.sequences import Sequences, landmark_sequences
-from gesture_trainer.train import GestureConfig, compete
-from shared.evaluation import Contender, EvaluationConfig, fit_contender, validate_by_session
+from gesture_trainer.train import GestureConfig, build_candidates
+from shared.evaluation import Candidate, EvaluationConfig, fit_candidate, validate_by_session
 
 CONFIG = GestureConfig()
 
 
 @cache
-def _data(user: str, name: str) -> tuple[tuple[Contender, ...], Numbers, tuple[str, ...]]:
+def _data(user: str, name: str) -> tuple[tuple[Candidate, ...], Numbers, tuple[str, ...]]:
     root = data_root(name)
     dataset = load_all(root, user, "gesture")
     sequences, dataset = landmark_sequences(dataset, CONFIG.extraction)
-    contenders = compete(quiet_job(user, root), CONFIG, sequences, few=False)
-    return tuple(contenders), dataset.label_index, dataset.session_ids
+    candidates = build_candidates(quiet_job(user, root), CONFIG, sequences, few=False)
+    return tuple(candidates), dataset.label_index, dataset.session_ids
 
 
 def blocks() -> list[Row]:
     """Accuracy when each of ten contiguous blocks is left out in turn, beside a random split."""
     rows: list[Row] = []
     for title, user, name, bar in (("hand signs", "signer", "signs", 0.97), ("fingertip", "mover", "fingertip", 0.985)):
-        contenders, classes, sessions = _data(user, name)
+        candidates, classes, sessions = _data(user, name)
         config = EvaluationConfig(folds=10, unknown=True)
-        found = validate_by_session(contenders, classes, sessions, range(len(classes)), config, 0)
+        found = validate_by_session(candidates, classes, sessions, range(len(classes)), config, 0)
         correct = float((found.predicted == classes).mean())
         rows.append(row(f"{title}, 10 blocks left out in turn", correct, len(classes), bar))
         rows.append(row(f"{title}, random split", found.random_accuracy or 0.0, len(classes), None))
@@ -46,13 +46,13 @@ def blocks() -> list[Row]:
 
 def ten_signs() -> list[Row]:
     """Accuracy on five blocks after ten samples a sign from the other five, mean over draws."""
-    contenders, classes, sessions = _data("signer", "signs")
+    candidates, classes, sessions = _data("signer", "signs")
     order = {name: k for k, name in enumerate(sorted(set(sessions)))}
     block = np.array([order[name] for name in sessions])
     pool, test = np.flatnonzero(block % 2 == 0), np.flatnonzero(block % 2 == 1)
 
     def once(draw: int) -> Answers:
-        return learn(contenders, classes, sessions, drawn(classes, pool, 10, draw), test)
+        return learn(candidates, classes, sessions, drawn(classes, pool, 10, draw), test)
 
     rates = [float((once(draw).classes == classes[test]).mean()) for draw in range(DRAWS)]
     return [row("hand signs, 10 samples each", float(np.mean(rates)), len(test), 0.94)]
@@ -66,11 +66,11 @@ def basic_motions() -> list[Row]:
         return []  # the wheel that carries the recordings cannot be had here
     labels, classes = np.unique(own, return_inverse=True)
     data = Sequences(tuple(train), "wrist_channels_v1", train[0].shape[1], "channels")
-    contenders = compete(quiet_job("wrist", WORK), CONFIG, data, few=False)
+    candidates = build_candidates(quiet_job("wrist", WORK), CONFIG, data, few=False)
     config = EvaluationConfig(unknown=False)
-    found = validate_by_session(contenders, classes, ["one"] * len(train), range(len(train)), config, 0)
+    found = validate_by_session(candidates, classes, ["one"] * len(train), range(len(train)), config, 0)
     everything = np.arange(len(train))
-    fitted = fit_contender(found.winner, classes, everything, len(labels))
+    fitted = fit_candidate(found.winner, classes, everything, len(labels))
     features = np.stack(list(found.winner.source.graph(everything).run([{"sequence": s} for s in test])))
     answered = labels[fitted(features)[0].argmax(axis=1)]
     return [

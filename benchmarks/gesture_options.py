@@ -18,12 +18,12 @@ from benchmarks.real_data import SOURCE, data_root
 from demo.gestures import ENCODING, landmarks
 from demo.people import PEOPLE, ROOMS, SAMPLES_PER_LABEL
 from gesture_trainer.parts import answering_parts, parts_of
-from gesture_trainer.preprocessing.finishing import OneEuro, SavitzkyGolay, Smoothing, finish
+from gesture_trainer.preprocessing.postprocessing import OneEuro, SavitzkyGolay, Smoothing, finish
 from gesture_trainer.preprocessing.sequences import Sequences, landmark_sequences
-from gesture_trainer.train import CONTENDERS, ContenderName, GestureConfig, compete
-from shared.evaluation import EvaluationConfig, Validation, fit_contender, validate_by_session
+from gesture_trainer.train import CANDIDATES, CandidateName, GestureConfig, build_candidates
+from shared.evaluation import EvaluationConfig, Validation, fit_candidate, validate_by_session
+from shared.job import Job
 from shared.logs import RunLog
-from shared.recipe import Job
 
 CONFIG = EvaluationConfig(random_split=False, learning_curve=False, unknown=False)
 SMOOTHING: dict[str, tuple[Smoothing | None, float | None]] = {  # and key frames, as a share of the usual length
@@ -45,11 +45,11 @@ class Case:
     classes: Numbers
     sessions: tuple[str, ...]
 
-    def validated(self, contender: ContenderName | None = None) -> Validation:
-        """Validate one contender: the one that the recipe prefers, where none is named."""
-        name = contender or CONTENDERS[self.data.layout][0]
-        contenders = compete(_job(), GestureConfig(contenders=(name,)), self.data, few=False)
-        return validate_by_session(contenders, self.classes, self.sessions, range(len(self.classes)), CONFIG, 0)
+    def validated(self, candidate: CandidateName | None = None) -> Validation:
+        """Validate one candidate: the one that the recipe prefers, where none is named."""
+        name = candidate or CANDIDATES[self.data.layout][0]
+        candidates = build_candidates(_job(), GestureConfig(candidates=(name,)), self.data, few=False)
+        return validate_by_session(candidates, self.classes, self.sessions, range(len(self.classes)), CONFIG, 0)
 
     def finished(self, smoothing: Smoothing | None, share: float | None) -> Case:
         """Return the case with its sequences smoothed, or reduced to key frames."""
@@ -83,8 +83,8 @@ def fingertip() -> Case:
     return Case(data, dataset.label_index, dataset.session_ids)
 
 
-def _figures(cases: list[Case], contender: ContenderName | None = None) -> tuple[str, str]:
-    found = [(case, case.validated(contender)) for case in cases]
+def _figures(cases: list[Case], candidate: CandidateName | None = None) -> tuple[str, str]:
+    found = [(case, case.validated(candidate)) for case in cases]
     accuracy = np.mean([(v.predicted == case.classes).mean() for case, v in found])
     return f"{accuracy:.3f}", f"{np.mean([1 - v.accepted.mean() for _, v in found]):.3f}"
 
@@ -100,7 +100,7 @@ def _parts(cases: list[Case]) -> list[tuple[str, str, str]]:
         right, taken = np.zeros(len(cut), bool), np.zeros(len(cut), bool)
         for fold in np.unique(found.fold):
             own = found.fold[owner] == fold
-            fitted = fit_contender(
+            fitted = fit_candidate(
                 found.winner, case.classes, np.flatnonzero(found.fold != fold), len(set(case.classes))
             )
             label, _, accepted, _ = found.answer(*fitted(features[own]))

@@ -23,7 +23,8 @@ from typing import Any
 
 import click
 
-from model_registry.entry import (
+from model_registry.names import published_name
+from model_registry.storage.entry import (
     ActivePointer,
     BundleEntry,
     BundleManifest,
@@ -32,8 +33,7 @@ from model_registry.entry import (
     StoredFile,
     VersionManifest,
 )
-from model_registry.history import stamp
-from model_registry.names import published_name
+from model_registry.storage.history import stamp
 from model_registry.store import Registry
 
 TARGETS = {"resolve": 1.0, "publish": 20.0}  # ms, median

@@ -1,6 +1,6 @@
 """The sound recipe on spoken digits, a model a speaker: few takes, whole sessions, and sounds it does not know.
 
-Everything goes as in training: the configured contenders, chosen and calibrated on the training takes alone.
+Everything goes as in training: the configured candidates, chosen and calibrated on the training takes alone.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 
 from benchmarks.few_shot import DRAWS, Answers, Numbers, Row, drawn, learn, load_all, quiet_job, row
 from benchmarks.real_data import data_root
-from shared.evaluation import Contender, auroc, validate_by_session
+from shared.evaluation import Candidate, auroc, validate_by_session
 from sound_trainer.preprocessing.decode import open_recordings
-from sound_trainer.train import SoundConfig, compete
+from sound_trainer.train import SoundConfig, build_candidates
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 FIRST_TESTED = 25  # takes from here on are never trained on
@@ -26,11 +26,11 @@ _TAKE = re.compile(r"_(\d+)(?:-[0-9a-f]+)?\.wav$")
 
 @dataclass(frozen=True)
 class Speaker:
-    """One speaker's recordings: label and take of each, and the contenders with their features."""
+    """One speaker's recordings: label and take of each, and the candidates with their features."""
 
     digits: Numbers
     takes: Numbers
-    contenders: tuple[Contender, ...]
+    candidates: tuple[Candidate, ...]
 
     @property
     def sessions(self) -> list[str]:
@@ -39,7 +39,7 @@ class Speaker:
 
     def learn(self, train: Numbers, test: Numbers) -> Answers:
         """Return what is said of `test` after training on `train`."""
-        return learn(self.contenders, self.digits, self.sessions, train, test)
+        return learn(self.candidates, self.digits, self.sessions, train, test)
 
     def draw(self, takes: int, seed: int, left_out: int | None = None) -> Numbers:
         """Return `takes` samples of each digit, drawn from those that are never tested."""
@@ -65,7 +65,7 @@ def sessions() -> list[Row]:
     for name in SPEAKERS:
         own = _speaker(name)
         found = validate_by_session(
-            own.contenders, own.digits, own.sessions, own.takes.tolist(), CONFIG.evaluation, CONFIG.seed
+            own.candidates, own.digits, own.sessions, own.takes.tolist(), CONFIG.evaluation, CONFIG.seed
         )
         held_out.append(float((found.predicted == own.digits).mean()))
         random.append(float(found.random_accuracy or 0.0))
@@ -108,8 +108,8 @@ def _speaker(name: str) -> Speaker:
     dataset, job = load_all(root, name, "sound"), quiet_job(name, root)
     recordings = open_recordings(job, dataset, CONFIG.decoding)
     takes = [match[1] for s in dataset.samples if s.path and (match := _TAKE.search(s.path.name))]
-    contenders = compete(job, CONFIG, recordings)
-    return Speaker(dataset.label_index, np.array(takes, np.int64), tuple(contenders))
+    candidates = build_candidates(job, CONFIG, recordings)
+    return Speaker(dataset.label_index, np.array(takes, np.int64), tuple(candidates))
 
 
 FIGURES = (few_takes, sessions, unknown_digits)

@@ -22,13 +22,13 @@ from scipy.special import stdtrit
 
 from benchmarks.few_shot import DRAWS, Row
 from benchmarks.real_data import SOURCE
-from shared.encoders import load_encoder
 from shared.evaluation import auroc
-from shared.feature_cache import FeatureCache
-from shared.graph import open_session
+from shared.features.cache import FeatureCache
+from shared.features.encoders import load_encoder
+from shared.features.graph import open_session
+from shared.job import Job
 from shared.logs import RunLog
-from shared.metrics import calibration_error
-from shared.recipe import Job
+from shared.report.metrics import calibration_error
 from speech_context_trainer.preprocessing.text import clean, code_points
 from speech_context_trainer.preprocessing.tokens import embed_texts
 from speech_context_trainer.train import SpeechConfig, train

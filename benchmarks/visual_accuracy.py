@@ -11,11 +11,11 @@ import numpy as np
 from benchmarks.few_shot import DRAWS, Numbers, Row, learn, load_all, quiet_job, row
 from benchmarks.real_data import WORK, data_root
 from shared.data_loader import Dataset
-from shared.encoders import load_encoder
-from shared.evaluation import Contender, EvaluationConfig, auroc, validate_by_session
-from visual_environment_trainer.preprocessing.embeddings import Way, look
+from shared.evaluation import Candidate, EvaluationConfig, auroc, validate_by_session
+from shared.features.encoders import load_encoder
+from visual_environment_trainer.preprocessing.embeddings import Encoding, look
 from visual_environment_trainer.preprocessing.images import read_image
-from visual_environment_trainer.train import VisualConfig, compete, way
+from visual_environment_trainer.train import VisualConfig, build_candidates, way
 
 CONFIG = VisualConfig()
 WITH_BLUR = VisualConfig(blurred_copies=True)
@@ -30,20 +30,20 @@ def _dataset() -> Dataset:
     return load_all(data_root("houses"), "home", "visual_environment")
 
 
-def _few() -> Way:
+def _few() -> Encoding:
     """Return how up to 80 images are seen."""
     return way(CONFIG, load_encoder(str(CONFIG.few_encoder)), 80)
 
 
-def _contenders(seen_by: Way, dataset: Dataset, config: VisualConfig) -> tuple[Contender, ...]:
+def _candidates(seen_by: Encoding, dataset: Dataset, config: VisualConfig) -> tuple[Candidate, ...]:
     job = quiet_job("home", WORK)
     samples = look(job, dataset, seen_by).samples
-    return tuple(compete(job, config, seen_by.encoder, samples, few=False))
+    return tuple(build_candidates(job, config, seen_by.encoder, samples, few=False))
 
 
 @cache
-def _plain() -> tuple[Contender, ...]:
-    return _contenders(_few(), _dataset(), CONFIG)
+def _plain() -> tuple[Candidate, ...]:
+    return _candidates(_few(), _dataset(), CONFIG)
 
 
 def _houses(each: int, draw: int) -> tuple[Numbers, Numbers]:
@@ -54,11 +54,11 @@ def _houses(each: int, draw: int) -> tuple[Numbers, Numbers]:
     return np.flatnonzero(chosen), np.flatnonzero(~chosen)
 
 
-def _accuracy(contenders: tuple[Contender, ...], each: int) -> float:
+def _accuracy(candidates: tuple[Candidate, ...], each: int) -> float:
     classes, sessions = _dataset().label_index, _dataset().session_ids
     rates = []
     for train, test in (_houses(each, draw) for draw in range(DRAWS)):
-        answers = learn(contenders, classes, sessions, train, test)
+        answers = learn(candidates, classes, sessions, train, test)
         rates.append(float((answers.classes == classes[test]).mean()))
     return float(np.mean(rates))
 
@@ -80,23 +80,23 @@ def other_ways() -> list[Row]:
         "hand-made fallback": way(CONFIG, None, 80),
     }
     return [
-        row(f"rooms, 20 images each, {name}", _accuracy(_contenders(by, _dataset(), CONFIG), 20), 160, None)
+        row(f"rooms, 20 images each, {name}", _accuracy(_candidates(by, _dataset(), CONFIG), 20), 160, None)
         for name, by in ways.items()
     ]
 
 
 def unknown_rooms() -> list[Row]:
     """AUROC of known rooms in other houses against a room that was left out, after 30 houses; and by house."""
-    contenders, classes, sessions = _plain(), _dataset().label_index, _dataset().session_ids
+    candidates, classes, sessions = _plain(), _dataset().label_index, _dataset().session_ids
     areas, rejected = [], []
     for draw in range(DRAWS):
         train, test = _houses(30, draw)
         left_out = draw % 4
-        answers = learn(contenders, classes, sessions, train[classes[train] != left_out], test)
+        answers = learn(candidates, classes, sessions, train[classes[train] != left_out], test)
         known = classes[test] != left_out
         areas.append(auroc(answers.score[known], answers.score[~known]))
         rejected.append(1 - float(answers.accepted[known].mean()))
-    found = validate_by_session(contenders, classes, sessions, range(len(classes)), EvaluationConfig(unknown=False), 0)
+    found = validate_by_session(candidates, classes, sessions, range(len(classes)), EvaluationConfig(unknown=False), 0)
     return [
         row("rooms, unknown room, AUROC", float(np.mean(areas)), 240, 0.94),
         row("rooms, known room rejected", float(np.mean(rejected)), 240, None),
@@ -110,11 +110,11 @@ def blurred_images() -> list[Row]:
     sharp = _dataset()
     by, job, count = replace(_few(), blur=WITH_BLUR.blur), quiet_job("home", WORK), len(sharp)
     samples = [*look(job, sharp, by).samples, *look(job, _out_of_focus(sharp), by).samples]
-    contenders = compete(job, WITH_BLUR, by.encoder, samples, few=False)
+    candidates = build_candidates(job, WITH_BLUR, by.encoder, samples, few=False)
     classes = np.concatenate([sharp.label_index] * 2)
     lost = []
     for train, test in (_houses(20, draw) for draw in range(DRAWS)):
-        answers = learn(contenders, classes, sharp.session_ids * 2, train, np.concatenate([test, test + count]))
+        answers = learn(candidates, classes, sharp.session_ids * 2, train, np.concatenate([test, test + count]))
         correct = answers.classes == np.concatenate([classes[test]] * 2)
         lost.append(float(correct[: len(test)].mean() - correct[len(test) :].mean()))
     return [row("rooms, points lost to blur of radius 2 (at most)", float(np.mean(lost)), 160, BLUR_BAR)]

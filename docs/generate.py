@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.text import Text
 
 from demo.make_data import main as make_data
-from shared.cli import model_trainer
-from shared.cli_trainer import trainer_command
+from shared.commands.main import model_trainer
+from shared.commands.train import trainer_command
 
 ROOT = Path(__file__).resolve().parent.parent
 CLI_PAGE = ROOT / "docs" / "cli.md"

@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 
 from gesture_trainer.preprocessing.extraction import NO_FACE, NO_LANDMARK, Clip, extract_clips, unseen
 from gesture_trainer.preprocessing.landmarker import BODY
-from gesture_trainer.preprocessing.limited import Failure
+from gesture_trainer.preprocessing.sandbox import Failure
 from gesture_trainer.train import GestureConfig
 from model_registry.names import parse_name
 from shared.config import load_config
-from shared.data_files import DataRoot, RefusedFileError, sha256_of
+from shared.data.feature_files import features_bytes
+from shared.data.files import DataRoot, RefusedFileError, sha256_of
+from shared.data.own_layout import read_own, sessions_folder
+from shared.data.session_writer import Addition, write_session, writing
 from shared.data_loader import DataFilter, Sample, load_dataset
 from shared.errors import ConfigError, DataError, Fault
-from shared.feature_cache import FeatureCache
-from shared.feature_files import features_bytes
+from shared.features.cache import FeatureCache
 from shared.logs import RunLog
-from shared.own_layout import read_own, sessions_folder
 from shared.schema_utils import Example, FeaturesRef
-from shared.session_writer import Addition, write_session, writing
 
 Result = NDArray[np.float32] | Failure
 _FOLDER = click.Path(path_type=Path, file_okay=False)

@@ -15,19 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gesture_trainer.preprocessing.sequences import Sequences, windows
-from shared.arrays import Array, const, greatest, namespace
-from shared.calibration import Answer, fit_answer
-from shared.evaluation import Contender, Fitted, Fixed, Rows, Validation, fit_contender
-from shared.feature_cache import content_key
-from shared.folds import Indices
-from shared.heads import Classes, Features, Head
-from shared.recipe import Job, featurise
+from shared.evaluation import Candidate, FittedModel, PrecomputedFeatures, Rows, Validation, fit_candidate
+from shared.features.arrays import Array, const, greatest, namespace
+from shared.features.cache import content_key
+from shared.job import Job
+from shared.learning.calibration import DecisionRule, fit_decision_rule
+from shared.learning.folds import Indices
+from shared.learning.heads import Classes, Features, Head
+from shared.recipe import featurise
 
 MOST_PARTS = 1000  # of all sequences together: beyond, more of them cost time and teach little
 
 
 @dataclass(frozen=True)
-class Told:
+class PartsReport:
     """How parts of sequences that the model did not see were answered: shares of all of them."""
 
     parts: int
@@ -64,10 +65,10 @@ class PartNovelty:
     """
 
     frames: int
-    part: Fitted
-    part_answer: Answer
-    whole: Fitted
-    whole_answer: Answer
+    part: FittedModel
+    part_answer: DecisionRule
+    whole: FittedModel
+    whole_answer: DecisionRule
     scale: float
 
     def __call__(self, features: Array) -> Array:
@@ -102,7 +103,7 @@ def answering_parts(
     frames: int,
     stride: int,
     false_rejection: float,
-) -> tuple[Validation, Told | None]:
+) -> tuple[Validation, PartsReport | None]:
     """Return the validation with a winner that answers parts, too, and how held-out parts were answered.
 
     The parts of a held-out sequence are answered by a model that has seen none of that fold's sequences. The validation
@@ -114,11 +115,16 @@ def answering_parts(
     longer = sum(len(s) > frames for s in data.sequences)
     everyone = len(set(classes[owner].tolist())) == len(set(classes.tolist()))
     held_out = len(set(validation.fold[owner].tolist())) > 1
-    if not everyone or not held_out or 2 * longer < len(data.sequences) or not isinstance(winner.source, Fixed):
+    if (
+        not everyone
+        or not held_out
+        or 2 * longer < len(data.sequences)
+        or not isinstance(winner.source, PrecomputedFeatures)
+    ):
         return validation, None
     inputs, keys = [{"sequence": part} for part in cut], [content_key(part) for part in cut]
     rows = featurise(job, winner.source.traced, inputs, keys)
-    ours = replace(winner, source=Fixed(winner.source.traced, rows))
+    ours = replace(winner, source=PrecomputedFeatures(winner.source.traced, rows))
     with job.log.stage("validate"):
         truth, fold = classes[owner], validation.fold[owner]
         groups = np.unique([sessions[k] for k in owner], return_inverse=True)[1]
@@ -128,12 +134,14 @@ def answering_parts(
             for k in np.unique(fold)
         ]
         answer = _calibrated(ours, logits, near, truth, groups, np.ones(len(truth), bool), false_rejection)
-        fitted = fit_contender(ours, truth, np.arange(len(truth)), logits.shape[1])
-    told = Told(len(cut), float((logits.argmax(axis=1) == truth).mean()), float(np.concatenate(rejected).mean()))
+        fitted = fit_candidate(ours, truth, np.arange(len(truth)), logits.shape[1])
+    told = PartsReport(len(cut), float((logits.argmax(axis=1) == truth).mean()), float(np.concatenate(rejected).mean()))
     return replace(validation, winner=_joined(winner, fitted, answer, validation.answer, frames)), told
 
 
-def _joined(winner: Contender, part: Fitted, part_answer: Answer, whole_answer: Answer, frames: int) -> Contender:
+def _joined(
+    winner: Candidate, part: FittedModel, part_answer: DecisionRule, whole_answer: DecisionRule, frames: int
+) -> Candidate:
     scale = whole_answer.temperature / part_answer.temperature
 
     def fit(features: Features, classes: Classes, count: int) -> Head:
@@ -141,28 +149,28 @@ def _joined(winner: Contender, part: Fitted, part_answer: Answer, whole_answer: 
 
     def novelty(head: Head, features: Features, classes: Classes) -> PartNovelty:
         assert isinstance(head, PartHead)
-        whole = Fitted(head.whole, winner.novelty(head.whole, features, classes))
+        whole = FittedModel(head.whole, winner.novelty(head.whole, features, classes))
         return PartNovelty(frames, part, part_answer, whole, whole_answer, scale)
 
     return replace(winner, fit=fit, novelty=novelty)
 
 
-def _held_out(contender: Contender, rows: Rows, truth: Classes, fold: Indices, count: int) -> tuple[Features, Features]:
+def _held_out(candidate: Candidate, rows: Rows, truth: Classes, fold: Indices, count: int) -> tuple[Features, Features]:
     """Return logits (n, K) and familiarity (n,) of every part, by a model that saw nothing of its fold."""
     logits, near = np.zeros((len(truth), count), np.float32), np.zeros(len(truth), np.float32)
     for k in np.unique(fold):
-        fitted = fit_contender(contender, truth, np.flatnonzero(fold != k), count)
+        fitted = fit_candidate(candidate, truth, np.flatnonzero(fold != k), count)
         logits[fold == k], near[fold == k] = fitted(rows.base[fold == k])
     return logits, near
 
 
 def _calibrated(
-    contender: Contender,
+    candidate: Candidate,
     logits: Features,
     near: Features,
     truth: Classes,
     groups: Indices,
     among: NDArray[np.bool_],
     rate: float,
-) -> Answer:
-    return fit_answer(logits[among], near[among], truth[among], groups[among], contender.score_weights, rate)
+) -> DecisionRule:
+    return fit_decision_rule(logits[among], near[among], truth[among], groups[among], candidate.score_weights, rate)

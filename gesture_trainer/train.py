@@ -14,7 +14,7 @@ if __name__ == "__main__" and __package__ in (None, ""):  # run as a file: find 
 import numpy as np
 from pydantic import Field
 
-from gesture_trainer.parts import Told, answering_parts
+from gesture_trainer.parts import PartsReport, answering_parts
 from gesture_trainer.preprocessing.augment import Augment
 from gesture_trainer.preprocessing.body import BodyMotion
 from gesture_trainer.preprocessing.convolutions import ConvolutionSource
@@ -25,20 +25,21 @@ from gesture_trainer.preprocessing.layouts import COORDINATES, Layout, is_guess
 from gesture_trainer.preprocessing.motion import Resampled, Statistics
 from gesture_trainer.preprocessing.paths import PathGeometry
 from gesture_trainer.preprocessing.sequences import Sequences, cut, decode, landmark_sequences
-from shared.calibration import whitened_novelty
-from shared.cli_trainer import trainer_main
+from shared.commands.train import trainer_main
 from shared.config import TrainerConfig
 from shared.data_loader import Dataset
 from shared.errors import ConfigError
-from shared.evaluation import Contender, FeatureSource, Fixed, Validation
-from shared.feature_cache import content_key
-from shared.graph import FeatureFunction, FeatureGraph, TensorSpec
-from shared.heads import Fitter, fit_kernel, fit_lda, fit_logistic, fit_prototypes
-from shared.recipe import Job, ModelSpec, Outcome, Trainer, featurise, load, package, validate
+from shared.evaluation import Candidate, FeatureSource, PrecomputedFeatures, Validation
+from shared.features.cache import content_key
+from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec
+from shared.job import Job, ModelSpec, Outcome, Trainer
+from shared.learning.calibration import whitened_familiarity
+from shared.learning.heads import Fitter, fit_kernel, fit_lda, fit_logistic, fit_prototypes
+from shared.learning.trees import fit_trees
+from shared.recipe import featurise, load, package, validate
 from shared.schema_utils import Schema
-from shared.trees import fit_trees
 
-ContenderName = Literal[
+CandidateName = Literal[
     "shape_lda",
     "shape_logistic",
     "hands_lda",
@@ -59,7 +60,7 @@ ContenderName = Literal[
     "statistics_trees",
     "prototypes",
 ]
-CONTENDERS: dict[Layout, tuple[ContenderName, ...]] = {  # what is worth trying on each kind of data, preferred first
+CANDIDATES: dict[Layout, tuple[CandidateName, ...]] = {  # what is worth trying on each kind of data, preferred first
     "hand_xy": ("shape_lda", "shape_logistic"),
     "hand_xyz": ("shape_lda", "shape_logistic"),
     "hands_xyz": ("hands_lda", "hands_logistic"),
@@ -67,12 +68,12 @@ CONTENDERS: dict[Layout, tuple[ContenderName, ...]] = {  # what is worth trying 
     "path_xy": ("geometry_trees", "geometry_lda"),  # trees reject what they do not know far better
     "channels": ("convolutions_lda", "statistics_lda", "resampled_lda", "resampled_kernel"),
 }
-MOVING: dict[Layout, tuple[ContenderName, ...]] = {  # in addition where most sequences have several frames
+MOVING: dict[Layout, tuple[CandidateName, ...]] = {  # in addition where most sequences have several frames
     "hand_xy": ("moving_lda", "resampled_lda"),
     "hand_xyz": ("moving_lda", "resampled_lda"),
     "hands_xyz": ("moving_lda",),
 }
-TREES: dict[Layout, ContenderName] = {  # where they are asked for
+TREES: dict[Layout, CandidateName] = {  # where they are asked for
     "hand_xy": "shape_trees",
     "hand_xyz": "shape_trees",
     "hands_xyz": "hands_trees",
@@ -80,7 +81,7 @@ TREES: dict[Layout, ContenderName] = {  # where they are asked for
     "path_xy": "geometry_trees",
     "channels": "statistics_trees",
 }
-GUESSED: tuple[ContenderName, ...] = ("statistics_lda",)  # also where only the width says what the numbers are
+GUESSED: tuple[CandidateName, ...] = ("statistics_lda",)  # also where only the width says what the numbers are
 DIRECTIONS = (8, 64)  # fewest and most in which familiarity is measured
 FEW = 3  # samples of every label up to which prototypes are trained instead
 
@@ -103,7 +104,7 @@ class GestureConfig(TrainerConfig):
 
     extraction: Extraction = Field(default_factory=Extraction, description="clips and images become landmarks")
     preprocessing: Preprocessing = Field(default_factory=Preprocessing)
-    contenders: tuple[ContenderName, ...] | None = Field(
+    candidates: tuple[CandidateName, ...] | None = Field(
         default=None, min_length=1, description="what to compare; by default what suits the encoding"
     )
     trees: bool = Field(
@@ -122,8 +123,8 @@ def train(job: Job, config: GestureConfig) -> Outcome:
     if config.preprocessing.window is not None:
         notes += (f"samples are parts of at most {config.preprocessing.window} frames of {len(dataset)} sequences",)
         sequences, dataset = cut(sequences, dataset, config.preprocessing.window, config.preprocessing.stride)
-    contenders = compete(job, config, sequences, few=int(np.bincount(dataset.label_index).max()) <= FEW)
-    validation = validate(job, contenders, dataset, config)
+    candidates = build_candidates(job, config, sequences, few=int(np.bincount(dataset.label_index).max()) <= FEW)
+    validation = validate(job, candidates, dataset, config)
     validation, told = answer_parts(job, validation, sequences, dataset, config)
     samples = [{"sequence": sequence} for sequence in sequences.sequences]
     return package(job, validation, samples, dataset, config, model_spec(sequences, config, notes, told))
@@ -145,7 +146,7 @@ def tell(job: Job, data: Sequences) -> tuple[str, ...]:
 
 def answer_parts(
     job: Job, validation: Validation, data: Sequences, dataset: Dataset, config: GestureConfig
-) -> tuple[Validation, Told | None]:
+) -> tuple[Validation, PartsReport | None]:
     """Return the validation with a winner that answers the parts that a running camera gives as well as the whole."""
     settings, features = config.preprocessing, validation.winner.name.split("_")[0]
     if features == "prototypes":
@@ -166,7 +167,9 @@ def answer_parts(
     )
 
 
-def model_spec(data: Sequences, config: GestureConfig, notes: tuple[str, ...], parts: Told | None = None) -> ModelSpec:
+def model_spec(
+    data: Sequences, config: GestureConfig, notes: tuple[str, ...], parts: PartsReport | None = None
+) -> ModelSpec:
     """Return what whoever runs the model must know of its input."""
     settings = config.preprocessing
     if parts:
@@ -183,8 +186,8 @@ def model_spec(data: Sequences, config: GestureConfig, notes: tuple[str, ...], p
     )
 
 
-def compete(job: Job, config: GestureConfig, data: Sequences, few: bool) -> list[Contender]:
-    """Return the contenders, simplest first, with their features computed."""
+def build_candidates(job: Job, config: GestureConfig, data: Sequences, few: bool) -> list[Candidate]:
+    """Return the candidates, simplest first, with their features computed."""
     contract = (TensorSpec("sequence", "float32", ("frames", data.width)),)
     samples = [{"sequence": sequence} for sequence in data.sequences]
     keys = [content_key(sequence) for sequence in data.sequences]
@@ -198,31 +201,31 @@ def compete(job: Job, config: GestureConfig, data: Sequences, few: bool) -> list
             return ConvolutionSource(data.sequences, contract, title, config.seed)
         graph = FeatureGraph(title, contract, _function(features.removesuffix("+"), data, config))
         augment = Augment(coordinates=COORDINATES[data.layout]) if features.endswith("+") else None
-        return Fixed(graph, featurise(job, graph, samples, keys, augment, config.seed))
+        return PrecomputedFeatures(graph, featurise(job, graph, samples, keys, augment, config.seed))
 
     # As many directions as a quarter of the samples, in every fold. In as many as there are samples all that is new
     # lies far away, the further the more there are, and a threshold found with fewer samples rejects too much.
-    familiarity = partial(whitened_novelty, dimensions=int(np.clip(len(samples) // 4, *DIRECTIONS)))
+    familiarity = partial(whitened_familiarity, dimensions=int(np.clip(len(samples) // 4, *DIRECTIONS)))
 
-    def contender(name: ContenderName) -> Contender:
+    def candidate(name: CandidateName) -> Candidate:
         features, head = name.split("_") if name != "prototypes" else (_PLAINEST[data.layout], name)
         # Trees learn from altered copies, too; on the geometry of paths those did not help.
         key = f"{features}+" if head == "trees" and features != "geometry" else features
         if key not in sources:
             sources[key] = source(key)
-        return Contender(name, sources[key], _fitter(head, features, config), familiarity)
+        return Candidate(name, sources[key], _fitter(head, features, config), familiarity)
 
-    names = config.contenders or _names(data, few)
+    names = config.candidates or _names(data, few)
     if config.trees and not few:
         names = tuple(dict.fromkeys((*names, TREES[data.layout])))
-    return [contender(name) for name in names]
+    return [candidate(name) for name in names]
 
 
-def _names(data: Sequences, few: bool) -> tuple[ContenderName, ...]:
+def _names(data: Sequences, few: bool) -> tuple[CandidateName, ...]:
     """Return what is compared by default: nothing that looks at motion where most sequences are single frames."""
     if few:
         return ("prototypes",)
-    names: tuple[ContenderName, ...] = CONTENDERS[data.layout]
+    names: tuple[CandidateName, ...] = CANDIDATES[data.layout]
     if np.median([len(sequence) for sequence in data.sequences]) > 1:
         names = (*names, *MOVING.get(data.layout, ()))
     else:
@@ -262,7 +265,7 @@ def _function(features: str, data: Sequences, config: GestureConfig) -> FeatureF
         case "resampled":
             return Resampled(coordinates, frames)
     raise ConfigError(
-        f"contenders: {features} features do not fit the encoding {data.encoding} of {data.width} numbers"
+        f"candidates: {features} features do not fit the encoding {data.encoding} of {data.width} numbers"
     )
 
 

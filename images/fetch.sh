@@ -7,5 +7,5 @@ if [ -s /run/secrets/pip.conf ]; then export PIP_CONFIG_FILE=/run/secrets/pip.co
 only=""
 for name in "$@"; do only="$only --only $name"; done
 # shellcheck disable=SC2086  # a list of options
-"$VENV/bin/python" -m shared pretrained $only
+"$VENV/bin/python" -m build_tools $only
 chmod -R a+rX "$MODEL_TRAINER_PRETRAINED"

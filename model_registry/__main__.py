@@ -1,5 +1,5 @@
 """`python -m model_registry`: the registry's commands."""
 
-from model_registry.cli import registry
+from model_registry.commands.main import registry
 
 registry(prog_name="python -m model_registry")

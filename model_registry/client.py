@@ -17,10 +17,6 @@ from typing import Any, TypeVar
 
 import httpx
 
-from model_registry.answers import ListAnswer, PublishedAnswer, ResolvedAnswer, ServingAnswer, UploadAnswer
-from model_registry.durable import ensure_folder, storage_errors
-from model_registry.encoder import SPEC_FILE, read_encoder
-from model_registry.entry import BundleManifest, Document, RegistryEntry, Status
 from model_registry.errors import (
     ConflictError,
     CorruptError,
@@ -30,7 +26,11 @@ from model_registry.errors import (
 )
 from model_registry.location import Fetched
 from model_registry.names import parse_modality, parse_user, parse_version
-from model_registry.publication import Published, read_bundle
+from model_registry.service.documents import ListAnswer, PublishedAnswer, ResolvedAnswer, ServingAnswer, UploadAnswer
+from model_registry.storage.durable import ensure_folder, storage_errors
+from model_registry.storage.encoders import SPEC_FILE, read_encoder
+from model_registry.storage.entry import BundleManifest, Document, RegistryEntry, Status
+from model_registry.storage.publication import Published, read_bundle
 
 TOKEN_VARIABLE = "MODEL_TRAINER_TOKEN"
 _AGAIN = {408, 425, 429, 500, 502, 503, 504, 507}

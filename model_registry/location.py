@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from model_registry.entry import RegistryEntry
-from model_registry.publication import Published
+from model_registry.storage.entry import RegistryEntry
+from model_registry.storage.publication import Published
 from model_registry.store import Registry
 
 

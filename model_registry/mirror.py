@@ -15,14 +15,21 @@ from typing import Any, TypeVar
 
 import fsspec
 
-from model_registry.durable import ensure_folder, storage_errors
-from model_registry.encoder import SPEC_FILE, EncoderSpec
-from model_registry.entry import DOCUMENT_LIMIT, ActivePointer, Document, RegistryEntry, VersionManifest, parse_json
 from model_registry.errors import CorruptError, DocumentError, NotFoundError
-from model_registry.history import HISTORY_LIMIT, parse_events, published_manifest
 from model_registry.location import Fetched
 from model_registry.names import DEFAULT_USER, Modality, parse_modality, parse_user, parse_version
-from model_registry.publication import ENCODER_LIMIT
+from model_registry.storage.durable import ensure_folder, storage_errors
+from model_registry.storage.encoders import SPEC_FILE, EncoderSpec
+from model_registry.storage.entry import (
+    DOCUMENT_LIMIT,
+    ActivePointer,
+    Document,
+    RegistryEntry,
+    VersionManifest,
+    parse_json,
+)
+from model_registry.storage.history import HISTORY_LIMIT, parse_events, published_manifest
+from model_registry.storage.publication import ENCODER_LIMIT
 from model_registry.store import INSUFFICIENT
 
 _Kind = TypeVar("_Kind", bound=Document)

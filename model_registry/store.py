@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from model_registry import cleanup, history, operations, publication, restoring
-from model_registry.cleanup import Removed
-from model_registry.doctor import Finding, examine
-from model_registry.durable import ensure_folder, locked, read_file, storage_errors, write_whole
-from model_registry.entry import (
+from model_registry.errors import NotFoundError, RegistryError
+from model_registry.names import DEFAULT_USER, Modality, parse_modality, parse_user, parse_version
+from model_registry.storage import activation, erasure, history, publication, restoring
+from model_registry.storage.activation import Difference, difference
+from model_registry.storage.durable import ensure_folder, locked, read_file, storage_errors, write_whole
+from model_registry.storage.entry import (
     DOCUMENT_LIMIT,
     FILE_LIMIT,
     BundleManifest,
@@ -22,13 +23,12 @@ from model_registry.entry import (
     Tombstone,
     VersionManifest,
 )
-from model_registry.errors import NotFoundError, RegistryError
-from model_registry.history import published_manifest, read_entry, read_events, read_pointer, statuses
-from model_registry.layout import Pair, pairs, users
-from model_registry.names import DEFAULT_USER, Modality, parse_modality, parse_user, parse_version
-from model_registry.operations import Difference, difference
-from model_registry.publication import Published
-from model_registry.verification import Version, encoder_file, read_version
+from model_registry.storage.erasure import Removed
+from model_registry.storage.history import published_manifest, read_entry, read_events, read_pointer, statuses
+from model_registry.storage.layout import ModelSlot, pairs, users
+from model_registry.storage.publication import Published
+from model_registry.storage.recovery import Finding, examine
+from model_registry.storage.verification import Version, encoder_file, read_version
 
 INSUFFICIENT = "insufficient data"  # the verdict at which the pooled model serves instead
 _FORMAT = RegistryFormat().to_json()
@@ -183,27 +183,27 @@ class Registry:
             self._pair(user, modality),
             [self.show(user, modality, version).entry for version in (before, after)],
         )
-        return difference(entries[0], entries[1], *(operations.learnt_from(pair, entry.version) for entry in entries))
+        return difference(entries[0], entries[1], *(activation.learnt_from(pair, entry.version) for entry in entries))
 
     def promote(self, user: str, modality: str, version: str | int, reason: str = "") -> int | None:
-        """Let a version serve; return the one that served. See `operations.promote`."""
-        return operations.promote(self._pair(user, modality), parse_version(version), reason)
+        """Let a version serve; return the one that served. See `activation.promote`."""
+        return activation.promote(self._pair(user, modality), parse_version(version), reason)
 
     def rollback(self, user: str, modality: str, reason: str) -> tuple[int, int]:
-        """Let what served before serve again; return both numbers. See `operations.rollback`."""
-        return operations.rollback(self._pair(user, modality), reason)
+        """Let what served before serve again; return both numbers. See `activation.rollback`."""
+        return activation.rollback(self._pair(user, modality), reason)
 
     def archive(
         self, user: str, modality: str, version: str | int, reason: str = "", *, withdraw: bool = False
     ) -> None:
-        """Mark a version as out of use. See `operations.archive`."""
-        operations.archive(self._pair(user, modality), parse_version(version), reason, withdraw=withdraw)
+        """Mark a version as out of use. See `activation.archive`."""
+        activation.archive(self._pair(user, modality), parse_version(version), reason, withdraw=withdraw)
 
     def export(
         self, user: str, modality: str, target: Path, *, version: str | int | None = None, form: Literal["tar", "onnx"]
     ) -> None:
         """Write the version that serves, or `version`, to one file. See `portable`."""
-        from model_registry import portable  # ONNX takes longer to import than everything else together
+        from model_registry.storage import portable  # ONNX takes longer to import than everything else together
 
         found = self.resolve(user, modality, version)
         (portable.export_tar if form == "tar" else portable.export_onnx)(found, target)
@@ -214,14 +214,14 @@ class Registry:
             return restoring.restore(self.created(), manifest, bundle, promote=promote)
 
     def erase(self, user: str, reason: str) -> Tombstone:
-        """Remove all of a user's models. See `cleanup.erase`."""
+        """Remove all of a user's models. See `erasure.erase`."""
         self._checked()
-        return cleanup.erase(self.root, parse_user(user), reason)
+        return erasure.erase(self.root, parse_user(user), reason)
 
     def gc(self, keep: int, *, dry_run: bool = False) -> Removed:
-        """Remove archived versions beyond the newest `keep`, and unused encoders. See `cleanup.collect`."""
+        """Remove archived versions beyond the newest `keep`, and unused encoders. See `erasure.collect`."""
         self._checked()
-        return cleanup.collect(self.root, keep, dry_run=dry_run)
+        return erasure.collect(self.root, keep, dry_run=dry_run)
 
     def doctor(self, on_pair: Callable[[str], None] = lambda pair: None) -> list[Finding]:
         """Find and mend what crashes left. See `doctor.examine`."""
@@ -233,16 +233,16 @@ class Registry:
         self._checked()
         return history.reindex(self.root)
 
-    def _pair(self, user: str, modality: str) -> Pair:
+    def _pair(self, user: str, modality: str) -> ModelSlot:
         self._checked()
-        return Pair(self.root, parse_user(user), parse_modality(modality))
+        return ModelSlot(self.root, parse_user(user), parse_modality(modality))
 
-    def _resolved(self, pair: Pair, user: str, version: int) -> Resolved:
+    def _resolved(self, pair: ModelSlot, user: str, version: int) -> Resolved:
         events = read_events(pair)
         status = self._status(pair, events, version)
         return _resolved(read_version(pair, version, published_manifest(events, version)), user, pair, status)
 
-    def _status(self, pair: Pair, events: list[Event], version: int) -> Status:
+    def _status(self, pair: ModelSlot, events: list[Event], version: int) -> Status:
         status = statuses(events).get(version)
         if status is None:
             raise NotFoundError(f"{pair} v{version}: no such version")
@@ -278,11 +278,11 @@ class Registry:
         return self.root
 
 
-def _active(pair: Pair, encoders: bool = True) -> Resolved:
+def _active(pair: ModelSlot, encoders: bool = True) -> Resolved:
     """Return the version that serves a pair, or the pooled one in its place, its `encoders` checked if asked for."""
     own = _serving(pair, encoders)
     if own is None or own.entry.verdict == INSUFFICIENT:
-        pooled = Pair(pair.root, DEFAULT_USER, pair.modality)
+        pooled = ModelSlot(pair.root, DEFAULT_USER, pair.modality)
         spare = _serving(pooled, encoders) if pair.user != DEFAULT_USER else None
         if spare is not None:
             return _resolved(spare, pair.user, pooled, "active")
@@ -291,13 +291,13 @@ def _active(pair: Pair, encoders: bool = True) -> Resolved:
     return _resolved(own, pair.user, pair, "active")
 
 
-def _serving(pair: Pair, encoders: bool) -> Version | None:
+def _serving(pair: ModelSlot, encoders: bool) -> Version | None:
     """Return the version that serves a pair, checked, if one does."""
     pointer = read_pointer(pair)
     return None if pointer is None else read_version(pair, pointer.version, pointer.manifest_sha256, encoders)
 
 
-def _resolved(found: Version, user: str, pair: Pair, status: Status) -> Resolved:
+def _resolved(found: Version, user: str, pair: ModelSlot, status: Status) -> Resolved:
     return Resolved(
         user=user,
         modality=pair.modality,

@@ -24,7 +24,8 @@ from orchestrator.retraining import FILE_LIMIT, RetrainingRequest, parse_request
 from orchestrator.run_folder import RunFolder
 from orchestrator.trainer_process import Limits
 from shared.errors import ConfigError, TrainerError
-from shared.promotion import POLICIES, Policy
+from shared.packaging.promotion import POLICIES
+from shared.schema_utils import PromotionPolicy
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _EXAMPLES = """\b
@@ -129,7 +130,7 @@ def main(
     scheduler: str | None,
     tls: tuple[Path, Path, Path] | None,
     warm: bool,
-    promote: Policy,
+    promote: PromotionPolicy,
     timeout: float | None,
     memory: str | None,
     retries: int,

@@ -33,7 +33,7 @@ from orchestrator.workers import WorkerPool, processes
 from shared.data_loader import users_with_data
 from shared.errors import ConfigError, DataError, Fault, TrainerError
 from shared.named_files import named_files
-from shared.promotion import Policy
+from shared.schema_utils import PromotionPolicy
 
 _LOOK = 1.0  # seconds between looks into a spool folder
 
@@ -49,7 +49,7 @@ class Settings:
     limits: Limits
     control: Control
     warm: bool
-    promote: Policy = "if-better"
+    promote: PromotionPolicy = "if-better"
     backend: str = "process"
     scheduler: str | None = None
     tls: Tls | None = None

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from model_registry.entry import RegistryEntry
 from model_registry.errors import InvalidNameError
 from model_registry.names import MODALITIES, Modality, parse_modality, parse_user
+from model_registry.storage.entry import RegistryEntry
 from orchestrator.jobs import TRAINER_PACKAGES, Job, Outcome, Reason, one_line
 from shared.errors import ConfigError
+from shared.features.pretrained import pretrained_folder
 from shared.fingerprint import Options, changes, code_fingerprint, data_fingerprints, job_fingerprint
-from shared.pretrained import pretrained_folder
 
 Name = TypeVar("Name", bound=str)
 Counts = Mapping[str, Mapping[Modality, int]]  # user -> modality -> examples
-Pair = tuple[str, Modality]
+ModelSlot = tuple[str, Modality]
 
 # Seconds of a job before anything was measured: a start, and each sample.
 _SECONDS: Mapping[Modality, tuple[float, float]] = {
@@ -44,7 +44,7 @@ class Request:
     demo_data: bool | None = None
     data_format: str = "auto"
     force: bool = False
-    only: frozenset[Pair] | None = None  # none: every pair of a user and a modality asked for
+    only: frozenset[ModelSlot] | None = None  # none: every pair of a user and a modality asked for
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Plan:
     jobs: tuple[Job, ...]
     up_to_date: tuple[RegistryEntry, ...]
     refused: tuple[Outcome, ...] = ()  # by the quality gate, when the same was trained before
-    without_data: tuple[Pair, ...] = ()  # requested one by one, and there are no examples
+    without_data: tuple[ModelSlot, ...] = ()  # requested one by one, and there are no examples
 
     @property
     def estimated_seconds(self) -> float:
@@ -78,7 +78,7 @@ def make_plan(
     unknown = [user for user in request.users if not counts.get(user)]
     if unknown and request.only is None:
         raise ConfigError("\n".join(f"--users: {user}: no examples of this user in {request.data}" for user in unknown))
-    versions: dict[Pair, list[RegistryEntry]] = {}
+    versions: dict[ModelSlot, list[RegistryEntry]] = {}
     for entry in published:
         versions.setdefault((entry.user_id, entry.modality), []).append(entry)
     codes = {modality: code_fingerprint(TRAINER_PACKAGES[modality], pretrained_folder()) for modality in MODALITIES}

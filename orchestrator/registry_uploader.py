@@ -10,14 +10,15 @@ from pathlib import Path
 
 import click
 
-from model_registry.entry import RegistryEntry
 from model_registry.errors import ConflictError, RegistryError, StorageError, UnreachableError
 from model_registry.location import AnyRegistry, open_registry
 from model_registry.names import published_name
+from model_registry.storage.entry import RegistryEntry
 from model_registry.store import DEFAULT_ROOT, Registry
 from orchestrator.attempt import Publish
 from orchestrator.jobs import UP_TO_DATE, Job, Outcome, one_line
-from shared.promotion import POLICIES, Policy, publish
+from shared.packaging.promotion import POLICIES, publish
+from shared.schema_utils import PromotionPolicy
 
 DEFAULT_REGISTRY = str(DEFAULT_ROOT)
 
@@ -38,7 +39,7 @@ def find_bundles(runs: Path) -> Iterator[Path]:
             yield Path(place)
 
 
-def publisher(registry: AnyRegistry, policy: Policy = "if-better") -> Publish:
+def publisher(registry: AnyRegistry, policy: PromotionPolicy = "if-better") -> Publish:
     """Return the function that publishes what a job made and adds to its outcome where that went."""
 
     def published(job: Job, outcome: Outcome) -> Outcome:
@@ -113,7 +114,7 @@ def model_card(registry: AnyRegistry, entry: RegistryEntry) -> str:
     show_default=True,
     help="Whether what is published serves at once, or stays a candidate.",
 )
-def main(runs: Path, registry: str, promote: Policy) -> None:
+def main(runs: Path, registry: str, promote: PromotionPolicy) -> None:
     """Publish every finished bundle at or below the folder RUNS, one line each.
 
     Bundles that are in the registry already are left alone. The exit code is 3 when one was refused.

@@ -27,7 +27,7 @@ _FAREWELL = 2.0  # seconds that an idle worker has to end by itself
 
 
 @dataclass(frozen=True)
-class Death:
+class ExitReason:
     """How a trainer ended that gave no answer."""
 
     cause: Cause
@@ -43,7 +43,7 @@ class Trainer(Talker, Protocol):
         """Write to its standard input. Raises OSError when it is gone."""
         ...
 
-    def hang_up(self) -> None:
+    def close_stdin(self) -> None:
         """Close its standard input, after which it ends by itself."""
         ...
 
@@ -55,7 +55,7 @@ class Trainer(Talker, Protocol):
         """End it and all that it started, and let go of it."""
         ...
 
-    def death(self, events: Path) -> Death:
+    def death(self, events: Path) -> ExitReason:
         """Say how it ended; it has closed its outputs."""
         ...
 
@@ -89,7 +89,7 @@ class ProcessTrainer:
         self._process.stdin.write(line)
         self._process.stdin.flush()
 
-    def hang_up(self) -> None:
+    def close_stdin(self) -> None:
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
@@ -102,9 +102,9 @@ class ProcessTrainer:
     def stop(self) -> None:
         stop(self._process)
 
-    def death(self, events: Path) -> Death:
+    def death(self, events: Path) -> ExitReason:
         code = self._process.wait()
-        return Death("crashed", how_it_died(code, events), code, transient=code < 0)
+        return ExitReason("crashed", how_it_died(code, events), code, transient=code < 0)
 
 
 def processes(commands: Commands, environment: Mapping[str, str]) -> Start:
@@ -176,7 +176,7 @@ class WorkerPool:
             idle, self._idle = self._idle, []
             self._alive -= len(idle)
         for worker in idle:
-            worker.trainer.hang_up()
+            worker.trainer.close_stdin()
         for worker in idle:
             _dismiss(worker)
 
@@ -233,7 +233,7 @@ def _reply(output: bytes) -> dict[str, Any] | None:
 
 
 def _dismiss(worker: Worker) -> None:
-    worker.trainer.hang_up()
+    worker.trainer.close_stdin()
     if worker.clean:
         worker.trainer.ended_within(_FAREWELL)
     worker.trainer.stop()

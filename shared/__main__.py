@@ -1,5 +1,5 @@
 """`python -m shared` is `model-trainer`."""
 
-from shared.cli import main
+from shared.commands.main import main
 
 main()

@@ -1,6 +1,6 @@
 """Session folders -> Dataset: filter, merge, verify; every sample is used, refused with its place, or in the ledger.
 
-Both layouts are read: our own (`shared.own_layout`) and A3CP's session logs (`shared.a3cp`).
+Both layouts are read: our own (`shared.data.own_layout`) and A3CP's session logs (`shared.data.a3cp`).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from pydantic import Field, StrictBool
 
 from model_registry.names import DEFAULT_USER, InvalidNameError, Modality, parse_modality, parse_name
-from shared.a3cp import count_a3cp, is_a3cp, read_a3cp
-from shared.data_files import DataRoot, RefusedFileError
+from shared.data.a3cp import count_a3cp, is_a3cp, read_a3cp
+from shared.data.files import DataRoot, RefusedFileError
+from shared.data.own_layout import count_own, is_own, read_own, sessions_folder
+from shared.data.records import Dropped, Reading, Record
+from shared.data.samples import Sample, encoding_faults, label_faults, load_features, verified
 from shared.errors import DataError, Fault
-from shared.own_layout import count_own, is_own, read_own, sessions_folder
-from shared.records import Dropped, Reading, Record
-from shared.samples import Sample, encoding_faults, label_faults, load_features, verified
 from shared.schema_utils import Example, LabelStatus, Moment, Schema, SessionMetadata
 
 __all__ = [

@@ -1,6 +1,6 @@
 """Session-wise validation: the whole recipe, choosing and calibrating included, refitted without the tested session.
 
-For every outer fold the contenders are compared, the temperature and the rejection threshold fitted on inner
+For every outer fold the candidates are compared, the temperature and the rejection threshold fitted on inner
 folds only; then the winner, trained without the outer fold, answers it. Those answers are the headline.
 The model that is shipped is chosen and calibrated in the same way on all outer folds.
 """
@@ -16,17 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from shared.calibration import Answer, Familiarity, FitNovelty, fit_answer
-from shared.folds import Folds, Indices, random_folds, session_folds
-from shared.graph import FeatureGraph
-from shared.heads import Classes, Features, FitAmong, Fitter, Head, KernelRidge, Linear, in_span
+from shared.features.graph import FeatureGraph
+from shared.learning.calibration import DecisionRule, Familiarity, FitFamiliarity, fit_decision_rule
+from shared.learning.folds import Folds, Indices, random_folds, session_folds
+from shared.learning.heads import Classes, Features, FitOnSubset, Fitter, Head, KernelRidge, Linear, gram_factor
 from shared.schema_utils import Schema
 
 DAYS = 3  # that are made up where there is one session only
 DAY_STRENGTH = 1.0  # of what one sample of a label differs from the mean of its label
 
 Progress = Callable[[int, int], None]
-_Fit = tuple[int, frozenset[int]]  # contender, cells that its training did not see
+_Fit = tuple[int, frozenset[int]]  # candidate, cells that its training did not see
 
 
 class EvaluationConfig(Schema):
@@ -57,7 +57,7 @@ class Rows:
 
 
 class FeatureSource(Protocol):
-    """Where a contender's features come from; what is fitted in them is fitted on `train` alone."""
+    """Where a candidate's features come from; what is fitted in them is fitted on `train` alone."""
 
     def rows(self, train: Indices) -> Rows: ...
 
@@ -65,7 +65,7 @@ class FeatureSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Fixed:
+class PrecomputedFeatures:
     """Features without anything fitted: computed once, the same in every fold."""
 
     traced: FeatureGraph
@@ -79,21 +79,21 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Contender:
-    """One way to get from samples to logits and familiarity. Contenders are listed simplest first."""
+class Candidate:
+    """One way to get from samples to logits and familiarity. Candidates are listed simplest first."""
 
     name: str
     source: FeatureSource
     fit: Fitter
-    novelty: FitNovelty
+    novelty: FitFamiliarity
     score_weights: tuple[float, float] = (1.0, 1.0)  # of the largest logit and of the familiarity
     isotropic: bool = False  # head and familiarity treat all directions alike: validation may change the axes
-    among: FitAmong | None = None  # fits as `fit` does, faster, where no copies join the training rows
+    among: FitOnSubset | None = None  # fits as `fit` does, faster, where no copies join the training rows
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A contender fitted on some samples."""
+class FittedModel:
+    """A candidate fitted on some samples."""
 
     head: Head
     novelty: Familiarity
@@ -104,7 +104,7 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldOutLogits:
     """Logits (n, K) for samples (n,) that the model did not see, and the fold (n,) that each was held out in."""
 
     indices: Indices
@@ -124,16 +124,16 @@ class Validation:
     accepted: NDArray[np.bool_]
     score: Features
     chosen_by_fold: tuple[str, ...]
-    contenders: dict[str, float]  # name -> out-of-fold accuracy
-    winner: Contender
-    answer: Answer
+    candidates: dict[str, float]  # name -> out-of-fold accuracy
+    winner: Candidate
+    answer: DecisionRule
     random_accuracy: float | None
     unknown_auroc: dict[int, float]  # class left out -> AUROC of known against it
     learning: tuple[tuple[int, float], ...] = ()  # mean number of training samples, out-of-fold accuracy
 
 
 def validate_by_session(
-    contenders: Sequence[Contender],
+    candidates: Sequence[Candidate],
     classes: Classes,
     sessions: Sequence[str],
     times: Sequence[Any],
@@ -141,11 +141,11 @@ def validate_by_session(
     seed: int,
     progress: Progress = lambda done, total: None,
 ) -> Validation:
-    """Validate `contenders` on samples of `classes` (n,) recorded in `sessions` (n,) at `times` (n,)."""
+    """Validate `candidates` on samples of `classes` (n,) recorded in `sessions` (n,) at `times` (n,)."""
     folds = session_folds(classes, sessions, times, config.folds, seed)
     groups = np.unique(sessions, return_inverse=True)[1]
     count = int(classes.max()) + 1
-    fits = _Fits(contenders, classes, count, folds)
+    fits = _Fits(candidates, classes, count, folds)
     pairs = {outer | inner for outer in folds.outer for inner in folds.inner(outer)}
     fits.run({*folds.outer, *pairs}, progress)
 
@@ -155,24 +155,24 @@ def validate_by_session(
     accepted, score = np.zeros(n, np.bool_), np.zeros(n, np.float32)
     chosen_by_fold = []
     for number, outer in enumerate(folds.outer):
-        held = [fits.held(c, folds.inner(outer), outer) for c in range(len(contenders))]
+        held = [fits.held(c, folds.inner(outer), outer) for c in range(len(candidates))]
         chosen = choose(held, classes)
-        chosen_by_fold.append(contenders[chosen].name)
+        chosen_by_fold.append(candidates[chosen].name)
         familiarity = fits.familiarity(chosen, folds.inner(outer), outer)
         single = len(np.unique(groups[held[chosen].indices])) == 1
-        days = fits.other_days(chosen, folds.inner(outer), outer) if single else ()
-        answer = _answer(held[chosen], familiarity, contenders[chosen], classes, groups, config, days)
+        days = fits.simulate_session_shift(chosen, folds.inner(outer), outer) if single else ()
+        answer = _answer(held[chosen], familiarity, candidates[chosen], classes, groups, config, days)
         test = fits.held(chosen, (outer,), frozenset())
         place[test.indices] = number
         results = answer(test.logits, fits.familiarity(chosen, (outer,), frozenset()))
         predicted[test.indices], chances[test.indices], accepted[test.indices], score[test.indices] = results
         plain[test.indices] = softmax(test.logits)
 
-    held = [fits.held(c, folds.outer, frozenset()) for c in range(len(contenders))]
+    held = [fits.held(c, folds.outer, frozenset()) for c in range(len(candidates))]
     chosen = choose(held, classes)
-    winner, quick = contenders[chosen], fits.contenders[chosen]
+    winner, quick = candidates[chosen], fits.candidates[chosen]
     familiarity = fits.familiarity(chosen, folds.outer, frozenset())
-    days = () if groups.max() else fits.other_days(chosen, folds.outer, frozenset())
+    days = () if groups.max() else fits.simulate_session_shift(chosen, folds.outer, frozenset())
     answer = _answer(held[chosen], familiarity, winner, classes, groups, config, days)
     return Validation(
         folds=folds,
@@ -183,7 +183,7 @@ def validate_by_session(
         accepted=accepted,
         score=score,
         chosen_by_fold=tuple(chosen_by_fold),
-        contenders={c.name: balanced(h, classes) for c, h in zip(contenders, held, strict=True)},
+        candidates={c.name: balanced(h, classes) for c, h in zip(candidates, held, strict=True)},
         winner=winner,
         answer=answer,
         random_accuracy=_random_accuracy(quick, classes, config, seed) if config.random_split else None,
@@ -192,44 +192,44 @@ def validate_by_session(
     )
 
 
-def fit_contender(contender: Contender, classes: Classes, train: Indices, count: int) -> Fitted:
+def fit_candidate(candidate: Candidate, classes: Classes, train: Indices, count: int) -> FittedModel:
     """Fit head and familiarity on the samples `train`; copies train the head, but are no references."""
-    head = _fit_head(contender, classes, train, count)
-    return Fitted(head, contender.novelty(head, contender.source.rows(train).base[train], classes[train]))
+    head = _fit_head(candidate, classes, train, count)
+    return FittedModel(head, candidate.novelty(head, candidate.source.rows(train).base[train], classes[train]))
 
 
-def _fit_head(contender: Contender, classes: Classes, train: Indices, count: int) -> Head:
-    rows = contender.source.rows(train)
+def _fit_head(candidate: Candidate, classes: Classes, train: Indices, count: int) -> Head:
+    rows = candidate.source.rows(train)
     if not len(train):  # so few samples that the inner folds leave none: every class is as likely
         return Linear(np.zeros((rows.base.shape[1], count), np.float32), np.zeros(count, np.float32))
-    if contender.among is not None and not len(rows.copies):
-        return contender.among(train, classes[train], count)
+    if candidate.among is not None and not len(rows.copies):
+        return candidate.among(train, classes[train], count)
     features, labels = rows.training(train, classes)
-    return contender.fit(features, labels, count)
+    return candidate.fit(features, labels, count)
 
 
-def _prepared(contender: Contender, everything: Indices) -> Contender:
-    """Return the contender ready for many fits: what they share is computed once.
+def _prepared(candidate: Candidate, everything: Indices) -> Candidate:
+    """Return the candidate ready for many fits: what they share is computed once.
 
     Features move to axes of the samples' span, where those are fewer: inner products stay what they are, so heads that
     only see those learn the same with far fewer numbers.
     """
-    source = contender.source
-    if isinstance(contender.fit, KernelRidge) and contender.among is None:
-        return replace(contender, among=contender.fit.among(source.rows(everything).base))
-    if not contender.isotropic or not isinstance(source, Fixed):
-        return contender
+    source = candidate.source
+    if isinstance(candidate.fit, KernelRidge) and candidate.among is None:
+        return replace(candidate, among=candidate.fit.among(source.rows(everything).base))
+    if not candidate.isotropic or not isinstance(source, PrecomputedFeatures):
+        return candidate
     rows = source.computed
     whole = np.concatenate([rows.base, rows.copies])
     if whole.shape[1] <= len(whole):
-        return contender
-    moved = in_span(whole)
+        return candidate
+    moved = gram_factor(whole)
     computed = replace(rows, base=moved[: len(rows.base)], copies=moved[len(rows.base) :])
-    return replace(contender, source=Fixed(source.traced, computed))
+    return replace(candidate, source=PrecomputedFeatures(source.traced, computed))
 
 
-def choose(held: Sequence[Held], classes: Classes) -> int:
-    """Return the simplest contender that is within one standard error of the best, paired by sample."""
+def choose(held: Sequence[HeldOutLogits], classes: Classes) -> int:
+    """Return the simplest candidate that is within one standard error of the best, paired by sample."""
     correct = [_correct(h, classes) for h in held]
     best = int(np.argmax([c.mean() for c in correct]))
     for number, mine in enumerate(correct[:best]):
@@ -239,7 +239,7 @@ def choose(held: Sequence[Held], classes: Classes) -> int:
     return best
 
 
-def balanced(held: Held, classes: Classes) -> float:
+def balanced(held: HeldOutLogits, classes: Classes) -> float:
     """Return the accuracy with every label weighing the same."""
     return float(_correct(held, classes).mean())
 
@@ -258,45 +258,45 @@ def auroc(known: NDArray[np.floating], unknown: NDArray[np.floating]) -> float:
 
 
 class _Fits:
-    """Heads of every contender for every set of held-out cells, each fitted once; familiarity where it is asked for."""
+    """Heads of every candidate for every set of held-out cells, each fitted once; familiarity where it is asked for."""
 
-    def __init__(self, contenders: Sequence[Contender], classes: Classes, count: int, folds: Folds) -> None:
-        self.contenders, self._classes, self._count, self._folds = list(contenders), classes, count, folds
+    def __init__(self, candidates: Sequence[Candidate], classes: Classes, count: int, folds: Folds) -> None:
+        self.candidates, self._classes, self._count, self._folds = list(candidates), classes, count, folds
         self._heads: dict[_Fit, Head] = {}
         self._logits: dict[_Fit, Features] = {}
         self._familiarity: dict[_Fit, Features] = {}
 
     def run(self, excluded: Iterable[frozenset[int]], progress: Progress) -> None:
-        """Fit every contender once for each set of excluded cells; last those that take longest to prepare."""
-        order = sorted(range(len(self.contenders)), key=lambda c: self.contenders[c].isotropic)
+        """Fit every candidate once for each set of excluded cells; last those that take longest to prepare."""
+        order = sorted(range(len(self.candidates)), key=lambda c: self.candidates[c].isotropic)
         jobs = [(c, cells) for c in order for cells in sorted(excluded, key=sorted)]
         everything = np.arange(len(self._classes))
         with ThreadPoolExecutor(2) as pool:
-            ready = [pool.submit(_prepared, contender, everything) for contender in self.contenders]
+            ready = [pool.submit(_prepared, candidate, everything) for candidate in self.candidates]
             found = pool.map(lambda job: self._fit(ready[job[0]].result(), job), jobs)
             for done, (job, (head, logits)) in enumerate(zip(jobs, found, strict=True), start=1):
                 self._heads[job], self._logits[job] = head, logits
                 progress(done, len(jobs))
-        self.contenders = [future.result() for future in ready]
+        self.candidates = [future.result() for future in ready]
 
-    def held(self, contender: int, units: Sequence[frozenset[int]], without: frozenset[int]) -> Held:
+    def held(self, candidate: int, units: Sequence[frozenset[int]], without: frozenset[int]) -> HeldOutLogits:
         """Return the logits for each of `units`, by the model that saw neither it nor `without`."""
         parts: list[tuple[Indices, Features, Indices]] = []
         for number, unit in enumerate(units):
             indices, own = self._own(unit, without)
-            logits = self._logits[contender, unit | without][own]
+            logits = self._logits[candidate, unit | without][own]
             parts.append((indices[own], logits, np.full(len(logits), number, np.int64)))
         joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        return Held(joined[0], joined[1], joined[2])
+        return HeldOutLogits(joined[0], joined[1], joined[2])
 
-    def familiarity(self, contender: int, units: Sequence[frozenset[int]], without: frozenset[int]) -> Features:
+    def familiarity(self, candidate: int, units: Sequence[frozenset[int]], without: frozenset[int]) -> Features:
         """Return the familiarity (n,) of the same samples in the same order."""
-        missing = [job for u in units if (job := (contender, u | without)) not in self._familiarity]
+        missing = [job for u in units if (job := (candidate, u | without)) not in self._familiarity]
         with ThreadPoolExecutor(2) as pool:
             self._familiarity.update(zip(missing, pool.map(self._see, missing), strict=True))
-        return np.concatenate([self._familiarity[contender, u | without][self._own(u, without)[1]] for u in units])
+        return np.concatenate([self._familiarity[candidate, u | without][self._own(u, without)[1]] for u in units])
 
-    def other_days(
+    def simulate_session_shift(
         self, number: int, units: Sequence[frozenset[int]], without: frozenset[int]
     ) -> list[tuple[Features, Features]]:
         """Return logits and familiarity of copies of the same samples, those of a fold moved alike, as on other days.
@@ -304,21 +304,21 @@ class _Fits:
         A day moves features as one sample of a label differs from the label's mean: in directions, and, times
         DAY_STRENGTH, by amounts in which this person's samples differ anyway.
         """
-        contender = self.contenders[number]
+        candidate = self.candidates[number]
         random = np.random.default_rng(0)
         found = []
         for _ in range(DAYS):
             parts = []
             for unit in units:
                 job, own = (number, unit | without), self._own(unit, without)[1]
-                train, rows = self._folds.outside(job[1]), self._test_rows(contender, job)[own]
+                train, rows = self._folds.outside(job[1]), self._test_rows(candidate, job)[own]
                 if not len(train):
                     continue
-                base = contender.source.rows(train).base[train]
+                base = candidate.source.rows(train).base[train]
                 one = int(random.integers(len(train)))
                 mean = base[self._classes[train] == self._classes[train[one]]].mean(axis=0)
                 moved = rows + np.float32(DAY_STRENGTH) * (base[one] - mean)
-                novelty = contender.novelty(self._heads[job], base, self._classes[train])
+                novelty = candidate.novelty(self._heads[job], base, self._classes[train])
                 parts.append((np.asarray(self._heads[job](moved)), np.asarray(novelty(moved))))
             if parts:
                 logits, near = zip(*parts, strict=True)
@@ -329,23 +329,23 @@ class _Fits:
         indices = self._folds.inside(unit | without)
         return indices, np.isin(self._folds.cells[indices], sorted(unit))
 
-    def _fit(self, contender: Contender, job: _Fit) -> tuple[Head, Features]:
-        head = _fit_head(contender, self._classes, self._folds.outside(job[1]), self._count)
-        return head, np.asarray(head(self._test_rows(contender, job)))
+    def _fit(self, candidate: Candidate, job: _Fit) -> tuple[Head, Features]:
+        head = _fit_head(candidate, self._classes, self._folds.outside(job[1]), self._count)
+        return head, np.asarray(head(self._test_rows(candidate, job)))
 
-    def _test_rows(self, contender: Contender, job: _Fit) -> Features:
-        return contender.source.rows(self._folds.outside(job[1])).base[self._folds.inside(job[1])]
+    def _test_rows(self, candidate: Candidate, job: _Fit) -> Features:
+        return candidate.source.rows(self._folds.outside(job[1])).base[self._folds.inside(job[1])]
 
     def _see(self, job: _Fit) -> Features:
-        contender, train = self.contenders[job[0]], self._folds.outside(job[1])
+        candidate, train = self.candidates[job[0]], self._folds.outside(job[1])
         if not len(train):
             return np.zeros(len(self._folds.inside(job[1])), np.float32)
-        base = contender.source.rows(train).base[train]
-        novelty = contender.novelty(self._heads[job], base, self._classes[train])
-        return np.asarray(novelty(self._test_rows(contender, job)))
+        base = candidate.source.rows(train).base[train]
+        novelty = candidate.novelty(self._heads[job], base, self._classes[train])
+        return np.asarray(novelty(self._test_rows(candidate, job)))
 
 
-def _correct(held: Held, classes: Classes) -> NDArray[np.float64]:
+def _correct(held: HeldOutLogits, classes: Classes) -> NDArray[np.float64]:
     truth = classes[held.indices]
     share = np.bincount(truth, minlength=int(classes.max()) + 1)
     weight = len(truth) / (np.count_nonzero(share) * share[truth])
@@ -353,29 +353,29 @@ def _correct(held: Held, classes: Classes) -> NDArray[np.float64]:
 
 
 def _answer(
-    held: Held,
+    held: HeldOutLogits,
     familiarity: Features,
-    contender: Contender,
+    candidate: Candidate,
     classes: Classes,
     groups: Indices,
     config: EvaluationConfig,
     days: Sequence[tuple[Features, Features]],
-) -> Answer:
-    truth, own, weights = classes[held.indices], groups[held.indices], contender.score_weights
-    return fit_answer(held.logits, familiarity, truth, own, weights, config.false_rejection, days)
+) -> DecisionRule:
+    truth, own, weights = classes[held.indices], groups[held.indices], candidate.score_weights
+    return fit_decision_rule(held.logits, familiarity, truth, own, weights, config.false_rejection, days)
 
 
-def _random_accuracy(contender: Contender, classes: Classes, config: EvaluationConfig, seed: int) -> float:
+def _random_accuracy(candidate: Candidate, classes: Classes, config: EvaluationConfig, seed: int) -> float:
     folds = random_folds(classes, config.folds, seed)
     outer = [fold for fold in folds.outer if len(folds.inside(fold))]
-    fits = _Fits([contender], classes, int(classes.max()) + 1, folds)
+    fits = _Fits([candidate], classes, int(classes.max()) + 1, folds)
     fits.run(outer, lambda done, total: None)
     held = fits.held(0, outer, frozenset())
     return float((held.logits.argmax(axis=1) == classes[held.indices]).mean())
 
 
 def _learning_curve(
-    contender: Contender, whole: Held, classes: Classes, folds: Folds, shares: Sequence[float] = (0.25, 0.5)
+    candidate: Candidate, whole: HeldOutLogits, classes: Classes, folds: Folds, shares: Sequence[float] = (0.25, 0.5)
 ) -> tuple[tuple[int, float], ...]:
     """Return (training samples, out-of-fold accuracy) for shares of every label, spread evenly, and for all."""
     count = int(classes.max()) + 1
@@ -383,8 +383,8 @@ def _learning_curve(
     def one(job: tuple[float, frozenset[int]]) -> tuple[int, int]:
         train, test = folds.outside(job[1]), folds.inside(job[1])
         kept = np.concatenate([_share(train[classes[train] == k], job[0]) for k in np.unique(classes[train])])
-        head = _fit_head(contender, classes, np.sort(kept), count)
-        rows = contender.source.rows(np.sort(kept)).base[test]
+        head = _fit_head(candidate, classes, np.sort(kept), count)
+        rows = candidate.source.rows(np.sort(kept)).base[test]
         return len(kept), int((np.asarray(head(rows)).argmax(axis=1) == classes[test]).sum())
 
     outer = [f for f in folds.outer if len(folds.inside(f)) and len(np.unique(classes[folds.outside(f)])) > 1]
@@ -404,7 +404,7 @@ def _share(own: Indices, share: float) -> Indices:
     return own[np.arange(number) * len(own) // number]
 
 
-def _unknown(contender: Contender, answer: Answer, classes: Classes, folds: Folds) -> dict[int, float]:
+def _unknown(candidate: Candidate, answer: DecisionRule, classes: Classes, folds: Folds) -> dict[int, float]:
     """Leave each class out of training in turn; return how well its samples are told from held-out known ones.
 
     One outer fold is held out a class, in turn, so that known and unknown samples are equally new.
@@ -419,7 +419,7 @@ def _unknown(contender: Contender, answer: Answer, classes: Classes, folds: Fold
         known, unknown = test[classes[test] != k], np.flatnonzero(classes == k)
         if not len(known) or len(np.unique(classes[train])) < 2:
             return None
-        fitted, base = fit_contender(contender, classes, train, count), contender.source.rows(train).base
+        fitted, base = fit_candidate(candidate, classes, train, count), candidate.source.rows(train).base
         return auroc(answer.score(*fitted(base[known])), answer.score(*fitted(base[unknown])))
 
     with ThreadPoolExecutor(2) as pool:

@@ -9,6 +9,7 @@ sources name their pretrained networks by sha256; the descriptions of other netw
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import hashlib
@@ -33,8 +34,6 @@ from shared.named_files import named_files
 
 _PART = 20  # hex digits of each part: 80 bits
 _SOURCES = (".py", ".yaml", ".txt")
-# `from shared.one import …`, `import shared.one`, or `from shared import one, two`, wherever in a module it stands.
-_IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+shared(?:\.(\w+)|[ \t]+import[ \t]+(.+))", re.MULTILINE)
 _REQUIRED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -146,14 +145,34 @@ def _imported_of_shared(sources: Iterable[Path]) -> list[Path]:
     found = {path for path in _sources(root) if path.suffix != ".py"} | {root / "__init__.py"}
     waiting = [path for path in (*sources, root / "__init__.py") if path.suffix == ".py"]
     while waiting:
-        for direct, listed in _IMPORT.findall(waiting.pop().read_text("utf-8")):
-            names = [direct] if direct else re.findall(r"\w+", listed)
-            # A list over several lines is not read: then everything counts.
-            files = _sources(root) if listed.startswith("(") else [root / f"{name}.py" for name in names]
-            fresh = {path for path in files if path.is_file()} - found
-            found |= fresh
-            waiting += [path for path in fresh if path.suffix == ".py"]
+        fresh = {path for name in imported_names(waiting.pop()) for path in _module_files(root, name)} - found
+        found |= fresh
+        waiting += fresh
     return sorted(found)
+
+
+def imported_names(source: Path) -> Iterator[str]:
+    """Yield the dotted name of everything that a module imports absolutely, wherever in it the import stands.
+
+    `from a.b import c` yields `a.b` and `a.b.c`, since `c` may be a module.
+    """
+    for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _module_files(root: Path, name: str) -> Iterator[Path]:
+    """Yield the files that importing `name`, a module below the package in `root`, runs."""
+    package, *parts = name.split(".")
+    if package != root.name:
+        return
+    for depth in range(len(parts)):
+        place = root.joinpath(*parts[: depth + 1])
+        candidates = (place.with_suffix(".py"), place / "__init__.py")
+        yield from (path for path in candidates if path.is_file())
 
 
 def newest_source(package: str) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from model_registry.encoder import SPEC_FILE
+from model_registry.storage.encoders import SPEC_FILE
 
 _PIECE = 1 << 20
 

@@ -3,91 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict
 
 import numpy as np
 
-from model_registry.entry import BundleEntry, EncoderRef
 from model_registry.names import Modality
+from model_registry.storage.entry import BundleEntry
 from model_registry.store import Registry
-from shared.arrays import Inputs
-from shared.audit import Audit, audit
-from shared.bundle import Bundle, json_bytes, label_encoder, label_map, write_bundle
 from shared.config import TrainerConfig
-from shared.data_loader import DataFormat, Dataset, group_of, load_dataset
-from shared.encoders import Encoder
+from shared.data_loader import Dataset, group_of, load_dataset
 from shared.errors import QualityGateError
-from shared.evaluation import Contender, Fitted, Rows, Validation, fit_contender, validate_by_session
-from shared.export import Exported, export_model, replay, spread
-from shared.feature_cache import FeatureCache
-from shared.figures import confusion_picture
-from shared.graph import FeatureGraph, Samples
-from shared.graph_cache import recall
-from shared.heads import Features
-from shared.logs import RunLog
-from shared.metrics import Report, Unit, report
-from shared.model_card import model_card
-from shared.promotion import Policy, publish
+from shared.evaluation import Candidate, FittedModel, Rows, Validation, fit_candidate, validate_by_session
+from shared.features.arrays import Inputs
+from shared.features.graph import FeatureGraph, Samples
+from shared.features.graph_cache import recall
+from shared.job import Job, ModelSpec, Outcome
+from shared.learning.heads import Features
+from shared.packaging.bundle import Bundle, json_bytes, label_encoder, label_map, write_bundle
+from shared.packaging.export import Exported, export_model, replay, spread
+from shared.packaging.promotion import publish
+from shared.report.audit import Audit, audit
+from shared.report.figures import confusion_picture
+from shared.report.metrics import Report, Unit, report
+from shared.report.model_card import model_card
+from shared.report.training_log import seconds, training_log
 from shared.schema_utils import TrainingLogEntry
-from shared.training_log import seconds, training_log
-
-
-@dataclass(frozen=True)
-class Job:
-    """One model to train: whose, from which data, to where."""
-
-    users: tuple[str, ...]
-    data: Path
-    out: Path
-    run_id: str
-    registry: Path | None = None
-    data_format: DataFormat = "auto"
-    fingerprint: str = ""
-    package: str = ""  # the trainer's, for the log: its code and what it requires
-    promote: Policy = "if-better"  # whether what is published serves at once
-    cache: FeatureCache | None = None
-    log: RunLog = field(default_factory=RunLog)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A finished run: its bundle and the training log entry that it prints."""
-
-    bundle: Bundle
-    entry: TrainingLogEntry
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """What whoever runs the model must know beside its graph."""
-
-    decode: Mapping[str, Any]  # how media become the model's inputs
-    normalisation_version: str
-    expected_frame_rate: float | None = None
-    expected_length: int | None = None
-    encoder_refs: tuple[EncoderRef, ...] = ()
-    notes: tuple[str, ...] = ()  # for the training log and the model card
-    media: tuple[Mapping[str, Any], ...] = ()  # for the training log: how each sample was recorded
-
-
-Train = Callable[[Job, Any], Outcome]
-Decode = Callable[[Path, Mapping[str, Any], Mapping[str, Encoder]], Inputs]  # file, ModelSpec.decode, encoders
-
-
-@dataclass(frozen=True)
-class Trainer:
-    """A modality's part: the schema of its configuration, its recipe, and how one file becomes a model's inputs."""
-
-    modality: Modality
-    config: type[TrainerConfig]
-    train: Train
-    decode: Decode
-    package: str
-    console_script: str
 
 
 def load(job: Job, config: TrainerConfig, modality: Modality) -> Dataset:
@@ -143,12 +85,12 @@ def featurise(
 
 def validate(
     job: Job,
-    contenders: Sequence[Contender],
+    candidates: Sequence[Candidate],
     dataset: Dataset,
     config: TrainerConfig,
     sessions: Sequence[str] | None = None,
 ) -> Validation:
-    """Validate the contenders by session, or by person where there are several; see `shared.evaluation`.
+    """Validate the candidates by session, or by person where there are several; see `shared.evaluation`.
 
     `sessions` replaces those of the data set.
     """
@@ -156,7 +98,7 @@ def validate(
         times = [sample.example.timestamp for sample in dataset.samples]
         classes, users = dataset.label_index, dataset.users
         groups = [group_of(session, users) for session in sessions or dataset.session_ids]
-        return validate_by_session(contenders, classes, groups, times, config.evaluation, config.seed, job.log.progress)
+        return validate_by_session(candidates, classes, groups, times, config.evaluation, config.seed, job.log.progress)
 
 
 def package(
@@ -179,7 +121,7 @@ def package(
     everything = np.arange(len(dataset))
     source = validation.winner.source
     with job.log.stage("fit"), ThreadPoolExecutor(1) as pool:
-        fitting = pool.submit(fit_contender, validation.winner, dataset.label_index, everything, len(dataset.labels))
+        fitting = pool.submit(fit_candidate, validation.winner, dataset.label_index, everything, len(dataset.labels))
         found = _audit(job, result, validation, source.rows(everything).base, dataset)
         fitted = fitting.result()
     graph, features = source.graph(everything), source.rows(everything).base
@@ -228,7 +170,7 @@ def _export(
     job: Job,
     graph: FeatureGraph,
     width: int,
-    fitted: Fitted,
+    fitted: FittedModel,
     validation: Validation,
     dataset: Dataset,
     spec: ModelSpec,

@@ -1,7 +1,7 @@
 """What an example, a session and a training log entry consist of: pydantic schemas, frozen, checked on entry.
 
 The names are A3CP's. Schemas of our own files refuse unknown fields, so that a misspelt one is found; what A3CP
-writes may carry more fields than are known here (see `shared.a3cp`).
+writes may carry more fields than are known here (see `shared.data.a3cp`).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from shared.errors import Fault
 
 SCHEMA_VERSION = "1.0.0"
 UNKNOWN = "unknown"  # what a model answers when it rejects an input; never a trained label
+PromotionPolicy = Literal["always", "if-better", "never"]  # whether a new version becomes the active one
 LABEL_STATUSES = ("unconfirmed", "confirmed", "corrected", "rejected")
 
 _PRINTABLE_LENGTH = 128

@@ -16,21 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from model_registry.entry import EncoderRef
-from shared.calibration import cosine_novelty
-from shared.cli_trainer import trainer_main
+from model_registry.storage.entry import EncoderRef
+from shared.commands.train import trainer_main
 from shared.config import TrainerConfig
-from shared.data_files import RefusedFileError
+from shared.data.files import RefusedFileError
 from shared.data_loader import Dataset
-from shared.duplicates import one_side
-from shared.encoders import Encoder, export_encoder, load_encoder
 from shared.errors import ConfigError, DataError, Fault
-from shared.evaluation import Contender, Fixed, Rows
-from shared.feature_cache import content_key
-from shared.graph import FeatureGraph, TensorSpec, joined
-from shared.graph_cache import recalled_meanwhile
-from shared.heads import LANDMARK_NUMBERS, Classes, KernelRidge, fit_linear_ridge
-from shared.recipe import Job, ModelSpec, Outcome, Trainer, featurise, load, package, validate
+from shared.evaluation import Candidate, PrecomputedFeatures, Rows
+from shared.features.cache import content_key
+from shared.features.encoders import Encoder, export_encoder, load_encoder
+from shared.features.graph import FeatureGraph, TensorSpec, joined
+from shared.features.graph_cache import recalled_meanwhile
+from shared.job import Job, ModelSpec, Outcome, Trainer
+from shared.learning.calibration import cosine_familiarity
+from shared.learning.duplicates import assign_duplicates_to_one_session
+from shared.learning.heads import LANDMARK_NUMBERS, Classes, KernelRidge, fit_linear_ridge
+from shared.recipe import featurise, load, package, validate
 from speech_context_trainer.preprocessing.context import (
     Confidence,
     embed_surroundings,
@@ -42,7 +43,7 @@ from speech_context_trainer.preprocessing.label_names import FEW, Named, spoken
 from speech_context_trainer.preprocessing.text import HashedGrams, Sentence, clean, code_points, same_words
 from speech_context_trainer.preprocessing.tokens import embed_texts
 
-ContenderName = Literal[
+CandidateName = Literal[
     "ngrams",
     "minilm",
     "use",
@@ -54,7 +55,7 @@ ContenderName = Literal[
     "use_in_context",
     "use_minilm_in_context",
 ]
-PARTS: dict[ContenderName, tuple[str, ...]] = {
+PARTS: dict[CandidateName, tuple[str, ...]] = {
     "ngrams": ("ngrams",),
     "minilm": ("minilm",),
     "use": ("use",),
@@ -77,7 +78,7 @@ class SpeechConfig(TrainerConfig):
     encoders: dict[str, str] = Field(
         default={"minilm": "minilm", "use": "use"}, description="sentence encoders: a pretrained name, or a folder"
     )
-    contenders: tuple[ContenderName, ...] = Field(
+    candidates: tuple[CandidateName, ...] = Field(
         default=("ngrams", "use_minilm", "use_minilm_in_context"), min_length=1
     )
     label_names: bool = Field(default=True, description="a label's name is a text of it where it has few")
@@ -98,18 +99,18 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
         widths |= {f"{name}_context": width for name, width in widths.items()}
     if any(value is not None for value in sure):
         widths["confidence"] = 1
-    used = line_up(config, widths.keys(), few=len(texts) <= FEW * len(labels))
+    used = select_candidates(config, widths.keys(), few=len(texts) <= FEW * len(labels))
     graphs = {part: _graph(part, widths) for parts in used.values() for part in parts}
     with recalled_meanwhile(list(graphs.values()), job.cache):
         embedded = embed(
             job, [*texts, *labels], [*around, *("" for _ in labels)], [*sure, *(None for _ in labels)], encoders
         )
     samples, names = embedded[: len(texts)], embedded[len(texts) :]
-    contenders = compete(job, config, samples, names, dataset.label_index)
-    sessions, moved = one_side([same_words(text) for text in texts], dataset.session_ids)
+    candidates = build_candidates(job, config, samples, names, dataset.label_index)
+    sessions, moved = assign_duplicates_to_one_session([same_words(text) for text in texts], dataset.session_ids)
     if moved:
         job.log.warn(f"{moved} transcripts repeat those of another session and are validated with them")
-    validation = validate(job, contenders, dataset, config, sessions)
+    validation = validate(job, candidates, dataset, config, sessions)
     won = PARTS[validation.winner.name]  # type: ignore[index]
     needed = [encoder for name, encoder in encoders.items() if name in won]
     for encoder in needed:
@@ -133,8 +134,8 @@ def transcripts(dataset: Dataset) -> list[str]:
 
 
 def available_encoders(config: SpeechConfig) -> tuple[dict[str, Encoder], tuple[str, ...]]:
-    """Return the encoders that the contenders need and that are there, and what to tell of those that are not."""
-    needed = {part.removesuffix("_context"): None for name in config.contenders for part in PARTS[name]}
+    """Return the encoders that the candidates need and that are there, and what to tell of those that are not."""
+    needed = {part.removesuffix("_context"): None for name in config.candidates for part in PARTS[name]}
     for part in ("ngrams", "confidence"):
         needed.pop(part, None)
 
@@ -172,52 +173,52 @@ def embed(
     return samples
 
 
-def compete(
+def build_candidates(
     job: Job, config: SpeechConfig, samples: list[Inputs], names: list[Inputs], classes: Classes
-) -> list[Contender]:
-    """Return the contenders that the inputs allow, simplest first, with their features computed.
+) -> list[Candidate]:
+    """Return the candidates that the inputs allow, simplest first, with their features computed.
 
     Sentence embeddings, being of one length, go to a kernel regression. N-grams are too many for landmarks.
     """
-    used = line_up(config, samples[0].keys() - {"points"}, few=len(samples) <= FEW * len(names))
+    used = select_candidates(config, samples[0].keys() - {"points"}, few=len(samples) <= FEW * len(names))
     blocks = {part: _block(job, part, samples) for parts in used.values() for part in parts}
-    contenders = []
+    candidates = []
     for name, parts in used.items():
         source = _beside(name, [blocks[part] for part in parts])
         if "ngrams" in parts:
             fit = fit_linear_ridge(config.gram_penalty)
-            contenders.append(Contender(name, source, fit, cosine_novelty, isotropic=True))
+            candidates.append(Candidate(name, source, fit, cosine_familiarity, isotropic=True))
             continue
         told = _named(job, source, names, classes) if config.label_names else source
-        novelty = partial(cosine_novelty, numbers=LANDMARK_NUMBERS)
-        contenders.append(Contender(name, told, KernelRidge(config.penalty), novelty))
-    return contenders
+        novelty = partial(cosine_familiarity, numbers=LANDMARK_NUMBERS)
+        candidates.append(Candidate(name, told, KernelRidge(config.penalty), novelty))
+    return candidates
 
 
-def line_up(config: SpeechConfig, there: Set[str], few: bool) -> dict[ContenderName, tuple[str, ...]]:
+def select_candidates(config: SpeechConfig, there: Set[str], few: bool) -> dict[CandidateName, tuple[str, ...]]:
     """Return the `rivals`, each with those of its parts that are `there`."""
-    return {name: _present(name, there) for name in rivals(config, there, few)}
+    return {name: _present(name, there) for name in reduced_candidates(config, there, few)}
 
 
-def rivals(config: SpeechConfig, there: Set[str], few: bool) -> list[ContenderName]:
-    """Return the configured contenders, each reduced to those of its parts that are `there`.
+def reduced_candidates(config: SpeechConfig, there: Set[str], few: bool) -> list[CandidateName]:
+    """Return the configured candidates, each reduced to those of its parts that are `there`.
 
     With `few` samples validation cannot tell what is known beforehand, that n-grams alone are worse than embeddings,
     so they do not compete with them. Raises ConfigError if nothing is left.
     """
-    texts: dict[tuple[str, ...], ContenderName] = {p: name for name, p in PARTS.items() if not AROUND & {*p}}
-    around: dict[tuple[str, ...], ContenderName] = {_texts(p): name for name, p in PARTS.items() if AROUND & {*p}}
-    reduced = [parts for name in config.contenders if _texts(parts := _present(name, there))]
-    names: list[ContenderName] = [around[_texts(parts)] if AROUND & {*parts} else texts[parts] for parts in reduced]
-    found: list[ContenderName] = [name for k, name in enumerate(names) if name not in names[:k]]
+    texts: dict[tuple[str, ...], CandidateName] = {p: name for name, p in PARTS.items() if not AROUND & {*p}}
+    around: dict[tuple[str, ...], CandidateName] = {_texts(p): name for name, p in PARTS.items() if AROUND & {*p}}
+    reduced = [parts for name in config.candidates if _texts(parts := _present(name, there))]
+    names: list[CandidateName] = [around[_texts(parts)] if AROUND & {*parts} else texts[parts] for parts in reduced]
+    found: list[CandidateName] = [name for k, name in enumerate(names) if name not in names[:k]]
     if few and found != ["ngrams"]:
         found = [name for name in found if name != "ngrams"]
     if not found:
-        raise ConfigError("contenders: none is left without the sentence encoders; run `model-trainer pretrained`")
+        raise ConfigError("candidates: none is left without the sentence encoders; run `make setup`")
     return found
 
 
-def _present(name: ContenderName, there: Set[str]) -> tuple[str, ...]:
+def _present(name: CandidateName, there: Set[str]) -> tuple[str, ...]:
     return tuple(part for part in PARTS[name] if part in there or part == "ngrams")
 
 
@@ -234,23 +235,25 @@ def _graph(part: str, widths: Mapping[str, int]) -> FeatureGraph:
     return FeatureGraph(f"speech-{part}", (spec,), function)
 
 
-def _block(job: Job, part: str, samples: list[Inputs]) -> Fixed:
+def _block(job: Job, part: str, samples: list[Inputs]) -> PrecomputedFeatures:
     graph = _graph(part, {name: len(value) for name, value in samples[0].items()})
     keys = [content_key(sample[graph.contract[0].name]) for sample in samples]
-    return Fixed(graph, featurise(job, graph, samples, keys))
+    return PrecomputedFeatures(graph, featurise(job, graph, samples, keys))
 
 
-def _named(job: Job, source: Fixed, names: list[Inputs], classes: Classes) -> Named:
+def _named(job: Job, source: PrecomputedFeatures, names: list[Inputs], classes: Classes) -> Named:
     keys = [content_key(*(name[spec.name] for spec in source.traced.contract)) for name in names]
     return Named(source, featurise(job, source.traced, names, keys).base, classes)
 
 
-def _beside(name: str, blocks: list[Fixed]) -> Fixed:
+def _beside(name: str, blocks: list[PrecomputedFeatures]) -> PrecomputedFeatures:
     if len(blocks) == 1:
         return blocks[0]
     rows = [block.computed for block in blocks]
     base, copies = (np.concatenate([getattr(r, part) for r in rows], axis=1) for part in ("base", "copies"))
-    return Fixed(joined(f"speech-{name}", [block.traced for block in blocks]), Rows(base, copies, rows[0].owner))
+    return PrecomputedFeatures(
+        joined(f"speech-{name}", [block.traced for block in blocks]), Rows(base, copies, rows[0].owner)
+    )
 
 
 def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder]) -> Inputs:

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.paths import ROOT
+
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=40, database=None)
 settings.load_profile("house")
 
-REAL_DATA = Path(os.environ.get("MODEL_TRAINER_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+REAL_DATA = Path(os.environ.get("MODEL_TRAINER_DATA") or ROOT.parent / "shared" / "data")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import pytest
 
 import shared
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 TRAINERS = ("gesture_trainer", "sound_trainer", "speech_context_trainer", "visual_environment_trainer")
 MAY_IMPORT = {
     "model_registry": set(),
@@ -24,7 +24,7 @@ MAY_IMPORT = {
     **{trainer: {"shared", "model_registry"} for trainer in TRAINERS},
 }
 NOT_INSTALLED = ("demo", "benchmarks")
-CLI_MODULE = re.compile(r"cli(_\w+)?\.py|__main__\.py")  # the command-line layer, which may print and exit
+COMMANDS = re.compile(r"(shared|model_registry)/commands/\w+\.py|\w+/__main__\.py")  # which may print and exit
 PICKLE_READERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "torch"}
 
 
@@ -166,7 +166,7 @@ def test_the_unpickling_rule_notices_each_way_to_break_it(source: str) -> None:
 
 
 def test_nothing_prints_or_exits_below_the_command_line() -> None:
-    files = [path for path in python_files(*MAY_IMPORT) if not CLI_MODULE.fullmatch(path.name)]
+    files = [path for path in python_files(*MAY_IMPORT) if not COMMANDS.fullmatch(path.relative_to(ROOT).as_posix())]
     assert len(files) >= 20
     found = [f"{path.relative_to(ROOT)}:{fault}" for path in files for fault in printing(parsed(path))]
     assert not found, ", ".join(found)

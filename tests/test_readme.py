@@ -17,9 +17,9 @@ from click.testing import CliRunner
 from demo.make_data import write_session
 from demo.people import PEOPLE, ROOMS
 from docs.generate import CLI_PAGE, DEMO_PICTURE, command_reference
-from shared.checking import check_command
+from shared.commands.check import check_command
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
     (ROOT / "docs").glob("*.md")
 )

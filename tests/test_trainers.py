@@ -20,18 +20,18 @@ import pytest
 from model_registry.names import MODALITIES, Modality
 from model_registry.store import Registry
 from shared import recipe
-from shared.calibration import Answer
-from shared.cli import run
-from shared.cli_trainer import trainer_command
+from shared.commands.main import run
+from shared.commands.predict import LiveModel, classifier_output, find_trainer, portable_model
+from shared.commands.train import trainer_command
 from shared.config import load_config
-from shared.evaluation import Fitted
-from shared.export import Exported, Replay
-from shared.heads import Features
-from shared.predicting import LiveModel, classifier_output, find_trainer, portable_model
-from shared.recipe import Trainer
+from shared.evaluation import FittedModel
+from shared.job import Trainer
+from shared.learning.calibration import DecisionRule
+from shared.learning.heads import Features
+from shared.packaging.export import Exported, Replay
 from shared.schema_utils import TrainingLogEntry
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {
     "gesture": "gesture_trainer",
     "sound": "sound_trainer",
@@ -157,7 +157,13 @@ def test_the_published_file_answers_as_training_did(
     replay = recipe.replay
 
     def spy(
-        exported: Exported, features: Features, samples: Any, whole: Any, fitted: Fitted, answer: Answer, *rest: Any
+        exported: Exported,
+        features: Features,
+        samples: Any,
+        whole: Any,
+        fitted: FittedModel,
+        answer: DecisionRule,
+        *rest: Any,
     ) -> Replay:
         _, chances, accepted, _ = answer(*fitted(features))
         expected.append((np.asarray(chances), np.asarray(accepted)))

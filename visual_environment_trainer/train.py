@@ -14,29 +14,37 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from model_registry.entry import EncoderRef
-from shared.calibration import centroid_novelty
-from shared.cli_trainer import trainer_main
+from model_registry.storage.entry import EncoderRef
+from shared.commands.train import trainer_main
 from shared.config import TrainerConfig
 from shared.data_loader import Dataset
-from shared.duplicates import one_side
-from shared.encoders import Encoder, export_encoder
 from shared.errors import DataError, Fault
-from shared.evaluation import Contender, Fixed
-from shared.feature_cache import content_key
-from shared.graph import FeatureGraph, TensorSpec
-from shared.heads import fit_logistic, fit_prototypes
-from shared.recipe import Job, ModelSpec, Outcome, Trainer, featurise, load, package, validate
+from shared.evaluation import Candidate, PrecomputedFeatures
+from shared.features.cache import content_key
+from shared.features.encoders import Encoder, export_encoder
+from shared.features.graph import FeatureGraph, TensorSpec
+from shared.job import Job, ModelSpec, Outcome, Trainer
+from shared.learning.calibration import centroid_familiarity
+from shared.learning.duplicates import assign_duplicates_to_one_session
+from shared.learning.heads import fit_logistic, fit_prototypes
+from shared.recipe import featurise, load, package, validate
 from shared.schema_utils import Box
 from visual_environment_trainer.preprocessing import handmade
 from visual_environment_trainer.preprocessing.choosing import OwnEncoder, chosen_encoder
-from visual_environment_trainer.preprocessing.embeddings import BLURRED, Numbers, PlaceFeatures, Seen, Way, look
+from visual_environment_trainer.preprocessing.embeddings import (
+    BLURRED,
+    EncodedImages,
+    Encoding,
+    Numbers,
+    PlaceFeatures,
+    look,
+)
 from visual_environment_trainer.preprocessing.images import UnreadableImageError
 from visual_environment_trainer.preprocessing.near_copies import groups_of_copies
 from visual_environment_trainer.preprocessing.views import ONE_VIEW, SEVERAL_VIEWS, Viewing, read_views
 from visual_environment_trainer.robustness import with_helpful_copies
 
-ContenderName = Literal["embedding", "embedding_and_middle"]
+CandidateName = Literal["embedding", "embedding_and_middle"]
 FEW_EACH = 3  # images of every label up to which prototypes are trained instead of a classifier
 
 
@@ -49,7 +57,7 @@ class VisualConfig(TrainerConfig):
     few_encoder: str | OwnEncoder | None = Field(default="lite2_int8", description="the same, where images are few")
     few_up_to: int = Field(default=600, ge=0, description="so many images are few, and worth the slower encoder")
     several_views_up_to: int = Field(default=200, ge=0, description="with more images one view of each is enough")
-    contenders: tuple[ContenderName, ...] = Field(default=("embedding", "embedding_and_middle"), min_length=1)
+    candidates: tuple[CandidateName, ...] = Field(default=("embedding", "embedding_and_middle"), min_length=1)
     middle_weight: float = Field(default=0.7, gt=0.0, le=10.0, description="of the encoder's middle stage")
     inverse_penalty: float = Field(default=10.0, gt=0.0, description="C of the logistic regression")
     region: Box | None = Field(default=None, description="all that is seen of images whose example has no box")
@@ -65,35 +73,35 @@ def train(job: Job, config: VisualConfig) -> Outcome:
     encoder, notes = chosen_encoder([*wanted, config.encoder], job.out)
     seen = look(job, dataset, way(config, encoder, len(dataset)))
     sessions, copies = apart(job, dataset, seen)
-    contenders = compete(
+    candidates = build_candidates(
         job, config, encoder, seen.samples, few=int(np.bincount(dataset.label_index).max()) <= FEW_EACH
     )
     if config.blurred_copies and encoder is not None:
-        contenders, told = with_helpful_copies(contenders, dataset.label_index, sessions, config)
+        candidates, told = with_helpful_copies(candidates, dataset.label_index, sessions, config)
         notes.append(told)
-    validation = validate(job, contenders, dataset, config, sessions)
+    validation = validate(job, candidates, dataset, config, sessions)
     if encoder is not None:
         export_encoder(encoder, job.out)
     references = () if encoder is None else (EncoderRef(name=encoder.spec.name, sha256=encoder.spec.sha256),)
     viewing = way(config, encoder, len(dataset)).viewing.model_dump(mode="json")
     spec = ModelSpec(
-        viewing, "views_v2", encoder_refs=references, notes=tuple(notes + told_boxes(dataset)), media=copies
+        viewing, "views_v2", encoder_refs=references, notes=tuple(notes + box_notes(dataset)), media=copies
     )
     return package(job, validation, seen.samples, dataset, config, spec)
 
 
-def way(config: VisualConfig, encoder: Encoder | None, count: int) -> Way:
+def way(config: VisualConfig, encoder: Encoder | None, count: int) -> Encoding:
     """Return how files become what the model takes, for `count` of them."""
     side = handmade.SIDE if encoder is None else int(encoder.spec.inputs["image"].shape[1])
     views = SEVERAL_VIEWS if encoder is not None and count <= config.several_views_up_to else ONE_VIEW
     viewing = Viewing(side=side, views=views, region=config.region, frames_per_second=config.frames_per_second)
-    return Way(viewing, encoder, config.blur if config.blurred_copies else 0.0)
+    return Encoding(viewing, encoder, config.blur if config.blurred_copies else 0.0)
 
 
-def apart(job: Job, dataset: Dataset, seen: Seen) -> tuple[tuple[str, ...], tuple[Mapping[str, Any], ...]]:
+def apart(job: Job, dataset: Dataset, seen: EncodedImages) -> tuple[tuple[str, ...], tuple[Mapping[str, Any], ...]]:
     """Return each sample's session for validation, near copies beside their first, and a row for each that moved."""
     groups = groups_of_copies(seen.fingerprints, dataset.session_ids)
-    sessions, moved = one_side(groups, dataset.session_ids)
+    sessions, moved = assign_duplicates_to_one_session(groups, dataset.session_ids)
     first = {group: k for k, group in reversed(list(enumerate(groups)))}
     rows = tuple(
         {"record_id": dataset.samples[k].record_id, "near_copy_of": dataset.samples[first[group]].record_id}
@@ -109,37 +117,37 @@ def apart(job: Job, dataset: Dataset, seen: Seen) -> tuple[tuple[str, ...], tupl
     return sessions, rows
 
 
-def compete(
+def build_candidates(
     job: Job, config: VisualConfig, encoder: Encoder | None, samples: Sequence[Numbers], few: bool
-) -> list[Contender]:
-    """Return the configured contenders that can be, simplest first, with their features computed."""
+) -> list[Candidate]:
+    """Return the configured candidates that can be, simplest first, with their features computed."""
     if encoder is None:
         contract: tuple[TensorSpec, ...] = (TensorSpec("image", "uint8", (handmade.SIDE, handmade.SIDE, 3)),)
         graph = FeatureGraph("visual-handmade", contract, handmade.Handmade())
         keys = [content_key(sample["image"]) for sample in samples]
-        source = Fixed(graph, featurise(job, graph, samples, keys))
+        source = PrecomputedFeatures(graph, featurise(job, graph, samples, keys))
         fit = fit_prototypes() if few else fit_logistic(0.01, standardise=True)
-        return [Contender("handmade", source, fit, centroid_novelty)]
+        return [Candidate("handmade", source, fit, centroid_familiarity)]
     name, (first, *others) = encoder.spec.name, encoder.spec.outputs
     fit = fit_prototypes(standardise=False) if few else fit_logistic(config.inverse_penalty)
-    contenders = []
-    for contender in config.contenders if "mid" in others else ("embedding",):
-        outputs = {name: first} | ({f"{name}_mid": "mid"} if contender == "embedding_and_middle" else {})
+    candidates = []
+    for candidate in config.candidates if "mid" in others else ("embedding",):
+        outputs = {name: first} | ({f"{name}_mid": "mid"} if candidate == "embedding_and_middle" else {})
         contract = tuple(TensorSpec(k, "float32", ("views", encoder.spec.outputs[o])) for k, o in outputs.items())
         function = PlaceFeatures(name, config.middle_weight if len(outputs) > 1 else 0.0)
-        graph = FeatureGraph(f"visual-{contender}", contract, function)
+        graph = FeatureGraph(f"visual-{candidate}", contract, function)
         keys = [content_key(*(sample[k] for k in outputs)) for sample in samples]
         augment = _blurred if config.blurred_copies else None
-        source = Fixed(graph, featurise(job, graph, samples, keys, augment))
-        contenders.append(Contender(contender, source, fit, centroid_novelty, isotropic=True))
-    return contenders
+        source = PrecomputedFeatures(graph, featurise(job, graph, samples, keys, augment))
+        candidates.append(Candidate(candidate, source, fit, centroid_familiarity, isotropic=True))
+    return candidates
 
 
 def _blurred(sample: Numbers, _: np.random.Generator) -> list[Numbers]:
     return [{name.removesuffix(BLURRED): rows for name, rows in sample.items() if name.endswith(BLURRED)}]
 
 
-def told_boxes(dataset: Dataset) -> list[str]:
+def box_notes(dataset: Dataset) -> list[str]:
     """Return what whoever runs the model must know of examples with boxes."""
     count = sum(sample.example.box is not None for sample in dataset.samples)
     if not count:
@@ -157,7 +165,7 @@ def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder])
         views = read_views(path, viewing)
     except UnreadableImageError as error:
         raise DataError([Fault(str(path), None, "image", str(error))]) from None
-    return Way(viewing, next(iter(encoders.values()), None))([views])[0]
+    return Encoding(viewing, next(iter(encoders.values()), None))([views])[0]
 
 
 TRAINER = Trainer("visual_environment", VisualConfig, train, decode, "visual_environment_trainer", "visual-train")

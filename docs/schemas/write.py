@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from model_registry import entry
-from model_registry.encoder import EncoderSpec
+from model_registry.storage import entry
+from model_registry.storage.encoders import EncoderSpec
 from shared import schema_utils
 
 DOCUMENTS: dict[str, type[BaseModel]] = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.arrays import Inputs
+from shared.features.arrays import Inputs
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from gesture_trainer.preprocessing.hands import active_first, found, palm_length, shape_of, there
 from gesture_trainer.preprocessing.motion import filled
-from shared.arrays import Array, Inputs, const, floored, length, namespace
+from shared.features.arrays import Array, Inputs, const, floored, length, namespace
 
 _MOUTH, _SHOULDERS = (9, 10), (11, 12)  # left, right
 _LEFT = (15, 13, 16, 14, *range(33, 54))  # wrist and elbow, those of the other arm, and the hand

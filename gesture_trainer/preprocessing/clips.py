@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(50_000_000))  # read once, when cv2 is imported
 
-from gesture_trainer.preprocessing.limited import UnusableItemError
+from gesture_trainer.preprocessing.sandbox import UnusableItemError
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".webm", ".avi"})
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gesture_trainer.preprocessing.motion import resampled
-from shared.arrays import Array, Inputs, const, matmul, namespace
 from shared.evaluation import Rows
-from shared.folds import Indices
-from shared.graph import FeatureGraph, TensorSpec
+from shared.features.arrays import Array, Inputs, const, matmul, namespace
+from shared.features.graph import FeatureGraph, TensorSpec
+from shared.learning.folds import Indices
 
 PLACES = 64  # that a series is resampled to
 _TAPS, _HIGH = 9, 3
@@ -68,7 +68,7 @@ def _answers(places: Array, weights: Floats, dilation: int) -> Array:
 
 @dataclass(frozen=True)
 class ConvolutionSource:
-    """A contender's features from convolutions whose scales and biases are fitted on the training samples alone."""
+    """A candidate's features from convolutions whose scales and biases are fitted on the training samples alone."""
 
     sequences: Sequence[Floats]
     contract: tuple[TensorSpec, ...]

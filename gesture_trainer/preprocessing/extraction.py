@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from gesture_trainer.preprocessing.finishing import OneEuro, SavitzkyGolay, finish
 from gesture_trainer.preprocessing.landmarker import BODY, RATE, ExtractedEncoding
-from gesture_trainer.preprocessing.limited import Failure, run_limited
-from shared.data_files import RefusedFileError, sha256_of
-from shared.encoders import model_path
+from gesture_trainer.preprocessing.postprocessing import OneEuro, SavitzkyGolay, finish
+from gesture_trainer.preprocessing.sandbox import Failure, run_limited
+from shared.data.files import RefusedFileError, sha256_of
 from shared.errors import ConfigError
-from shared.feature_cache import FeatureCache, content_key
-from shared.pretrained import pretrained_folder
+from shared.features.cache import FeatureCache, content_key
+from shared.features.encoders import model_path
+from shared.features.pretrained import pretrained_folder
 from shared.schema_utils import Schema
 
 EXTRACT = "gesture_trainer.preprocessing.landmarker:extract_clip"

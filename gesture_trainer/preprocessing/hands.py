@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from gesture_trainer.preprocessing.motion import filled, steps
-from shared.arrays import Array, Inputs, const, floored, greatest, length, mean_and_deviation, namespace
+from shared.features.arrays import Array, Inputs, const, floored, greatest, length, mean_and_deviation, namespace
 
 POINTS = 21
 _TIPS = (4, 8, 12, 16, 20)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.arrays import Array, Inputs, const, floored, length, matmul, mean_and_deviation, namespace
+from shared.features.arrays import Array, Inputs, const, floored, length, matmul, mean_and_deviation, namespace
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gesture_trainer.preprocessing.motion import resampled
-from shared.arrays import Array, Inputs, floored, greatest, mean_and_deviation, namespace
+from shared.features.arrays import Array, Inputs, floored, greatest, mean_and_deviation, namespace
 
 _SLOW = 1e-3  # of the picture's width a frame: below it a direction is noise
 

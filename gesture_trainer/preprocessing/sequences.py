@@ -24,13 +24,13 @@ from gesture_trainer.preprocessing.extraction import (
 )
 from gesture_trainer.preprocessing.landmarker import EXTRACTED_WIDTHS
 from gesture_trainer.preprocessing.layouts import Layout, layout_of
-from gesture_trainer.preprocessing.limited import Failure
-from shared.data_files import RefusedFileError, read_bounded, sha256_of
+from gesture_trainer.preprocessing.sandbox import Failure
+from shared.data.feature_files import SIZE_LIMIT, FeatureFileError, parse_features
+from shared.data.files import RefusedFileError, read_bounded, sha256_of
 from shared.data_loader import Dataset, Dropped, Sample, load_features
-from shared.encoders import Encoder
 from shared.errors import DataError, Fault
-from shared.feature_cache import FeatureCache
-from shared.feature_files import SIZE_LIMIT, FeatureFileError, parse_features
+from shared.features.cache import FeatureCache
+from shared.features.encoders import Encoder
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,10 @@ from requests.exceptions import RequestException
 from model_registry.names import Modality
 from orchestrator.jobs import TRAINER_PACKAGES, one_line
 from orchestrator.trainer_process import last_words
-from orchestrator.workers import Death, Trainer
+from orchestrator.workers import ExitReason, Trainer
 from shared.errors import TrainerError
+from shared.features.pretrained import pretrained_folder
 from shared.fingerprint import code_fingerprint
-from shared.pretrained import pretrained_folder
 
 IMAGES: Mapping[Modality, str] = {
     "gesture": "gesture-trainer",
@@ -43,7 +43,8 @@ _TIMEOUT = 60  # seconds that the engine may take for an answer
 _SETTLED = 0.05  # seconds without another frame after which an answer is passed on: progress comes first
 _CACHE = "/cache"
 _ASK_CODE = (
-    "import sys; from shared.fingerprint import code_fingerprint; from shared.pretrained import pretrained_folder; "
+    "import sys; from shared.fingerprint import code_fingerprint; "
+    "from shared.features.pretrained import pretrained_folder; "
     "print(code_fingerprint(sys.argv[1], pretrained_folder()))"
 )
 _ERRORS = (DockerException, RequestException, OSError)
@@ -172,7 +173,7 @@ class ContainerTrainer:
     def say(self, line: bytes) -> None:
         self._socket.sendall(line)
 
-    def hang_up(self) -> None:
+    def close_stdin(self) -> None:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
@@ -191,19 +192,19 @@ class ContainerTrainer:
             if pipe is not None:
                 pipe.close()
 
-    def death(self, events: Path) -> Death:
+    def death(self, events: Path) -> ExitReason:
         try:
             code = int(self._client.api.wait(self._container, timeout=_TIMEOUT)["StatusCode"])
             state = self._client.api.inspect_container(self._container)["State"]
         except _ERRORS as error:
-            return Death("engine", f"the Docker engine lost the container: {_said(error)}", -1, transient=True)
+            return ExitReason("engine", f"the Docker engine lost the container: {_said(error)}", -1, transient=True)
         if state.get("OOMKilled"):
             told = f"out of memory at {self._memory >> 20} MiB; raise --memory or give it less data"
-            return Death("memory", told, code, transient=False)
+            return ExitReason("memory", told, code, transient=False)
         killed = code > 128
         how = f"killed by signal {code - 128}" if killed else f"exit code {code} without a training log entry"
         words = last_words(events)
-        return Death("crashed", f"{how}; last words: {words}" if words else how, code, transient=killed)
+        return ExitReason("crashed", f"{how}; last words: {words}" if words else how, code, transient=killed)
 
     def _state(self) -> Mapping[str, Any]:
         try:

@@ -17,7 +17,7 @@ from orchestrator.registry_uploader import publisher
 from orchestrator.run_folder import RunFolder
 from orchestrator.trainer_process import Limits, child_environment, run_once
 from orchestrator.workers import WorkerPool, processes, run_warm
-from shared.promotion import Policy
+from shared.schema_utils import PromotionPolicy
 
 _lock = threading.Lock()
 _pools: dict[str, WorkerPool] = {}  # by the trainers' commands
@@ -35,7 +35,7 @@ class DaskSpec(BaseModel):
     seconds: float | None = None
     memory: int | None = None
     warm: bool = True
-    promote: Policy = "if-better"
+    promote: PromotionPolicy = "if-better"
     batch: str = ""
     job: Job | None = None
 

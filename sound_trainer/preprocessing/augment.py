@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from shared.arrays import Inputs
+from shared.features.arrays import Inputs
 from shared.schema_utils import Schema
 from sound_trainer.preprocessing.spectral import RATE
 

@@ -14,13 +14,13 @@ import soxr
 from numpy.typing import NDArray
 from pydantic import Field
 
-from shared.arrays import Inputs
-from shared.data_files import reason_of
+from shared.data.files import reason_of
 from shared.data_loader import Dataset, Sample
-from shared.encoders import Encoder
 from shared.errors import DataError, Fault
-from shared.feature_cache import FeatureCache, content_key
-from shared.recipe import Job
+from shared.features.arrays import Inputs
+from shared.features.cache import FeatureCache, content_key
+from shared.features.encoders import Encoder
+from shared.job import Job
 from shared.schema_utils import Schema
 from sound_trainer.preprocessing.riff import share_there
 from sound_trainer.preprocessing.spectral import HOP, RATE

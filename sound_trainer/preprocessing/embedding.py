@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.arrays import Array, Inputs, const, greatest, length, mean_and_deviation, namespace, run_model
+from shared.features.arrays import Array, Inputs, const, greatest, length, mean_and_deviation, namespace, run_model
 from sound_trainer.preprocessing.spectral import RATE, along, prepared
 
 _SHORTEST = 3 * RATE // 2  # samples that a sound is filled up to, itself in the middle

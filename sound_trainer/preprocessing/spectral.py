@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.arrays import (
+from shared.features.arrays import (
     Array,
     Inputs,
     const,
@@ -57,7 +57,7 @@ class Cepstra:
 
 
 @dataclass(frozen=True)
-class Everything:
+class FullSpectralFeatures:
     """The cepstral features, the levels of mel bands over time, and the shape of energy, timbre, pitch and rhythm."""
 
     places: int = 6

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.arrays import Array, Inputs, floored, namespace
-from shared.data_files import read_bounded
-from shared.encoders import Encoder
-from shared.feature_cache import FeatureCache
+from shared.data.files import read_bounded
+from shared.features.arrays import Array, Inputs, floored, namespace
+from shared.features.cache import FeatureCache
+from shared.features.encoders import Encoder
 from speech_context_trainer.preprocessing.text import clean
 from speech_context_trainer.preprocessing.tokens import embed_texts
 

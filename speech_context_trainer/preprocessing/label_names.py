@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.arrays import unit_rows
-from shared.evaluation import Fixed, Rows
-from shared.folds import Indices
-from shared.graph import FeatureGraph
-from shared.heads import Classes, Features
+from shared.evaluation import PrecomputedFeatures, Rows
+from shared.features.arrays import unit_rows
+from shared.features.graph import FeatureGraph
+from shared.learning.folds import Indices
+from shared.learning.heads import Classes, Features
 from speech_context_trainer.preprocessing.text import clean
 
 FEW = 10  # transcripts of a label up to which its name helps; beyond, it only blurs what people really say
@@ -29,7 +29,7 @@ class Named:
     rows, more lie nearest to the name of their own label than guessing explains (two standard deviations).
     """
 
-    texts: Fixed
+    texts: PrecomputedFeatures
     names: Features
     classes: Classes
 

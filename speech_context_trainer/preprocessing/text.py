@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.arrays import Array, Inputs, const, length, matmul, namespace, unit_rows
+from shared.features.arrays import Array, Inputs, const, length, matmul, namespace, unit_rows
 
 LONGEST_TEXT = 4000  # characters; a longer one is cut
 _TABLE = 0x3000  # code points above are letters without case, as far as this goes

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from shared.encoders import Encoder, encode_cached
-from shared.feature_cache import FeatureCache, content_key
+from shared.features.cache import FeatureCache, content_key
+from shared.features.encoders import Encoder, encode_cached
+from speech_context_trainer.preprocessing.pretrained import TOKENIZER_FILE
 
-TOKENIZER_FILE = "tokenizer.json"
 Ids = NDArray[np.int64]
 
 

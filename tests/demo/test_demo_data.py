@@ -24,10 +24,10 @@ from demo import make_data as demo_data
 from demo.gestures import ENCODING, landmarks
 from demo.people import PEOPLE, ROOMS, SAMPLES_PER_LABEL, Person
 from gesture_trainer.preprocessing.sequences import Sequences
-from gesture_trainer.train import GestureConfig, compete
+from gesture_trainer.train import GestureConfig, build_candidates
 from shared.evaluation import EvaluationConfig, Validation, validate_by_session
+from shared.job import Job
 from shared.logs import RunLog
-from shared.recipe import Job
 from shared.schema_utils import Example, SessionMetadata
 
 ANA, BEN, CHIKA = PEOPLE
@@ -211,10 +211,10 @@ def validated(person: Person) -> tuple[Validation, np.ndarray]:
     labels, sessions, sequences = zip(*takes, strict=True)
     data = Sequences(sequences, ENCODING, 214, "body_xy")
     job = Job((person.user_id,), Path(), Path(), "demo", log=RunLog(io.StringIO()))
-    contenders = compete(job, GestureConfig(), data, few=False)
+    candidates = build_candidates(job, GestureConfig(), data, few=False)
     classes = np.unique(labels, return_inverse=True)[1]
     config = EvaluationConfig(unknown=False)
-    return validate_by_session(contenders, classes, sessions, range(len(classes)), config, 0), classes
+    return validate_by_session(candidates, classes, sessions, range(len(classes)), config, 0), classes
 
 
 def test_gestures_are_learnt_across_sessions_but_a_random_split_flatters() -> None:

@@ -10,8 +10,7 @@ import pytest
 from demo.people import PEOPLE
 from model_registry.names import MODALITIES
 from model_registry.store import Registry
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.paths import ROOT
 
 
 @pytest.mark.slow

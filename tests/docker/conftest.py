@@ -11,9 +11,9 @@ from typing import NoReturn
 
 import docker
 import pytest
-from containers import PACKAGES, Engine
 
 from shared.fingerprint import code_fingerprint
+from tests.docker.containers import PACKAGES, Engine
 
 
 def _without(reason: str) -> NoReturn:

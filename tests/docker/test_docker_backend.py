@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import Engine
 from onnx import TensorProto, helper
 
 from model_registry.store import Registry
+from tests.docker.containers import Engine
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.docker
-ROOT = Path(__file__).resolve().parents[2]
 FAKE = ROOT / "tests" / "orchestrator" / "fake_trainer.py"
 
 
@@ -199,13 +199,13 @@ def test_an_absent_image_fails_its_own_jobs_and_others_see_their_configuration(
     engine: Engine, demo: Path, batch: Batch
 ) -> None:
     words = (f"--data={demo}", "--users=ana", "--modalities=gesture,sound", "--demo-data")
-    (batch.root / "a: gesture.yaml").write_text("contenders: [prototypes]\n")
+    (batch.root / "a: gesture.yaml").write_text("candidates: [prototypes]\n")
     config = f"--config=gesture={batch.root / 'a: gesture.yaml'}"
     done = batch.launch(*words, "--image=sound=no-such-image", config)
     assert done.returncode == 1
     assert "ana sound: engine: no image no-such-image; build it with: make images" in done.stderr
     (entry,) = batch.registry.entries()
-    assert entry.modality == "gesture" and entry.config["contenders"] == ["prototypes"]
+    assert entry.modality == "gesture" and entry.config["candidates"] == ["prototypes"]
     assert "no image no-such-image" in (batch.runs / "journal.jsonl").read_text()
 
 

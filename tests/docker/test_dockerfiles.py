@@ -16,10 +16,11 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import yaml
-from containers import PACKAGES
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.docker.containers import PACKAGES
+from tests.paths import ROOT
+
 OWN = "# --- what only this trainer has\n"
 DOCKERFILES = [ROOT / folder / "Dockerfile" for folder in (*PACKAGES.values(), "orchestrator")]
 LOCKS = {  # lock -> the requirements that it answers

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import CALLER, COMMANDS, IMAGES, PACKAGES, Ended, Engine, model_hash, tree_hash
 
 from benchmarks.real_data import IMPORTS
-from model_registry.doctor import examine
+from model_registry.storage.recovery import examine
 from model_registry.store import Registry
+from tests.docker.containers import CALLER, COMMANDS, IMAGES, PACKAGES, Ended, Engine, model_hash, tree_hash
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.docker
-ROOT = Path(__file__).resolve().parents[2]
 SIZES = {
     "gesture-trainer": 700,
     "sound-trainer": 400,
@@ -276,7 +276,7 @@ def test_trainers_share_their_largest_layers(engine: Engine) -> None:
 
 
 def test_the_bundled_networks_are_whole_and_no_others(engine: Engine) -> None:
-    code = "import json; from shared.pretrained import *; p = pretrained_folder()\n"
+    code = "import json; from shared.features.pretrained import *; p = pretrained_folder()\n"
     code += "print(json.dumps([n.name for n in declared() if is_complete(n, p)]))"
     found = {image: json.loads(engine.python(image, code)) for image in PACKAGES}
     assert found == {

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from onnx import TensorProto, helper
-from orchestrated import FAKE, Place
 
 from model_registry.names import MODALITIES
+from tests.orchestrator.orchestrated import FAKE, Place
 
 
 @pytest.fixture(scope="session")

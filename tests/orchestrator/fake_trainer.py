@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.jobs import TRAINER_PACKAGES
+from shared.features.pretrained import pretrained_folder
 from shared.fingerprint import Options, code_fingerprint, data_fingerprints, job_fingerprint
-from shared.pretrained import pretrained_folder
 
 EXIT_CODES = {"data": 3, "gate": 4, "internal": 5, "transient": 5}
 ERROR_TYPES = {"data": "DataError", "gate": "QualityGateError", "internal": "ValueError", "transient": "OSError"}

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from model_registry.store import Registry
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 FAKE = Path(__file__).with_name("fake_trainer.py")
 
 

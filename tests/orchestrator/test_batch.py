@@ -11,13 +11,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from orchestrated import Place
 
 from orchestrator.batch import Control, Stop, run_batch
 from orchestrator.jobs import Job, Outcome, failed, read_commands
 from orchestrator.plan import Request, make_plan, with_present_data
 from orchestrator.run_folder import RunFolder
 from shared.data_loader import users_with_data
+from tests.orchestrator.orchestrated import Place
 
 
 def test_a_dry_run_names_each_job_with_its_reason_and_does_nothing(place: Place) -> None:

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 
 import psutil
 import pytest
-from orchestrated import Place
 
 from model_registry.names import MODALITIES
+from tests.orchestrator.orchestrated import Place
 
 pytest.importorskip("distributed", reason="the dask extra is not installed")
 pytestmark = pytest.mark.slow

@@ -9,7 +9,8 @@ import subprocess
 
 import psutil
 import pytest
-from orchestrated import ROOT, Place
+
+from tests.orchestrator.orchestrated import ROOT, Place
 
 
 def test_every_user_and_modality_with_data_is_published_and_tabled(place: Place) -> None:

@@ -12,14 +12,14 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from orchestrated import Place
 
 from orchestrator.jobs import Job, failed
 from orchestrator.lock import batch_lock
 from orchestrator.monitor_page import page_server
 from orchestrator.progress import Follower
 from orchestrator.run_folder import RunFolder
-from tests.registry.browser import Browser, chromium
+from tests.model_registry.service.browser import Browser, chromium
+from tests.orchestrator.orchestrated import Place
 
 JOBS = [Job(user=user, modality="speech", data="data", fingerprint="a.b.c") for user in ("ana", "ben", "cleo")]
 

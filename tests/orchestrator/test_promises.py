@@ -12,9 +12,9 @@ import time
 
 import psutil
 import pytest
-from orchestrated import Place
 
 from model_registry.names import MODALITIES
+from tests.orchestrator.orchestrated import Place
 
 USERS = int(os.environ.get("MODEL_TRAINER_PROMISE_USERS", "40"))
 PATIENCE = 60 + USERS  # seconds

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from orchestrated import Place
 
 from model_registry.client import TOKEN_VARIABLE
-from model_registry.tokens import add_token, tokens_file
-from tests.registry.serving import served
+from model_registry.service.tokens import add_token, tokens_file
+from tests.model_registry.service.serving import served
+from tests.orchestrator.orchestrated import Place
 
 
 @pytest.fixture

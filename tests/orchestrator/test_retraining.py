@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from orchestrated import Place
 
 from orchestrator.retraining import parse_requests, put_away, spooled
 from shared.errors import DataError
+from tests.orchestrator.orchestrated import Place
 
 
 def _line(user: str, modality: str) -> str:

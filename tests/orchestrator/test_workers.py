@@ -9,13 +9,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from orchestrated import Place
 
 from orchestrator.jobs import Job, read_commands
 from orchestrator.plan import Request, make_plan
 from orchestrator.trainer_process import Limits
 from orchestrator.workers import WorkerPool, processes, run_warm
 from shared.data_loader import users_with_data
+from tests.orchestrator.orchestrated import Place
 
 
 @pytest.fixture

@@ -27,25 +27,28 @@ def test_all_that_a_trainer_loads_counts(package: str) -> None:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_what_only_other_commands_load_does_not(package: str) -> None:
     counted = code_files(package)
-    assert {"shared/heads.py", "shared/requirements.txt"} <= set(counted)
-    assert ("shared/trees.py" in counted) == (package == "gesture_trainer")
-    assert not {"shared/importing.py", "shared/checking.py", "shared/predicting.py", "shared/reproducing.py"} & set(
-        counted
-    )
+    assert {"shared/learning/heads.py", "shared/requirements.txt"} <= set(counted)
+    assert ("shared/learning/trees.py" in counted) == (package == "gesture_trainer")
+    assert not {
+        "shared/commands/import_data.py",
+        "shared/commands/check.py",
+        "shared/commands/predict.py",
+        "shared/commands/reproduce.py",
+    } & set(counted)
 
 
 @pytest.mark.parametrize(
     ("source", "found"),
     [
-        ("from shared.trees import fit_trees\n", True),
-        ("def f():\n    from shared.trees import fit_trees\n", True),
-        ("import shared.trees\n", True),
-        ("from shared import trees\n", True),
-        ("from shared import bundle, trees as t  # why\n", True),
-        ("from shared import (\n    bundle,\n    trees,\n)\n", True),
-        ("from shared.importing import x\n", False),
+        ("from shared.learning.trees import fit_trees\n", True),
+        ("def f():\n    from shared.learning.trees import fit_trees\n", True),
+        ("import shared.learning.trees\n", True),
+        ("from shared.learning import trees\n", True),
+        ("from shared.learning import folds, trees as t  # why\n", True),
+        ("from shared.learning import (\n    folds,\n    trees,\n)\n", True),
+        ("from shared.commands.import_data import x\n", False),
         ("from shared_trees import trees\n", False),
-        ("name = 'shared.trees'\n", False),
+        ("name = 'shared.learning.trees'\n", False),
     ],
 )
 def test_every_way_to_import_is_noticed(source: str, found: bool, tmp_path: Path) -> None:
@@ -59,7 +62,10 @@ def test_an_edit_changes_the_fingerprint_of_those_that_load_it(monkeypatch: pyte
     before = {package: code_fingerprint(package) for package in PACKAGES}
 
     def edited(name: str, root: Path, paths: list[Path]) -> dict[str, str]:
-        return {key: "edited" if key == "shared/trees.py" else old for key, old in contents(name, root, paths).items()}
+        return {
+            key: "edited" if key == "shared/learning/trees.py" else old
+            for key, old in contents(name, root, paths).items()
+        }
 
     monkeypatch.setattr(fingerprint, "_contents", edited)
     fingerprint.code_files.cache_clear()

@@ -5,23 +5,29 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from shared.calibration import Novelty, cosine_novelty, fit_answer, subspace_novelty, whitened_novelty
 from shared.evaluation import (
     DAYS,
-    Contender,
+    Candidate,
     EvaluationConfig,
-    Fixed,
-    Held,
+    HeldOutLogits,
+    PrecomputedFeatures,
     Rows,
     Validation,
     auroc,
     choose,
-    fit_contender,
+    fit_candidate,
     validate_by_session,
 )
-from shared.folds import Indices
-from shared.graph import FeatureGraph, TensorSpec
-from shared.heads import Classes, Features, Head, fit_lda, fit_logistic
+from shared.features.graph import FeatureGraph, TensorSpec
+from shared.learning.calibration import (
+    NearestFamiliarity,
+    cosine_familiarity,
+    fit_decision_rule,
+    subspace_familiarity,
+    whitened_familiarity,
+)
+from shared.learning.folds import Indices
+from shared.learning.heads import Classes, Features, Head, fit_lda, fit_logistic
 
 GRAPH = FeatureGraph("x", (TensorSpec("x", "float32", (4,)),), lambda inputs: inputs["x"])
 
@@ -30,12 +36,12 @@ def _rows(x: np.ndarray) -> Rows:
     return Rows(x.astype(np.float32), np.zeros((0, x.shape[1]), np.float32), np.zeros(0, np.int64))
 
 
-def _contender(name: str, x: np.ndarray) -> Contender:
-    return Contender(name, Fixed(GRAPH, _rows(x)), fit_lda, whitened_novelty)
+def _candidate(name: str, x: np.ndarray) -> Candidate:
+    return Candidate(name, PrecomputedFeatures(GRAPH, _rows(x)), fit_lda, whitened_familiarity)
 
 
-def _validate(contenders: Sequence[Contender], y: Classes, sessions: Sequence[str]) -> Validation:
-    return validate_by_session(contenders, y, sessions, list(range(len(y))), EvaluationConfig(), seed=0)
+def _validate(candidates: Sequence[Candidate], y: Classes, sessions: Sequence[str]) -> Validation:
+    return validate_by_session(candidates, y, sessions, list(range(len(y))), EvaluationConfig(), seed=0)
 
 
 def _data(
@@ -55,7 +61,7 @@ def test_a_feature_that_only_tells_the_session_apart_scores_no_better_than_chanc
     y = np.repeat(np.tile(np.arange(4), 15), 2)
     sessions = [f"s{k}" for k in np.repeat(np.arange(3), 40)]
     x = np.repeat(rng.normal(size=(60, 200)), 2, axis=0) + rng.normal(size=(120, 200)) * 0.01
-    found = _validate([_contender("twins", x)], y, sessions)
+    found = _validate([_candidate("twins", x)], y, sessions)
     assert found.random_accuracy is not None
     assert found.random_accuracy > 0.7
     assert (found.predicted == y).mean() < 0.5
@@ -72,9 +78,9 @@ def test_everything_fitted_for_a_fold_is_fitted_without_it() -> None:
         )
 
     numbered = np.concatenate([np.arange(len(y))[:, None], x], axis=1)
-    contender = Contender("spy", Fixed(GRAPH, _rows(numbered)), spy, cosine_novelty)
+    candidate = Candidate("spy", PrecomputedFeatures(GRAPH, _rows(numbered)), spy, cosine_familiarity)
     validate_by_session(
-        [contender],
+        [candidate],
         y,
         sessions,
         list(range(len(y))),
@@ -89,19 +95,19 @@ def test_everything_fitted_for_a_fold_is_fitted_without_it() -> None:
 
 
 def test_the_headline_is_answered_by_models_that_did_not_choose_on_it() -> None:
-    """With 30 contenders of pure noise the best looks good on the data that chose it; the headline does not."""
+    """With 30 candidates of pure noise the best looks good on the data that chose it; the headline does not."""
     rng = np.random.default_rng(1)
     y, sessions = np.arange(48) % 2, [f"s{k // 16}" for k in range(48)]
-    noise = [_contender(f"noise{k}", rng.normal(size=(48, 3))) for k in range(30)]
+    noise = [_candidate(f"noise{k}", rng.normal(size=(48, 3))) for k in range(30)]
     found = _validate(noise, y, sessions)
-    assert max(found.contenders.values()) > 0.6
+    assert max(found.candidates.values()) > 0.6
     assert (found.predicted == y).mean() < 0.6
 
 
-def test_the_better_contender_wins_in_every_fold() -> None:
+def test_the_better_candidate_wins_in_every_fold() -> None:
     x, y, sessions = _data()
     found = _validate(
-        [_contender("noise", x * 0 + np.random.default_rng(0).normal(size=x.shape)), _contender("signal", x)],
+        [_candidate("noise", x * 0 + np.random.default_rng(0).normal(size=x.shape)), _candidate("signal", x)],
         y,
         sessions,
     )
@@ -112,15 +118,15 @@ def test_the_better_contender_wins_in_every_fold() -> None:
 
 def test_of_equals_the_simplest_wins() -> None:
     x, y, sessions = _data()
-    assert _validate([_contender("first", x), _contender("second", x)], y, sessions).winner.name == "first"
+    assert _validate([_candidate("first", x), _candidate("second", x)], y, sessions).winner.name == "first"
 
 
-def test_choose_pairs_contenders_sample_by_sample() -> None:
+def test_choose_pairs_candidates_sample_by_sample() -> None:
     y = np.arange(200) % 2
 
-    def held(wrong: Indices) -> Held:
+    def held(wrong: Indices) -> HeldOutLogits:
         logits = np.eye(2, dtype=np.float32)[np.where(np.isin(np.arange(200), wrong), 1 - y, y)]
-        return Held(np.arange(200), logits, np.zeros(200, np.int64))
+        return HeldOutLogits(np.arange(200), logits, np.zeros(200, np.int64))
 
     best, nearly, worse = held(np.arange(10)), held(np.arange(11)), held(np.arange(20))
     assert choose([nearly, best], y) == 0, "one sample in two hundred is within one standard error"
@@ -136,7 +142,7 @@ def test_copies_join_training_only_beside_their_owner() -> None:
 
 def test_unknown_is_told_from_known_where_labels_are_far_apart() -> None:
     x, y, sessions = _data(shift=0.2)
-    found = _validate([_contender("signal", x)], y, sessions)
+    found = _validate([_candidate("signal", x)], y, sessions)
     assert sorted(found.unknown_auroc) == [0, 1, 2, 3]
     assert np.mean(list(found.unknown_auroc.values())) > 0.85
 
@@ -144,13 +150,13 @@ def test_unknown_is_told_from_known_where_labels_are_far_apart() -> None:
 def test_about_as_many_known_samples_are_rejected_as_was_allowed() -> None:
     x, y, sessions = _data(sessions=8, each=60)
     found = validate_by_session(
-        [_contender("signal", x)], y, sessions, list(range(len(y))), EvaluationConfig(false_rejection=0.1), seed=0
+        [_candidate("signal", x)], y, sessions, list(range(len(y))), EvaluationConfig(false_rejection=0.1), seed=0
     )
     assert 0.05 < 1 - found.accepted.mean() < 0.16
 
 
-Kind = Callable[[Head, Features, Classes], Novelty]
-KINDS = [subspace_novelty, whitened_novelty, cosine_novelty]
+Kind = Callable[[Head, Features, Classes], NearestFamiliarity]
+KINDS = [subspace_familiarity, whitened_familiarity, cosine_familiarity]
 
 
 def _drifting(seed: int, steps: Sequence[float]) -> tuple[np.ndarray, Classes, np.ndarray]:
@@ -162,11 +168,11 @@ def _drifting(seed: int, steps: Sequence[float]) -> tuple[np.ndarray, Classes, n
     return x.astype(np.float32), y, session
 
 
-def _quick(x: np.ndarray, y: Classes, session: np.ndarray, kind: Kind) -> tuple[Contender, Validation]:
-    contender = Contender("lda", Fixed(GRAPH, _rows(x)), fit_lda, kind)
+def _quick(x: np.ndarray, y: Classes, session: np.ndarray, kind: Kind) -> tuple[Candidate, Validation]:
+    candidate = Candidate("lda", PrecomputedFeatures(GRAPH, _rows(x)), fit_lda, kind)
     config = EvaluationConfig(false_rejection=0.05, random_split=False, unknown=False, learning_curve=False)
     names = [f"s{k}" for k in session]
-    return contender, validate_by_session([contender], y, names, list(range(len(y))), config, 0)
+    return candidate, validate_by_session([candidate], y, names, list(range(len(y))), config, 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -175,12 +181,12 @@ def test_asked_for_one_in_twenty_it_rejects_at_most_one_in_ten_of_a_day_that_dri
     for seed in range(10):
         x, y, session = _drifting(seed, (0.0, 1.5, 3.0))
         third = session == 2
-        contender, found = _quick(x, y, session, kind)
+        candidate, found = _quick(x, y, session, kind)
         realised.append(1 - found.accepted[third].mean())
         seen = _quick(x[~third], y[~third], session[~third], kind)[1].answer  # as it would be published that day
-        fitted = fit_contender(contender, y, np.flatnonzero(~third), 4)
+        fitted = fit_candidate(candidate, y, np.flatnonzero(~third), 4)
         realised.append(1 - seen(*fitted(x[third]))[2].mean())
-        own = fit_answer(*fitted(x[~third]), y[~third], y[~third] * 0, (1.0, 1.0), 0.05)
+        own = fit_decision_rule(*fitted(x[~third]), y[~third], y[~third] * 0, (1.0, 1.0), 0.05)
         naive.append(1 - own(*fitted(x[third]))[2].mean())
     assert np.mean(realised) <= 0.1
     assert np.mean(naive) > 0.1, "with the scores of samples that were trained on it would reject far more"
@@ -196,16 +202,19 @@ def test_with_one_session_copies_as_on_other_days_keep_the_next_day_from_being_r
         first = session == 0
         for days in realised:
             monkeypatch.setattr("shared.evaluation.DAYS", days)
-            contender, found = _quick(x[first], y[first], session[first], kind)
-            answer = found.answer(*fit_contender(contender, y, np.flatnonzero(first), 4)(x[~first]))
+            candidate, found = _quick(x[first], y[first], session[first], kind)
+            answer = found.answer(*fit_candidate(candidate, y, np.flatnonzero(first), 4)(x[~first]))
             realised[days].append(float(1 - answer[2].mean()))
     assert np.mean(realised[DAYS]) <= 0.06 and np.mean(realised[DAYS]) < 0.75 * np.mean(realised[0])
 
 
 def test_the_same_seed_gives_the_same_validation() -> None:
     x, y, sessions = _data(sessions=9, each=16)
-    contenders = [_contender("lda", x), Contender("logistic", Fixed(GRAPH, _rows(x)), fit_logistic(), cosine_novelty)]
-    first, second = (_validate(contenders, y, sessions) for _ in range(2))
+    candidates = [
+        _candidate("lda", x),
+        Candidate("logistic", PrecomputedFeatures(GRAPH, _rows(x)), fit_logistic(), cosine_familiarity),
+    ]
+    first, second = (_validate(candidates, y, sessions) for _ in range(2))
     np.testing.assert_array_equal(first.probabilities, second.probabilities)
     np.testing.assert_array_equal(first.score, second.score)
     assert first.answer == second.answer

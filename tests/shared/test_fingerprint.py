@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from shared.features.pretrained import declared
 from shared.fingerprint import code_fingerprint
-from shared.pretrained import declared
 
 
 def _describe(pretrained: Path, name: str, sha256: str) -> Path:

@@ -12,15 +12,23 @@ import onnx
 from google.protobuf.message import DecodeError
 from pydantic import Field, FiniteFloat, StringConstraints
 
-from model_registry.encoder import EncoderError, EncoderSpec, FileName, Source, Tensor, staged_folder, verify_encoder
-from shared.encoders import Encoder, load_encoder
+from build_tools.onnx_builder import Network, network_bytes
+from model_registry.storage.encoders import (
+    EncoderError,
+    EncoderSpec,
+    FileName,
+    Source,
+    Tensor,
+    staged_folder,
+    verify_encoder,
+)
 from shared.errors import ConfigError
-from shared.network import Network, network_bytes
+from shared.features.encoders import Encoder, load_encoder
 from shared.schema_utils import Schema
 
 FALLBACK = (
     "FALLBACK: no image encoder is there, so hand-made features are used, which recognise far less; "
-    "run `model-trainer pretrained` and train again"
+    "run `make setup` and train again"
 )
 Colour = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=128)]

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.arrays import Array, Inputs, namespace, unit_rows
 from shared.data_loader import Dataset, Sample
-from shared.encoders import Encoder
 from shared.errors import DataError, Fault
-from shared.feature_cache import content_key
-from shared.recipe import Job
+from shared.features.arrays import Array, Inputs, namespace, unit_rows
+from shared.features.cache import content_key
+from shared.features.encoders import Encoder
+from shared.job import Job
 from visual_environment_trainer.preprocessing.images import UnreadableImageError
 from visual_environment_trainer.preprocessing.near_copies import fingerprint
 from visual_environment_trainer.preprocessing.views import Viewing, Views, blurred, read_views
@@ -57,7 +57,7 @@ def _pooled(rows: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Way:
+class Encoding:
     """From views to what a model takes: the outputs of an encoder, or without one the middle view itself."""
 
     viewing: Viewing
@@ -96,14 +96,14 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Seen:
+class EncodedImages:
     """What the model takes of each sample, and the samples' fingerprints (n, 65)."""
 
     samples: list[Numbers]
     fingerprints: NDArray[np.float32]
 
 
-def look(job: Job, dataset: Dataset, way: Way) -> Seen:
+def look(job: Job, dataset: Dataset, way: Encoding) -> EncodedImages:
     """Return what is kept of every sample, decoding only what the cache does not know.
 
     Raises DataError naming every file that cannot be used.
@@ -130,13 +130,13 @@ def look(job: Job, dataset: Dataset, way: Way) -> Seen:
     if faults:
         raise DataError(sorted(faults, key=lambda fault: (fault.path, fault.line or 0)))
     prints = known.pop("fingerprint")
-    return Seen(
+    return EncodedImages(
         [{name: rows[key] for name, rows in known.items()} for key in keys], np.stack([prints[key] for key in keys])
     )
 
 
 def _looked(
-    way: Way, todo: Sequence[tuple[str, Sample]], faults: list[Fault]
+    way: Encoding, todo: Sequence[tuple[str, Sample]], faults: list[Fault]
 ) -> Iterator[dict[str, dict[str, NDArray[np.float32]]]]:
     """Yield name -> key -> array for a few samples at a time; after the first fault only more faults are looked for."""
 

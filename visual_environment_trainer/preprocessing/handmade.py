@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.arrays import Array, Inputs, const, floored, matmul, namespace, unit_rows
+from shared.features.arrays import Array, Inputs, const, floored, matmul, namespace, unit_rows
 
 SIDE = 128  # pixels of the picture that is described
 _CELLS = 4  # a side, of gradients; more of them fit the training pictures only

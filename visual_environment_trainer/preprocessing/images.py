@@ -15,7 +15,7 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(50_000_000))  # read onc
 import cv2
 from PIL import Image, UnidentifiedImageError
 
-from shared.data_files import RefusedFileError, read_bounded
+from shared.data.files import RefusedFileError, read_bounded
 from shared.schema_utils import Box
 
 MOST_PIXELS = 50_000_000

@@ -1,0 +1,1 @@
+"""What makes the pretrained networks at set-up. Not installed."""

@@ -1,0 +1,251 @@
+"""Commands that find, show and check versions."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from model_registry.commands.options import console, emit, guarded, json_option, number, print_pairs, root_option
+from model_registry.names import MODALITIES
+from model_registry.storage.activation import Difference
+from model_registry.storage.entry import RegistryEntry
+from model_registry.store import Registry
+
+_SESSIONS = 10  # whose examples are told apart
+
+
+@click.command()
+@click.argument("user")
+@click.argument("modality", metavar=f"[{'|'.join(MODALITIES)}]")
+@click.option("--version", help="This version instead of the active one, e.g. v3.")
+@root_option
+@json_option
+@guarded
+def resolve(user: str, modality: str, version: str | None, root: Path, as_json: bool) -> None:
+    """Print the files of the version that serves, after checking each.
+
+    Where USER has no active model, or one with the verdict `insufficient data`, the pooled one of `_default` is
+    named, and marked as a fallback.
+
+    \b
+    Example:
+      model-trainer registry resolve user123 gesture --json | jq -r .files.model
+    """
+    found = Registry(root).resolve(user, modality, version)
+    answer = {
+        "user_id": found.user,
+        "modality": found.modality,
+        "model_version": f"v{found.version}",
+        "fallback": found.fallback,
+        "path": str(found.path),
+        "files": {role: str(path) for role, path in found.files.items()},
+        "encoders": {name: str(path) for name, path in found.encoders.items()},
+        "entry": found.entry.model_dump(mode="json"),
+    }
+    if as_json:
+        emit(answer)
+        return
+    note = ", a fallback: the user has no active model with enough data" if found.fallback else ""
+    click.echo(f"{found.entry.user_id}/{found.modality} v{found.version} ({found.entry.status}{note})")
+    print_pairs({**answer["files"], **answer["encoders"]})  # type: ignore[dict-item]
+
+
+@click.command(name="list")
+@click.option("--user", help="Only this user's.")
+@click.option("--modality", help="Only this modality.")
+@click.option("--status", type=click.Choice(["active", "candidate", "archived"]), help="Only versions of this status.")
+@click.option("--verdict", help="Only versions of this verdict, e.g. weak.")
+@root_option
+@json_option
+@guarded
+def list_versions(
+    user: str | None, modality: str | None, status: Any, verdict: str | None, root: Path, as_json: bool
+) -> None:
+    """List published versions with status, verdict and accuracy.
+
+    \b
+    Examples:
+      model-trainer registry list --status active
+      model-trainer registry list --user user123 --json
+    """
+    found = Registry(root).entries(user=user, modality=modality, status=status, verdict=verdict)
+    if as_json:
+        for entry in found:
+            click.echo(entry.to_line().decode(), nl=False)
+        return
+    table = Table("user", "modality", "version", "status", "verdict", "f1_macro", "examples", "sessions", "trained")
+    for entry in found:
+        table.add_row(
+            entry.user_id,
+            entry.modality,
+            entry.model_version,
+            entry.status,
+            entry.verdict or "",
+            number(entry.metrics.get("f1_macro")),
+            str(entry.example_count),
+            str(entry.session_count),
+            entry.timestamp[:16].replace("T", " "),
+        )
+    console().print(table)
+
+
+@click.command()
+@click.argument("user")
+@click.argument("modality")
+@click.argument("version")
+@root_option
+@json_option
+@guarded
+def show(user: str, modality: str, version: str, root: Path, as_json: bool) -> None:
+    """Show one version: what it was trained on, how good it is, what happened to it.
+
+    \b
+    Example:
+      model-trainer registry show user123 gesture v3
+    """
+    found = Registry(root).show(user, modality, version)
+    if as_json:
+        history = [event.model_dump(mode="json") for event in found.events]
+        emit({"entry": found.entry.model_dump(mode="json"), "history": history, "path": str(found.path)})
+        return
+    print_pairs(_summary(found.entry) | {"path": str(found.path)})
+    for event in found.events:
+        click.echo(f"{event.time[:19].replace('T', ' ')}  {event.event} v{event.version}  {event.reason}".rstrip())
+
+
+@click.command()
+@click.argument("user", required=False)
+@click.argument("modality", required=False)
+@click.argument("version", required=False)
+@root_option
+@json_option
+@guarded
+def verify(user: str | None, modality: str | None, version: str | None, root: Path, as_json: bool) -> None:
+    """Compare every file with the sha256 that was published: of all versions, a user's, or one.
+
+    Ends with exit code 3 if anything differs.
+
+    \b
+    Examples:
+      model-trainer registry verify
+      model-trainer registry verify user123 gesture v3
+    """
+    store = Registry(root)
+    if version is not None and user is not None and modality is not None:
+        store.verify(user, modality, version)
+        results: dict[str, str | None] = {f"{user}/{modality} {version}": None}
+    else:
+        results = {}
+        with Console(stderr=True).status("verifying") as progress:
+            for name, fault in store.verify_all(user=user, modality=modality):
+                results[name] = fault
+                progress.update(f"verified {len(results)} versions")
+    faults = {name: fault for name, fault in results.items() if fault is not None}
+    if as_json:
+        emit({"checked": len(results), "faults": faults})
+    else:
+        for name, fault in faults.items():
+            click.echo(f"{name}: {fault}", err=True)
+        click.echo(f"{len(results)} checked, {len(faults)} differ from what was published")
+    if faults:
+        sys.exit(3)
+
+
+@click.command()
+@click.argument("user")
+@click.argument("modality")
+@click.argument("before")
+@click.argument("after")
+@root_option
+@json_option
+@guarded
+def diff(user: str, modality: str, before: str, after: str, root: Path, as_json: bool) -> None:
+    """Compare two versions: metrics with intervals, verdict, labels gained and lost, data by session, settings.
+
+    \b
+    Example:
+      model-trainer registry diff user123 gesture v2 v3
+    """
+    found = Registry(root).diff(user, modality, before, after)
+    if as_json:
+        changed = {
+            name: getattr(found, name)
+            for name in ("metrics", "labels_gained", "labels_lost", "config", "facts", "sessions")
+        }
+        emit({"before": found.before.model_version, "after": found.after.model_version, **changed})
+        return
+    _print_difference(found)
+
+
+@click.command()
+@click.argument("user")
+@click.argument("modality")
+@click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--version", help="This version instead of the active one, e.g. v3.")
+@click.option("--form", type=click.Choice(["tar", "onnx"]), help="[default: as the file's name ends]")
+@root_option
+@guarded
+def export(user: str, modality: str, target: Path, version: str | None, form: Any, root: Path) -> None:
+    """Write a version to one file: a tar of everything, or one ONNX network that holds its encoders too.
+
+    \b
+    Examples:
+      model-trainer registry export user123 speech user123_speech.onnx
+      model-trainer registry export user123 gesture backup.tar --version v2
+    """
+    form = form or target.suffix.removeprefix(".")
+    if form not in ("tar", "onnx"):
+        raise click.UsageError(f"{target}: end the name with .tar or .onnx, or give --form")
+    Registry(root).export(user, modality, target, version=version, form=form)
+    click.echo(f"wrote {target} ({target.stat().st_size} bytes)")
+
+
+def _print_difference(found: Difference) -> None:
+    old, new = found.before, found.after
+    table = Table("", old.model_version, new.model_version, "change")
+    table.add_row("verdict", old.verdict or "none given", new.verdict or "none given", "")
+    for name, (before, after) in found.metrics.items():
+        if name.removesuffix("_low").removesuffix("_high") == name or name.rsplit("_", 1)[0] not in found.metrics:
+            change = "" if before is None or after is None else f"{after - before:+.3f}"
+            table.add_row(name, _interval(old, name), _interval(new, name), change)
+    for name, before, after in (
+        ("examples", old.example_count, new.example_count),
+        ("sessions", old.session_count, new.session_count),
+    ):
+        table.add_row(name, str(before), str(after), f"{after - before:+d}")
+    for name, (before, after) in list(found.sessions.items())[:_SESSIONS]:
+        table.add_row(f"examples of {name}", str(before), str(after), f"{after - before:+d}")
+    if len(found.sessions) > _SESSIONS:
+        table.add_row(f"and {len(found.sessions) - _SESSIONS} more sessions", "", "", "")
+    table.add_row("labels gained", "", ", ".join(found.labels_gained) or "none", "")
+    table.add_row("labels lost", ", ".join(found.labels_lost) or "none", "", "")
+    facts = {name: values for name, values in found.facts.items() if name not in ("verdict", "examples", "sessions")}
+    for name, values in {**facts, **found.config}.items():
+        table.add_row(name, *map(str, values), "")
+    console().print(table)
+
+
+def _interval(entry: RegistryEntry, name: str) -> str:
+    """Return a metric with its interval where it has one: 0.910 (0.850 to 0.950)."""
+    low, high = entry.metrics.get(f"{name}_low"), entry.metrics.get(f"{name}_high")
+    value = number(entry.metrics.get(name))
+    return value if low is None or high is None else f"{value} ({number(low)} to {number(high)})"
+
+
+def _summary(entry: RegistryEntry) -> dict[str, str]:
+    return {
+        "version": f"{entry.user_id}/{entry.modality} {entry.model_version} ({entry.status})",
+        "verdict": entry.verdict or "none given",
+        "metrics": ", ".join(f"{name} {number(value)}" for name, value in sorted(entry.metrics.items())),
+        "labels": ", ".join(entry.labels),
+        "examples": f"{entry.example_count} in {entry.session_count} sessions",
+        "features": entry.feature_spec_id,
+        "encoders": ", ".join(ref.name for ref in entry.encoder_refs) or "none",
+        "trained": f"{entry.timestamp} by {entry.trainer_name}, run {entry.run_id}",
+        "sha256": entry.artifact_hash.removeprefix("sha256:"),
+    }

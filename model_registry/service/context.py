@@ -1,0 +1,137 @@
+"""What every route needs: the registry, who may use it, and how errors become answers."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CollectorRegistry
+
+from model_registry.errors import (
+    ConflictError,
+    CorruptError,
+    DocumentError,
+    InvalidNameError,
+    NotFoundError,
+    RefusedBundleError,
+    RegistryError,
+    StorageError,
+)
+from model_registry.service.limits import Limits, RateLimiter
+from model_registry.service.tokens import Scope, Token, read_tokens, token_hash
+from model_registry.store import Registry
+
+_STATUS: tuple[tuple[type[RegistryError], int], ...] = (
+    (InvalidNameError, 422),
+    (NotFoundError, 404),
+    (DocumentError, 422),
+    (RefusedBundleError, 422),
+    (ConflictError, 409),
+    (CorruptError, 500),
+    (StorageError, 507),
+)
+
+
+@dataclass
+class Service:
+    """One running service. The only state that is not on disk: allowances and a second's memory of the tokens."""
+
+    registry: Registry
+    tokens_path: Path
+    limits: Limits
+    metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
+
+    def __post_init__(self) -> None:
+        self._requests = RateLimiter(self.limits.requests_a_minute, self.limits.remembered)
+        self._failures = RateLimiter(self.limits.failures_a_minute, self.limits.remembered)
+        self._tokens: tuple[float, dict[str, Token]] = (-math.inf, {})
+
+    def token(self, secret: str) -> Token | None:
+        """Return the token that `secret` is, if it is one. The file is read again every second."""
+        read, known = self._tokens
+        if time.monotonic() - read > 1.0:
+            known = {token.sha256: token for token in read_tokens(self.tokens_path).tokens}
+            self._tokens = (time.monotonic(), known)
+        return known.get(token_hash(secret))
+
+    def authorise(self, secret: str | None, scope: Scope, address: str) -> Token:
+        """Return the token if it may be used for `scope` now. Raises HTTPException 401, 403 or 429."""
+        token = None if secret is None else self.token(secret)
+        if token is None:
+            if secret is not None and (wait := self._failures.wait(address)) > 0:
+                raise _later(wait)
+            raise HTTPException(401, "a token is needed", {"WWW-Authenticate": 'Bearer, Basic realm="registry"'})
+        if (wait := self._requests.wait(token.name)) > 0:
+            raise _later(wait)
+        if not token.allows(scope):
+            raise HTTPException(403, f"the token has not the scope {scope!r}")
+        return token
+
+
+def _later(seconds: float) -> HTTPException:
+    return HTTPException(429, "too many requests", {"Retry-After": str(math.ceil(seconds))})
+
+
+_bearer = HTTPBearer(auto_error=False, description="A token made with `model-trainer registry token add`.")
+
+
+def service_of(request: Request) -> Service:
+    """Return the service that answers a request."""
+    service: Service = request.app.state.service
+    return service
+
+
+def needs(scope: Scope) -> Callable[..., Awaitable[Token]]:
+    """Return a dependency that lets a request pass only with a token of `scope`.
+
+    A browser may send the token as a password, but only to read: a browser adds it to requests by itself, so a
+    stranger's page could make it change something.
+    """
+
+    async def check(
+        request: Request, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    ) -> Token:
+        secret = bearer.credentials if bearer is not None else None
+        if secret is None and request.method in ("GET", "HEAD"):
+            secret = _password(request.headers.get("authorization", ""))
+        address = request.client.host if request.client is not None else ""
+        token = service_of(request).authorise(secret, scope, address)
+        request.state.token = token.name
+        return token
+
+    return check
+
+
+def _password(header: str) -> str | None:
+    scheme, _, value = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(value, validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+
+
+async def refusal(request: Request, error: Exception) -> JSONResponse:
+    """Answer what the registry refuses, without saying where on the disk it lies."""
+    status = next((code for kind, code in _STATUS if isinstance(error, kind)), 422)
+    detail = str(error).replace(f"{service_of(request).registry.root}/", "")
+    return JSONResponse({"detail": detail, "error": type(error).__name__}, status)
+
+
+async def malformed(request: Request, error: Exception) -> Response:
+    """Answer a request that does not fit its schema with every fault, but not with what was sent: it may be no JSON."""
+    assert isinstance(error, RequestValidationError)
+    faults = [{"loc": list(fault["loc"]), "msg": str(fault["msg"])} for fault in error.errors()]
+    return Response(json.dumps({"detail": faults}), 422, media_type="application/json")

@@ -1,0 +1,87 @@
+"""Who may do what over HTTP: bearer tokens with scopes, of which only hashes are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator, Field
+
+from model_registry.errors import ConflictError, NotFoundError
+from model_registry.names import parse_name
+from model_registry.storage.durable import locked, read_file, storage_errors, write_whole
+from model_registry.storage.entry import DOCUMENT_LIMIT, Document, Sha256, Timestamp
+from model_registry.storage.history import stamp
+
+Scope = Literal["read", "publish", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+TokenName = Annotated[str, AfterValidator(lambda text: parse_name(text, "token name"))]
+
+
+class Token(Document):
+    """What is kept of a token: not the token. `admin` may do everything; `publish` does not include `read`."""
+
+    name: TokenName
+    sha256: Sha256
+    scopes: tuple[Scope, ...] = Field(min_length=1)
+    created: Timestamp
+
+    def allows(self, scope: Scope) -> bool:
+        """Say whether the token may be used for `scope`."""
+        return scope in self.scopes or "admin" in self.scopes
+
+
+class Tokens(Document):
+    """The file of tokens."""
+
+    format: Literal[1] = 1
+    tokens: tuple[Token, ...] = ()
+
+
+def tokens_file(root: Path) -> Path:
+    """Return where a registry's tokens are kept."""
+    return root / "tokens.json"
+
+
+def read_tokens(path: Path) -> Tokens:
+    """Return the tokens in a file, none if it does not exist. Raises DocumentError."""
+    try:
+        return Tokens.from_json(read_file(path, DOCUMENT_LIMIT), str(path))
+    except NotFoundError:
+        return Tokens()
+
+
+def add_token(path: Path, name: str, scopes: tuple[Scope, ...]) -> str:
+    """Make a token, keep its hash, and return it: it cannot be had again. Raises ConflictError for a name in use."""
+    secret = secrets.token_urlsafe(32)
+    token = Token(name=name, sha256=token_hash(secret), scopes=scopes, created=stamp(datetime.now(UTC)))
+    with storage_errors("token"), locked(path.parent):
+        known = read_tokens(path).tokens
+        if any(other.name == name for other in known):
+            raise ConflictError(f"token {name}: exists; remove it first, or choose another name")
+        _write(path, (*known, token))
+    return secret
+
+
+def remove_token(path: Path, name: str) -> None:
+    """Forget a token; a running service does so within a second. Raises NotFoundError."""
+    with storage_errors("token"), locked(path.parent):
+        known = read_tokens(path).tokens
+        left = tuple(token for token in known if token.name != name)
+        if len(left) == len(known):
+            raise NotFoundError(f"token {name}: no such token")
+        _write(path, left)
+
+
+def token_hash(secret: str) -> str:
+    """Return a token's sha256. A plain hash is enough: a token has 256 random bits, so none can be guessed."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _write(path: Path, tokens: tuple[Token, ...]) -> None:
+    write_whole(path, Tokens(tokens=tokens).to_json())
+    os.chmod(path, 0o600)  # noqa: PTH101

@@ -1,0 +1,1 @@
+"""The registry's folder: layout, documents, durable writes, publication, verification, recovery, erasure."""

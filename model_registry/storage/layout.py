@@ -1,0 +1,95 @@
+"""Where things lie under a registry's root."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_registry.errors import InvalidNameError
+from model_registry.names import MODALITIES, Modality, parse_user
+
+_VERSION_FOLDER = re.compile(r"v([1-9][0-9]{0,8})")
+
+
+@dataclass(frozen=True)
+class ModelSlot:
+    """The folder of one user's models of one modality. Names have been parsed."""
+
+    root: Path
+    user: str
+    modality: Modality
+
+    def __str__(self) -> str:
+        return f"{self.user}/{self.modality}"
+
+    @property
+    def folder(self) -> Path:
+        """`<root>/users/<user>/<modality>`."""
+        return users_folder(self.root) / self.user / self.modality
+
+    @property
+    def active(self) -> Path:
+        """The pointer to the version that serves."""
+        return self.folder / "active.json"
+
+    @property
+    def history(self) -> Path:
+        """Events, one a line. A version is published once its event stands here."""
+        return self.folder / "history.jsonl"
+
+    def version_folder(self, version: int) -> Path:
+        """Return the folder of a version, whether or not it exists."""
+        return self.folder / f"v{version}"
+
+    def versions(self) -> list[int]:
+        """Return the numbers of the version folders that exist, ascending."""
+        try:
+            names = [path.name for path in self.folder.iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(int(match.group(1)) for name in names if (match := _VERSION_FOLDER.fullmatch(name)))
+
+
+def users_folder(root: Path) -> Path:
+    """Return the folder that holds one folder a user."""
+    return root / "users"
+
+
+def encoders_folder(root: Path) -> Path:
+    """Return the folder that holds one folder a shared encoder, named by the sha256 of its network."""
+    return root / "encoders"
+
+
+def tombstones(root: Path) -> Path:
+    """Return the list of erasures: when and why, and nothing of the person."""
+    return root / "tombstones.jsonl"
+
+
+def journal(root: Path) -> Path:
+    """Return A3CP's view: one registry entry a line."""
+    return root / "model_registry.jsonl"
+
+
+def users(root: Path) -> Iterator[str]:
+    """Yield the users that have a folder, sorted."""
+    try:
+        names = sorted(path.name for path in users_folder(root).iterdir())
+    except FileNotFoundError:
+        return
+    for name in names:
+        try:
+            yield parse_user(name)
+        except InvalidNameError:
+            continue  # staging, or nothing of ours
+
+
+def pairs(root: Path, user: str | None = None, modality: Modality | None = None) -> Iterator[ModelSlot]:
+    """Yield the pairs that have a folder, by user and modality; only one user's if `user` is given."""
+    kinds: tuple[Modality, ...] = MODALITIES if modality is None else (modality,)
+    for name in users(root) if user is None else [user]:
+        for kind in kinds:
+            pair = ModelSlot(root, name, kind)
+            if pair.folder.is_dir():
+                yield pair

@@ -1,0 +1,169 @@
+"""Taking a version out of the registry: all its files in a tar, or one ONNX file that needs no encoder beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import compose, version_converter
+
+from model_registry.errors import ConflictError
+from model_registry.storage.durable import read_file, storage_errors, sync_folder
+from model_registry.storage.encoders import SPEC_FILE, EncoderSpec, read_encoder
+from model_registry.storage.entry import FILE_LIMIT
+from model_registry.store import Resolved
+
+ENCODER_FILES = "encoder_files"  # property: encoder -> file name -> text
+
+
+def export_tar(version: Resolved, target: Path) -> None:
+    """Write all files of a checked version and of its encoders as a tar: the same version gives the same bytes."""
+    top = f"{version.entry.user_id}_{version.modality}_v{version.version}"
+    members = {f"{top}/{path.name}": path for path in version.path.iterdir()}
+    for folder in version.encoders.values():
+        members |= {f"{top}/encoders/{folder.name}/{path.name}": path for path in folder.iterdir()}
+    with _whole(target) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, path in sorted(members.items()):
+            info = tarfile.TarInfo(name)
+            info.size = path.stat().st_size
+            info.mode = 0o644
+            with path.open("rb") as content:
+                tar.addfile(info, content)
+
+
+def export_onnx(version: Resolved, target: Path) -> None:
+    """Write one ONNX file that takes what the encoders take and answers what the model answers.
+
+    What stands beside an encoder, such as its tokenizer, goes into the file's properties under `ENCODER_FILES`.
+    Raises ConflictError where an encoder is no ONNX network, or the model does not take what it gives.
+    """
+    content = read_file(version.files["model"], FILE_LIMIT)
+    if version.encoders:
+        model = _parsed(content, "the model")
+        for name, folder in sorted(version.encoders.items()):
+            model = join(read_encoder(folder), folder, name, model)
+        names = {ref.name: ref.sha256 for ref in version.entry.encoder_refs}
+        beside = {name: _beside(folder) for name, folder in version.encoders.items()}
+        for key, value in (("encoders", names), (ENCODER_FILES, beside)):
+            text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+            model.metadata_props.append(onnx.StringStringEntryProto(key=key, value=text))
+        try:
+            onnx.checker.check_model(model, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            raise ConflictError(f"encoders and model do not fit together: {error}") from error
+        content = model.SerializeToString(deterministic=True)
+    with _whole(target) as file:
+        file.write(content)
+
+
+def _beside(folder: Path) -> dict[str, str]:
+    """Return the text files of an encoder's folder: its description, and all that it names but the model."""
+    spec = read_encoder(folder)
+    try:
+        return {
+            name: (folder / name).read_text(encoding="utf-8") for name in (SPEC_FILE, *spec.files) if name != spec.model
+        }
+    except UnicodeDecodeError:
+        raise ConflictError(f"encoder {spec.name} needs files that are no text: export a tar instead") from None
+
+
+def join(spec: EncoderSpec, folder: Path, name: str, head: onnx.ModelProto) -> onnx.ModelProto:
+    """Feed the outputs of encoder `name` to the inputs of `head` that are named after them.
+
+    An input `lite0` takes the encoder's first output, an input `lite0_mid` its output `mid`. The encoder's own inputs
+    become inputs of the result, prefixed likewise: `lite0_image`. An embedding of one sample loses its first axis
+    where the head takes a single vector. Raises ConflictError.
+    """
+    if not spec.model.endswith(".onnx"):
+        raise ConflictError(f"encoder {name} is no ONNX network ({spec.model}): export a tar instead")
+    encoder, head = _same_operators(_parsed((folder / spec.model).read_bytes(), f"encoder {name}"), head)
+    encoder = compose.add_prefix(encoder, f"{name}_")
+    _own_lengths(encoder.graph, name)
+    outputs = {output.name: output for output in encoder.graph.output}
+    sources = {f"{name}_{output}": f"{name}_{output}" for output in spec.outputs}
+    sources[name] = f"{name}_{next(iter(spec.outputs))}"
+    entries = [entry for entry in head.graph.input if entry.name in sources]
+    if not entries:
+        raise ConflictError(f"the model takes nothing named after encoder {name}")
+    others = [entry.name for entry in head.graph.input if entry.name.startswith(f"{name}_") and entry not in entries]
+    if others:
+        raise ConflictError(f"the model takes {others[0]}, of which encoder {name} knows nothing: export a tar instead")
+    del encoder.graph.output[:]
+    links = []
+    for entry in entries:
+        fitted = _fitted(encoder.graph, outputs[sources[entry.name]], entry)
+        if fitted not in encoder.graph.output:
+            encoder.graph.output.append(fitted)
+        links.append((fitted.name, entry.name))
+    try:
+        return compose.merge_models(encoder, head, links, name=head.graph.name, doc_string="")
+    except ValueError as error:
+        raise ConflictError(f"encoder {name} and the model cannot be joined: {error}") from error
+
+
+def _own_lengths(graph: onnx.GraphProto, name: str) -> None:
+    """Name the lengths that may vary after the encoder: one that two encoders call `t` need not be the same."""
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = f"{name}_{dim.dim_param}"
+
+
+def _parsed(content: bytes, what: str) -> onnx.ModelProto:
+    try:
+        return onnx.load_model_from_string(content)
+    except DecodeError:
+        raise ConflictError(f"{what} is no ONNX network: export a tar instead") from None
+
+
+def _fitted(graph: onnx.GraphProto, output: onnx.ValueInfoProto, entry: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+    """Return the encoder's value that has as many axes as the head takes, without the axis of one sample if need be."""
+    rank, wanted = (len(value.type.tensor_type.shape.dim) for value in (output, entry))
+    if rank == wanted:
+        return output
+    if rank != wanted + 1:
+        raise ConflictError(f"input {entry.name} has {wanted} axes, but the encoder gives {rank}")
+    single, axis = f"{output.name}_single", f"{output.name}_single_axis"
+    graph.initializer.append(onnx.helper.make_tensor(axis, onnx.TensorProto.INT64, [1], [0]))
+    graph.node.append(onnx.helper.make_node("Squeeze", [output.name, axis], [single], name=single))
+    fitted = onnx.ValueInfoProto()
+    fitted.CopyFrom(output)
+    fitted.name = single
+    del fitted.type.tensor_type.shape.dim[0]
+    return fitted
+
+
+def _same_operators(one: onnx.ModelProto, other: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Return both models at the later of their two versions of ONNX's own operators, and of the file format."""
+    versions = [next((o.version for o in model.opset_import if o.domain == ""), 1) for model in (one, other)]
+    ir_version = max(one.ir_version, other.ir_version)
+    models = [
+        model if version == max(versions) else version_converter.convert_version(model, max(versions))
+        for model, version in zip((one, other), versions, strict=True)
+    ]
+    for model in models:
+        model.ir_version = ir_version
+    return models[0], models[1]
+
+
+@contextmanager
+def _whole(target: Path) -> Iterator[IO[bytes]]:
+    """Write a file that appears whole or not at all, wherever the user wants it."""
+    temporary = target.with_name(f".{target.name}.{os.urandom(8).hex()}.tmp")
+    with storage_errors("export"):
+        try:
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+            sync_folder(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,310 @@
+"""Bundle -> version: everything is checked before anything can be seen."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_registry.errors import ConflictError, NotFoundError, RefusedBundleError
+from model_registry.names import published_name, shown
+from model_registry.storage.durable import (
+    copy_file,
+    ensure_folder,
+    locked,
+    read_file,
+    staging_folder,
+    storage_errors,
+    sync_content,
+    sync_folder,
+    write_new,
+)
+from model_registry.storage.encoders import SPEC_FILE, read_encoder
+from model_registry.storage.entry import (
+    DOCUMENT_LIMIT,
+    FILE_LIMIT,
+    BundleManifest,
+    EncoderRef,
+    Event,
+    RegistryEntry,
+    StoredFile,
+    VersionManifest,
+    parse_json,
+)
+from model_registry.storage.history import read_entry, read_events, record, run_version, serving, settle, statuses
+from model_registry.storage.layout import ModelSlot, encoders_folder
+from model_registry.storage.verification import sha256_of
+
+ENCODER_LIMIT = 1 << 30  # bytes of one file of an encoder
+
+
+@dataclass(frozen=True)
+class Published:
+    """What became of a bundle."""
+
+    user: str
+    modality: str
+    version: int
+    path: Path
+    entry: RegistryEntry  # its status is the present one
+    created: bool  # False where the run had been published before
+
+
+def publish(root: Path, bundle: Path, *, promote: bool = True, reason: str = "") -> Published:
+    """Publish a bundle as the next version of its user and modality, and let it serve unless `promote` is False.
+
+    `reason` says why it serves or does not: it is kept in the history and in the version's training log.
+
+    Publishing a run again returns the version that exists. Raises RefusedBundleError, DocumentError, ConflictError
+    (the run id was published with other content) and StorageError; in all cases nothing became visible.
+    """
+    manifest = read_bundle(bundle)
+    pair = ModelSlot(root, manifest.user_id, manifest.modality)
+    known = published_before(root, manifest, promote)
+    if known is not None:
+        return known
+    with _not_erased(pair), storage_errors("publish"), ExitStack() as held:
+        if manifest.encoder_refs:
+            ensure_folder(encoders_folder(root), root)
+            held.enter_context(locked(encoders_folder(root), shared=True))  # keeps a clean-up from taking them away
+        encoders = {ref.sha256: _store_encoder(root, bundle.parent / "encoders", ref) for ref in manifest.encoder_refs}
+        staging = _staging(held, pair)
+        _take_files(bundle, manifest, staging)
+        held.enter_context(locked(pair.folder))
+        events, _ = settle(pair)
+        known = _published_before(pair, manifest, events, promote)
+        if known is not None:
+            return known
+        number = max([0, *pair.versions(), *(event.version for event in events)]) + 1
+        entry = _finish(staging, pair, number, manifest, encoders, promote, reason)
+        staging.chmod(0o755)
+        staging.rename(pair.version_folder(number))  # nobody else takes this number: we hold the pair's lock
+        try:
+            sync_folder(pair.folder)
+            active = number if promote else serving(events)
+            record(pair, events, "publish", number, active=active, reason=reason, run_id=manifest.run_id)
+        except BaseException:
+            if run_version(read_events(pair), manifest.run_id) is None:  # not recorded, so nobody has seen it
+                pair.version_folder(number).rename(staging)
+            raise
+    return Published(pair.user, pair.modality, number, pair.version_folder(number), entry, True)
+
+
+def published_before(root: Path, manifest: BundleManifest, promote: bool) -> Published | None:
+    """Return what a bundle was published as, if it was. Raises ConflictError if its run had other content."""
+    pair = ModelSlot(root, manifest.user_id, manifest.modality)
+    if run_version(read_events(pair), manifest.run_id) is None:
+        return None
+    with storage_errors("publish"), locked(pair.folder):
+        return _published_before(pair, manifest, settle(pair)[0], promote)
+
+
+@contextmanager
+def _not_erased(pair: ModelSlot) -> Iterator[None]:
+    """Say so where the user was erased while we were publishing."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ConflictError(f"{pair}: went away while publishing ({error.filename}): was the user erased?") from error
+
+
+def _staging(held: ExitStack, pair: ModelSlot) -> Path:
+    """Make the pair's folder and a staging folder in it; a doctor may take an empty one away in between."""
+    while True:
+        ensure_folder(pair.folder, pair.root)
+        with suppress(FileNotFoundError):
+            return held.enter_context(staging_folder(pair.folder))
+
+
+def read_bundle(bundle: Path) -> BundleManifest:
+    """Return a bundle's description after comparing it with the names in the folder.
+
+    Raises RefusedBundleError naming every file that is missing, extra, or a link, and DocumentError.
+    """
+    try:
+        path = bundle / "bundle.json"
+        manifest = BundleManifest.from_json(read_file(path, DOCUMENT_LIMIT), str(path))
+    except NotFoundError as error:
+        raise RefusedBundleError(f"{error}: a bundle holds a bundle.json, or it is unfinished") from None
+    expected = {file.name for file in manifest.files.values()} | {"bundle.json"}
+    found = {item.name: item.stat(follow_symlinks=False).st_mode for item in os.scandir(bundle)}
+    faults = [f"{bundle / name}: is missing" for name in expected if name not in found]
+    for name, mode in found.items():
+        if stat.S_ISLNK(mode):
+            faults.append(f"{bundle}/{shown(name)}: is a link")
+        elif not stat.S_ISREG(mode):
+            faults.append(f"{bundle}/{shown(name)}: is not a file")
+        elif name not in expected:
+            faults.append(f"{bundle}/{shown(name)}: is not listed in bundle.json")
+    if faults:
+        raise RefusedBundleError("\n".join(sorted(faults)))
+    return manifest
+
+
+def _published_before(
+    pair: ModelSlot, manifest: BundleManifest, events: list[Event], promote: bool
+) -> Published | None:
+    """Return what a run was published as, if it was; a candidate that nothing newer has overtaken is promoted if asked.
+
+    The caller holds the pair's lock. Raises ConflictError if the same run id had other content.
+    """
+    event = run_version(events, manifest.run_id)
+    if event is None:
+        return None
+    version, folder = event.version, pair.version_folder(event.version)
+    path = folder / "manifest.json"
+    stored = VersionManifest.from_json(read_file(path, DOCUMENT_LIMIT), str(path))
+    if stored.bundle_sha256 != _bundle_sha256(manifest):
+        raise ConflictError(
+            f"run {manifest.run_id} was published as {pair} v{version} with other content: train with a new run id"
+        )
+    if promote and statuses(events)[version] == "candidate" and version > (serving(events) or 0):
+        events = record(pair, events, "promote", version, active=version, reason="published again")
+    entry = read_entry(pair, version).model_copy(update={"status": statuses(events)[version]})
+    return Published(pair.user, pair.modality, version, folder, entry, False)
+
+
+def _bundle_sha256(manifest: BundleManifest) -> str:
+    return hashlib.sha256(manifest.to_json()).hexdigest()
+
+
+def _take_files(bundle: Path, manifest: BundleManifest, staging: Path) -> None:
+    """Copy a bundle's files into the staging folder under their roles' names, and refuse what differs."""
+    faults = []
+    for role, file in manifest.files.items():
+        try:
+            sha256, size = copy_file(bundle / file.name, staging / role, file.size)
+        except NotFoundError as error:
+            faults.append(str(error))
+            continue
+        if size != file.size:
+            more = "more" if size > file.size else str(size)
+            faults.append(f"{bundle / file.name}: has {more} bytes, bundle.json says {file.size}")
+        elif sha256 != file.sha256:
+            faults.append(f"{bundle / file.name}: sha256 is {sha256}, bundle.json says {file.sha256}")
+    if faults:
+        raise RefusedBundleError("\n".join(sorted(faults)))
+
+
+def _finish(
+    staging: Path,
+    pair: ModelSlot,
+    number: int,
+    manifest: BundleManifest,
+    encoders: dict[str, str],
+    promote: bool,
+    reason: str,
+) -> RegistryEntry:
+    """Name the staged files by their number, stamp it into log and entry, and write the manifest."""
+    names = {role: published_name(role, pair.user, pair.modality, number) for role in manifest.files}
+    for role, name in names.items():
+        (staging / role).rename(staging / name)
+    at = {role: str((pair.version_folder(number) / name).relative_to(pair.root)) for role, name in names.items()}
+    entry = RegistryEntry(
+        **manifest.entry.model_dump(),
+        user_id=pair.user,
+        modality=pair.modality,
+        run_id=manifest.run_id,
+        model_version=f"v{number}",
+        status="active" if promote else "candidate",
+        model_artifact_path=at["model"],
+        label_map_path=at["label_map"],
+        label_encoder_path=at["label_encoder"],
+        artifact_hash=f"sha256:{manifest.files['model'].sha256}",
+        encoder_refs=manifest.encoder_refs,
+    )
+    files = {role: file.model_copy(update={"name": names[role]}) for role, file in manifest.files.items()}
+    log = _stamped_log(staging / names["training_log"], entry, promote, reason)
+    files["training_log"] = _rewritten(staging / names["training_log"], log)
+    files["registry_entry"] = _rewritten(staging / "registry_entry.json", entry.to_json())
+    version = VersionManifest(
+        user_id=pair.user,
+        modality=pair.modality,
+        version=number,
+        run_id=manifest.run_id,
+        bundle_sha256=_bundle_sha256(manifest),
+        files=files,
+        encoders=encoders,
+    )
+    _rewritten(staging / "manifest.json", version.to_json())
+    sync_content(staging)
+    return entry
+
+
+def _stamped_log(path: Path, entry: RegistryEntry, promote: bool, reason: str) -> bytes:
+    log = parse_json(read_file(path, FILE_LIMIT), "training log", FILE_LIMIT)
+    if not isinstance(log, dict):
+        raise RefusedBundleError("training log: must be a JSON object")
+    stamps = {
+        "model_version": entry.model_version,
+        "model_artifact_path": entry.model_artifact_path,
+        "label_encoder_path": entry.label_encoder_path,
+        **({"promotion": {"promote": promote, "reason": reason}} if reason else {}),
+    }
+    return (json.dumps({**log, **stamps}, ensure_ascii=False, allow_nan=False, indent=1) + "\n").encode()
+
+
+def _rewritten(path: Path, data: bytes) -> StoredFile:
+    path.unlink(missing_ok=True)
+    write_new(path, data)
+    return StoredFile(name=path.name, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+
+
+def _store_encoder(root: Path, source: Path, ref: EncoderRef) -> str:
+    """Store an encoder that a bundle names, if it is not stored yet; return the sha256 of its `encoder.json`.
+
+    The caller holds the encoders' lock, shared. Raises RefusedBundleError, and ConflictError if the same network is
+    stored with other companions.
+    """
+    target = encoders_folder(root) / ref.sha256
+    folder = source / ref.sha256
+    if not folder.is_dir():
+        if target.is_dir():
+            return sha256_of(target / SPEC_FILE)[0]
+        raise RefusedBundleError(f"{folder}: encoder {ref.name} is neither here nor in the registry")
+    if not target.is_dir():
+        with staging_folder(encoders_folder(root)) as staging:
+            _take_encoder(folder, ref, staging)
+            sync_content(staging)
+            staging.chmod(0o755)
+            try:
+                staging.rename(target)
+                sync_folder(encoders_folder(root))
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise  # else another publisher stored it meanwhile
+    stored, _ = sha256_of(target / SPEC_FILE)
+    if stored != sha256_of(folder / SPEC_FILE)[0]:
+        raise ConflictError(f"{folder}: the registry holds this network with another {SPEC_FILE}: {target}")
+    return stored
+
+
+def _take_encoder(folder: Path, ref: EncoderRef, staging: Path) -> None:
+    spec = read_encoder(folder)
+    faults = []
+    if spec.sha256 != ref.sha256:
+        faults.append(f"{folder / SPEC_FILE}: is of the network {spec.sha256}, the folder's name says {ref.sha256}")
+    for item in os.scandir(folder):
+        if not stat.S_ISREG(item.stat(follow_symlinks=False).st_mode):
+            faults.append(f"{folder}/{shown(item.name)}: is not a file")
+        elif item.name not in spec.files and item.name != SPEC_FILE:
+            faults.append(f"{folder}/{shown(item.name)}: is not listed in {SPEC_FILE}")
+    for name, sha256 in spec.files.items():
+        try:
+            found, size = copy_file(folder / name, staging / name, ENCODER_LIMIT)
+        except NotFoundError as error:
+            faults.append(str(error))
+            continue
+        if size > ENCODER_LIMIT:
+            faults.append(f"{folder / name}: is above {ENCODER_LIMIT} bytes")
+        elif found != sha256:
+            faults.append(f"{folder / name}: sha256 is {found}, {SPEC_FILE} says {sha256}")
+    if faults:
+        raise RefusedBundleError("\n".join(sorted(faults)))
+    copy_file(folder / SPEC_FILE, staging / SPEC_FILE, DOCUMENT_LIMIT)

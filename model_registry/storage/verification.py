@@ -1,0 +1,181 @@
+"""Reading a version only after every file of it proved to be what was published."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+from model_registry.errors import CorruptError, DocumentError, NotFoundError
+from model_registry.names import shown
+from model_registry.storage import encoders
+from model_registry.storage.durable import CHUNK, open_file, read_file
+from model_registry.storage.encoders import SPEC_FILE
+from model_registry.storage.entry import (
+    DOCUMENT_LIMIT,
+    Document,
+    EncoderRef,
+    RegistryEntry,
+    VersionManifest,
+)
+from model_registry.storage.layout import ModelSlot, encoders_folder
+
+_Identity = tuple[int, int, int, int, int]
+_SETTLED_SECONDS = 2.0  # a file younger than the clock's tick may change without its time changing
+_REMEMBERED = 100_000
+_remembered: OrderedDict[tuple[str, _Identity], str] = OrderedDict()
+_lock = threading.Lock()
+_Kind = TypeVar("_Kind", bound=Document)
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of which every file was checked."""
+
+    folder: Path
+    manifest: VersionManifest
+    entry: RegistryEntry
+    files: dict[str, Path]  # role -> path
+    encoders: dict[str, Path]  # encoder name -> folder
+
+
+def sha256_of(path: Path) -> tuple[str, int]:
+    """Return sha256 and size of a regular file. Raises NotFoundError.
+
+    A file whose inode, size and times are as they were when this process last read it is not read again.
+    """
+    fd = open_file(path)
+    try:
+        identity = _identity(fd)
+        key = (str(path), identity)
+        with _lock:
+            known = _remembered.get(key)
+        if known is not None:
+            return known, identity[2]
+        digest = hashlib.sha256()
+        size = 0
+        while piece := os.read(fd, CHUNK):
+            digest.update(piece)
+            size += len(piece)
+        found = digest.hexdigest()
+        if _identity(fd) == identity and time.time() - identity[4] / 1e9 > _SETTLED_SECONDS:
+            with _lock:
+                _remembered[key] = found
+                while len(_remembered) > _REMEMBERED:
+                    _remembered.popitem(last=False)
+        return found, size
+    finally:
+        os.close(fd)
+
+
+def _identity(fd: int) -> _Identity:
+    at = os.fstat(fd)
+    return at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns
+
+
+def folder_faults(folder: Path, files: Mapping[str, str], besides: str = "") -> list[str]:
+    """Return everything in which a folder differs from `files`, name -> sha256, one line each.
+
+    Links, folders and files that are not listed are faults; `besides` names one file that is allowed.
+    """
+    try:
+        found = {item.name: item for item in os.scandir(folder)}
+    except (FileNotFoundError, NotADirectoryError):
+        return [f"{folder}: no such folder"]
+    faults = [f"{folder / name}: is missing" for name in files if name not in found]
+    for name, item in found.items():
+        mode = item.stat(follow_symlinks=False).st_mode
+        if stat.S_ISLNK(mode):
+            faults.append(f"{folder / name}: is a link")
+        elif not stat.S_ISREG(mode):
+            faults.append(f"{folder / name}: is not a file")
+        elif name in files:
+            sha256, _ = sha256_of(folder / name)
+            if sha256 != files[name]:
+                faults.append(f"{folder / name}: sha256 is {sha256}, should be {files[name]}")
+        elif name != besides:
+            faults.append(f"{folder / name}: does not belong here")
+    return sorted(faults)
+
+
+def read_version(pair: ModelSlot, version: int, manifest_sha256: str, with_encoders: bool = True) -> Version:
+    """Return a version after checking every file of it and, `with_encoders`, of its encoders.
+
+    `manifest_sha256` is what the pointer or the history says of the manifest. Raises NotFoundError if there is no
+    such version, CorruptError naming every file that differs.
+    """
+    folder = pair.version_folder(version)
+    if not folder.is_dir():
+        raise NotFoundError(f"{pair} v{version}: no such version")
+    path = folder / "manifest.json"
+    manifest = _checked(path, VersionManifest, manifest_sha256)
+    faults = folder_faults(folder, {file.name: file.sha256 for file in manifest.files.values()}, "manifest.json")
+    if (manifest.user_id, manifest.modality, manifest.version) != (pair.user, pair.modality, version):
+        faults.append(f"{path}: belongs to {manifest.user_id}/{manifest.modality} v{manifest.version}")
+    if faults:
+        raise CorruptError("\n".join(faults))
+    path = folder / "registry_entry.json"
+    entry = _parsed(RegistryEntry, read_file(path, DOCUMENT_LIMIT), str(path))
+    encoders = {}
+    for ref in entry.encoder_refs if with_encoders else ():
+        encoders[ref.name] = read_encoder(pair.root, ref, manifest.encoders.get(ref.sha256))
+    files = {role: folder / file.name for role, file in manifest.files.items() if role != "registry_entry"}
+    return Version(folder, manifest, entry, files, encoders)
+
+
+def read_encoder(root: Path, ref: EncoderRef, spec_sha256: str | None) -> Path:
+    """Return the folder of a shared encoder after checking every file of it. Raises CorruptError, NotFoundError."""
+    folder = encoders_folder(root) / ref.sha256
+    if not folder.is_dir():
+        raise NotFoundError(f"{folder}: encoder {ref.name} is missing; publish a bundle that brings it")
+    path = folder / SPEC_FILE
+    if sha256_of(path)[0] != spec_sha256:
+        raise CorruptError(f"{path}: is not what was published")
+    faults = folder_faults(folder, encoders.read_encoder(folder).files, SPEC_FILE)
+    if faults:
+        raise CorruptError("\n".join(faults))
+    return folder
+
+
+def encoder_file(root: Path, sha256: str, name: str) -> Path:
+    """Return a file of a shared encoder, if it is as `encoder.json` says. Raises NotFoundError, CorruptError."""
+    folder = encoders_folder(root) / sha256
+    if re.fullmatch(r"[0-9a-f]{64}", sha256) is None or not folder.is_dir():
+        raise NotFoundError(f"encoder {shown(sha256)}: no such encoder")
+    spec = encoders.read_encoder(folder)
+    if name == SPEC_FILE:
+        return folder / SPEC_FILE
+    if name not in spec.files:
+        raise NotFoundError(f"encoder {sha256}: has no file {shown(name)}")
+    if sha256_of(folder / name)[0] != spec.files[name]:
+        raise CorruptError(f"{folder / name}: is not what was published")
+    return folder / name
+
+
+@lru_cache(maxsize=10_000)
+def _parsed(kind: type[_Kind], data: bytes, name: str) -> _Kind:
+    """Return a document; what was parsed once is not parsed again, since the same bytes say the same."""
+    document: _Kind = kind.from_json(data, name)
+    return document
+
+
+def _checked(path: Path, kind: type[_Kind], sha256: str) -> _Kind:
+    try:
+        data = read_file(path, DOCUMENT_LIMIT)
+        document: _Kind = _parsed(kind, data, str(path))
+    except NotFoundError:
+        raise CorruptError(f"{path}: is missing") from None
+    except DocumentError as error:
+        raise CorruptError(str(error)) from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise CorruptError(f"{path}: is not what was published")
+    return document

@@ -1,0 +1,1 @@
+"""The command line: `model-trainer` and what every trainer's command shares."""

@@ -1,0 +1,191 @@
+"""`model-trainer check`: validates a data root, tells every fault at once, and counts what is there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from model_registry.names import InvalidNameError, Modality, parse_modality, parse_name
+from shared.data.files import DataRoot, RefusedFileError
+from shared.data.records import Dropped, Reading, Record
+from shared.data.samples import encoding_faults, label_faults, verified
+from shared.data_loader import DataFilter, DataFormat, choose, known_users, read_user
+from shared.errors import DataError, Fault
+from shared.progress import Progress, bar, silent
+
+_EXAMPLES = """
+\b
+Examples:
+  model-trainer check data
+  model-trainer check data --user anna --modality gesture
+  model-trainer check a3cp --data-format a3cp --json
+"""
+
+
+@dataclass(frozen=True)
+class Count:
+    """How much of one modality one user has. `used` is what training takes by default, and by label and session."""
+
+    samples: int
+    used: int
+    labels: dict[str, int]
+    sessions: dict[str, int]
+    left_out: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Everything that a data root was found to hold, and what is wrong with it."""
+
+    faults: tuple[Fault, ...]
+    warnings: tuple[Fault, ...]
+    users: dict[str, dict[Modality, Count]] = field(default_factory=dict)
+
+
+def check_data(
+    root: Path,
+    users: Sequence[str] = (),
+    modality: Modality | None = None,
+    data_filter: DataFilter | None = None,
+    *,
+    data_format: DataFormat = "auto",
+    minimum_per_label: int = 2,
+    progress: Progress = silent,
+) -> Checked:
+    """Check every file of the users (default: all) and return counts, warnings and all faults.
+
+    A fault is what a trainer would refuse, and also a missing or changed file of an example that would be left out.
+    """
+    data_filter = data_filter or DataFilter()
+    try:
+        data_root = DataRoot.at(root)
+    except RefusedFileError as refused:
+        return Checked((Fault(str(root), None, "data", str(refused)),), ())
+    faults = [] if users else _bad_names(root)
+    chosen = list(dict.fromkeys(users)) or known_users(root)
+    if not chosen:
+        faults.append(Fault(str(root), None, "users", "nobody has data here; `model-trainer import` brings some in"))
+    warnings: list[Fault] = []
+    counts: dict[str, dict[Modality, Count]] = {}
+    for user in progress(chosen, "checking"):
+        reading = read_user(data_root, user, modality, data_filter, data_format)
+        faults += reading.faults
+        warnings += reading.warnings
+        place = str(root / "users" / user)
+        counts[user] = _check_user(data_root, reading, data_filter, minimum_per_label, place, faults)
+    return Checked(DataError(dict.fromkeys(faults)).faults, tuple(warnings), counts)
+
+
+def _check_user(
+    root: DataRoot, reading: Reading, data_filter: DataFilter, minimum: int, place: str, faults: list[Fault]
+) -> dict[Modality, Count]:
+    for record in reading.records:
+        verified(root, record, faults)
+    by_modality: dict[Modality, list[Record]] = defaultdict(list)
+    for record in reading.records:
+        by_modality[record.example.modality].append(record)
+    counts: dict[Modality, Count] = {}
+    for modality, records in sorted(by_modality.items()):
+        ledger: list[Dropped] = []
+        used = choose(Reading(records=records), data_filter, ledger, faults)
+        if used:
+            faults += label_faults(used, modality, minimum, ledger, f"{place}: {modality}", False)
+        faults += encoding_faults(used, f"{place}: {modality}")
+        counts[modality] = Count(
+            samples=len(records),
+            used=len(used),
+            labels=dict(sorted(Counter(record.example.label for record in used).items())),
+            sessions=dict(sorted(Counter(record.example.session_id for record in used).items())),
+            left_out=dict(Counter(dropped.reason for dropped in ledger).most_common()),
+        )
+    return counts
+
+
+def _bad_names(root: Path) -> list[Fault]:
+    """Return a fault for each folder in `users/` whose name no user can have: its data would never be found."""
+    faults = []
+    users = root / "users"
+    names = sorted(entry.name for entry in os.scandir(users) if entry.is_dir()) if users.is_dir() else []
+    for name in names:
+        try:
+            if name[0] != ".":
+                parse_name(name, "user id")
+        except InvalidNameError as refused:
+            faults.append(Fault(str(users), None, "user_id", str(refused)))
+    return faults
+
+
+@click.command("check", epilog=_EXAMPLES)
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--user", "users", multiple=True, help="Check this user only; can be repeated.")
+@click.option("--modality", help="Check this modality only.")
+@click.option("--session", "sessions", multiple=True, help="Count these sessions only; can be repeated.")
+@click.option("--demo-data/--no-demo-data", default=False, help="Whether demo data count as used.")
+@click.option("--data-format", type=click.Choice(["auto", "own", "a3cp"]), default="auto", show_default=True)
+@click.option("--minimum-per-label", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@click.pass_context
+def check_command(
+    context: click.Context,
+    data: Path,
+    users: tuple[str, ...],
+    modality: str | None,
+    sessions: tuple[str, ...],
+    demo_data: bool,
+    data_format: Any,
+    minimum_per_label: int,
+    as_json: bool,
+) -> None:
+    """Check the data root DATA: every line, every file and its hash. Ends with 3 where anything is wrong.
+
+    Each fault is one line, `path:line: field: reason`.
+    """
+    try:
+        known = None if modality is None else parse_modality(modality)
+        for user in users:
+            parse_name(user, "user id")
+    except InvalidNameError as refused:
+        raise click.UsageError(str(refused)) from None
+    checked = check_data(
+        data,
+        users,
+        known,
+        DataFilter(sessions=sessions or None, include_demo=demo_data),
+        data_format=data_format,
+        minimum_per_label=minimum_per_label,
+        progress=bar,
+    )
+    if as_json:
+        click.echo(json.dumps(asdict(checked), ensure_ascii=False))
+    else:
+        _show(checked)
+    if checked.faults:
+        context.exit(DataError.exit_code)
+
+
+def _show(checked: Checked) -> None:
+    for user, modalities in checked.users.items():
+        for modality, count in modalities.items():
+            left_out = "".join(f", {number} left out: {reason}" for reason, number in count.left_out.items())
+            click.echo(f"{user}  {modality}: {count.samples} samples, {count.used} used{left_out}")
+            if count.used:
+                click.echo(f"    labels    {_listed(count.labels)}")
+                click.echo(f"    sessions  {_listed(count.sessions)}")
+    for warning in checked.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    for fault in checked.faults:
+        click.echo(str(fault))
+    number = len(checked.faults)
+    click.echo(f"{number} fault{'s' * (number != 1)}" if number else "no fault found")
+
+
+def _listed(counts: dict[str, int]) -> str:
+    shown = [f"{name} {number}" for name, number in list(counts.items())[:12]]
+    return ", ".join(shown) + (f" and {len(counts) - 12} more" if len(counts) > 12 else "")

@@ -1,0 +1,195 @@
+"""`model-trainer predict`: answer files with a published model, through ONNX Runtime alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from importlib.metadata import entry_points
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from model_registry.commands.options import root_option
+from model_registry.names import MODALITIES, Modality, parse_modality
+from model_registry.storage.encoders import SPEC_FILE, EncoderSpec
+from model_registry.store import Registry, Resolved
+from shared.errors import ConfigError, DataError, TrainerError
+from shared.schema_utils import UNKNOWN
+
+if TYPE_CHECKING:
+    from shared.job import Trainer
+
+
+@dataclass(frozen=True)
+class LiveModel:
+    """A model with its session; what it was trained on is read from the graph's own properties.
+
+    A portable model has its encoders within, and there are none beside it.
+    """
+
+    model: Path
+    encoders: Mapping[str, Path]
+
+    @cached_property
+    def session(self) -> Any:
+        """The ONNX Runtime session."""
+        from shared.features.graph import open_session
+
+        return open_session(self.model.read_bytes())
+
+    @cached_property
+    def properties(self) -> dict[str, Any]:
+        """The model's `labels` and `spec`."""
+        found = self.session.get_modelmeta().custom_metadata_map
+        return {
+            "labels": json.loads(found["labels"]),
+            "spec": json.loads(found["spec"]),
+            "encoder_files": json.loads(found.get("encoder_files", "{}")),
+        }
+
+    @cached_property
+    def within(self) -> Mapping[str, tuple[EncoderSpec, TemporaryDirectory[str]]]:
+        """The encoders of a portable model by name, each with a folder that holds what its network needs beside it."""
+        found = {}
+        for name, files in self.properties["encoder_files"].items():
+            spec, folder = EncoderSpec.model_validate_json(files[SPEC_FILE]), TemporaryDirectory()
+            for file in spec.files.keys() - {spec.model}:
+                (Path(folder.name) / file).write_text(files[file], encoding="utf-8")
+            found[name] = (spec, folder)
+        return found
+
+    def answer(self, path: Path, trainer: Trainer) -> dict[str, float]:
+        """Return A3CP's classifier_output for one file: label -> score, `unknown` among them.
+
+        Rejected: `unknown` is 1 and all others 0. Accepted: `unknown` is 0 and the others sum to 1.
+        Raises DataError for a file that cannot be used.
+        """
+        from shared.features.encoders import Encoder, load_encoder
+
+        encoders = {name: load_encoder(folder.resolve()) for name, folder in self.encoders.items()}
+        asked: dict[str, list[NDArray[Any]]] = {}
+        for name, (spec, folder) in self.within.items():
+            encoders[name] = Encoder(spec, Path(folder.name), network=partial(_noted, spec, asked, name))
+        inputs = dict(trainer.decode(path, self.properties["spec"]["decode"], encoders))
+        inputs |= {name: np.concatenate(parts) for name, parts in asked.items()}
+        wanted = {tensor.name: inputs[tensor.name] for tensor in self.session.get_inputs()}
+        chances, accepted = self.session.run(["probabilities", "accepted"], wanted)
+        return classifier_output(self.properties["labels"], chances, bool(accepted))
+
+
+def portable_model(path: Path) -> LiveModel:
+    """Return a model that stands in one file. Raises ConfigError where it is not one that was exported."""
+    model = LiveModel(path, {})
+    try:
+        spec = model.properties["spec"]
+        whole = {ref["name"] for ref in spec["encoders"]} == model.within.keys() and spec["modality"] in MODALITIES
+    except Exception:  # whatever a file that anybody gives leads ONNX Runtime and the reading of its properties to
+        whole = False
+    if not whole:
+        raise ConfigError(f"{path}: is no portable model; write one with: model-trainer registry export")
+    return model
+
+
+def _noted(
+    spec: EncoderSpec, asked: dict[str, list[NDArray[Any]]], name: str, batch: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """Keep what an encoder within the model is asked, for the model itself to answer; return zeros in its place."""
+    for key, rows in batch.items():
+        asked.setdefault(f"{name}_{key}", []).append(rows)
+    count = len(next(iter(batch.values())))
+    return {output: np.zeros((count, dimension), np.float32) for output, dimension in spec.outputs.items()}
+
+
+def classifier_output(labels: Sequence[str], probabilities: Any, accepted: bool) -> dict[str, float]:
+    """Return label -> score with `unknown`; see `LiveModel.answer`."""
+    chances = np.asarray(probabilities, np.float64)
+    scores = chances / chances.sum() if accepted else np.zeros_like(chances)
+    return {**{label: float(p) for label, p in zip(labels, scores, strict=True)}, UNKNOWN: 0.0 if accepted else 1.0}
+
+
+def find_trainer(modality: Modality) -> Trainer:
+    """Return the installed trainer of a modality. Raises ConfigError where it is not installed."""
+    for point in entry_points(group="model_trainer.trainers", name=modality):
+        try:
+            trainer: Trainer = point.load()
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"the {modality} trainer needs the package {error.name}, which is not installed"
+            ) from None
+        return trainer
+    raise ConfigError(f"no trainer for {modality} is installed")
+
+
+@click.command("predict")
+@click.option("--user", help="Whose model.")
+@click.option("--modality", metavar=f"[{'|'.join(MODALITIES)}]")
+@click.option("--version", help="This version instead of the active one, e.g. v3.")
+@root_option
+@click.option(
+    "--model",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="A file that `registry export` wrote, instead of a user's version in the registry.",
+)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+def predict_command(
+    user: str | None, modality: str | None, version: str | None, root: Path, file: Path | None, files: tuple[Path, ...]
+) -> int:
+    """Answer FILES with a published model: one JSON line a file.
+
+    The version is verified before it is loaded. Each line holds `classifier_output`: a score for every label,
+    and `unknown`. A file that cannot be used is named on standard error; the others are answered all the same.
+
+    \b
+    Examples:
+      model-trainer predict --user ana --modality sound --registry models hum.wav click.wav
+      model-trainer predict --user ana --modality gesture --version v2 --registry models wave.npz
+      model-trainer predict --model ana_places.onnx kitchen.jpg
+    """
+    if file is not None:
+        if user or modality or version:
+            raise click.UsageError("--model names the model; leave out --user, --modality and --version")
+        model = portable_model(file)
+        trainer, told = find_trainer(model.properties["spec"]["modality"]), {"model": str(file)}
+    else:
+        if not user or not modality:
+            raise click.UsageError("name --user and --modality, or a file with --model")
+        resolved = Registry(root).resolve(user, parse_modality(modality), version)
+        if resolved.fallback:
+            reason = f"{user} has no active {resolved.modality} model with enough data; the pooled default answers"
+            click.echo(f"warning: {reason}", err=True)
+        model, trainer = LiveModel(resolved.files["model"], resolved.encoders), find_trainer(resolved.modality)
+        told = _described(resolved)
+    code = 0
+    for path in files:
+        try:
+            click.echo(json.dumps(_line(told, path, model.answer(path, trainer)), ensure_ascii=False))
+        except DataError as error:
+            click.echo(f"error: {error}", err=True)
+            code = error.exit_code
+        except (TrainerError, OSError) as error:
+            click.echo(f"error: {path}: {error}", err=True)
+            code = 3
+    sys.stdout.flush()
+    return code
+
+
+def _described(resolved: Resolved) -> dict[str, Any]:
+    return {
+        "user_id": resolved.user,
+        "modality": resolved.modality,
+        "model_version": f"v{resolved.version}",
+        "fallback": resolved.fallback,
+    }
+
+
+def _line(model: Mapping[str, Any], path: Path, output: dict[str, float]) -> dict[str, Any]:
+    label = max(output, key=lambda label: output[label])
+    return {"file": str(path), **model, "label": label, "classifier_output": output}

@@ -1,0 +1,386 @@
+"""Reader of A3CP's own session logs, feature files and transcripts: what the platform recorded, as examples.
+
+The folder given as data root holds A3CP's `logs/` and `data/` (or their contents directly):
+
+    [logs/]users/<user>/sessions/<session>.jsonl               events
+    [data/]users/<user>/sessions/<session>/features/<id>.npz   landmark sequences
+    [data/]users/<user>/training/training_examples.jsonl       labels that a partner accepted or corrected
+    [logs/ or data/]transcripts/session_<session>.jsonl        transcripts
+
+A label is, in this order: the latest final label or label correction of the record, the intent that the capture was
+opened with, the intent of the whole session. Consent that is refused anywhere counts as refused, and demo data that
+are marked anywhere count as demo data. Unknown fields and repeated records are tolerated.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from model_registry.names import InvalidNameError, Modality, parse_modality, shown
+from shared.data.a3cp_rows import CaptureOpen, Event, FeaturesReady, FinalLabel, Governed, SessionEvent, Transcript
+from shared.data.files import DataRoot, RefusedFileError, json_lines
+from shared.data.records import Dropped, Reading, Record
+from shared.errors import Fault
+from shared.schema_utils import Example, LabelStatus, SessionMetadata, faults_of
+
+SUPPORTED_VERSION = (1, 0, 0)
+_RECORDS = uuid.UUID("0d1f3a52-6c0e-5d0b-9c7e-a3c0a3c0a3c0")  # names transcripts, which carry no record id
+
+_T = TypeVar("_T", bound=BaseModel)
+_NOT_LABELLED = "no final label, label correction, capture intent or session intent gives it a label"
+
+
+@dataclass(frozen=True)
+class _Correction:
+    """A label that somebody gave to one record after it was made."""
+
+    timestamp: datetime
+    label: str
+    status: LabelStatus
+
+
+@dataclass
+class _Session:
+    """What the events of one session say about its captures."""
+
+    user: str
+    session_id: str
+    path: str
+    reading: Reading
+    faults: list[Fault] = field(default_factory=list)
+    captures: dict[str, str] = field(default_factory=dict)  # record id -> capture id
+    ready: list[tuple[int, Event, FeaturesReady]] = field(default_factory=list)
+    # By capture id, or by record id where there is no capture:
+    intents: dict[str, str] = field(default_factory=dict)
+    governed: dict[str, list[Governed]] = field(default_factory=dict)
+    corrections: dict[str, list[_Correction]] = field(default_factory=dict)
+    whole: list[Governed] = field(default_factory=list)
+    metadata: SessionMetadata | None = None
+
+
+def is_a3cp(root: DataRoot, user: str) -> bool:
+    """Return whether A3CP wrote session logs for the user."""
+    return bool(_logs(root, user))
+
+
+def count_a3cp(root: DataRoot, user: str) -> Counter[Modality]:
+    """Return how many captures and transcripts of each modality the user has; a quick look that checks nothing."""
+    counts: Counter[Modality] = Counter()
+    for log in _logs(root, user):
+        try:
+            for _, row in json_lines(root.locate(log), "", []):
+                event = row.get("event")
+                if isinstance(event, dict) and event.get("event") == "raw_features.ready":
+                    counts[parse_modality(event.get("modality", ""))] += 1
+            for path in _transcripts(root, log.stem):
+                counts["speech"] += sum(
+                    row.get("user_id") == user and row.get("is_partial") is not True
+                    for _, row in json_lines(root.locate(path), "", [])
+                )
+        except (RefusedFileError, InvalidNameError):
+            continue  # said in full when the user's data are loaded
+    return counts
+
+
+def read_a3cp(root: DataRoot, user: str, modality: Modality | None, sessions: Collection[str] | None = None) -> Reading:
+    """Read the user's labelled captures and transcripts of `modality` (None: of all) from A3CP's logs.
+
+    A capture or transcript without any label is a fault in a session that was declared training data, and left
+    out otherwise. Sessions that were not asked for are read for the ledger, and their faults do not count.
+    """
+    reading = Reading()
+    logs = _logs(root, user)
+    if not logs:
+        reading.faults.append(Fault(str(root.path / "users" / user), None, "sessions", "holds no session log of A3CP"))
+        return reading
+    labels = _final_labels(root, user, reading)
+    for log in logs:
+        session = _Session(user, log.stem, str(log), reading)
+        _read_log(session, root, log, labels)
+        reading.session_ids.append(session.session_id)
+        if session.metadata is not None:
+            reading.sessions[session.session_id] = session.metadata
+        _add_captures(session, root, modality)
+        if modality in (None, "speech"):
+            _add_transcripts(session, root)
+        if sessions is None or session.session_id in sessions:
+            reading.faults.extend(session.faults)
+    return reading
+
+
+def _read_log(session: _Session, root: DataRoot, log: Path, labels: Sequence[FinalLabel]) -> None:
+    """Note in `session` what its events and the user's final labels say."""
+    seen: dict[str, dict[str, Any]] = {}
+    versions: set[str] = set()
+    for line, row in _rows(session, root, log):
+        raw = row.get("event")
+        if not isinstance(raw, dict):
+            session.faults.append(Fault(session.path, line, "event", "must be an object"))
+            continue
+        event = _parse(Event, raw, session.path, line, session.faults, "event")
+        if event is None or not _belongs(event, session, line, versions):
+            continue
+        first = seen.setdefault(event.record_id, raw)
+        if first is not raw and first == raw:
+            continue  # A3CP's writer repeats itself: the same row again says nothing new
+        if first is not raw and first.get("raw_features_ref") and raw.get("raw_features_ref"):
+            told = f"{event.record_id!a} comes twice in this log, with different content"
+            session.faults.append(Fault(session.path, line, "event.record_id", told))
+            continue
+        _take(event, raw, line, session)
+    for label in labels:
+        if label.session_id in (None, session.session_id):
+            _take_final_label(label, session)
+
+
+def _belongs(event: Event, session: _Session, line: int, versions: set[str]) -> bool:
+    version = tuple(int(part) for part in event.schema_version.split("."))
+    told = None
+    if version[0] != SUPPORTED_VERSION[0]:
+        known = f"{SUPPORTED_VERSION[0]}.x.y"
+        told = ("event.schema_version", f"{event.schema_version} cannot be read; this reader knows {known}")
+    elif event.user_id != session.user:
+        told = ("event.user_id", f"is {event.user_id!a}, but the log belongs to {session.user!a}")
+    elif event.session_id not in (None, session.session_id):
+        told = ("event.session_id", f"is {event.session_id!a}, but the log is of {session.session_id!a}")
+    elif version != SUPPORTED_VERSION and event.schema_version not in versions:
+        versions.add(event.schema_version)
+        expected = ".".join(map(str, SUPPORTED_VERSION))
+        note = f"{event.schema_version} differs from {expected}; unknown fields are passed over"
+        session.reading.warnings.append(Fault(session.path, line, "event.schema_version", note))
+    if told is not None:
+        session.faults.append(Fault(session.path, line, *told))
+    return told is None
+
+
+def _take(event: Event, raw: dict[str, Any], line: int, session: _Session) -> None:
+    key = event.capture_id or event.record_id
+    session.governed.setdefault(key, []).append(event)
+    if event.capture_id is not None:
+        session.captures[event.record_id] = event.capture_id
+    if event.label_correction:
+        correction = _Correction(event.timestamp, event.label_correction, event.label_status or "corrected")
+        session.corrections.setdefault(key, []).append(correction)
+    if event.source == "session_manager":
+        about = _parse(SessionEvent, raw, session.path, line, session.faults, "event")
+        if about is not None:
+            session.whole.append(event)
+            session.metadata = _merged(session, event, about)
+    elif event.event == "capture.open":
+        opened = _parse(CaptureOpen, raw, session.path, line, session.faults, "event")
+        if opened is not None and opened.annotation is not None and opened.annotation.intent:
+            session.intents[key] = opened.annotation.intent
+    elif event.event == "raw_features.ready":
+        ready = _parse(FeaturesReady, raw, session.path, line, session.faults, "event")
+        if ready is not None:
+            session.ready.append((line, event, ready))
+
+
+def _merged(session: _Session, event: Event, about: SessionEvent) -> SessionMetadata:
+    known = session.metadata or SessionMetadata(user_id=session.user, session_id=session.session_id)
+    new = {
+        "start_time": about.start_time,
+        "end_time": about.end_time,
+        "is_training_data": about.is_training_data,
+        "training_intent_label": about.training_intent_label,
+        "notes": about.session_notes,
+        "performer_id": event.performer_id,
+    }
+    return known.model_copy(update={name: value for name, value in new.items() if value is not None})
+
+
+def _take_final_label(row: FinalLabel, session: _Session) -> None:
+    key = row.capture_id or session.captures.get(row.record_id, row.record_id)
+    session.governed.setdefault(key, []).append(row)
+    label = row.final_label or row.label_correction
+    if label:
+        derived: LabelStatus = "corrected" if row.partner_action == "correct" or row.label_correction else "confirmed"
+        correction = _Correction(row.timestamp, label, row.label_status or derived)
+        session.corrections.setdefault(key, []).append(correction)
+
+
+def _add_captures(session: _Session, root: DataRoot, modality: Modality | None) -> None:
+    latest: dict[tuple[str, str | None], tuple[datetime, int]] = {}
+    for line, event, ready in session.ready:
+        key = (ready.capture_id, event.modality)
+        latest[key] = max(latest.get(key, (event.timestamp, line)), (event.timestamp, line))
+    for line, event, ready in session.ready:
+        try:
+            found = parse_modality(event.modality or "gesture")
+        except InvalidNameError as refused:
+            session.faults.append(Fault(session.path, line, "event.modality", str(refused)))
+            continue
+        if modality not in (None, found):
+            continue
+        if latest[ready.capture_id, event.modality][1] != line:
+            dropped = Dropped(event.record_id, "features were extracted again", f"{session.path}:{line}")
+            session.reading.ledger.append(dropped)
+            continue
+        content = {"modality": found, "timestamp": event.timestamp, "features": ready.raw_features_ref}
+        keys = (ready.capture_id, event.record_id)
+        example = _example(session, event.record_id, keys, content, session.path, line)
+        if example is None:
+            continue
+        try:
+            file = _feature_file(root, ready.raw_features_ref.uri)
+        except ValueError as refused:
+            session.faults.append(Fault(session.path, line, "event.raw_features_ref.uri", str(refused)))
+            continue
+        session.reading.records.append(Record(example, session.path, line, file))
+
+
+def _add_transcripts(session: _Session, root: DataRoot) -> None:
+    seen: set[str] = set()
+    for path in _transcripts(root, session.session_id):
+        name = str(path)
+        for line, raw in _rows(session, root, path):
+            row = _parse(Transcript, raw, name, line, session.faults)
+            if row is None or row.user_id != session.user or row.session_id != session.session_id:
+                continue
+            segment = str(row.timestamp if row.segment_id is None else row.segment_id)
+            named = f"{session.session_id}\n{segment}\n{row.transcript}"
+            record_id = row.record_id or str(uuid.uuid5(_RECORDS, named))
+            if row.is_partial or record_id in seen:
+                reason = "partial transcript" if row.is_partial else "duplicate"
+                session.reading.ledger.append(Dropped(record_id, reason, f"{name}:{line}"))
+                continue
+            seen.add(record_id)
+            session.governed.setdefault(record_id, []).append(row)
+            if row.label_correction:
+                correction = _Correction(row.timestamp, row.label_correction, row.label_status or "corrected")
+                session.corrections.setdefault(record_id, []).append(correction)
+            content = {
+                "modality": "speech",
+                "timestamp": row.timestamp,
+                "transcript": row.transcript,
+                "confidence": row.confidence,
+                "language": row.language,
+            }
+            keys = (record_id, row.capture_id or record_id, segment)
+            example = _example(session, record_id, keys, content, name, line)
+            if example is not None:
+                session.reading.records.append(Record(example, name, line, None))
+
+
+def _example(
+    session: _Session, record_id: str, keys: Sequence[str], content: dict[str, Any], path: str, line: int
+) -> Example | None:
+    """Join label, status, consent and context of one record; `keys` are the ids under which rows speak of it."""
+    unique = dict.fromkeys(keys)
+    rows = [row for key in unique for row in session.governed.get(key, ())]
+    label, status = _label(session, unique, rows)
+    if not label:
+        if status != "rejected" and session.metadata is not None and session.metadata.is_training_data:
+            session.faults.append(Fault(path, line, "label", f"is missing: {_NOT_LABELLED}"))
+        else:
+            session.reading.ledger.append(Dropped(record_id, "no label", f"{path}:{line}"))
+        return None
+    everything = [*session.whole, *rows]
+    consents = [row.consent_given for row in everything if row.consent_given is not None]
+    performers = [row.performer_id for row in everything if row.performer_id is not None]
+    context = {name: value for row in everything for name, value in (row.context or {}).items()}
+    values = {
+        "record_id": record_id,
+        "user_id": session.user,
+        "session_id": session.session_id,
+        "label": label,
+        "label_status": status,
+        "performer_id": performers[-1] if performers else None,
+        "consent_given": bool(consents) and all(consents),
+        "is_demo": any(row.is_demo for row in everything),
+        **{name: context.get(name) for name in ("location", "partner_speech", "prompt_type")},
+        **content,
+    }
+    try:
+        return Example.model_validate(values)
+    except ValidationError as error:
+        session.faults.extend(faults_of(error, path, line))
+        return None
+
+
+def _label(session: _Session, keys: Iterable[str], rows: Sequence[Governed]) -> tuple[str | None, LabelStatus]:
+    """Return a record's label and its status: final label or correction, capture's intent, session's intent."""
+    corrections = [given for key in keys for given in session.corrections.get(key, ())]
+    statuses: list[LabelStatus] = [row.label_status for row in rows if row.label_status is not None]
+    if corrections:
+        last = max(corrections, key=lambda given: given.timestamp)
+        return last.label, last.status
+    status: LabelStatus = statuses[-1] if statuses else "unconfirmed"
+    for key in keys:
+        if key in session.intents:
+            return session.intents[key], status
+    return session.metadata.training_intent_label if session.metadata else None, status
+
+
+def _final_labels(root: DataRoot, user: str, reading: Reading) -> list[FinalLabel]:
+    labels = []
+    for top in (root.path / "data", root.path):
+        path = top / "users" / user / "training" / "training_examples.jsonl"
+        if not os.path.lexists(path):
+            continue
+        session = _Session(user, "", str(path), reading, reading.faults)
+        for line, raw in _rows(session, root, path):
+            row = _parse(FinalLabel, raw, str(path), line, reading.faults)
+            if row is not None:
+                labels.append(row)
+    return labels
+
+
+def _feature_file(root: DataRoot, uri: str) -> Path:
+    """Return the file that a feature reference names, relative to A3CP's folder; raises ValueError for one outside."""
+    text = uri.removeprefix("file://").removeprefix("./")
+    parts = text.split("/")
+    if text.startswith("/") or "\\" in text or "://" in text or any(part in ("", ".", "..") for part in parts):
+        raise ValueError(f"{shown(uri)} must be a path relative to A3CP's folder, without '..'")
+    candidates = [root.path.joinpath(*parts), root.path.joinpath("data", *parts)]
+    if parts[0] == "data" and len(parts) > 1:
+        candidates.append(root.path.joinpath(*parts[1:]))
+    return next((path for path in candidates if os.path.lexists(path)), candidates[0])
+
+
+def _logs(root: DataRoot, user: str) -> list[Path]:
+    logs: list[Path] = []
+    for top in (root.path, root.path / "logs"):
+        try:
+            with os.scandir(top / "users" / user / "sessions") as entries:
+                names = [entry.name for entry in entries if entry.name.endswith(".jsonl") and entry.name[0] != "."]
+        except OSError:
+            continue
+        logs += sorted(top / "users" / user / "sessions" / name for name in names)
+    return logs
+
+
+def _transcripts(root: DataRoot, session: str) -> list[Path]:
+    tops = (root.path, root.path / "logs", root.path / "data")
+    paths = [top / "transcripts" / f"session_{session}.jsonl" for top in tops]
+    return [path for path in paths if os.path.lexists(path)]
+
+
+def _rows(session: _Session, root: DataRoot, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        place = root.locate(path)
+    except RefusedFileError as refused:
+        session.faults.append(Fault(str(path), None, "(file)", str(refused)))
+        return iter(())
+    return json_lines(place, str(path), session.faults, session.reading.warnings)
+
+
+def _parse(
+    schema: type[_T], raw: dict[str, Any], path: str, line: int, faults: list[Fault], prefix: str = ""
+) -> _T | None:
+    try:
+        return schema.model_validate(raw)
+    except ValidationError as error:
+        for fault in faults_of(error, path, line):
+            name = f"{prefix}.{fault.field}" if prefix else fault.field
+            faults.append(Fault(fault.path, fault.line, name, fault.reason))
+        return None

@@ -1,0 +1,1 @@
+"""From decoded media to feature vectors: array functions traced to ONNX, frozen encoders, and their caches."""

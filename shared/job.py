@@ -1,0 +1,75 @@
+"""What a training run is given and what it gives back: the values that the steps of a recipe pass on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model_registry.names import Modality
+from model_registry.storage.entry import EncoderRef
+from shared.config import TrainerConfig
+from shared.data_loader import DataFormat
+from shared.features.arrays import Inputs
+from shared.features.cache import FeatureCache
+from shared.features.encoders import Encoder
+from shared.logs import RunLog
+from shared.schema_utils import PromotionPolicy, TrainingLogEntry
+
+if TYPE_CHECKING:
+    from shared.packaging.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to train: whose, from which data, to where."""
+
+    users: tuple[str, ...]
+    data: Path
+    out: Path
+    run_id: str
+    registry: Path | None = None
+    data_format: DataFormat = "auto"
+    fingerprint: str = ""
+    package: str = ""  # the trainer's, for the log: its code and what it requires
+    promote: PromotionPolicy = "if-better"  # whether what is published serves at once
+    cache: FeatureCache | None = None
+    log: RunLog = field(default_factory=RunLog)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: its bundle and the training log entry that it prints."""
+
+    bundle: Bundle
+    entry: TrainingLogEntry
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What whoever runs the model must know beside its graph."""
+
+    decode: Mapping[str, Any]  # how media become the model's inputs
+    normalisation_version: str
+    expected_frame_rate: float | None = None
+    expected_length: int | None = None
+    encoder_refs: tuple[EncoderRef, ...] = ()
+    notes: tuple[str, ...] = ()  # for the training log and the model card
+    media: tuple[Mapping[str, Any], ...] = ()  # for the training log: how each sample was recorded
+
+
+Train = Callable[[Job, Any], Outcome]
+Decode = Callable[[Path, Mapping[str, Any], Mapping[str, Encoder]], Inputs]  # file, ModelSpec.decode, encoders
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """A modality's part: the schema of its configuration, its recipe, and how one file becomes a model's inputs."""
+
+    modality: Modality
+    config: type[TrainerConfig]
+    train: Train
+    decode: Decode
+    package: str
+    console_script: str

@@ -1,0 +1,1 @@
+"""What is fitted on features: classifiers, calibration, rejection, and the folds that validate them."""

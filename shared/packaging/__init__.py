@@ -1,0 +1,1 @@
+"""From a fitted model to a bundle: export to ONNX, replay, files, promotion."""

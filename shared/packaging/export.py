@@ -1,0 +1,169 @@
+"""One ONNX graph from named tensors to an answer, and the proof that it answers as training did.
+
+The feature graph is taken over verbatim, so the features that training saw and those that the model computes
+are the same nodes. Then every sample is replayed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shared.errors import ReplayError
+from shared.evaluation import FittedModel, Progress
+from shared.features.arrays import Array, Inputs, collected_constants, constants_from, namespace
+from shared.features.cache import FeatureCache
+from shared.features.graph import (
+    FeatureGraph,
+    Samples,
+    TensorSpec,
+    appended,
+    build,
+    filled,
+    open_session,
+    quick_tracing,
+)
+from shared.features.graph_cache import recall_head_graph
+from shared.learning.calibration import DecisionRule
+from shared.learning.heads import Features
+
+OUTPUTS = ("label", "probabilities", "accepted", "score")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model's bytes and those of its part after the features."""
+
+    model: bytes
+    ending: bytes
+
+
+@dataclass(frozen=True)
+class Replay:
+    """How a replay went: samples through the whole graph, others through its ending, and the largest difference."""
+
+    whole: int
+    ending: int
+    largest_difference: float
+
+
+def export_model(
+    graph: FeatureGraph,
+    width: int,
+    fitted: FittedModel,
+    answer: DecisionRule,
+    labels: Sequence[str],
+    spec: dict[str, Any],
+    cache: FeatureCache | None = None,
+) -> Exported:
+    """Return the graph: inputs of the contract -> label (), probabilities (K,), accepted (), score ()."""
+    properties = {"labels": json.dumps(list(labels)), "spec": json.dumps(spec, sort_keys=True)}
+    ending = _ending(width, fitted, answer, cache)
+    return Exported(appended(graph.model, ending, properties), ending)
+
+
+def _ending(width: int, fitted: FittedModel, answer: DecisionRule, cache: FeatureCache | None) -> bytes:
+    """Return the graph from features (1, width) to the answer.
+
+    What heads of one kind and size have in common is traced once, with inputs in the place of what was learnt; the
+    numbers themselves are put in afterwards. That all of them were is proved by replay.
+    """
+    with collected_constants() as numbers:
+        _answers(np.zeros((1, width), np.float32), fitted, answer)
+    values = {f"learnt_{k}": number for k, number in enumerate(numbers)}
+    places = [TensorSpec(name, value.dtype.name, value.shape) for name, value in values.items()]
+    entrance = TensorSpec("features", "float32", (1, width))
+
+    def trace() -> bytes:
+        arguments = {spec.name: spec.argument() for spec in (entrance, *places)}
+        with quick_tracing(), constants_from([arguments[spec.name] for spec in places]):
+            return build(arguments, _answers(arguments["features"], fitted, answer), {})
+
+    return filled(recall_head_graph((entrance, *places), (fitted.head, fitted.novelty, answer), trace, cache), values)
+
+
+def replay(
+    exported: Exported,
+    features: Features,
+    samples: Samples,
+    whole: Sequence[int],
+    fitted: FittedModel,
+    answer: DecisionRule,
+    progress: Progress = lambda done, total: None,
+    tolerance: float = 1e-4,
+) -> Replay:
+    """Run samples `whole` through the graph, and the features (n, D) of all others through its ending.
+
+    Raises ReplayError if a probability differs by more than `tolerance` from NumPy, or a label or acceptance
+    differs where the score or the best two probabilities are further apart than that.
+    """
+    expected = [np.asarray(part) for part in answer(*fitted(features))]
+    model = open_session(exported.model)
+    names = [tensor.name for tensor in model.get_inputs()]
+    rest = sorted(set(range(len(features))) - set(whole))
+    ending: Any = open_session(exported.ending) if rest else None
+
+    def compared(session: Any, inputs: Inputs, row: int) -> float:
+        return _difference(session.run(OUTPUTS, inputs), expected, row, answer, tolerance)
+
+    def through_all(row: int) -> float:
+        sample = samples[row]
+        return compared(model, {name: sample[name] for name in names}, row)
+
+    def through_ending(row: int) -> float:
+        return compared(ending, {"features": features[row : row + 1]}, row)
+
+    parts = [(through_all, part) for part in _parts(whole)] + [(through_ending, part) for part in _parts(rest)]
+    worst, done = 0.0, 0
+    with ThreadPoolExecutor(2) as pool:
+        found = pool.map(lambda part: max(map(*part)), parts)
+        for (_, rows), difference in zip(parts, found, strict=True):
+            worst = max(worst, difference)
+            for _ in rows:
+                done += 1
+                progress(done, len(features))
+    return Replay(len(whole), len(rest), worst)
+
+
+def _parts(rows: Sequence[int], size: int = 16) -> Iterator[Sequence[int]]:
+    """Yield a few rows at a time: handing them to a thread one by one takes as long as running most graphs."""
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _answers(features: Array, fitted: FittedModel, answer: DecisionRule) -> dict[str, Array]:
+    label, chances, accepted, score = answer(fitted.head(features), fitted.novelty(features))
+    xp = namespace(chances)
+    found = {"label": label, "accepted": accepted, "score": score}
+    return {"probabilities": xp.reshape(chances, (-1,)), **{k: xp.reshape(v, ()) for k, v in found.items()}}
+
+
+def _difference(
+    found: Sequence[Any], expected: Sequence[Features], row: int, answer: DecisionRule, tolerance: float
+) -> float:
+    label, chances, accepted, score = found
+    difference = float(np.max(np.abs(chances - expected[1][row])))
+    first, second = np.sort(expected[1][row])[::-1][:2] if len(chances) > 1 else (1.0, 0.0)
+    scale = max(1.0, abs(float(expected[3][row])))
+    close = abs(float(score) - float(expected[3][row])) <= 10 * tolerance * scale
+    near_threshold = abs(float(expected[3][row]) - answer.threshold) <= 10 * tolerance * scale
+    wrong = int(label) != int(expected[0][row]) and first - second > 2 * tolerance
+    flipped = bool(accepted) != bool(expected[2][row]) and not near_threshold
+    if not np.isfinite(difference) or difference > tolerance or wrong or flipped or not close:
+        raise ReplayError(
+            f"sample {row}: the exported graph answers {int(label)} with {chances.max():.6f}, "
+            f"training {int(expected[0][row])} with {first:.6f}; probabilities differ by {difference:.2g}"
+        )
+    return difference
+
+
+def spread(count: int, most: int | None) -> list[int]:
+    """Return at most `most` sample indices spread evenly over `count`, or all."""
+    if most is None or count <= most:
+        return list(range(count))
+    return sorted({int(k) for k in np.linspace(0, count - 1, most)})

@@ -1,0 +1,1 @@
+"""What a validation says: metrics, intervals, audit, advice, figures, training log and model card."""

@@ -1,0 +1,309 @@
+"""The service: every operation, who may do it, and what hostile or unlucky clients achieve."""
+
+from __future__ import annotations
+
+import base64
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from model_registry.service.limits import Limits
+from model_registry.service.server import create_app
+from model_registry.service.tokens import add_token, remove_token, tokens_file
+from model_registry.store import Registry
+from tests.model_registry.bundles import FILES, all_bytes, make_bundle, make_encoder
+
+PATH = "/v1/models/user123/gesture"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Registry:
+    store = Registry(tmp_path / "registry")
+    for run in ("r1", "r2"):
+        store.publish(make_bundle(tmp_path, run=run))
+    return store
+
+
+@pytest.fixture
+def tokens(store: Registry) -> dict[str, str]:
+    return {scope: add_token(tokens_file(store.root), scope, (scope,)) for scope in ("read", "publish", "admin")}  # type: ignore[arg-type]
+
+
+def client_of(store: Registry, token: str | None, **limits: float) -> TestClient:
+    headers = {"Content-Type": "application/json"} | ({} if token is None else {"Authorization": f"Bearer {token}"})
+    return TestClient(app_of(store, Limits(**limits)), headers=headers, raise_server_exceptions=False)  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=2)
+def app_of(store: Registry, limits: Limits) -> FastAPI:
+    return create_app(store, limits=limits)
+
+
+@pytest.fixture
+def admin(store: Registry, tokens: dict[str, str]) -> TestClient:
+    return client_of(store, tokens["admin"])
+
+
+def upload(client: TestClient, bundle: Path) -> httpx.Response:
+    begun = client.post("/v1/uploads", content=(bundle / "bundle.json").read_bytes())
+    if begun.status_code != 201 or begun.json()["published"]:
+        return begun
+    place = f"/v1/uploads/{begun.json()['id']}"
+    for role in begun.json()["missing_files"]:
+        sent = client.put(f"{place}/files/{role}", content=(bundle / FILES[role]).read_bytes())
+        if sent.status_code != 204:
+            return sent
+    return client.post(f"{place}/publish")
+
+
+def test_resolve_list_show_diff_verify(admin: TestClient) -> None:
+    answer = admin.get(PATH).json()
+    assert answer["entry"]["model_version"] == "v2" and answer["fallback"] is False
+    assert set(answer["files"]) == set(FILES)
+    assert admin.get(PATH, params={"version": "v1"}).json()["entry"]["status"] == "archived"
+    assert [e["model_version"] for e in admin.get("/v1/models").json()["entries"]] == ["v1", "v2"]
+    assert admin.get("/v1/models", params={"status": "active"}).json()["entries"][0]["model_version"] == "v2"
+    assert admin.get(f"{PATH}/versions/v1").json()["history"][0]["event"] == "publish"
+    assert admin.get(f"{PATH}/diff", params={"before": "v1", "after": "v2"}).json()["facts"] == {}
+    assert admin.get(f"{PATH}/versions/v1/verify").json() == {"checked": 1, "faults": {}}
+    assert admin.get("/v1/verify").json() == {"checked": 2, "faults": {}}
+
+
+def test_a_list_comes_in_pages(admin: TestClient, store: Registry, tmp_path: Path) -> None:
+    for user in ("anna", "zoe"):
+        store.publish(make_bundle(tmp_path, user=user))
+    found, query = [], {"limit": "1"}
+    while True:
+        page = admin.get("/v1/models", params=query).json()
+        found += [(entry["user_id"], entry["model_version"]) for entry in page["entries"]]
+        if page["next"] is None:
+            break
+        query["after"] = page["next"]
+    assert found == [("anna", "v1"), ("user123", "v1"), ("user123", "v2"), ("zoe", "v1")]
+
+
+def test_downloads_know_etags_and_ranges(admin: TestClient, store: Registry) -> None:
+    place = f"{PATH}/versions/v2/files/model"
+    whole = admin.get(place)
+    assert whole.content == b"model of r2"
+    etag = whole.headers["etag"]
+    assert etag == f'"{store.resolve("user123", "gesture").manifest.files["model"].sha256}"'
+    assert admin.get(place, headers={"If-None-Match": etag}).status_code == 304
+    part = admin.get(place, headers={"Range": "bytes=6-7"})
+    assert (part.status_code, part.content) == (206, b"of")
+    assert admin.get(place, headers={"Range": "bytes=6-7", "If-Range": '"other"'}).content == b"model of r2"
+    assert admin.get(place, headers={"Range": "bytes=99-"}).status_code == 416
+    assert admin.head(place).headers["content-length"] == "11"
+    assert admin.get(f"{PATH}/versions/v2/files/poem").status_code == 404
+
+
+def test_a_damaged_file_is_not_sent(admin: TestClient, store: Registry) -> None:
+    path = store.resolve("user123", "gesture").files["model"]
+    path.write_bytes(b"model of rX")
+    answer = admin.get(f"{PATH}/versions/v2/files/model")
+    assert answer.status_code == 500 and answer.json()["error"] == "CorruptError"
+    assert path.name in answer.json()["detail"] and str(store.root) not in answer.text
+    assert admin.get(f"{PATH}/versions/v2/verify").json()["faults"].keys() == {"user123/gesture v2"}
+
+
+def test_an_upload_becomes_a_version_once(store: Registry, tokens: dict[str, str], tmp_path: Path) -> None:
+    client = client_of(store, tokens["publish"])
+    ref = make_encoder(tmp_path)
+    bundle = make_bundle(tmp_path, run="r3", encoder_refs=[ref])
+    begun = client.post("/v1/uploads", content=(bundle / "bundle.json").read_bytes()).json()
+    assert begun["missing_encoders"] == [ref["sha256"]]
+    place = f"/v1/uploads/{begun['id']}"
+    network = tmp_path / "encoders" / ref["sha256"]
+    early = client.put(f"{place}/encoders/{ref['sha256']}/model.onnx", content=b"network")
+    assert early.status_code == 409 and "send encoder.json first" in early.json()["detail"]
+    for name in ("encoder.json", "model.onnx", "tokenizer.json"):
+        sent = client.put(f"{place}/encoders/{ref['sha256']}/{name}", content=(network / name).read_bytes())
+        assert sent.status_code == 204
+    incomplete = client.post(f"{place}/publish")
+    assert incomplete.status_code == 409 and "model_card" in incomplete.json()["detail"]
+    for role in begun["missing_files"]:
+        assert client.put(f"{place}/files/{role}", content=(bundle / FILES[role]).read_bytes()).status_code == 204
+    assert client.get(place).json()["missing_files"] == []
+    done = client.post(f"{place}/publish").json()
+    assert done["created"] and done["entry"]["model_version"] == "v3"
+    assert client.post(f"{place}/publish").status_code == 404
+    again = client.post("/v1/uploads", content=(bundle / "bundle.json").read_bytes()).json()
+    assert again["published"]["entry"]["model_version"] == "v3" and not again["published"]["created"]
+    assert store.resolve("user123", "gesture").version == 3
+    assert list((store.root / "uploads").iterdir()) == []
+
+
+def test_a_file_that_differs_is_refused_before_anything_is_visible(
+    store: Registry, tokens: dict[str, str], tmp_path: Path
+) -> None:
+    client = client_of(store, tokens["publish"])
+    bundle = make_bundle(tmp_path, run="r3")
+    begun = client.post("/v1/uploads", content=(bundle / "bundle.json").read_bytes()).json()
+    place = f"/v1/uploads/{begun['id']}/files/model"
+    assert "sha256" in client.put(place, content=b"model of rX").json()["detail"]
+    assert "more than 11 bytes" in client.put(place, content=b"model of r3 and more").json()["detail"]
+    assert client.put(place, content=b"").status_code == 422
+    assert client.get(f"/v1/uploads/{begun['id']}").json()["missing_files"] == begun["missing_files"]
+    assert store.resolve("user123", "gesture").version == 2
+    assert not list(store.root.rglob(".part-*"))
+
+
+def test_promote_rollback_archive_erase_and_upkeep(admin: TestClient, store: Registry) -> None:
+    assert admin.post(f"{PATH}/promote", json={"version": "v1"}).json() == {"before": 2, "active": 1}
+    assert admin.post(f"{PATH}/rollback", json={"reason": "worse"}).json() == {"before": 1, "active": 2}
+    assert admin.post(f"{PATH}/archive", json={"version": "v2"}).status_code == 409
+    assert admin.post(f"{PATH}/archive", json={"version": "v1", "reason": "old"}).status_code == 204
+    assert admin.post("/v1/gc", json={"keep": 0}).json()["versions"] == ["user123/gesture v1"]
+    assert admin.post("/v1/doctor").json() == [] and admin.post("/v1/reindex").json() == {"changed": False}
+    assert admin.post("/v1/users/user123/erase", json={"reason": "user123 asked"}).status_code == 409
+    assert admin.post("/v1/users/user123/erase", json={"reason": "asked for"}).json()["versions"] == 1
+    assert admin.get(PATH).status_code == 404
+    assert not [path for path, data in all_bytes(store.root).items() if "user123" in path or b"user123" in data]
+
+
+def test_erasure_takes_unfinished_uploads_too(admin: TestClient, store: Registry, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path, run="r3")
+    begun = admin.post("/v1/uploads", content=(bundle / "bundle.json").read_bytes()).json()
+    admin.put(f"/v1/uploads/{begun['id']}/files/model", content=b"model of r3")
+    admin.post("/v1/users/user123/erase", json={"reason": "asked for"})
+    assert not [path for path, data in all_bytes(store.root).items() if b"user123" in data or b"model of r3" in data]
+
+
+def test_export_sends_one_file(admin: TestClient) -> None:
+    answer = admin.get(f"{PATH}/versions/v1/export", params={"form": "tar"})
+    assert answer.status_code == 200 and b"gesture_model_user123_v1.onnx" in answer.content
+    assert 'filename="user123_gesture_v1.tar"' in answer.headers["content-disposition"]
+
+
+ROUTES = [
+    ("GET", "/v1/models", "read"),
+    ("GET", PATH, "read"),
+    ("GET", f"{PATH}/versions/v1", "read"),
+    ("GET", f"{PATH}/versions/v1/files/model", "read"),
+    ("GET", f"{PATH}/versions/v1/export", "read"),
+    ("GET", "/", "read"),
+    ("GET", "/users/user123/gesture", "read"),
+    ("GET", "/users/user123/gesture/v1/card", "read"),
+    ("POST", "/v1/uploads", "publish"),
+    ("PUT", f"/v1/uploads/{'0' * 32}/files/model", "publish"),
+    ("POST", f"/v1/uploads/{'0' * 32}/publish", "publish"),
+    ("POST", f"{PATH}/promote", "publish"),
+    ("POST", f"{PATH}/rollback", "publish"),
+    ("POST", f"{PATH}/archive", "publish"),
+    ("GET", "/v1/verify", "admin"),
+    ("POST", "/v1/users/user123/erase", "admin"),
+    ("POST", "/v1/gc", "admin"),
+    ("POST", "/v1/doctor", "admin"),
+    ("POST", "/v1/reindex", "admin"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "scope"), ROUTES)
+def test_nobody_gets_in_without_the_scope(
+    store: Registry, tokens: dict[str, str], method: str, path: str, scope: str
+) -> None:
+    before = all_bytes(store.root)
+    body = {"version": "v1", "reason": "x", "keep": 0}
+    assert client_of(store, None).request(method, path, json=body).status_code == 401
+    assert client_of(store, "wrong").request(method, path, json=body).status_code == 401
+    for other in {"read", "publish"} - {scope}:
+        assert client_of(store, tokens[other]).request(method, path, json=body).status_code == 403
+    assert all_bytes(store.root) == before
+    assert client_of(store, tokens[scope]).request(method, path, json=body).status_code not in (401, 403)
+
+
+def test_every_route_of_the_api_needs_a_token(store: Registry) -> None:
+    routes = create_app(store).openapi()["paths"]
+    assert len(routes) > 20
+    for path, methods in routes.items():
+        for method, operation in methods.items():
+            assert path in ("/health", "/metrics") or operation.get("security"), (method, path)
+
+
+def test_a_browser_may_read_with_the_token_as_password_but_change_nothing(
+    store: Registry, tokens: dict[str, str]
+) -> None:
+    basic = base64.b64encode(f"anyone:{tokens['admin']}".encode()).decode()
+    client = client_of(store, None)
+    headers = {"Authorization": f"Basic {basic}"}
+    assert client.get("/", headers=headers).status_code == 200
+    assert client.post(f"{PATH}/rollback", headers=headers, json={"reason": "x"}).status_code == 401
+    assert client.get("/", headers={"Authorization": "Basic ?"}).status_code == 401
+
+
+def test_only_hashes_of_tokens_are_kept_and_a_removed_one_is_refused(store: Registry, tokens: dict[str, str]) -> None:
+    path = tokens_file(store.root)
+    assert tokens["read"] not in path.read_text() and path.stat().st_mode & 0o077 == 0
+    assert client_of(store, tokens["read"]).get(PATH).status_code == 200
+    remove_token(path, "read")
+    again = TestClient(create_app(store), headers={"Authorization": f"Bearer {tokens['read']}"})
+    assert again.get(PATH).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/models/..%2F..%2Fetc/gesture",
+        "/v1/models/%2e%2e/gesture",
+        "/v1/models/user123/..%2f..%2fetc",
+        "/v1/models/user123%00/gesture",
+        f"/v1/models/{'x' * 300}/gesture",
+        "/v1/models/us%D0%B5r123/gesture",
+        "/v1/models/user123/gesture/versions/..%2Fv1",
+        "/v1/models/user123/gesture/versions/v1/files/..%2f..%2fregistry.json",
+        "/v1/models/user123/gesture/versions/v1/files/registry_entry",
+        "/v1/encoders/..%2f..%2fusers/x",
+        f"/v1/encoders/{'0' * 64}/model.onnx",
+        "/v1/uploads/..%2f..%2fusers%2fuser123",
+        "/users/..%2f../gesture",
+        "/v1/models?user=../etc",
+        "/v1/models?after=../../x/v1",
+    ],
+)
+def test_path_tricks_lead_nowhere(admin: TestClient, path: str) -> None:
+    answer = admin.get(path)
+    assert answer.status_code in (404, 422), answer.text
+    assert "root:" not in answer.text
+
+
+def test_a_body_that_is_too_large_or_no_bundle_is_refused(admin: TestClient, store: Registry) -> None:
+    before = all_bytes(store.root)
+    assert admin.post("/v1/uploads", content=b"x" * (3 << 20)).status_code == 413
+    assert admin.post("/v1/uploads", content=iter([b"x" * (1 << 20)] * 3)).status_code == 413
+    for body in (b"", b"{}", b"[]", b"[" * 100_000, b'{"user_id": "\\ud800"}', b"\xff"):
+        assert admin.post("/v1/uploads", content=body).status_code in (400, 422), body[:10]
+    assert all_bytes(store.root) == before
+
+
+def test_numbers_that_are_none_are_refused(admin: TestClient, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path, run="r9")
+    text = (bundle / "bundle.json").read_text()
+    assert admin.post("/v1/uploads", content=text.replace('"seed": 0', '"seed": NaN').encode()).status_code == 422
+    assert admin.post("/v1/uploads", content=text.replace('"seed": 0', '"seed": "\\ud800"').encode()).status_code == 422
+
+
+def test_too_many_requests_are_put_off(store: Registry, tokens: dict[str, str]) -> None:
+    client = client_of(store, tokens["read"], requests_a_minute=3)
+    answers = [client.get(PATH) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+    assert int(answers[-1].headers["retry-after"]) >= 1
+    guessing = client_of(store, "guess", failures_a_minute=2)
+    assert [guessing.get(PATH).status_code for _ in range(4)] == [401, 401, 429, 429]
+
+
+def test_metrics_and_log_name_routes_and_no_person(admin: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "model_registry.access")
+    admin.get(PATH)
+    admin.get("/v1/models/nobody-knows/gesture")
+    text = admin.get("/metrics").text
+    assert 'registry_requests_total{method="GET",route="/v1/models/{user}/{modality}",status="200"} 1.0' in text
+    lines = [json.loads(record.message) for record in caplog.records if record.name == "model_registry.access"]
+    assert lines[0]["route"] == "/v1/models/{user}/{modality}" and lines[0]["token"] == "admin"
+    for given in ("user123", "nobody-knows", "testclient"):
+        assert given not in text and given not in caplog.text
+    assert client_of(admin.app.state.service.registry, None).get("/health").json() == {"status": "ok"}  # type: ignore[attr-defined]

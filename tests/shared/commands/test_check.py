@@ -1,0 +1,96 @@
+"""A data root is checked as a whole: counts, and every fault on a line of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from shared.commands.check import check_command
+from tests.shared.data.a3cp_folders import recorded_session, write_log
+from tests.shared.data.session_folders import features_row, media_row, row, session_folder, two_sessions, write_rows
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(check_command, list(arguments))
+
+
+def test_a_sound_root_is_counted_by_user_modality_label_and_session(tmp_path: Path) -> None:
+    folder = two_sessions(tmp_path)[0]
+    captures = {f"c{k}": "ab"[k % 2] for k in range(4)}
+    write_log(tmp_path, "s1", recorded_session(tmp_path, "s1", captures, "ben"), "ben")
+    path = folder / "examples.jsonl"
+    path.write_text(path.read_text() + json.dumps(row(folder, "demo", "eat", is_demo=True)) + "\n")
+    result = run(str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "anna  speech: 9 samples, 8 used, 1 left out: demo data" in result.output
+    assert "labels    drink 4, eat 4" in result.output
+    assert "sessions  s1 4, s2 4" in result.output
+    assert "ben  gesture: 4 samples, 4 used" in result.output
+    assert "no fault found" in result.output
+
+
+def test_the_same_as_json(tmp_path: Path) -> None:
+    two_sessions(tmp_path)
+    result = run(str(tmp_path), "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.output) == {
+        "faults": [],
+        "warnings": [],
+        "users": {
+            "anna": {
+                "speech": {
+                    "samples": 8,
+                    "used": 8,
+                    "labels": {"drink": 4, "eat": 4},
+                    "sessions": {"s1": 4, "s2": 4},
+                    "left_out": {},
+                }
+            }
+        },
+    }
+
+
+def test_faults_of_all_users_and_modalities_are_told_at_once(tmp_path: Path) -> None:
+    first = session_folder(tmp_path, "anna")
+    rows = [features_row(first, f"r{k}", "ab"[k % 2], [[1.0, 2.0]]) for k in range(4)]
+    rows.append(features_row(first, "nan", "a", [[float("nan"), 1.0]]))
+    rows.append(media_row(first, "silent", "hum", b"x", consent_given=False) | {"user_id": "anna"})
+    path = write_rows(first, rows)
+    (first / "media/silent.wav").unlink()
+    second = session_folder(tmp_path, "ben")
+    broken = write_rows(second, [row(second, "r0", "eat"), row(second, "r1", "drink", colour="red")])
+    (tmp_path / "users/bad name").mkdir()
+    result = run(str(tmp_path))
+    assert result.exit_code == 3
+    lines = result.output.splitlines()
+    faults = [line for line in lines if re.match(rf"{re.escape(str(tmp_path))}\S*[^:]*: \S+: .+", line)]
+    assert any(line.startswith(f"{path}:5: features: features/nan.npz: holds NaN") for line in faults)
+    assert f"{path}:6: media: media/silent.wav: file not found" in faults
+    assert any(line.startswith(f"{broken}:2: colour: is not a known field") for line in faults)
+    assert any("'eat' has 1 sample; at least 2 are needed" in line for line in faults)
+    assert any("bad name" in line for line in faults)
+    assert lines[-1] == f"{len(faults)} faults"
+
+
+def test_one_user_or_modality_only(tmp_path: Path) -> None:
+    two_sessions(tmp_path, "anna")
+    folder = session_folder(tmp_path, "ben")
+    (folder / "examples.jsonl").write_text("broken\n")
+    assert run(str(tmp_path), "--user", "anna").exit_code == 0
+    assert run(str(tmp_path), "--user", "ben").exit_code == 3
+    assert run(str(tmp_path), "--user", "anne").exit_code == 3
+    assert run(str(tmp_path), "--user", "../anna").exit_code == 2
+    assert run(str(tmp_path), "--modality", "smell").exit_code == 2
+    assert run(str(tmp_path / "nowhere")).exit_code == 3
+    (tmp_path / "empty").mkdir()
+    assert "nobody has data here" in run(str(tmp_path / "empty")).output
+
+
+def test_one_sample_a_label_is_enough_where_that_is_said(tmp_path: Path) -> None:
+    folder = session_folder(tmp_path)
+    write_rows(folder, [row(folder, "r0", "eat"), row(folder, "r1", "drink")])
+    assert run(str(tmp_path)).exit_code == 3
+    assert run(str(tmp_path), "--minimum-per-label", "1").exit_code == 0

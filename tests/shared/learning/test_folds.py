@@ -1,0 +1,101 @@
+"""A session never stands on both sides of a split."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedGroupKFold
+
+from shared.learning.folds import Folds, random_folds, session_folds
+
+
+def _folds(classes: list[int], sessions: list[str], most: int = 5) -> Folds:
+    return session_folds(np.array(classes), sessions, list(range(len(classes))), most, seed=0)
+
+
+def _across(folds: Folds, classes: np.ndarray) -> np.ndarray:
+    return ~np.isin(classes, folds.within_session)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 8)), min_size=8, max_size=60), st.integers(2, 5))
+def test_no_session_straddles_and_every_sample_is_tested_once(rows: list[tuple[int, int]], most: int) -> None:
+    classes, sessions = np.array([r[0] for r in rows]), np.array([f"s{r[1]}" for r in rows])
+    folds = _folds(classes.tolist(), sessions.tolist(), most)
+    tested = np.concatenate([folds.inside(fold) for fold in folds.outer])
+    assert sorted(tested.tolist()) == list(range(len(rows)))
+    if folds.scheme == "within-session":
+        return
+    across = _across(folds, classes)
+    for outer in folds.outer:
+        inside, outside = folds.inside(outer), folds.outside(outer)
+        assert not set(sessions[inside][across[inside]]) & set(sessions[outside][across[outside]])
+
+
+def test_leave_one_session_out_has_one_fold_a_session() -> None:
+    folds = _folds([0, 1] * 6, ["a", "a", "a", "a", "b", "b", "b", "b", "c", "c", "c", "c"])
+    assert folds.scheme == "leave-one-session-out"
+    assert len(folds.outer) == 3
+    assert folds.within_session == ()
+
+
+def test_inner_folds_never_touch_what_is_held_out() -> None:
+    for sessions in (["a", "b", "c"], ["a", "b"], ["a"]):
+        names = [s for s in sessions for _ in range(8)]
+        folds = _folds([0, 1] * (len(names) // 2), names)
+        for outer in folds.outer:
+            inner = folds.inner(outer)
+            assert len(inner) >= 2
+            for unit in inner:
+                assert not unit & outer
+                assert len(folds.outside(outer | unit)), "something is left to train on"
+
+
+def test_many_sessions_are_grouped_and_keep_every_label_in_training() -> None:
+    classes = np.tile([0, 1, 2], 40)
+    sessions = [f"s{k // 6:02d}" for k in range(120)]
+    folds = session_folds(classes, sessions, list(range(120)), 5, seed=0)
+    assert folds.scheme == "grouped-k-fold"
+    assert len(folds.outer) == 5
+    for outer in folds.outer:
+        assert set(classes[folds.outside(outer)]) == {0, 1, 2}
+
+
+def test_a_label_of_one_session_is_named_and_still_trained_on() -> None:
+    classes = [0, 0, 1, 1, 0, 0, 1, 1, 2, 2, 2, 2, 0, 1]
+    sessions = ["a"] * 4 + ["b"] * 4 + ["a"] * 4 + ["c"] * 2
+    folds = _folds(classes, sessions)
+    assert folds.within_session == (2,)
+    for outer in folds.outer:
+        assert 2 in np.array(classes)[folds.outside(outer)]
+
+
+def test_one_label_a_session_is_no_estimate_across_sessions() -> None:
+    folds = _folds([0] * 6 + [1] * 6, ["a"] * 6 + ["b"] * 6)
+    assert folds.scheme == "within-session"
+    assert folds.within_session == (0, 1)
+
+
+def test_within_a_session_neighbours_in_time_stay_together() -> None:
+    times = [5, 4, 3, 2, 1, 0]
+    folds = session_folds(np.zeros(6, int), ["a"] * 6, times, 3, seed=0)
+    assert folds.cells.tolist() == [2, 2, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_random_folds_are_stratified_and_follow_the_seed(seed: int) -> None:
+    classes = np.repeat([0, 1], [20, 10])
+    folds = random_folds(classes, 5, seed)
+    for fold in folds.outer:
+        assert np.bincount(classes[folds.inside(fold)]).tolist() == [4, 2]
+    assert (random_folds(classes, 5, seed).cells == folds.cells).all()
+    assert (random_folds(classes, 5, seed + 1).cells != folds.cells).any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_many_sessions_are_dealt_as_scikit_learn_deals_them(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    classes, place = rng.integers(0, 3, 200), rng.permutation(np.arange(200) % 17)
+    folds = session_folds(classes, [f"s{k:02}" for k in place], list(range(200)), 4, seed)
+    splitter = StratifiedGroupKFold(4, shuffle=True, random_state=seed)
+    for k, (_, held_out) in enumerate(splitter.split(classes[:, None], classes, place)):
+        assert folds.inside(frozenset([k])).tolist() == held_out.tolist()

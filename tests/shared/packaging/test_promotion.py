@@ -1,0 +1,134 @@
+"""A version that is worse does not take the place of one that serves."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_registry.client import RemoteRegistry
+from model_registry.errors import CorruptError
+from model_registry.location import AnyRegistry
+from model_registry.service.tokens import add_token, tokens_file
+from model_registry.store import Registry
+from orchestrator.jobs import Job, Outcome
+from orchestrator.registry_uploader import publisher
+from shared.packaging.promotion import decide, publish
+from tests.model_registry.bundles import make_bundle, make_encoder
+from tests.model_registry.service.serving import served
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "models")
+
+
+@pytest.fixture(params=["folder", "service"])
+def registry(request: pytest.FixtureRequest, store: Registry) -> Iterator[AnyRegistry]:
+    if request.param == "folder":
+        yield store
+        return
+    token = add_token(tokens_file(store.created()), "trainer", ("read", "publish"))
+    with served(store) as url:
+        yield RemoteRegistry(url, token)
+
+
+def _log(wrong: set[int] = frozenset(), n: int = 40, start: int = 0) -> dict[str, Any]:  # type: ignore[assignment]
+    """Samples of a, b, c, d in turn; those in `wrong` are answered with x."""
+    rows = [[f"r{k}", "abcd"[k % 4], "x" if k in wrong else "abcd"[k % 4]] for k in range(start, start + n)]
+    return {"metrics": {"answers": rows}}
+
+
+@pytest.mark.parametrize(("policy", "wanted"), [("always", True), ("never", False)])
+def test_the_policy_decides_alone_where_it_says_so(policy: Any, wanted: bool) -> None:
+    found = decide(policy, _log({0, 1, 2, 3, 4, 5, 6, 7}), _log())
+    assert (found.promote, found.reason) == (wanted, f"asked for with --promote {policy}")
+
+
+def test_a_damaged_encoder_does_not_silence_the_version_that_serves(store: Registry, tmp_path: Path) -> None:
+    """Its log says how good it is all the same; reading the encoders would take longer than all else."""
+    ref = make_encoder(tmp_path)
+    store.publish(make_bundle(tmp_path, run="r1", encoder_refs=[ref], log=_log()))
+    (store.root / "encoders" / ref["sha256"] / "model.onnx").write_bytes(b"damaged")
+    with pytest.raises(CorruptError):
+        store.resolve("user123", "gesture")
+    worse = make_bundle(tmp_path, run="r2", encoder_refs=[ref], log=_log({0, 1, 2, 3, 4, 5, 6, 7}))
+    assert not publish(worse, store, "if-better")[1].promote
+
+
+def test_as_good_or_better_is_promoted_and_worse_is_not() -> None:
+    assert decide("if-better", _log({1}), _log({1})).promote
+    assert decide("if-better", _log(), _log({1, 2, 3})).promote
+    worse = decide("if-better", _log({0, 1, 2, 3}), _log())
+    assert not worse.promote and "gained 0 and lost 4" in worse.reason
+
+
+def test_one_label_that_falls_is_a_veto_whatever_others_gain() -> None:
+    found = decide("if-better", _log({0, 4, 8}), _log({1, 2, 3, 5, 6, 7}))
+    assert not found.promote and found.reason.startswith("it recognises a less often")
+
+
+def test_without_anything_to_compare_it_serves_and_says_why() -> None:
+    assert decide("if-better", _log(), None).reason == "no version of this user serves yet"
+    assert "only 0 of the same" in decide("if-better", _log(), _log(start=100)).reason
+    assert "only 0 of the same" in decide("if-better", _log(), {"metrics": {}}).reason
+
+
+def test_a_sample_that_was_relabelled_is_not_compared() -> None:
+    old = _log()
+    old["metrics"]["answers"] = [[r, "z", "z"] for r, _, _ in old["metrics"]["answers"]]
+    assert "only 0 of the same" in decide("if-better", _log({0, 4, 8}), old).reason
+
+
+def test_what_is_worse_is_published_as_a_candidate_and_log_and_history_say_why(
+    registry: AnyRegistry, store: Registry, tmp_path: Path
+) -> None:
+    """Through a folder and through the service alike."""
+    for run, wrong, status in (("r1", {1}, "active"), ("r2", {0, 4, 8}, "candidate"), ("r3", set(), "active")):
+        made, found = publish(make_bundle(tmp_path, run=run, log=_log(wrong)), registry, "if-better")
+        assert (made.entry.status, found.promote) == (status, status == "active")
+    reasons = [event.reason for event in store.history("user123", "gesture")]
+    assert reasons[0] == "no version of this user serves yet"
+    assert reasons[1].startswith("it recognises a less often")
+    assert reasons[2].startswith("it is not worse")
+    kept = store.resolve("user123", "gesture", 2)
+    log = json.loads(kept.files["training_log"].read_text())
+    assert log["promotion"] == {"promote": False, "reason": reasons[1]}
+    assert store.resolve("user123", "gesture").version == 3
+
+
+@pytest.mark.parametrize(("policy", "status"), [("always", "active"), ("never", "candidate")])
+def test_asked_for_it_is_published_so_whatever_its_figures(
+    policy: Any, status: str, store: Registry, tmp_path: Path
+) -> None:
+    publish(make_bundle(tmp_path, run="r1", log=_log()), store, "if-better")
+    made, _ = publish(make_bundle(tmp_path, run="r2", log=_log({0, 4, 8})), store, policy)
+    assert made.entry.status == status
+
+
+def test_publishing_again_decides_again_and_changes_nothing(store: Registry, tmp_path: Path) -> None:
+    first, second = (make_bundle(tmp_path, run=f"r{k}", log=_log(wrong)) for k, wrong in ((1, set()), (2, {0, 4, 8})))
+    for bundle in (first, second, second, first):
+        publish(bundle, store, "if-better")
+    assert [entry.status for entry in store.entries()] == ["active", "candidate"]
+    assert len(store.history("user123", "gesture")) == 2
+
+
+def test_a_batch_keeps_a_worse_version_as_a_candidate_and_says_why(store: Registry, tmp_path: Path) -> None:
+    job = Job(user="user123", modality="gesture", data=str(tmp_path), fingerprint="f")
+    found = []
+    for run, wrong in (("r1", set()), ("r2", {0, 4, 8})):
+        bundle = make_bundle(tmp_path, run=run, log=_log(wrong))
+        outcome = Outcome(user="user123", modality="gesture", run_id=run, bundle=str(bundle))
+        found.append(publisher(store)(job, outcome))
+    assert [outcome.status for outcome in found] == ["active", "candidate"]
+    assert found[0].reason == "" and found[1].reason.startswith("it recognises a less often")
+    assert all(outcome.succeeded for outcome in found)
+
+
+def test_a_serving_version_that_is_damaged_is_replaced(store: Registry, tmp_path: Path) -> None:
+    publish(make_bundle(tmp_path, run="r1", log=_log()), store, "if-better")
+    store.resolve("user123", "gesture").files["model"].write_bytes(b"damaged")
+    made, found = publish(make_bundle(tmp_path, run="r2", log=_log({0, 4, 8})), store, "if-better")
+    assert made.entry.status == "active" and found.promote

@@ -1,0 +1,126 @@
+"""The audit finds what was planted, and nothing where nothing was."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from shared.evaluation import Candidate, EvaluationConfig, PrecomputedFeatures, Rows, validate_by_session
+from shared.features.graph import FeatureGraph, TensorSpec
+from shared.learning.calibration import whitened_familiarity
+from shared.learning.heads import Classes, fit_lda
+from shared.report.audit import Audit, audit, near_identical, session_fingerprint, suspected_label_errors
+from shared.report.metrics import report
+
+LABELS = tuple("abcde")
+
+
+def _data(seed: int, dimensions: int = 20, n: int = 400, apart: float = 2.0, shift: float = 0.5):  # type: ignore[no-untyped-def]
+    rng = np.random.default_rng(seed)
+    classes, place = np.arange(n) % 5, np.arange(n) * 4 // n
+    centres, offsets = rng.normal(size=(5, dimensions)) * apart, rng.normal(size=(4, dimensions)) * shift
+    return (centres[classes] + offsets[place] + rng.normal(size=(n, dimensions))).astype(np.float32), classes, place
+
+
+def _audit(x: np.ndarray, classes: Classes, place: np.ndarray, hashes: list[str] | None = None) -> Audit:
+    rows = Rows(x, np.zeros((0, x.shape[1]), np.float32), np.zeros(0, np.int64))
+    graph = FeatureGraph("x", (TensorSpec("x", "float32", (x.shape[1],)),), lambda inputs: inputs["x"])
+    sessions = [f"s{k}" for k in place]
+    candidate = Candidate("lda", PrecomputedFeatures(graph, rows), fit_lda, whitened_familiarity)
+    found = validate_by_session([candidate], classes, sessions, list(range(len(x))), EvaluationConfig(), 0)
+    result = report(found, classes, sessions, LABELS)
+    ids = [f"r{k:03d}" for k in range(len(x))]
+    return audit(result, found, x, classes, sessions, ids, hashes or ids, LABELS)
+
+
+@pytest.mark.parametrize("dimensions", [3, 6, 20, 200])
+@pytest.mark.parametrize("seed", range(3))
+def test_clean_data_raises_no_alarm(dimensions: int, seed: int) -> None:
+    x, classes, place = _data(seed, dimensions, apart=8.0)
+    found = _audit(x, classes, place)
+    assert (found.identical, found.near_identical, found.suspected_labels, found.warnings) == ((), (), (), ())
+
+
+def test_every_identical_sample_in_another_session_is_found_and_said() -> None:
+    x, classes, place = _data(0, apart=8.0)
+    hashes = [f"h{k}" for k in range(400)]
+    planted = [(k, k + 300) for k in range(0, 50, 5)]
+    for original, copy in planted:
+        x[copy], hashes[copy], classes[copy] = x[original], hashes[original], classes[original]
+    hashes[1], hashes[2] = "same", "same"  # in one session: no leak
+    found = _audit(x, classes, place, hashes)
+    assert set(found.identical) == {(f"r{a:03d}", f"r{b:03d}") for a, b in planted}
+    assert found.leaking == len(planted)
+    assert any("10 copies" in text for text in found.warnings)
+
+
+def test_one_copy_is_told_as_one() -> None:
+    x, classes, place = _data(0, apart=8.0)
+    hashes = [f"h{k}" for k in range(400)]
+    x[300], hashes[300] = x[0], hashes[0]
+    assert _audit(x, classes, place, hashes).warnings[0].startswith("1 copy of a sample stands in two sessions")
+
+
+@pytest.mark.parametrize("dimensions", [6, 20, 200])
+def test_nearly_all_near_copies_are_found_and_hardly_anything_else(dimensions: int) -> None:
+    planted, hits, others = 0, 0, 0
+    for seed in range(5):
+        x, _, place = _data(seed, dimensions)
+        rng = np.random.default_rng(seed)
+        pairs = {(k, k + 300) for k in range(0, 80, 4)}
+        for original, copy in pairs:
+            x[copy] = x[original] + rng.normal(size=dimensions) * 0.02 * x.std(axis=0)
+        found = set(near_identical(x, place, [str(k) for k in range(400)]))
+        planted, hits, others = planted + len(pairs), hits + len(found & pairs), others + len(found - pairs)
+    assert hits / planted >= 0.95
+    assert others == 0
+
+
+def test_planted_label_errors_are_named_precisely() -> None:
+    named, right, planted = 0, 0, 0
+    for seed in range(5):
+        x, classes, place = _data(seed)
+        rng = np.random.default_rng(seed)
+        wrong = rng.choice(400, 20, replace=False)
+        given = classes.copy()
+        given[wrong] = (given[wrong] + rng.integers(1, 5, 20)) % 5
+        ids = {f"r{k:03d}" for k in wrong}
+        found = {str(row["record_id"]) for row in _audit(x, given, place).suspected_labels}
+        named, right, planted = named + len(found), right + len(found & ids), planted + 20
+    assert right / named >= 0.8
+    assert right / planted >= 0.5
+
+
+def test_labels_that_the_model_cannot_tell_apart_are_not_suspected() -> None:
+    x, classes, place = _data(0, apart=0.05)
+    assert _audit(x, classes, place).suspected_labels == ()
+
+
+def test_what_the_model_often_takes_for_another_label_is_its_own_mistake() -> None:
+    classes = np.repeat(np.arange(2), 20)
+    chances = np.where(classes[:, None] == np.arange(2), 0.99, 0.01).astype(np.float32)
+    chances[[0]] = [[0.01, 0.99]]
+    assert suspected_label_errors(chances, classes).tolist() == [0]
+    chances[[1, 2]] = [[0.01, 0.99]] * 2
+    assert suspected_label_errors(chances, classes).tolist() == []
+
+
+def test_features_that_tell_sessions_apart_better_than_labels_are_a_warning() -> None:
+    x, classes, place = _data(0, apart=0.3, shift=5.0)
+    found = _audit(x, classes, place)
+    assert found.session_skill is not None and found.session_skill > 0.9
+    assert any("tell sessions apart" in text for text in found.warnings)
+    assert session_fingerprint(x, classes, np.zeros_like(place)) is None
+
+
+def test_a_random_split_that_flatters_is_a_warning() -> None:
+    """In every session the labels lie elsewhere, so neighbours of the same session give the answer away."""
+    rng = np.random.default_rng(0)
+    classes, place = np.arange(400) % 5, np.arange(400) // 100
+    centres = rng.normal(size=(4, 5, 60)) * 2
+    x = (centres[place, classes] + rng.normal(size=(400, 60))).astype(np.float32)
+    assert any(text.startswith("a random split would claim") for text in _audit(x, classes, place).warnings)
+
+
+def test_an_audit_is_plain_values() -> None:
+    assert asdict(_audit(*_data(0, apart=8.0)))["leaking"] == 0

@@ -1,0 +1,156 @@
+"""Intervals of 95 % hold the truth in 95 of 100 data sets, where sessions differ too.
+
+The truth is the expected figure on a session that was not seen: what it is over very many sessions.
+"""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from shared.evaluation import Candidate, EvaluationConfig, PrecomputedFeatures, Rows, Validation, validate_by_session
+from shared.features.graph import FeatureGraph, TensorSpec
+from shared.learning.calibration import DecisionRule, cosine_familiarity
+from shared.learning.folds import Folds
+from shared.learning.heads import fit_lda
+from shared.report.intervals import clustered_interval, spread_interval, student_quantile, wilson
+from shared.report.metrics import Report, report
+
+DATA_SETS = 200
+LABELS = ("come", "drink", "hello", "stop")
+GRAPH = FeatureGraph("x", (TensorSpec("x", "float32", (4,)),), lambda inputs: inputs["x"])
+Answers = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]  # meant, answered, session
+
+
+def _answers(rng: np.random.Generator, sessions: int, each: int, rate: float, spread: float) -> Answers:
+    """Sessions differ in how many of their samples are recognised: `rate` on average, give or take `spread`."""
+    meant = np.tile(np.arange(4), sessions * each // 4)
+    session = np.repeat(np.arange(sessions), each)
+    size = rate * (1 - rate) / spread**2 - 1
+    easy = rng.beta(rate * size, (1 - rate) * size, sessions) - 0.05 * (meant.reshape(sessions, each) == 3).T
+    right = rng.random(len(meant)) < easy.T.ravel()
+    return meant, np.where(right, meant, (meant + rng.integers(1, 4, len(meant))) % 4), session
+
+
+def _report(meant: NDArray[np.int64], answered: NDArray[np.int64], session: NDArray[np.int64]) -> Report:
+    """What a validation that gave these answers says of them."""
+    chances = np.full((len(meant), 4), 0.1, np.float32)
+    chances[np.arange(len(meant)), answered] = 0.7
+    rows = Rows(chances, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+    found = Validation(
+        folds=Folds(session, tuple(frozenset([int(k)]) for k in np.unique(session)), "leave-one-session-out", ()),
+        fold=session,
+        predicted=answered,
+        probabilities=chances,
+        uncalibrated=chances,
+        accepted=np.ones(len(meant), np.bool_),
+        score=chances.max(axis=1),
+        chosen_by_fold=(),
+        candidates={},
+        winner=Candidate("given", PrecomputedFeatures(GRAPH, rows), fit_lda, cosine_familiarity),
+        answer=DecisionRule(1.0, (1.0, 1.0), (0.0, 0.0), (1.0, 1.0), 0.0),
+        random_accuracy=None,
+        unknown_auroc={},
+    )
+    return report(found, meant, [f"s{k:05d}" for k in session], LABELS)
+
+
+def _figures(found: Report) -> dict[str, tuple[float, float, float]]:
+    """Every figure that has an interval: value, low, high."""
+    every = dict(found.metrics)
+    for row in found.labels:
+        for name in ("precision", "recall", "f1"):
+            for end in ("", "_low", "_high"):
+                every[f"{row.label} {name}{end}"] = getattr(row, name + end)
+    return {
+        name: (x, every[f"{name}_low"], every[f"{name}_high"]) for name, x in every.items() if f"{name}_low" in every
+    }
+
+
+def _within(share: float) -> bool:
+    return 0.92 <= share <= 0.98
+
+
+@pytest.mark.parametrize(
+    ("sessions", "each", "rate", "spread"), [(3, 40, 0.8, 0.1), (4, 80, 0.9, 0.05), (12, 40, 0.8, 0.08)]
+)
+def test_every_interval_of_a_report_holds_the_truth_as_often_as_it_says(
+    sessions: int, each: int, rate: float, spread: float
+) -> None:
+    truth = _figures(_report(*_answers(np.random.default_rng(1), 2_000, each, rate, spread)))
+    rng, covered = np.random.default_rng(0), Counter[str]()
+    for _ in range(DATA_SETS):
+        found = _figures(_report(*_answers(rng, sessions, each, rate, spread)))
+        covered.update(name for name, (_, low, high) in found.items() if low <= truth[name][0] <= high)
+    for name in ("accuracy", "balanced_accuracy", "f1_macro", "accuracy_accepted"):
+        assert _within(covered[name] / DATA_SETS), name
+    for name in ("precision", "recall", "f1"):  # of ten samples a session: rather too wide than too narrow
+        assert 0.92 <= sum(covered[f"{label} {name}"] for label in LABELS) / (4 * DATA_SETS) <= 0.99, name
+
+
+def test_the_interval_of_a_whole_validation_holds_the_accuracy_that_validations_have() -> None:
+    """Fitting and predicting, not answers drawn at random: sessions shift all samples of theirs."""
+    rng, centres = np.random.default_rng(0), np.eye(4) * 2.2
+    config = EvaluationConfig(random_split=False, unknown=False, learning_curve=False)
+    meant, session = np.tile(np.arange(4), 18), np.repeat(np.arange(3), 24)
+    names, intervals, accuracies = [f"s{k}" for k in session], [], []
+    for _ in range(DATA_SETS):
+        shifts = rng.normal(size=(3, 4)) * 0.7
+        x = (centres[meant] + shifts[session] + rng.normal(size=(72, 4))).astype(np.float32)
+        rows = Rows(x, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+        candidate = Candidate("lda", PrecomputedFeatures(GRAPH, rows), fit_lda, cosine_familiarity)
+        found = report(
+            validate_by_session([candidate], meant, names, list(range(72)), config, 0), meant, names, LABELS
+        ).metrics
+        accuracies.append(found["accuracy"])
+        intervals.append((found["accuracy_low"], found["accuracy_high"]))
+    truth = float(np.mean(accuracies))
+    assert 0.7 < truth < 0.9
+    assert _within(float(np.mean([low <= truth <= high for low, high in intervals])))
+
+
+def test_wilson_alone_holds_the_truth_of_a_single_session_and_far_too_seldom_that_of_other_days() -> None:
+    rng, alone, across = np.random.default_rng(0), 0, 0
+    for _ in range(DATA_SETS):
+        correct = rng.random(60) < 0.8
+        low, high = clustered_interval(correct, np.zeros(60, np.int64))
+        assert (low, high) == wilson(correct.sum(), 60)
+        alone += low <= 0.8 <= high
+        meant, answered, _ = _answers(rng, 3, 40, 0.8, 0.1)
+        low, high = wilson((meant == answered).sum(), 120)
+        across += low <= 0.7875 <= high
+    assert _within(alone / DATA_SETS)
+    assert across / DATA_SETS < 0.8
+
+
+def test_wilson_is_the_textbook_interval() -> None:
+    low, high = wilson(8, 10)
+    assert (low, high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
+    assert wilson(0, 0) == (0.0, 1.0)
+    assert wilson(10, 10)[1] == pytest.approx(1.0)
+
+
+def test_sessions_that_agree_leave_a_narrower_interval_than_sessions_that_do_not() -> None:
+    groups = np.repeat(np.arange(4), 25)
+    agree = np.tile(np.arange(25) < 20, 4)
+    differ = np.concatenate([np.ones(50, bool), np.arange(50) < 30])
+    low, high = clustered_interval(agree, groups)
+    low2, high2 = clustered_interval(differ, groups)
+    assert agree.mean() == differ.mean()
+    assert high - low < high2 - low2
+
+
+def test_sessions_that_agree_by_chance_promise_no_more_than_their_samples_do() -> None:
+    low, high = spread_interval(0.8, 100, 1e-9, 3)
+    assert (low, high) == (pytest.approx(wilson(80, 100, 0.9)[0]), pytest.approx(wilson(80, 100, 0.9)[1]))
+    assert clustered_interval(np.ones(30, np.bool_), np.repeat(np.arange(3), 10)) == wilson(30, 30)
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 5, 10, 29, 30, 499, 1000])
+def test_quantiles_of_student_are_those_of_scipy(degrees: int) -> None:
+    for probability in (0.5, 0.6, 0.9, 0.975, 0.9995):
+        assert student_quantile(degrees, probability) == pytest.approx(
+            stdtrit(degrees, probability), rel=1e-9, abs=1e-9
+        )

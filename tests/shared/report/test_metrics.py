@@ -1,0 +1,55 @@
+"""Figures with intervals that hold, and verdicts that promise nothing."""
+
+import numpy as np
+import pytest
+
+from shared.report.metrics import (
+    LabelReport,
+    calibration_error,
+    confusion_matrix,
+    judge,
+    reliability,
+)
+
+
+def _label(name: str, support: int = 20, recall: float = 0.9, within: bool = False, sessions: int = 3) -> LabelReport:
+    return LabelReport(name, 0.9, recall, 0.7, 1.0, 0.9, support, sessions, within)
+
+
+GOOD = {"accuracy_low": 0.8, "majority_baseline": 0.3, "balanced_accuracy": 0.9, "coverage": 0.95}
+
+
+def test_confusion_rows_are_the_truth() -> None:
+    matrix = confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 3)
+    assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+
+
+def test_calibration_error_of_a_known_case() -> None:
+    chances = np.array([[0.9, 0.1]] * 10, np.float32)
+    correct = np.array([True] * 6 + [False] * 4)
+    assert calibration_error(chances, correct) == pytest.approx(0.3)
+    assert reliability(chances, correct) == ((pytest.approx(0.9), 0.6, 10),)
+
+
+def test_good_needs_every_condition() -> None:
+    assert judge(GOOD, [_label("a"), _label("b")], 3, "leave-one-session-out") == ("good", ())
+
+
+@pytest.mark.parametrize(
+    ("metrics", "labels", "sessions", "verdict", "reason"),
+    [
+        (GOOD, [_label("a")], 1, "insufficient data", "one session"),
+        (GOOD, [_label("a", support=3)], 3, "insufficient data", "fewer than 5 samples of a"),
+        (GOOD | {"accuracy_low": 0.3}, [_label("a")], 3, "weak", "reaches down to"),
+        (GOOD | {"balanced_accuracy": 0.6}, [_label("a")], 3, "weak", "balanced accuracy is 0.60"),
+        (GOOD | {"coverage": 0.7}, [_label("a")], 3, "weak", "it says unknown to 30% of what it knows"),
+        (GOOD, [_label("a", recall=0.4)], 3, "weak", "fewer than half recognised of a"),
+        (GOOD, [_label("a", within=True)], 3, "weak", "one session only: a"),
+    ],
+)
+def test_anything_less_is_said(
+    metrics: dict[str, float], labels: list[LabelReport], sessions: int, verdict: str, reason: str
+) -> None:
+    found, reasons = judge(metrics, labels, sessions, "leave-one-session-out")
+    assert found == verdict
+    assert any(reason in text for text in reasons)

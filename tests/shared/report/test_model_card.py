@@ -1,0 +1,179 @@
+"""The model card as people meet it: on a phone, with a screen reader, from a file, on paper."""
+
+import base64
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared.report.charts import interval_chart, line_chart, timeline_chart
+from shared.report.metrics import Confusion, LabelReport, Report
+from shared.report.model_card import model_card
+from shared.schema_utils import TrainingLogEntry
+from tests.model_registry.service.browser import Browser, chromium
+
+ADVICE = "Record 6 more of `hungry<b>` in a new session: it is confused with `thirsty`."
+LABELS = ("hungry<b>", "thirsty", "a label that is as long as labels may be, in order to be long")
+
+
+def _card(path: Path, verdict: str = "weak", scheme: str = "leave-one-session-out", **changes: Any) -> Path:
+    rows = tuple(
+        LabelReport(label, 0.9, 0.8, 0.6, 0.9, 0.85, 20, 3, label == LABELS[1], 0.7, 0.97, 0.66, 0.95, 0.81)
+        for label in LABELS
+    )
+    metrics = {
+        "accuracy": 0.8, "accuracy_low": 0.6, "accuracy_high": 0.9, "majority_baseline": 0.5, "coverage": 0.9,
+        "accuracy_accepted": 0.88, "top2_accuracy": 0.93, "ece": 0.07, "ece_uncalibrated": 0.21, "optimism_gap": 0.12,
+        "random_split_accuracy": 0.92, "f1_macro": 0.77, "f1_macro_low": 0.61, "f1_macro_high": 0.89,
+        "unknown_auroc": 0.83,
+    }  # fmt: skip
+    result = Report(
+        metrics, rows, np.array([[16, 4, 0], [3, 17, 0], [1, 0, 19]]), ((0.7, 0.6, 10), (0.9, 0.95, 30)),
+        scheme, verdict, () if verdict == "good" else ("balanced accuracy is 0.79",),
+        ((10, 0.6), (40, 0.8)), ((0.5, 1.0), (1.0, 0.8)),
+        (Confusion(LABELS[0], "thirsty", 4, 20, 0.08, 0.42), Confusion("thirsty", LABELS[0], 1, 20, 0.01, 0.2)),
+    )  # fmt: skip
+    suspect = {"record_id": "r" * 36, "label": "thirsty", "rather": LABELS[0], "probability": 0.97}
+    timeline = [
+        {"session_id": f"s{k}" * 12, "started": f"2026-03-0{k}T10:00:00.000Z", "samples": 10 * k, "recognised": 8 * k}
+        for k in (1, 2, 3)
+    ]
+    entry: dict[str, Any] = {
+        "user_id": "ana", "modality": "gesture", "timestamp": "2026-03-05T10:00:00Z", "status": "success",
+        "sample_count": 60, "session_count": 3, "verdict": verdict, "run_id": "r1", "labels": LABELS,
+        "training_config": {"seed": 0}, "feature_spec_id": "sha256:" + "0" * 64, "notes": ["A note."],
+        "dropped": [{"record_id": "q" * 40, "reason": "nobody consented to it"}], "timeline": timeline,
+        "encoder_refs": [{"name": "lite0", "sha256": "3" * 64}], "libraries": {"python": "3.11", "numpy": "2.0"},
+        "data_fingerprint": "sha256:" + "1" * 64, "model_sha256": "2" * 64, "warnings": ["1 label may be wrong"],
+        "metrics": {
+            "advice": [ADVICE], "chosen": "lda", "audit": {"suspected_labels": [suspect]}, "temperature": 1.5,
+            "candidates": {"lda": 0.8, "ridge": 0.7}, "rejection_threshold": -2.0,
+        },
+    } | changes  # fmt: skip
+    path.write_bytes(model_card(TrainingLogEntry.model_validate(entry), result))
+    return path
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Path:
+    return _card(tmp_path / "card.html")
+
+
+def _faults(page: Browser) -> list[Any]:
+    """What the browser complained of, and what was asked for from outside."""
+    bad: list[Any] = [e for e in page.events if e["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")]
+    asked = [e["params"]["request"]["url"] for e in page.events if e["method"] == "Network.requestWillBeSent"]
+    return bad + [url for url in asked if not url.startswith(("file:", "data:"))]
+
+
+def test_the_card_says_verdict_and_advice_first_and_everything_in_words(card: Path) -> None:
+    text = card.read_text("utf-8")
+    order = ("Weak", "Balanced accuracy is 0.79.", "Record 6 more of", "How often it is right", "Label by label")
+    places = [text.index(part, text.index("<body>")) for part in (*order, "Sessions</h2>", "How it was made")]
+    assert places == sorted(places)
+    assert "hungry&lt;b&gt;" in text and "hungry<b>" not in text
+    for heading in ("Is it as sure", "Do more samples help?", "answers only when it is sure", "What was left out"):
+        assert heading in text
+    plain = " ".join(re.sub("<[^>]+>", "", text).replace("\u00a0", " ").split())
+    assert "hungry&lt;b&gt; was taken for thirsty 4 times out of 20 (8 % – 42 %)." in plain
+    assert "1 time out of 20 (1 % – 20 %)." in plain
+    assert "nobody consented to it" in text and "1 label may be wrong" in text
+    assert "one session only: not tested on another day" in text
+    assert "http" not in text, "nothing is asked from outside"
+
+
+def test_the_card_tells_every_figure_with_its_interval(card: Path) -> None:
+    plain = " ".join(
+        re.sub("<[^>]+>", " ", card.read_text("utf-8")).replace("\u00a0", " ").replace("&nbsp;", " ").split()
+    )
+    for told in (
+        "With 95 % confidence it is between 60 % and 90 %",
+        "always answering the commonest label would reach 50 %",
+        "among its first two answers for 93 %",
+        "it would have claimed 92 %: 12 points of that would not be there on another day",
+        "It answered 90 % of them and said unknown to the rest; of what it answered 88 % was right",
+        "misses how often it is right by 7% on average; before calibration by 21%",
+        "f1 macro 0.770 0.610 – 0.890",
+        "unknown auroc 0.830",
+        "Label Precision Recall F1 Support Told as unknown",
+        "thirsty 0.90 (0.70 – 0.97) 0.80 (0.60 – 0.90) 0.85 (0.66 – 0.95) 20 0.81",
+    ):
+        assert told in plain, told
+    once = _card(card.with_name("once.html"), scheme="within-session").read_text("utf-8")
+    assert "all from the same session: on another day it may be less" in once and "would have claimed" not in once
+
+
+def test_the_card_tells_hashes_and_how_to_make_the_model_again(card: Path) -> None:
+    text = card.read_text("utf-8")
+    for digest in ("0" * 64, "1" * 64, "2" * 64, "3" * 64):
+        assert f"sha256:{digest}" in text
+    assert "model-trainer reproduce --user ana --modality gesture --version VERSION" in text
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_card_fits_a_phone_and_a_screen_and_complains_of_nothing(width: int, card: Path, tmp_path: Path) -> None:
+    with chromium({}) as page:
+        page.resize(width, 740)
+        page.open(card.as_uri())
+        assert page.run("document.documentElement.scrollWidth") <= width
+        page.screenshot(tmp_path / "card.png")
+        assert _faults(page) == []
+
+
+@pytest.mark.parametrize("verdict", ["good", "weak", "insufficient data"])
+def test_the_card_passes_axe(verdict: str, tmp_path: Path) -> None:
+    path = _card(tmp_path / "card.html", verdict)
+    with chromium({}) as page:
+        page.open(path.as_uri())
+        assert page.violations() == []
+
+
+def test_axe_finds_what_is_wrong(tmp_path: Path) -> None:
+    """So that the test above does not pass because nothing was looked at."""
+    path = tmp_path / "bad.html"
+    path.write_text("<!doctype html><html><title>t</title><img src='data:,'><p style='color:#999'>pale</p></html>")
+    with chromium({}) as page:
+        page.open(path.as_uri())
+        found = {fault.split(":")[0] for fault in page.violations()}
+    assert found >= {"image-alt", "color-contrast", "html-has-lang"}
+
+
+def test_a_screen_reader_is_told_every_point_of_every_chart(card: Path) -> None:
+    with chromium({}) as page:
+        page.open(card.as_uri())
+        names = {name for role, name in page.accessible() if role in ("image", "img")}
+        told = page.run("document.querySelector('#confusion tbody').innerText.split(/\\s+/).join(' ')")
+    assert any("70%: 60%; 90%: 95%" in name for name in names)
+    assert any("10: 60%; 40: 80%" in name for name in names)
+    assert any("2026-03-01: 10 samples, 80% recognised; 2026-03-02: 20 samples" in name for name in names)
+    assert any("80%, between 60% and 90%; always the commonest label: 50%" in name for name in names)
+    assert told.startswith("hungry<b> 16 4 0")
+
+
+def test_the_card_prints_on_pages_without_losing_anything_at_the_side(card: Path) -> None:
+    with chromium({}) as page:
+        page.open(card.as_uri())
+        page.ask("Emulation.setEmulatedMedia", media="print")
+        page.resize(720, 1000)  # A4 between its margins
+        assert page.run("document.documentElement.scrollWidth") <= 720
+        paper = base64.b64decode(page.ask("Page.printToPDF", printBackground=True)["data"])
+    assert paper.startswith(b"%PDF") and 2 <= paper.count(b"/Type /Page\n") <= 8
+
+
+def test_a_card_without_sessions_or_advice_is_whole(tmp_path: Path) -> None:
+    metrics = {"advice": [], "chosen": "lda", "audit": {"suspected_labels": []}, "temperature": 1.0}
+    metrics |= {"candidates": {"lda": 0.8}, "rejection_threshold": 0.0}
+    path = _card(tmp_path / "card.html", "good", timeline=[], dropped=[], warnings=[], notes=[], metrics=metrics)
+    text = path.read_text("utf-8")
+    assert "What to do next" not in text and "What was left out" not in text and "</html>" in text
+
+
+def test_charts_tell_their_points_and_escape_their_words() -> None:
+    chart = line_chart(((0.5, 0.25), (1.0, 1.0)), "a<b", "y", "T")
+    assert "50%: 25%; 100%: 100%" in chart and "a&lt;b" in chart and "a<b" not in chart
+    interval = interval_chart(0.5, 0.25, 0.75, [("a<b", 0.1)], "T")
+    assert "50%, between 25% and 75%; a&lt;b: 10%" in interval and "a<b" not in interval
+    many = timeline_chart([(f"2026-03-{k:02d}T00:00:00Z", k, 1.0) for k in range(1, 29)], "T")
+    assert many.count("<rect") == 56 and many.count("<text") == 2
