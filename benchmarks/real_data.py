@@ -1,4 +1,4 @@
-"""The real data sets as data roots, imported with the project's own command."""
+"""The real data sets as data roots, imported with `model-trainer import`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ IMPORTS["digits-1000"] = (
 
 
 def data_root(name: str) -> Path:
-    """Return the data root of an import, made when it is not there yet."""
+    """Return the data root of an import, which is created if it does not exist."""
     root = WORK / name
     if not root.is_dir():
         source, *arguments = (argument.replace("{source}", str(SOURCE)) for argument in IMPORTS[name])
@@ -71,7 +71,7 @@ def data_root(name: str) -> Path:
 
 
 def cropped_houses() -> Path:
-    """Return a data root of 1,000 images: five overlapping crops of photographs of houses, as files of their own."""
+    """Return a data root of 1,000 images: five overlapping crops of each of 200 photographs of houses."""
     import cv2
 
     pictures, root = WORK / "crops", WORK / "houses-1000"
