@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.few_shot import Numbers, load_all
 from benchmarks.real_data import SOURCE, data_root
 from demo.gestures import ENCODING, landmarks
-from demo.people import PEOPLE, ROOMS, SAMPLES_PER_LABEL
+from demo.people import PEOPLE, SAMPLES_PER_LABEL, SESSIONS
 from gesture_trainer.parts import answering_parts, parts_of
 from gesture_trainer.preprocessing.postprocessing import OneEuro, SavitzkyGolay, Smoothing, finish
 from gesture_trainer.preprocessing.sequences import Sequences, landmark_sequences
@@ -67,8 +67,8 @@ def people(seeds: int = 1) -> Iterator[Case]:
     for seed in range(seeds):
         for number, person in enumerate(PEOPLE):
             takes = [
-                (landmarks(name, person, room, np.random.default_rng([seed, number, day, label, take])), label, day)
-                for day, room in enumerate(ROOMS)
+                (landmarks(name, person, session, np.random.default_rng([seed, number, day, label, take])), label, day)
+                for day, session in enumerate(SESSIONS)
                 for label, name in enumerate(person.gestures)
                 for take in range(SAMPLES_PER_LABEL)
             ]

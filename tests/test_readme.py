@@ -16,7 +16,7 @@ import yaml
 from click.testing import CliRunner
 
 from demo.make_data import write_session
-from demo.people import PEOPLE, ROOMS
+from demo.people import PEOPLE, SESSIONS
 from docs.generate import CLI_PAGE, DEMO_PICTURE, command_reference
 from shared.commands.check import check_command
 from tests.paths import ROOT
@@ -25,7 +25,7 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"(?P<before>[^\n]*)\n```bash\n(?P<commands>.*?)^```$", re.DOTALL | re.MULTILINE)
 NOT_RUN = re.compile(r"<!-- not run here: .+ -->")
 LINK = re.compile(r"(?:\]\(|src=\")([^)\s\"]+)")
-DAYS = dict(zip((room.session_id for room in ROOMS), ("monday", "thursday", "sunday"), strict=True))
+DAYS = dict(zip((session.session_id for session in SESSIONS), ("monday", "thursday", "sunday"), strict=True))
 
 
 def bash_blocks(text: str) -> tuple[list[str], list[str]]:
@@ -63,11 +63,11 @@ def checkout(tmp_path: Path) -> Path:
     recordings = tmp_path / "recordings"
     recordings.mkdir()
     ana = PEOPLE[0]
-    for room in ROOMS:
-        write_session(tmp_path / "made", ana, room, seed=3)
-        for wav in (tmp_path / "made" / "users" / "ana" / "sessions" / room.session_id / "sounds").glob("*_0*.wav"):
+    for session in SESSIONS:
+        write_session(tmp_path / "made", ana, session, seed=3)
+        for wav in (tmp_path / "made" / "users" / "ana" / "sessions" / session.session_id / "sounds").glob("*_0*.wav"):
             label, take = wav.stem.split("_")
-            shutil.copy(wav, recordings / f"{label}_ana_{DAYS[room.session_id]}_{take}.wav")
+            shutil.copy(wav, recordings / f"{label}_ana_{DAYS[session.session_id]}_{take}.wav")
     shutil.rmtree(tmp_path / "made")
     return tmp_path
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from demo.gestures import ENCODING, landmarks
-from demo.people import PEOPLE, ROOMS
+from demo.people import PEOPLE, SESSIONS
 from gesture_trainer.parts import MOST_PARTS, answering_parts, parts_of
 from gesture_trainer.preprocessing.sequences import Sequences, windows
 from gesture_trainer.train import GestureConfig, build_candidates
@@ -31,12 +31,12 @@ Made = tuple[Sequences, np.ndarray, list[str], Job, Candidate, Validation]
 def made() -> Iterator[Made]:
     """Return two sessions' gestures of a made-up person, and what validation says of them."""
     sequences, labels, sessions = [], [], []
-    for number, room in enumerate(ROOMS[:2]):
+    for number, session in enumerate(SESSIONS[:2]):
         for take in range(TAKES):
             for label, name in enumerate(ANA.gestures):
-                sequences.append(landmarks(name, ANA, room, np.random.default_rng([number, take, label])))
+                sequences.append(landmarks(name, ANA, session, np.random.default_rng([number, take, label])))
                 labels.append(label)
-                sessions.append(room.session_id)
+                sessions.append(session.session_id)
     data, classes = Sequences(tuple(sequences), ENCODING, 214, "body_xy"), np.array(labels)
     job = Job((ANA.user_id,), Path(), Path(), "parts", log=RunLog(io.StringIO()))
     candidate = build_candidates(job, GestureConfig(), data, few=False)[0]
@@ -56,7 +56,7 @@ def _new_day() -> tuple[list[np.ndarray], np.ndarray]:
     for take in range(4):
         for label, name in enumerate(ANA.gestures):
             sequence = landmarks(
-                name, ANA, replace(ROOMS[0], session_id="new"), np.random.default_rng([9, take, label])
+                name, ANA, replace(SESSIONS[0], session_id="new"), np.random.default_rng([9, take, label])
             )
             own = windows(sequence)
             parts += own

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.make_data import PEOPLE, ROOMS, write_session
+from demo.make_data import PEOPLE, SESSIONS, write_session
 from model_registry.store import Registry
 from shared.commands.main import model_trainer, run
 from shared.commands.predict import LiveModel, find_trainer, portable_model
@@ -21,8 +21,8 @@ USER = PEOPLE[0].user_id
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry with a gesture model."""
     root = tmp_path_factory.mktemp("predicting")
-    for room in ROOMS:
-        write_session(root / "data", PEOPLE[0], room, 0)
+    for session in SESSIONS:
+        write_session(root / "data", PEOPLE[0], session, 0)
     words = ["--user", USER, "--data", str(root / "data"), "--out", str(root / "out"), "--demo-data"]
     words += ["--registry", str(root / "models"), "--set", "evaluation.folds=2"]
     assert run(lambda: trainer_command(find_trainer("gesture"))(words, standalone_mode=False)) == 0
