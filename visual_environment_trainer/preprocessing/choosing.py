@@ -12,7 +12,6 @@ import onnx
 from google.protobuf.message import DecodeError
 from pydantic import Field, FiniteFloat, StringConstraints
 
-from build_tools.onnx_builder import Network, network_bytes
 from model_registry.storage.encoders import (
     EncoderError,
     EncoderSpec,
@@ -24,6 +23,7 @@ from model_registry.storage.encoders import (
 )
 from shared.errors import ConfigError
 from shared.features.encoders import Encoder, load_encoder
+from shared.features.onnx_builder import Network, network_bytes
 from shared.schema_utils import Schema
 
 FALLBACK = (
