@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.data_loader import DataFilter, Dataset, load_dataset
-from shared.evaluation import Candidate, EvaluationConfig, PrecomputedFeatures, Rows, fit_candidate, validate_by_session
+from shared.evaluation import EvaluationConfig, validate_by_session
 from shared.features.cache import FeatureCache
 from shared.job import Job
+from shared.learning.candidates import Candidate, PrecomputedFeatures, Rows, fit_candidate
 from shared.logs import RunLog
 from shared.report.intervals import wilson
 

@@ -14,7 +14,8 @@ from benchmarks.few_shot import DRAWS, Answers, Numbers, Row, drawn, learn, load
 from benchmarks.real_data import WORK, data_root
 from gesture_trainer.preprocessing.sequences import Sequences, landmark_sequences
 from gesture_trainer.train import GestureConfig, build_candidates
-from shared.evaluation import Candidate, EvaluationConfig, fit_candidate, validate_by_session
+from shared.evaluation import EvaluationConfig, validate_by_session
+from shared.learning.candidates import Candidate, fit_candidate
 
 CONFIG = GestureConfig()
 

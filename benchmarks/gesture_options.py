@@ -21,8 +21,9 @@ from gesture_trainer.parts import answering_parts, parts_of
 from gesture_trainer.preprocessing.postprocessing import OneEuro, SavitzkyGolay, Smoothing, finish
 from gesture_trainer.preprocessing.sequences import Sequences, landmark_sequences
 from gesture_trainer.train import CANDIDATES, CandidateName, GestureConfig, build_candidates
-from shared.evaluation import EvaluationConfig, Validation, fit_candidate, validate_by_session
+from shared.evaluation import EvaluationConfig, Validation, validate_by_session
 from shared.job import Job
+from shared.learning.candidates import fit_candidate
 from shared.logs import RunLog
 
 CONFIG = EvaluationConfig(random_split=False, learning_curve=False, unknown=False)

@@ -13,7 +13,8 @@ import numpy as np
 
 from benchmarks.few_shot import DRAWS, Answers, Numbers, Row, drawn, learn, load_all, quiet_job, row
 from benchmarks.real_data import data_root
-from shared.evaluation import Candidate, auroc, validate_by_session
+from shared.evaluation import auroc, validate_by_session
+from shared.learning.candidates import Candidate
 from sound_trainer.preprocessing.decode import open_recordings
 from sound_trainer.train import SoundConfig, build_candidates
 

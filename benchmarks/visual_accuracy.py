@@ -11,8 +11,9 @@ import numpy as np
 from benchmarks.few_shot import DRAWS, Numbers, Row, learn, load_all, quiet_job, row
 from benchmarks.real_data import WORK, data_root
 from shared.data_loader import Dataset
-from shared.evaluation import Candidate, EvaluationConfig, auroc, validate_by_session
+from shared.evaluation import EvaluationConfig, auroc, validate_by_session
 from shared.features.encoders import load_encoder
+from shared.learning.candidates import Candidate
 from visual_environment_trainer.preprocessing.embeddings import Encoding, look
 from visual_environment_trainer.preprocessing.images import read_image
 from visual_environment_trainer.train import VisualConfig, build_candidates, way

@@ -24,9 +24,9 @@ from shared.commands.main import run
 from shared.commands.predict import LiveModel, classifier_output, find_trainer, portable_model
 from shared.commands.train import trainer_command
 from shared.config import load_config
-from shared.evaluation import FittedModel
 from shared.job import Trainer
-from shared.learning.calibration import DecisionRule
+from shared.learning.candidates import FittedModel
+from shared.learning.decision_rule import DecisionRule
 from shared.learning.heads import Features
 from shared.packaging.export import Exported, Replay
 from shared.schema_utils import TrainingLogEntry

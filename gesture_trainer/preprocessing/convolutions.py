@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gesture_trainer.preprocessing.motion import resampled
-from shared.evaluation import Rows
 from shared.features.arrays import Array, Inputs, const, matmul, namespace
 from shared.features.graph import FeatureGraph, TensorSpec
+from shared.learning.candidates import Rows
 from shared.learning.folds import Indices
 
 PLACES = 64  # that a series is resampled to

@@ -11,9 +11,10 @@ import pytest
 from gesture_trainer.preprocessing.augment import Augment
 from gesture_trainer.preprocessing.sequences import Sequences
 from gesture_trainer.train import GestureConfig, build_candidates
-from shared.evaluation import Candidate, EvaluationConfig, fit_candidate, validate_by_session
+from shared.evaluation import EvaluationConfig, validate_by_session
 from shared.features.graph import open_session
 from shared.job import Job
+from shared.learning.candidates import Candidate, fit_candidate
 from shared.logs import RunLog
 from shared.packaging.export import export_model, replay
 

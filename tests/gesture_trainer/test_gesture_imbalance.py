@@ -11,8 +11,9 @@ import pytest
 from gesture_trainer.preprocessing.layouts import layout_of
 from gesture_trainer.preprocessing.sequences import Sequences
 from gesture_trainer.train import GestureConfig, build_candidates
-from shared.evaluation import EvaluationConfig, fit_candidate, validate_by_session
+from shared.evaluation import EvaluationConfig, validate_by_session
 from shared.job import Job
+from shared.learning.candidates import fit_candidate
 from shared.logs import RunLog
 
 COUNTS = (100, 100, 5)

@@ -15,9 +15,10 @@ from demo.people import PEOPLE, ROOMS
 from gesture_trainer.parts import MOST_PARTS, answering_parts, parts_of
 from gesture_trainer.preprocessing.sequences import Sequences, windows
 from gesture_trainer.train import GestureConfig, build_candidates
-from shared.evaluation import Candidate, EvaluationConfig, Validation, fit_candidate, validate_by_session
+from shared.evaluation import EvaluationConfig, Validation, validate_by_session
 from shared.features.graph import open_session
 from shared.job import Job
+from shared.learning.candidates import Candidate, fit_candidate
 from shared.logs import RunLog
 from shared.packaging.export import export_model, replay
 

@@ -5,24 +5,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from shared.evaluation import (
-    DAYS,
-    Candidate,
-    EvaluationConfig,
-    HeldOutLogits,
-    PrecomputedFeatures,
-    Rows,
-    Validation,
-    auroc,
-    choose,
-    fit_candidate,
-    validate_by_session,
-)
+from shared.evaluation import DAYS, EvaluationConfig, HeldOutLogits, Validation, auroc, choose, validate_by_session
 from shared.features.graph import FeatureGraph, TensorSpec
-from shared.learning.calibration import (
+from shared.learning.candidates import Candidate, PrecomputedFeatures, Rows, fit_candidate
+from shared.learning.decision_rule import fit_decision_rule
+from shared.learning.familiarity import (
     NearestFamiliarity,
     cosine_familiarity,
-    fit_decision_rule,
     subspace_familiarity,
     whitened_familiarity,
 )

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from shared.evaluation import PrecomputedFeatures, Rows
 from shared.features.arrays import unit_rows
 from shared.features.graph import FeatureGraph, TensorSpec
+from shared.learning.candidates import PrecomputedFeatures, Rows
 from speech_context_trainer.preprocessing.label_names import FEW, Named, spoken
 from speech_context_trainer.preprocessing.text import Sentence
 

@@ -6,16 +6,9 @@ from scipy.optimize import minimize_scalar
 
 from shared.evaluation import auroc, softmax
 from shared.features.graph import TensorSpec, build, open_session
-from shared.learning.calibration import (
-    DecisionRule,
-    best_temperature,
-    cosine_familiarity,
-    fit_decision_rule,
-    fit_temperature,
-    fit_threshold,
-    subspace_familiarity,
-    whitened_familiarity,
-)
+from shared.learning.calibration import best_temperature, fit_temperature
+from shared.learning.decision_rule import DecisionRule, fit_decision_rule, fit_threshold
+from shared.learning.familiarity import cosine_familiarity, subspace_familiarity, whitened_familiarity
 from shared.learning.heads import fit_lda, fit_prototypes
 
 

@@ -7,18 +7,13 @@ import numpy as np
 import pytest
 
 from shared.errors import ReplayError
-from shared.evaluation import FittedModel
 from shared.features import graph_cache
 from shared.features.arrays import Array, Inputs, namespace
 from shared.features.cache import FeatureCache
 from shared.features.graph import FeatureGraph, TensorSpec, build, open_session
-from shared.learning.calibration import (
-    DecisionRule,
-    FitFamiliarity,
-    cosine_familiarity,
-    fit_decision_rule,
-    whitened_familiarity,
-)
+from shared.learning.candidates import FittedModel
+from shared.learning.decision_rule import DecisionRule, fit_decision_rule
+from shared.learning.familiarity import FitFamiliarity, cosine_familiarity, whitened_familiarity
 from shared.learning.heads import Fitter, KernelRidge, Linear, fit_kernel, fit_lda, fit_linear_ridge, fit_prototypes
 from shared.packaging import export
 from shared.packaging.export import Exported, export_model, replay, spread

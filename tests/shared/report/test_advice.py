@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from shared.evaluation import Candidate, EvaluationConfig, PrecomputedFeatures, Rows, validate_by_session
+from shared.evaluation import EvaluationConfig, validate_by_session
 from shared.features.graph import FeatureGraph, TensorSpec
-from shared.learning.calibration import whitened_familiarity
+from shared.learning.candidates import Candidate, PrecomputedFeatures, Rows
+from shared.learning.familiarity import whitened_familiarity
 from shared.learning.heads import fit_lda
 from shared.report.advice import advise
 from shared.report.metrics import Report, report

@@ -5,9 +5,10 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from shared.evaluation import Candidate, EvaluationConfig, PrecomputedFeatures, Rows, validate_by_session
+from shared.evaluation import EvaluationConfig, validate_by_session
 from shared.features.graph import FeatureGraph, TensorSpec
-from shared.learning.calibration import whitened_familiarity
+from shared.learning.candidates import Candidate, PrecomputedFeatures, Rows
+from shared.learning.familiarity import whitened_familiarity
 from shared.learning.heads import Classes, fit_lda
 from shared.report.audit import Audit, audit, near_identical, session_fingerprint, suspected_label_errors
 from shared.report.metrics import report

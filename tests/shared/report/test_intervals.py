@@ -10,9 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from shared.evaluation import Candidate, EvaluationConfig, PrecomputedFeatures, Rows, Validation, validate_by_session
+from shared.evaluation import EvaluationConfig, Validation, validate_by_session
 from shared.features.graph import FeatureGraph, TensorSpec
-from shared.learning.calibration import DecisionRule, cosine_familiarity
+from shared.learning.candidates import Candidate, PrecomputedFeatures, Rows
+from shared.learning.decision_rule import DecisionRule
+from shared.learning.familiarity import cosine_familiarity
 from shared.learning.folds import Folds
 from shared.learning.heads import fit_lda
 from shared.report.intervals import clustered_interval, spread_interval, student_quantile, wilson
