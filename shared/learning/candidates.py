@@ -184,8 +184,8 @@ def build_candidates(
 ) -> list[Candidate]:
     """Return the candidates with their features computed; each feature set is computed once.
 
-    `complete` may add to a candidate's joined features what depends on all of them. Where a source has altered copies of
-    samples, each candidate is compared without and with them, so that they stay only if they help.
+    `complete` may add to a candidate's joined features what depends on all of them. Where a source has altered copies
+    of samples, each candidate is compared without and with them, so that they stay only if they help.
     """
     known = cache(source_of)
     plain, with_copies = [], []

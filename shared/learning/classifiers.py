@@ -108,7 +108,7 @@ class KernelRidge(ClassifierConfig):
 
     type: Literal["kernel_ridge"] = "kernel_ridge"
     alpha: float = Field(default=1.0, gt=0.0, description="strength of the penalty")
-    kernel: Literal["linear", "rbf"] = "linear"
+    kernel: Literal["linear", "rbf"] = Field(default="linear", description="linear suits rows that are wide and sparse")
     gamma: float | None = Field(default=None, gt=0.0, description="of rbf; null: one over the rows' mean square length")
 
     def estimator(self, samples: int, classes: int, seed: int) -> BaseEstimator:
@@ -122,8 +122,10 @@ class SVM(ClassifierConfig):
 
     type: Literal["svm"] = "svm"
     C: float = Field(default=1.0, gt=0.0, description="inverse strength of the penalty")
-    kernel: Literal["rbf", "linear", "poly", "sigmoid"] = "rbf"
-    gamma: Literal["scale", "auto"] | Annotated[float, Field(gt=0.0)] = "scale"
+    kernel: Literal["rbf", "linear", "poly", "sigmoid"] = Field(default="rbf", description="similarity of two samples")
+    gamma: Literal["scale", "auto"] | Annotated[float, Field(gt=0.0)] = Field(
+        default="scale", description="of the kernels rbf, poly and sigmoid"
+    )
     degree: int = Field(default=3, ge=1, le=10, description="of the kernel poly")
     coef0: float = Field(default=0.0, description="of the kernels poly and sigmoid")
     class_weight: ClassWeight = Field(default="balanced", description="balanced: every label weighs the same")
@@ -138,9 +140,9 @@ class NearestNeighbors(ClassifierConfig):
     """scikit-learn's KNeighborsClassifier; of a few samples at most all are neighbours."""
 
     type: Literal["nearest_neighbors"] = "nearest_neighbors"
-    n_neighbors: int = Field(default=5, ge=1, le=1000)
-    weights: Literal["uniform", "distance"] = "uniform"
-    metric: Literal["euclidean", "cosine"] = "euclidean"
+    n_neighbors: int = Field(default=5, ge=1, le=1000, description="that vote")
+    weights: Literal["uniform", "distance"] = Field(default="uniform", description="of the votes")
+    metric: Literal["euclidean", "cosine"] = Field(default="euclidean", description="by which neighbours are near")
 
     def estimator(self, samples: int, classes: int, seed: int) -> BaseEstimator:
         from sklearn import neighbors
@@ -176,11 +178,11 @@ class NearestCentroid(ClassifierConfig):
 class Forest(ClassifierConfig):
     """What both kinds of forest have."""
 
-    n_estimators: int = Field(default=100, ge=1, le=2000)
-    max_depth: int | None = Field(default=None, ge=1)
-    max_leaf_nodes: int | None = Field(default=None, ge=2)
-    min_samples_leaf: int = Field(default=1, ge=1)
-    max_features: MaxFeatures = "sqrt"
+    n_estimators: int = Field(default=100, ge=1, le=2000, description="trees")
+    max_depth: int | None = Field(default=None, ge=1, description="of a tree; null: until its leaves are pure")
+    max_leaf_nodes: int | None = Field(default=None, ge=2, description="of a tree; null: no limit")
+    min_samples_leaf: int = Field(default=1, ge=1, description="samples that a leaf has at least")
+    max_features: MaxFeatures = Field(default="sqrt", description="looked at for each split: a number or a share")
     class_weight: ClassWeight = Field(default="balanced", description="balanced: every label weighs the same")
 
 
@@ -210,12 +212,12 @@ class GradientBoosting(ClassifierConfig):
     """scikit-learn's GradientBoostingClassifier."""
 
     type: Literal["gradient_boosting"] = "gradient_boosting"
-    n_estimators: int = Field(default=100, ge=1, le=2000)
-    learning_rate: float = Field(default=0.1, gt=0.0)
-    max_depth: int | None = Field(default=3, ge=1)
-    min_samples_leaf: int = Field(default=1, ge=1)
-    subsample: float = Field(default=1.0, gt=0.0, le=1.0)
-    max_features: MaxFeatures = None
+    n_estimators: int = Field(default=100, ge=1, le=2000, description="stages")
+    learning_rate: float = Field(default=0.1, gt=0.0, description="by which each stage counts")
+    max_depth: int | None = Field(default=3, ge=1, description="of a tree; null: until its leaves are pure")
+    min_samples_leaf: int = Field(default=1, ge=1, description="samples that a leaf has at least")
+    subsample: float = Field(default=1.0, gt=0.0, le=1.0, description="share of the samples that a stage is fitted on")
+    max_features: MaxFeatures = Field(default=None, description="looked at for each split: a number, a share, or all")
 
     def estimator(self, samples: int, classes: int, seed: int) -> BaseEstimator:
         from sklearn import ensemble
@@ -227,12 +229,14 @@ class MLP(ClassifierConfig):
     """scikit-learn's MLPClassifier."""
 
     type: Literal["mlp"] = "mlp"
-    hidden_layer_sizes: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(default=(100,), max_length=8)
-    activation: Literal["relu", "tanh", "logistic", "identity"] = "relu"
-    solver: Literal["adam", "lbfgs", "sgd"] = "adam"
+    hidden_layer_sizes: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        default=(100,), max_length=8, description="neurons of each hidden layer"
+    )
+    activation: Literal["relu", "tanh", "logistic", "identity"] = Field(default="relu", description="of the neurons")
+    solver: Literal["adam", "lbfgs", "sgd"] = Field(default="adam", description="lbfgs suits few samples")
     alpha: float = Field(default=1e-4, ge=0.0, description="strength of the L2 penalty")
-    learning_rate_init: float = Field(default=1e-3, gt=0.0)
-    max_iter: int = Field(default=200, ge=1)
+    learning_rate_init: float = Field(default=1e-3, gt=0.0, description="first step size of adam and sgd")
+    max_iter: int = Field(default=200, ge=1, description="epochs of adam and sgd, iterations of lbfgs")
 
     def estimator(self, samples: int, classes: int, seed: int) -> BaseEstimator:
         from sklearn import neural_network
