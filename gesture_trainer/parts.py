@@ -54,7 +54,9 @@ class PartHead:
 
     def __call__(self, features: Array) -> Array:
         xp = namespace(features)
-        return xp.where(is_part(features, self.frames), self.part(features) * self.scale, self.whole(features))
+        return xp.where(
+            is_part(features, self.frames), self.part(features) * const(self.scale, features), self.whole(features)
+        )
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class PartFamiliarity:
         xp, ours, theirs = namespace(features), self.part_rule, self.whole_rule
         logits, near = self.part.head(features), self.part.familiarity(features)
         score = ours.score(logits, near) + const(theirs.threshold - ours.threshold, features)
-        first = greatest(logits * self.scale, axis=1) - const(theirs.means[0], features)
+        first = greatest(logits * const(self.scale, features), axis=1) - const(theirs.means[0], features)
         score = score - first * const(theirs.weights[0] / theirs.deviations[0], features)
         near = score * const(theirs.deviations[1] / theirs.weights[1], features) + const(theirs.means[1], features)
         return xp.where(is_part(features, self.frames)[:, 0], near, self.whole.familiarity(features))

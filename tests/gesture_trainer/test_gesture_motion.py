@@ -8,7 +8,8 @@ from gesture_trainer.preprocessing.sequences import Sequences, cut
 from shared.data.samples import Sample
 from shared.data_loader import Dataset
 from shared.features.graph import TensorSpec
-from shared.learning.heads import fit_lda
+from shared.learning.classifiers import LDA
+from shared.learning.heads import fitter
 from shared.schema_utils import Example
 
 
@@ -53,7 +54,7 @@ def test_convolutions_tell_rhythms_apart() -> None:
     source, classes = _source(_waves(40)), np.arange(40) % 2
     train = np.arange(20)
     rows = source.rows(train).base
-    logits = np.asarray(fit_lda(rows[:20], classes[:20], 2)(rows[20:]))
+    logits = np.asarray(fitter(LDA())(rows[:20], classes[:20], 2)(rows[20:]))
     assert (logits.argmax(axis=1) == classes[20:]).all()
 
 
