@@ -245,7 +245,9 @@ def prepared_for_folds(candidate: Candidate, everything: Indices) -> Candidate:
     that only see those learn the same with far fewer numbers.
     """
     source = candidate.source
-    if candidate.classifier is not None and candidate.fit_on_subset is None and not source.fitted:
+    if candidate.fit_on_subset is not None:
+        return candidate  # prepared before
+    if candidate.classifier is not None and not source.fitted:
         fit_on_subset = subset_fitter(candidate.classifier, source.rows(everything).base)
         if fit_on_subset is not None:
             return replace(candidate, fit_on_subset=fit_on_subset)
