@@ -35,7 +35,7 @@ class Answers:
 
 
 def quiet_job(user: str, root: Path) -> Job:
-    """Return a job that keeps features in the user's cache and tells nothing."""
+    """Return a job that keeps features in the user's cache and logs nothing."""
     return Job((user,), root, root, "accuracy", cache=FeatureCache(), log=RunLog(io.StringIO()))
 
 
@@ -54,7 +54,7 @@ def learn(
     found = validate_by_session(few, own, [sessions[k] for k in train], train.tolist(), config, 0)
     fitted = fit_candidate(found.winner, own, np.arange(len(train)), len(present))
     whole = next(c for c in candidates if c.name == found.winner.name).source.rows(train).base
-    label, chances, accepted, score = found.answer(*fitted(whole[test]))
+    label, chances, accepted, score = found.rule(*fitted(whole[test]))
     return Answers(present[label], np.asarray(chances), np.asarray(accepted), np.asarray(score))
 
 

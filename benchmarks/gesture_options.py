@@ -20,12 +20,23 @@ from demo.people import PEOPLE, ROOMS, SAMPLES_PER_LABEL
 from gesture_trainer.parts import answering_parts, parts_of
 from gesture_trainer.preprocessing.postprocessing import OneEuro, SavitzkyGolay, Smoothing, finish
 from gesture_trainer.preprocessing.sequences import Sequences, landmark_sequences
-from gesture_trainer.train import CANDIDATES, CandidateName, GestureConfig, build_candidates
+from gesture_trainer.train import SUITABLE, GestureConfig, gesture_candidates
 from shared.evaluation import EvaluationConfig, Validation, validate_by_session
 from shared.job import Job
 from shared.learning.candidates import fit_candidate
 from shared.logs import RunLog
 
+TREES = GestureConfig.model_validate(
+    {
+        "candidates": [
+            {
+                "features": "body_motion",
+                "classifier": {"type": "extra_trees", "n_estimators": 50, "max_leaf_nodes": 128},
+            }
+        ],
+        "augmentation": {"copies": 3},
+    }
+)
 CONFIG = EvaluationConfig(random_split=False, learning_curve=False, unknown=False)
 SMOOTHING: dict[str, tuple[Smoothing | None, float | None]] = {  # and key frames, as a share of the usual length
     "as they are": (None, None),
@@ -46,10 +57,10 @@ class Case:
     classes: Numbers
     sessions: tuple[str, ...]
 
-    def validated(self, candidate: CandidateName | None = None) -> Validation:
-        """Validate one candidate: the one that the recipe prefers, where none is named."""
-        name = candidate or CANDIDATES[self.data.layout][0]
-        candidates = build_candidates(_job(), GestureConfig(candidates=(name,)), self.data, few=False)
+    def validated(self, config: GestureConfig | None = None) -> Validation:
+        """Validate the candidates of `config`, or the simplest one that suits the layout."""
+        config = config or GestureConfig(candidates=SUITABLE[self.data.layout][:1])
+        candidates = gesture_candidates(_job(), config, self.data, few=False)
         return validate_by_session(candidates, self.classes, self.sessions, range(len(self.classes)), CONFIG, 0)
 
     def finished(self, smoothing: Smoothing | None, share: float | None) -> Case:
@@ -84,8 +95,8 @@ def fingertip() -> Case:
     return Case(data, dataset.label_index, dataset.session_ids)
 
 
-def _figures(cases: list[Case], candidate: CandidateName | None = None) -> tuple[str, str]:
-    found = [(case, case.validated(candidate)) for case in cases]
+def _figures(cases: list[Case], config: GestureConfig | None = None) -> tuple[str, str]:
+    found = [(case, case.validated(config)) for case in cases]
     accuracy = np.mean([(v.predicted == case.classes).mean() for case, v in found])
     return f"{accuracy:.3f}", f"{np.mean([1 - v.accepted.mean() for _, v in found]):.3f}"
 
@@ -104,11 +115,13 @@ def _parts(cases: list[Case]) -> list[tuple[str, str, str]]:
             fitted = fit_candidate(
                 found.winner, case.classes, np.flatnonzero(found.fold != fold), len(set(case.classes))
             )
-            label, _, accepted, _ = found.answer(*fitted(features[own]))
+            label, _, accepted, _ = found.rule(*fitted(features[own]))
             right[own], taken[own] = label == case.classes[owner][own], accepted
-        _, told = answering_parts(_job(), found, case.data, case.classes, case.sessions, 16, 5, CONFIG.false_rejection)
-        assert told is not None
-        row[:] = right.mean(), 1 - taken.mean(), told.recognised, told.rejected
+        _, report = answering_parts(
+            _job(), found, case.data, case.classes, case.sessions, 16, 5, CONFIG.false_rejection
+        )
+        assert report is not None
+        row[:] = right.mean(), 1 - taken.mean(), report.recognised, report.rejected
     whole, rejected, own_head, own_rejected = (f"{value:.3f}" for value in rows.mean(axis=0))
     return [
         ("parts of 16 frames, the model of the whole", whole, rejected),
@@ -131,7 +144,7 @@ def main() -> None:
         for name, (smoothing, share) in SMOOTHING.items() if cases else ():
             table.add_row(name, title, *_figures([case.finished(smoothing, share) for case in cases]))
             console.print(name, title, highlight=False)
-    table.add_row("trees instead", "made gestures", *_figures(made, "body_trees"))
+    table.add_row("trees instead", "made gestures", *_figures(made, TREES))
     for name, accuracy, rejected in _parts(made):
         table.add_row(name, "made gestures", accuracy, rejected)
     console.print(table)

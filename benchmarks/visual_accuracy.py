@@ -16,7 +16,7 @@ from shared.features.encoders import load_encoder
 from shared.learning.candidates import Candidate
 from visual_environment_trainer.preprocessing.embeddings import Encoding, look
 from visual_environment_trainer.preprocessing.images import read_image
-from visual_environment_trainer.train import VisualConfig, build_candidates, way
+from visual_environment_trainer.train import VisualConfig, visual_candidates, way
 
 CONFIG = VisualConfig()
 WITH_BLUR = VisualConfig(blurred_copies=True)
@@ -39,7 +39,7 @@ def _few() -> Encoding:
 def _candidates(seen_by: Encoding, dataset: Dataset, config: VisualConfig) -> tuple[Candidate, ...]:
     job = quiet_job("home", WORK)
     samples = look(job, dataset, seen_by).samples
-    return tuple(build_candidates(job, config, seen_by.encoder, samples, few=False))
+    return tuple(visual_candidates(job, config, seen_by.encoder, samples, few=False))
 
 
 @cache
@@ -111,7 +111,8 @@ def blurred_images() -> list[Row]:
     sharp = _dataset()
     by, job, count = replace(_few(), blur=WITH_BLUR.blur), quiet_job("home", WORK), len(sharp)
     samples = [*look(job, sharp, by).samples, *look(job, _out_of_focus(sharp), by).samples]
-    candidates = build_candidates(job, WITH_BLUR, by.encoder, samples, few=False)
+    both = visual_candidates(job, WITH_BLUR, by.encoder, samples, few=False)
+    candidates = [candidate for candidate in both if len(candidate.source.rows(np.arange(count)).copies)]
     classes = np.concatenate([sharp.label_index] * 2)
     lost = []
     for train, test in (_houses(20, draw) for draw in range(DRAWS)):
