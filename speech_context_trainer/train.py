@@ -105,7 +105,8 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
     if any(value is not None for value in sure):
         widths["confidence"] = 1
     configs = usable_candidates(config, widths.keys(), few=len(texts) <= FEW * len(labels))
-    graphs = {name: _graph(name, widths) for name in dict.fromkeys(name for c in configs for name in c.features or ())}
+    used: dict[SpeechFeatures, None] = dict.fromkeys(name for c in configs for name in c.features or ())
+    graphs: dict[str, FeatureGraph] = {name: _graph(name, widths) for name in used}
     with recalled_meanwhile(list(graphs.values()), job.cache):
         embedded = embed(
             job, [*texts, *labels], [*around, *("" for _ in labels)], [*sure, *(None for _ in labels)], encoders
@@ -181,7 +182,7 @@ def speech_candidates(
     job: Job,
     config: SpeechConfig,
     configs: Sequence[SpeechCandidate],
-    graphs: Mapping[SpeechFeatures, FeatureGraph],
+    graphs: Mapping[str, FeatureGraph],
     samples: list[Inputs],
     names: list[Inputs],
     classes: Classes,
@@ -189,7 +190,7 @@ def speech_candidates(
     """Return the candidates, simplest first, with their features computed; labels' names join in where asked for."""
 
     @cache
-    def computed(feature: SpeechFeatures) -> tuple[Rows, Features]:
+    def computed(feature: str) -> tuple[Rows, Features]:
         """Return the features of the samples, and of the labels' names."""
         graph, count = graphs[feature], len(samples)
         keys = [content_key(sample[graph.contract[0].name]) for sample in (*samples, *names)]
