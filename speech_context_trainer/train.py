@@ -56,7 +56,7 @@ from speech_context_trainer.preprocessing.tokens import embed_texts
 SpeechFeatures = Literal["ngrams", "minilm", "use", "minilm_context", "use_context", "confidence"]
 SpeechCandidate = CandidateConfig[SpeechFeatures]
 SURROUNDINGS: frozenset[SpeechFeatures] = frozenset({"minilm_context", "use_context", "confidence"})
-ENCODER_OF: Mapping[SpeechFeatures, str] = {
+ENCODER_OF: Mapping[str, str] = {
     "minilm": "minilm",
     "minilm_context": "minilm",
     "use": "use",

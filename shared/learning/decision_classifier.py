@@ -37,7 +37,8 @@ class DecisionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """(n_samples, n_features) -> the class of the greatest decision value (n_samples,)."""
-        labels: NDArray[Any] = self.classes_[self._checked_values(X).argmax(axis=1)]
+        chosen = self._checked_values(X).argmax(axis=1)
+        labels: NDArray[Any] = self.classes_[chosen]
         return labels
 
     def _checked_values(self, X: ArrayLike) -> Floats:
