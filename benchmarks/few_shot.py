@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.data_loader import DataFilter, Dataset, load_dataset
-from shared.evaluation import Candidate, EvaluationConfig, PrecomputedFeatures, Rows, fit_candidate, validate_by_session
+from shared.evaluation import EvaluationConfig, validate_by_session
 from shared.features.cache import FeatureCache
 from shared.job import Job
+from shared.learning.candidates import Candidate, PrecomputedFeatures, Rows, fit_candidate
 from shared.logs import RunLog
 from shared.report.intervals import wilson
 
@@ -53,7 +54,7 @@ def fit_and_predict(
     validation = validate_by_session(few, own, [sessions[k] for k in train], train.tolist(), config, 0)
     fitted = fit_candidate(validation.winner, own, np.arange(len(train)), len(present))
     features = next(c for c in candidates if c.name == validation.winner.name).source.rows(train).base
-    label, probabilities, accepted, score = validation.answer(*fitted(features[test]))
+    label, probabilities, accepted, score = validation.rule(*fitted(features[test]))
     return Predictions(present[label], np.asarray(probabilities), np.asarray(accepted), np.asarray(score))
 
 

@@ -23,8 +23,9 @@ from benchmarks.few_shot import (
 )
 from benchmarks.real_data import WORK, data_root
 from gesture_trainer.preprocessing.sequences import Sequences, landmark_sequences
-from gesture_trainer.train import GestureConfig, build_candidates
-from shared.evaluation import Candidate, EvaluationConfig, fit_candidate, validate_by_session
+from gesture_trainer.train import GestureConfig, gesture_candidates
+from shared.evaluation import EvaluationConfig, validate_by_session
+from shared.learning.candidates import Candidate, fit_candidate
 
 CONFIG = GestureConfig()
 
@@ -34,7 +35,7 @@ def _data(user: str, name: str) -> tuple[tuple[Candidate, ...], Numbers, tuple[s
     root = data_root(name)
     dataset = load_all(root, user, "gesture")
     sequences, dataset = landmark_sequences(dataset, CONFIG.extraction)
-    candidates = build_candidates(quiet_job(user, root), CONFIG, sequences, few=False)
+    candidates = gesture_candidates(quiet_job(user, root), CONFIG, sequences, few=False)
     return tuple(candidates), dataset.label_index, dataset.session_ids
 
 
@@ -80,7 +81,7 @@ def basic_motions() -> list[Row]:
         return []  # the package with the recordings cannot be downloaded here
     labels, classes = np.unique(train_labels, return_inverse=True)
     data = Sequences(tuple(train), "wrist_channels_v1", train[0].shape[1], "channels")
-    candidates = build_candidates(quiet_job("wrist", WORK), CONFIG, data, few=False)
+    candidates = gesture_candidates(quiet_job("wrist", WORK), CONFIG, data, few=False)
     config = EvaluationConfig(unknown=False)
     validation = validate_by_session(candidates, classes, ["one"] * len(train), range(len(train)), config, 0)
     everything = np.arange(len(train))

@@ -20,11 +20,23 @@ from demo.people import PEOPLE, SAMPLES_PER_LABEL, SESSIONS
 from gesture_trainer.parts import answering_parts, parts_of
 from gesture_trainer.preprocessing.postprocessing import OneEuro, SavitzkyGolay, Smoothing, finish
 from gesture_trainer.preprocessing.sequences import Sequences, landmark_sequences
-from gesture_trainer.train import CANDIDATES, CandidateName, GestureConfig, build_candidates
-from shared.evaluation import EvaluationConfig, Validation, fit_candidate, validate_by_session
+from gesture_trainer.train import SUITABLE, GestureConfig, gesture_candidates
+from shared.evaluation import EvaluationConfig, Validation, validate_by_session
 from shared.job import Job
+from shared.learning.candidates import fit_candidate
 from shared.logs import RunLog
 
+TREES = GestureConfig.model_validate(
+    {
+        "candidates": [
+            {
+                "features": "body_motion",
+                "classifier": {"type": "extra_trees", "n_estimators": 50, "max_leaf_nodes": 128},
+            }
+        ],
+        "augmentation": {"copies": 3},
+    }
+)
 CONFIG = EvaluationConfig(random_split=False, learning_curve=False, unknown=False)
 SMOOTHING: dict[str, tuple[Smoothing | None, float | None]] = {  # and key frames, as a share of the median length
     "no smoothing": (None, None),
@@ -45,10 +57,10 @@ class Case:
     classes: Numbers
     sessions: tuple[str, ...]
 
-    def validate(self, candidate: CandidateName | None = None) -> Validation:
-        """Validate one candidate, by default the one that the recipe lists first."""
-        name = candidate or CANDIDATES[self.data.layout][0]
-        candidates = build_candidates(_job(), GestureConfig(candidates=(name,)), self.data, few=False)
+    def validate(self, config: GestureConfig | None = None) -> Validation:
+        """Validate the candidates of `config`, by default the simplest one that suits the layout."""
+        config = config or GestureConfig(candidates=SUITABLE[self.data.layout][:1])
+        candidates = gesture_candidates(_job(), config, self.data, few=False)
         return validate_by_session(candidates, self.classes, self.sessions, range(len(self.classes)), CONFIG, 0)
 
     def postprocessed(self, smoothing: Smoothing | None, share: float | None) -> Case:
@@ -83,8 +95,8 @@ def fingertip() -> Case:
     return Case(data, dataset.label_index, dataset.session_ids)
 
 
-def _figures(cases: list[Case], candidate: CandidateName | None = None) -> tuple[str, str]:
-    validations = [case.validate(candidate) for case in cases]
+def _figures(cases: list[Case], config: GestureConfig | None = None) -> tuple[str, str]:
+    validations = [case.validate(config) for case in cases]
     accuracy = np.mean([(v.predicted == case.classes).mean() for case, v in zip(cases, validations, strict=True)])
     return f"{accuracy:.3f}", f"{np.mean([1 - v.accepted.mean() for v in validations]):.3f}"
 
@@ -101,7 +113,7 @@ def _windows(cases: list[Case]) -> list[tuple[str, str, str]]:
         for fold in np.unique(validation.fold):
             held_out, train = validation.fold[owner] == fold, np.flatnonzero(validation.fold != fold)
             fitted = fit_candidate(validation.winner, case.classes, train, len(set(case.classes)))
-            predicted, _, accepted[held_out], _ = validation.answer(*fitted(features[held_out]))
+            predicted, _, accepted[held_out], _ = validation.rule(*fitted(features[held_out]))
             correct[held_out] = predicted == case.classes[owner][held_out]
         _, report = answering_parts(
             _job(), validation, case.data, case.classes, case.sessions, 16, 5, CONFIG.false_rejection
@@ -133,7 +145,7 @@ def main() -> None:
         for name, (smoothing, share) in SMOOTHING.items() if cases else ():
             table.add_row(name, title, *_figures([case.postprocessed(smoothing, share) for case in cases]))
             console.print(name, title, highlight=False)
-    table.add_row("trees instead of discriminants", "synthetic gestures", *_figures(synthetic, "body_trees"))
+    table.add_row("trees instead of discriminants", "synthetic gestures", *_figures(synthetic, TREES))
     for name, accuracy, rejected in _windows(synthetic):
         table.add_row(name, "synthetic gestures", accuracy, rejected)
     console.print(table)

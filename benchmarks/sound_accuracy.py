@@ -23,9 +23,10 @@ from benchmarks.few_shot import (
     wilson_row,
 )
 from benchmarks.real_data import data_root
-from shared.evaluation import Candidate, auroc, validate_by_session
+from shared.evaluation import auroc, validate_by_session
+from shared.learning.candidates import Candidate
 from sound_trainer.preprocessing.decode import open_recordings
-from sound_trainer.train import SoundConfig, build_candidates
+from sound_trainer.train import SoundConfig, sound_candidates
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 FIRST_TESTED = 25  # takes from here on are never trained on
@@ -120,7 +121,7 @@ def recordings_of(name: str) -> Speaker:
     dataset, job = load_all(root, name, "sound"), quiet_job(name, root)
     recordings = open_recordings(job, dataset, CONFIG.decoding)
     takes = [match[1] for s in dataset.samples if s.path and (match := _TAKE.search(s.path.name))]
-    candidates = build_candidates(job, CONFIG, recordings)
+    candidates = sound_candidates(job, CONFIG, recordings)
     return Speaker(dataset.label_index, np.array(takes, np.int64), tuple(candidates))
 
 

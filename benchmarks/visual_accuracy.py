@@ -11,11 +11,12 @@ import numpy as np
 from benchmarks.few_shot import DRAWS, Numbers, Row, fit_and_predict, load_all, quiet_job, wilson_row
 from benchmarks.real_data import WORK, data_root
 from shared.data_loader import Dataset
-from shared.evaluation import Candidate, EvaluationConfig, auroc, validate_by_session
+from shared.evaluation import EvaluationConfig, auroc, validate_by_session
 from shared.features.encoders import load_encoder
+from shared.learning.candidates import Candidate
 from visual_environment_trainer.preprocessing.embeddings import Encoding, look
 from visual_environment_trainer.preprocessing.images import read_image
-from visual_environment_trainer.train import VisualConfig, build_candidates, way
+from visual_environment_trainer.train import VisualConfig, visual_candidates, way
 
 CONFIG = VisualConfig()
 WITH_BLUR = VisualConfig(blurred_copies=True)
@@ -38,7 +39,7 @@ def _few_images_encoding() -> Encoding:
 def _candidates(encoding: Encoding, dataset: Dataset, config: VisualConfig) -> tuple[Candidate, ...]:
     job = quiet_job("home", WORK)
     samples = look(job, dataset, encoding).samples
-    return tuple(build_candidates(job, config, encoding.encoder, samples, few=False))
+    return tuple(visual_candidates(job, config, encoding.encoder, samples, few=False))
 
 
 @cache
@@ -115,7 +116,8 @@ def blurred_images() -> list[Row]:
     sharp = _dataset()
     encoding, job, count = replace(_few_images_encoding(), blur=WITH_BLUR.blur), quiet_job("home", WORK), len(sharp)
     samples = [*look(job, sharp, encoding).samples, *look(job, _out_of_focus(sharp), encoding).samples]
-    candidates = build_candidates(job, WITH_BLUR, encoding.encoder, samples, few=False)
+    both = visual_candidates(job, WITH_BLUR, encoding.encoder, samples, few=False)
+    candidates = [candidate for candidate in both if len(candidate.source.rows(np.arange(count)).copies)]
     classes = np.concatenate([sharp.label_index] * 2)
     lost = []
     for train, test in (_houses(20, draw) for draw in range(DRAWS)):

@@ -24,11 +24,13 @@ from rich.text import Text
 
 from demo.make_data import main as make_data
 from docs.architecture_picture import architecture_picture
+from docs.configuration import configuration_page
 from shared.commands.main import model_trainer
 from shared.commands.train import trainer_command
 
 ROOT = Path(__file__).resolve().parent.parent
 CLI_PAGE = ROOT / "docs" / "cli.md"
+CONFIGURATION_PAGE = ROOT / "docs" / "configuration.md"
 DEMO_PICTURE = ROOT / "docs" / "demo.svg"
 ARCHITECTURE_PICTURE = ROOT / "docs" / "architecture.svg"
 WIDTH = 100
@@ -42,8 +44,9 @@ ORCHESTRATION = {  # how a command is started -> where it is
 @click.command(epilog="Example: .venv/bin/python -m docs.generate --demo")
 @click.option("--demo", is_flag=True, help="Run the demo in a temporary folder and draw its table.")
 def main(demo: bool) -> None:
-    """Write docs/cli.md and docs/architecture.svg, and docs/demo.svg with --demo."""
+    """Write docs/cli.md, docs/configuration.md and docs/architecture.svg, and docs/demo.svg with --demo."""
     CLI_PAGE.write_text(command_reference(), encoding="utf-8")
+    CONFIGURATION_PAGE.write_text(configuration_page(), encoding="utf-8")
     ARCHITECTURE_PICTURE.write_text(architecture_picture(ROOT, installed_packages()), encoding="utf-8")
     if demo:
         with tempfile.TemporaryDirectory() as folder:

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gesture_trainer.preprocessing.sequences import Sequences, windows
-from shared.evaluation import Candidate, FittedModel, PrecomputedFeatures, Rows, Validation, fit_candidate
+from shared.evaluation import Validation
 from shared.features.arrays import Array, const, greatest, namespace
 from shared.features.cache import content_key
 from shared.job import Job
-from shared.learning.calibration import DecisionRule, fit_decision_rule
+from shared.learning.candidates import Candidate, FittedModel, PrecomputedFeatures, Rows, fit_candidate
+from shared.learning.decision_rule import DecisionRule, fit_decision_rule
 from shared.learning.folds import Indices
 from shared.learning.heads import Classes, Features, Head
 from shared.recipe import featurise
@@ -53,11 +54,13 @@ class PartHead:
 
     def __call__(self, features: Array) -> Array:
         xp = namespace(features)
-        return xp.where(is_part(features, self.frames), self.part(features) * self.scale, self.whole(features))
+        return xp.where(
+            is_part(features, self.frames), self.part(features) * const(self.scale, features), self.whole(features)
+        )
 
 
 @dataclass(frozen=True)
-class PartNovelty:
+class PartFamiliarity:
     """Familiarity of an input of `frames` frames among parts, of all else among whole sequences.
 
     Among parts it is what, in the answer for whole sequences, leads to the score that the parts' own answer gives,
@@ -66,19 +69,19 @@ class PartNovelty:
 
     frames: int
     part: FittedModel
-    part_answer: DecisionRule
+    part_rule: DecisionRule
     whole: FittedModel
-    whole_answer: DecisionRule
+    whole_rule: DecisionRule
     scale: float
 
     def __call__(self, features: Array) -> Array:
-        xp, ours, theirs = namespace(features), self.part_answer, self.whole_answer
-        logits, near = self.part.head(features), self.part.novelty(features)
+        xp, ours, theirs = namespace(features), self.part_rule, self.whole_rule
+        logits, near = self.part.head(features), self.part.familiarity(features)
         score = ours.score(logits, near) + const(theirs.threshold - ours.threshold, features)
-        first = greatest(logits * self.scale, axis=1) - const(theirs.means[0], features)
+        first = greatest(logits * const(self.scale, features), axis=1) - const(theirs.means[0], features)
         score = score - first * const(theirs.weights[0] / theirs.deviations[0], features)
         near = score * const(theirs.deviations[1] / theirs.weights[1], features) + const(theirs.means[1], features)
-        return xp.where(is_part(features, self.frames)[:, 0], near, self.whole.novelty(features))
+        return xp.where(is_part(features, self.frames)[:, 0], near, self.whole.familiarity(features))
 
 
 def is_part(features: Array, frames: int) -> Array:
@@ -133,26 +136,28 @@ def answering_parts(
             (~_calibrated(ours, logits, near, truth, groups, fold != k, false_rejection)(logits, near)[2])[fold == k]
             for k in np.unique(fold)
         ]
-        answer = _calibrated(ours, logits, near, truth, groups, np.ones(len(truth), bool), false_rejection)
+        rule = _calibrated(ours, logits, near, truth, groups, np.ones(len(truth), bool), false_rejection)
         fitted = fit_candidate(ours, truth, np.arange(len(truth)), logits.shape[1])
-    told = PartsReport(len(cut), float((logits.argmax(axis=1) == truth).mean()), float(np.concatenate(rejected).mean()))
-    return replace(validation, winner=_joined(winner, fitted, answer, validation.answer, frames)), told
+    report = PartsReport(
+        len(cut), float((logits.argmax(axis=1) == truth).mean()), float(np.concatenate(rejected).mean())
+    )
+    return replace(validation, winner=_joined(winner, fitted, rule, validation.rule, frames)), report
 
 
 def _joined(
-    winner: Candidate, part: FittedModel, part_answer: DecisionRule, whole_answer: DecisionRule, frames: int
+    winner: Candidate, part: FittedModel, part_rule: DecisionRule, whole_rule: DecisionRule, frames: int
 ) -> Candidate:
-    scale = whole_answer.temperature / part_answer.temperature
+    scale = whole_rule.temperature / part_rule.temperature
 
     def fit(features: Features, classes: Classes, count: int) -> Head:
         return PartHead(frames, part.head, winner.fit(features, classes, count), scale)
 
-    def novelty(head: Head, features: Features, classes: Classes) -> PartNovelty:
+    def fit_familiarity(head: Head, features: Features, classes: Classes) -> PartFamiliarity:
         assert isinstance(head, PartHead)
-        whole = FittedModel(head.whole, winner.novelty(head.whole, features, classes))
-        return PartNovelty(frames, part, part_answer, whole, whole_answer, scale)
+        whole = FittedModel(head.whole, winner.fit_familiarity(head.whole, features, classes))
+        return PartFamiliarity(frames, part, part_rule, whole, whole_rule, scale)
 
-    return replace(winner, fit=fit, novelty=novelty)
+    return replace(winner, fit=fit, fit_familiarity=fit_familiarity, fit_on_subset=None, classifier=None)
 
 
 def _held_out(candidate: Candidate, rows: Rows, truth: Classes, fold: Indices, count: int) -> tuple[Features, Features]:
@@ -170,7 +175,7 @@ def _calibrated(
     near: Features,
     truth: Classes,
     groups: Indices,
-    among: NDArray[np.bool_],
+    kept: NDArray[np.bool_],
     rate: float,
 ) -> DecisionRule:
-    return fit_decision_rule(logits[among], near[among], truth[among], groups[among], candidate.score_weights, rate)
+    return fit_decision_rule(logits[kept], near[kept], truth[kept], groups[kept], candidate.score_weights, rate)

@@ -29,7 +29,7 @@ class GateConfig(Schema):
 class TrainerConfig(Schema):
     """What every modality's configuration has."""
 
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=2**32, description="decides every random choice")
     minimum_per_label: int = Field(default=2, ge=1, description="a label with fewer samples is an error")
     data: DataFilter = Field(default_factory=DataFilter, description="which examples are used")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)

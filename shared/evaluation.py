@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy.special import softmax
 
-from shared.features.graph import FeatureGraph
-from shared.learning.calibration import DecisionRule, Familiarity, FitFamiliarity, fit_decision_rule
+from shared.learning.candidates import Candidate, fit_candidate, fit_head, prepared_for_folds
+from shared.learning.decision_rule import DecisionRule, fit_decision_rule
 from shared.learning.folds import Folds, Indices, random_folds, session_folds
-from shared.learning.heads import Classes, Features, FitOnSubset, Fitter, Head, KernelRidge, Linear, gram_factor
+from shared.learning.heads import Classes, Features, Head
 from shared.schema_utils import Schema
 
 DAYS = 3  # that are made up where there is one session only
@@ -37,70 +38,6 @@ class EvaluationConfig(Schema):
     random_split: bool = Field(default=True, description="also score a random split, to show how much it flatters")
     learning_curve: bool = Field(default=True, description="also train on a quarter and half, to show what more gains")
     unknown: bool = Field(default=True, description="leave each label out in turn and see whether it is rejected")
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Features of every sample (n, D), and of copies (m, D) that may join the training rows of their owner (m,)."""
-
-    base: Features
-    copies: Features
-    owner: Indices
-
-    def training(self, train: Indices, classes: Classes) -> tuple[Features, Classes]:
-        """Return the features and classes of samples `train`, followed by those of their copies."""
-        own = np.flatnonzero(np.isin(self.owner, train))
-        if not len(own):
-            return self.base[train], classes[train]
-        rows = np.concatenate([self.base[train], self.copies[own]])
-        return rows, np.concatenate([classes[train], classes[self.owner[own]]])
-
-
-class FeatureSource(Protocol):
-    """Where a candidate's features come from; what is fitted in them is fitted on `train` alone."""
-
-    def rows(self, train: Indices) -> Rows: ...
-
-    def graph(self, train: Indices) -> FeatureGraph: ...
-
-
-@dataclass(frozen=True)
-class PrecomputedFeatures:
-    """Features without anything fitted: computed once, the same in every fold."""
-
-    traced: FeatureGraph
-    computed: Rows
-
-    def rows(self, train: Indices) -> Rows:
-        return self.computed
-
-    def graph(self, train: Indices) -> FeatureGraph:
-        return self.traced
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One way to get from samples to logits and familiarity. Candidates are listed simplest first."""
-
-    name: str
-    source: FeatureSource
-    fit: Fitter
-    novelty: FitFamiliarity
-    score_weights: tuple[float, float] = (1.0, 1.0)  # of the largest logit and of the familiarity
-    isotropic: bool = False  # head and familiarity treat all directions alike: validation may change the axes
-    among: FitOnSubset | None = None  # fits as `fit` does, faster, where no copies join the training rows
-
-
-@dataclass(frozen=True)
-class FittedModel:
-    """A candidate fitted on some samples."""
-
-    head: Head
-    novelty: Familiarity
-
-    def __call__(self, features: Features) -> tuple[Features, Features]:
-        """(n, D) -> logits (n, K), familiarity (n,)."""
-        return np.asarray(self.head(features)), np.asarray(self.novelty(features))
 
 
 @dataclass(frozen=True)
@@ -126,7 +63,7 @@ class Validation:
     chosen_by_fold: tuple[str, ...]
     candidates: dict[str, float]  # name -> out-of-fold accuracy
     winner: Candidate
-    answer: DecisionRule
+    rule: DecisionRule
     random_accuracy: float | None
     unknown_auroc: dict[int, float]  # class left out -> AUROC of known against it
     learning: tuple[tuple[int, float], ...] = ()  # mean number of training samples, out-of-fold accuracy
@@ -161,19 +98,19 @@ def validate_by_session(
         familiarity = fits.familiarity(chosen, folds.inner(outer), outer)
         single = len(np.unique(groups[held[chosen].indices])) == 1
         days = fits.simulate_session_shift(chosen, folds.inner(outer), outer) if single else ()
-        answer = _answer(held[chosen], familiarity, candidates[chosen], classes, groups, config, days)
+        rule = _decision_rule(held[chosen], familiarity, candidates[chosen], classes, groups, config, days)
         test = fits.held(chosen, (outer,), frozenset())
         place[test.indices] = number
-        results = answer(test.logits, fits.familiarity(chosen, (outer,), frozenset()))
+        results = rule(test.logits, fits.familiarity(chosen, (outer,), frozenset()))
         predicted[test.indices], chances[test.indices], accepted[test.indices], score[test.indices] = results
-        plain[test.indices] = softmax(test.logits)
+        plain[test.indices] = softmax(test.logits, axis=1)
 
     held = [fits.held(c, folds.outer, frozenset()) for c in range(len(candidates))]
     chosen = choose(held, classes)
-    winner, quick = candidates[chosen], fits.candidates[chosen]
+    winner, prepared = candidates[chosen], fits.candidates[chosen]
     familiarity = fits.familiarity(chosen, folds.outer, frozenset())
     days = () if groups.max() else fits.simulate_session_shift(chosen, folds.outer, frozenset())
-    answer = _answer(held[chosen], familiarity, winner, classes, groups, config, days)
+    rule = _decision_rule(held[chosen], familiarity, winner, classes, groups, config, days)
     return Validation(
         folds=folds,
         fold=place,
@@ -185,47 +122,11 @@ def validate_by_session(
         chosen_by_fold=tuple(chosen_by_fold),
         candidates={c.name: balanced(h, classes) for c, h in zip(candidates, held, strict=True)},
         winner=winner,
-        answer=answer,
-        random_accuracy=_random_accuracy(quick, classes, config, seed) if config.random_split else None,
-        unknown_auroc=_unknown(quick, answer, classes, folds) if config.unknown and count > 2 else {},
-        learning=_learning_curve(quick, held[chosen], classes, folds) if config.learning_curve else (),
+        rule=rule,
+        random_accuracy=_random_accuracy(prepared, classes, config, seed) if config.random_split else None,
+        unknown_auroc=_unknown(prepared, rule, classes, folds) if config.unknown and count > 2 else {},
+        learning=_learning_curve(prepared, held[chosen], classes, folds) if config.learning_curve else (),
     )
-
-
-def fit_candidate(candidate: Candidate, classes: Classes, train: Indices, count: int) -> FittedModel:
-    """Fit head and familiarity on the samples `train`; copies train the head, but are no references."""
-    head = _fit_head(candidate, classes, train, count)
-    return FittedModel(head, candidate.novelty(head, candidate.source.rows(train).base[train], classes[train]))
-
-
-def _fit_head(candidate: Candidate, classes: Classes, train: Indices, count: int) -> Head:
-    rows = candidate.source.rows(train)
-    if not len(train):  # so few samples that the inner folds leave none: every class is as likely
-        return Linear(np.zeros((rows.base.shape[1], count), np.float32), np.zeros(count, np.float32))
-    if candidate.among is not None and not len(rows.copies):
-        return candidate.among(train, classes[train], count)
-    features, labels = rows.training(train, classes)
-    return candidate.fit(features, labels, count)
-
-
-def _prepared(candidate: Candidate, everything: Indices) -> Candidate:
-    """Return the candidate ready for many fits: what they share is computed once.
-
-    Features move to axes of the samples' span, where those are fewer: inner products stay what they are, so heads that
-    only see those learn the same with far fewer numbers.
-    """
-    source = candidate.source
-    if isinstance(candidate.fit, KernelRidge) and candidate.among is None:
-        return replace(candidate, among=candidate.fit.among(source.rows(everything).base))
-    if not candidate.isotropic or not isinstance(source, PrecomputedFeatures):
-        return candidate
-    rows = source.computed
-    whole = np.concatenate([rows.base, rows.copies])
-    if whole.shape[1] <= len(whole):
-        return candidate
-    moved = gram_factor(whole)
-    computed = replace(rows, base=moved[: len(rows.base)], copies=moved[len(rows.base) :])
-    return replace(candidate, source=PrecomputedFeatures(source.traced, computed))
 
 
 def choose(held: Sequence[HeldOutLogits], classes: Classes) -> int:
@@ -242,12 +143,6 @@ def choose(held: Sequence[HeldOutLogits], classes: Classes) -> int:
 def balanced(held: HeldOutLogits, classes: Classes) -> float:
     """Return the accuracy with every label weighing the same."""
     return float(_correct(held, classes).mean())
-
-
-def softmax(logits: Features) -> Features:
-    """(n, K) logits -> (n, K) probabilities."""
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True), np.float32)
 
 
 def auroc(known: NDArray[np.floating], unknown: NDArray[np.floating]) -> float:
@@ -272,7 +167,7 @@ class _Fits:
         jobs = [(c, cells) for c in order for cells in sorted(excluded, key=sorted)]
         everything = np.arange(len(self._classes))
         with ThreadPoolExecutor(2) as pool:
-            ready = [pool.submit(_prepared, candidate, everything) for candidate in self.candidates]
+            ready = [pool.submit(prepared_for_folds, candidate, everything) for candidate in self.candidates]
             found = pool.map(lambda job: self._fit(ready[job[0]].result(), job), jobs)
             for done, (job, (head, logits)) in enumerate(zip(jobs, found, strict=True), start=1):
                 self._heads[job], self._logits[job] = head, logits
@@ -318,8 +213,8 @@ class _Fits:
                 one = int(random.integers(len(train)))
                 mean = base[self._classes[train] == self._classes[train[one]]].mean(axis=0)
                 moved = rows + np.float32(DAY_STRENGTH) * (base[one] - mean)
-                novelty = candidate.novelty(self._heads[job], base, self._classes[train])
-                parts.append((np.asarray(self._heads[job](moved)), np.asarray(novelty(moved))))
+                familiarity = candidate.fit_familiarity(self._heads[job], base, self._classes[train])
+                parts.append((np.asarray(self._heads[job](moved)), np.asarray(familiarity(moved))))
             if parts:
                 logits, near = zip(*parts, strict=True)
                 found.append((np.concatenate(logits), np.concatenate(near)))
@@ -330,7 +225,7 @@ class _Fits:
         return indices, np.isin(self._folds.cells[indices], sorted(unit))
 
     def _fit(self, candidate: Candidate, job: _Fit) -> tuple[Head, Features]:
-        head = _fit_head(candidate, self._classes, self._folds.outside(job[1]), self._count)
+        head = fit_head(candidate, self._classes, self._folds.outside(job[1]), self._count)
         return head, np.asarray(head(self._test_rows(candidate, job)))
 
     def _test_rows(self, candidate: Candidate, job: _Fit) -> Features:
@@ -341,8 +236,8 @@ class _Fits:
         if not len(train):
             return np.zeros(len(self._folds.inside(job[1])), np.float32)
         base = candidate.source.rows(train).base[train]
-        novelty = candidate.novelty(self._heads[job], base, self._classes[train])
-        return np.asarray(novelty(self._test_rows(candidate, job)))
+        familiarity = candidate.fit_familiarity(self._heads[job], base, self._classes[train])
+        return np.asarray(familiarity(self._test_rows(candidate, job)))
 
 
 def _correct(held: HeldOutLogits, classes: Classes) -> NDArray[np.float64]:
@@ -352,7 +247,7 @@ def _correct(held: HeldOutLogits, classes: Classes) -> NDArray[np.float64]:
     return np.asarray((held.logits.argmax(axis=1) == truth) * weight, np.float64)
 
 
-def _answer(
+def _decision_rule(
     held: HeldOutLogits,
     familiarity: Features,
     candidate: Candidate,
@@ -383,7 +278,7 @@ def _learning_curve(
     def one(job: tuple[float, frozenset[int]]) -> tuple[int, int]:
         train, test = folds.outside(job[1]), folds.inside(job[1])
         kept = np.concatenate([_share(train[classes[train] == k], job[0]) for k in np.unique(classes[train])])
-        head = _fit_head(candidate, classes, np.sort(kept), count)
+        head = fit_head(candidate, classes, np.sort(kept), count)
         rows = candidate.source.rows(np.sort(kept)).base[test]
         return len(kept), int((np.asarray(head(rows)).argmax(axis=1) == classes[test]).sum())
 
@@ -404,7 +299,7 @@ def _share(own: Indices, share: float) -> Indices:
     return own[np.arange(number) * len(own) // number]
 
 
-def _unknown(candidate: Candidate, answer: DecisionRule, classes: Classes, folds: Folds) -> dict[int, float]:
+def _unknown(candidate: Candidate, rule: DecisionRule, classes: Classes, folds: Folds) -> dict[int, float]:
     """Leave each class out of training in turn; return how well its samples are told from held-out known ones.
 
     One outer fold is held out a class, in turn, so that known and unknown samples are equally new.
@@ -420,7 +315,7 @@ def _unknown(candidate: Candidate, answer: DecisionRule, classes: Classes, folds
         if not len(known) or len(np.unique(classes[train])) < 2:
             return None
         fitted, base = fit_candidate(candidate, classes, train, count), candidate.source.rows(train).base
-        return auroc(answer.score(*fitted(base[known])), answer.score(*fitted(base[unknown])))
+        return auroc(rule.score(*fitted(base[known])), rule.score(*fitted(base[unknown])))
 
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(one, range(count)))

@@ -15,11 +15,12 @@ from model_registry.store import Registry
 from shared.config import TrainerConfig
 from shared.data_loader import Dataset, group_of, load_dataset
 from shared.errors import QualityGateError
-from shared.evaluation import Candidate, FittedModel, Rows, Validation, fit_candidate, validate_by_session
+from shared.evaluation import Validation, validate_by_session
 from shared.features.arrays import Inputs
 from shared.features.graph import FeatureGraph, Samples
 from shared.features.graph_cache import recall
 from shared.job import Job, ModelSpec, Outcome
+from shared.learning.candidates import Candidate, FittedModel, Rows, fit_candidate
 from shared.learning.heads import Features
 from shared.packaging.bundle import Bundle, json_bytes, label_encoder, label_map, write_bundle
 from shared.packaging.export import Exported, export_model, replay, spread
@@ -130,7 +131,7 @@ def package(
         exported = _export(job, graph, features.shape[1], fitted, validation, dataset, spec)
     with job.log.stage("replay"):
         whole = spread(len(dataset), replayed)
-        answered = replay(exported, features, samples, whole, fitted, validation.answer, job.log.progress)
+        answered = replay(exported, features, samples, whole, fitted, validation.rule, job.log.progress)
     with job.log.stage("bundle"):
         entry = training_log(job, result, found, validation, dataset, config, spec, graph, exported, answered)
         bundle = _bundle(job, entry, result, validation, dataset, config, spec, graph, exported)
@@ -185,7 +186,7 @@ def _export(
         "expected_frame_rate": spec.expected_frame_rate,
         "expected_length": spec.expected_length,
     }
-    return export_model(graph, width, fitted, validation.answer, dataset.labels, described, job.cache)
+    return export_model(graph, width, fitted, validation.rule, dataset.labels, described, job.cache)
 
 
 def _audit(job: Job, result: Report, validation: Validation, features: Features, dataset: Dataset) -> Audit:
@@ -226,7 +227,7 @@ def _bundle(
         normalisation_version=spec.normalisation_version,
         expected_frame_rate=spec.expected_frame_rate,
         expected_length=spec.expected_length,
-        rejection_threshold=validation.answer.threshold,
+        rejection_threshold=validation.rule.threshold,
     )
     title = f"{dataset.user_id}, {dataset.modality}: {result.metrics['accuracy']:.2f} across sessions"
     picture = confusion_picture(result.confusion, dataset.labels, title)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 if __name__ == "__main__" and __package__ in (None, ""):  # run as a file: find the packages beside it
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -22,15 +22,25 @@ from shared.config import TrainerConfig
 from shared.data.files import RefusedFileError
 from shared.data_loader import Dataset
 from shared.errors import ConfigError, DataError, Fault
-from shared.evaluation import Candidate, PrecomputedFeatures, Rows
 from shared.features.cache import content_key
 from shared.features.encoders import Encoder, export_encoder, load_encoder
-from shared.features.graph import FeatureGraph, TensorSpec, joined
+from shared.features.graph import FeatureGraph, TensorSpec
 from shared.features.graph_cache import recalled_meanwhile
 from shared.job import Job, ModelSpec, Outcome, Trainer
-from shared.learning.calibration import cosine_familiarity
+from shared.learning.candidates import (
+    Auto,
+    Candidate,
+    CandidateConfig,
+    FeatureSource,
+    PrecomputedFeatures,
+    Rows,
+    build_candidates,
+    resolve_candidates,
+)
 from shared.learning.duplicates import assign_duplicates_to_one_session
-from shared.learning.heads import LANDMARK_NUMBERS, Classes, KernelRidge, fit_linear_ridge
+from shared.learning.familiarity import FitFamiliarity, cosine_familiarity
+from shared.learning.heads import Classes, Features
+from shared.learning.kernel_ridge import LANDMARK_NUMBERS
 from shared.recipe import featurise, load, package, validate
 from speech_context_trainer.preprocessing.context import (
     Confidence,
@@ -39,37 +49,34 @@ from speech_context_trainer.preprocessing.context import (
     read_utterance,
     surroundings,
 )
-from speech_context_trainer.preprocessing.label_names import FEW, Named, spoken
+from speech_context_trainer.preprocessing.label_names import FEW, WithLabelNames, label_to_text
 from speech_context_trainer.preprocessing.text import HashedGrams, Sentence, clean, code_points, same_words
 from speech_context_trainer.preprocessing.tokens import embed_texts
 
-CandidateName = Literal[
-    "ngrams",
-    "minilm",
-    "use",
-    "use_minilm",
-    "minilm_ngrams",
-    "use_ngrams",
-    "use_minilm_ngrams",
-    "minilm_in_context",
-    "use_in_context",
-    "use_minilm_in_context",
-]
-PARTS: dict[CandidateName, tuple[str, ...]] = {
-    "ngrams": ("ngrams",),
-    "minilm": ("minilm",),
-    "use": ("use",),
-    "use_minilm": ("use", "minilm"),
-    "minilm_ngrams": ("minilm", "ngrams"),
-    "use_ngrams": ("use", "ngrams"),
-    "use_minilm_ngrams": ("use", "minilm", "ngrams"),
-    "minilm_in_context": ("minilm", "minilm_context", "confidence"),
-    "use_in_context": ("use", "use_context", "confidence"),
-    "use_minilm_in_context": ("use", "minilm", "use_context", "minilm_context", "confidence"),
+SpeechFeatures = Literal["ngrams", "minilm", "use", "minilm_context", "use_context", "confidence"]
+SpeechCandidate = CandidateConfig[SpeechFeatures]
+SURROUNDINGS: frozenset[SpeechFeatures] = frozenset({"minilm_context", "use_context", "confidence"})
+ENCODER_OF: Mapping[str, str] = {
+    "minilm": "minilm",
+    "minilm_context": "minilm",
+    "use": "use",
+    "use_context": "use",
 }
-AROUND = frozenset({"minilm_context", "use_context", "confidence"})  # parts that say what surrounds a transcript
 CONTEXT_WEIGHT = 0.5  # of each of those beside the transcript's embeddings
 Inputs = dict[str, NDArray[Any]]
+
+
+def _candidate(features: Sequence[SpeechFeatures], **classifier: Any) -> SpeechCandidate:
+    return SpeechCandidate.model_validate({"features": tuple(features), "classifier": classifier})
+
+
+# Sentence embeddings, being of one length, go to a kernel regression. N-grams are too many for landmarks.
+_KERNEL = {"type": "kernel_ridge", "kernel": "rbf", "alpha": 0.1, "scaler": "none"}
+SUITABLE = (  # simplest first
+    _candidate(("ngrams",), type="kernel_ridge", alpha=0.3, scaler="none"),
+    _candidate(("use", "minilm"), **_KERNEL),
+    _candidate(("use", "minilm", "use_context", "minilm_context", "confidence"), **_KERNEL),
+)
 
 
 class SpeechConfig(TrainerConfig):
@@ -78,12 +85,10 @@ class SpeechConfig(TrainerConfig):
     encoders: dict[str, str] = Field(
         default={"minilm": "minilm", "use": "use"}, description="sentence encoders: a pretrained name, or a folder"
     )
-    candidates: tuple[CandidateName, ...] = Field(
-        default=("ngrams", "use_minilm", "use_minilm_in_context"), min_length=1
+    candidates: Auto | Annotated[tuple[SpeechCandidate, ...], Field(min_length=1)] = Field(
+        default="auto", description="what is compared, simplest first; auto: what suits texts"
     )
     label_names: bool = Field(default=True, description="a label's name is a text of it where it has few")
-    penalty: float = Field(default=0.1, gt=0.0, description="of the kernel regression over sentence embeddings")
-    gram_penalty: float = Field(default=0.3, gt=0.0, description="of the linear regression where n-grams take part")
 
 
 def train(job: Job, config: SpeechConfig) -> Outcome:
@@ -93,30 +98,31 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
     encoders, notes = available_encoders(config)
     around = [surroundings(sample.example) for sample in dataset.samples]
     sure = [sample.example.confidence for sample in dataset.samples]
-    labels = list(map(spoken, dataset.labels))
+    labels = list(map(label_to_text, dataset.labels))
     widths = {name: encoder.spec.outputs["embedding"] for name, encoder in encoders.items()}
     if any(around):
         widths |= {f"{name}_context": width for name, width in widths.items()}
     if any(value is not None for value in sure):
         widths["confidence"] = 1
-    used = select_candidates(config, widths.keys(), few=len(texts) <= FEW * len(labels))
-    graphs = {part: _graph(part, widths) for parts in used.values() for part in parts}
+    configs = usable_candidates(config, widths.keys(), few=len(texts) <= FEW * len(labels))
+    used: dict[SpeechFeatures, None] = dict.fromkeys(name for c in configs for name in c.features or ())
+    graphs: dict[str, FeatureGraph] = {name: _graph(name, widths) for name in used}
     with recalled_meanwhile(list(graphs.values()), job.cache):
         embedded = embed(
             job, [*texts, *labels], [*around, *("" for _ in labels)], [*sure, *(None for _ in labels)], encoders
         )
     samples, names = embedded[: len(texts)], embedded[len(texts) :]
-    candidates = build_candidates(job, config, samples, names, dataset.label_index)
+    candidates = speech_candidates(job, config, configs, graphs, samples, names, dataset.label_index)
     sessions, moved = assign_duplicates_to_one_session([same_words(text) for text in texts], dataset.session_ids)
     if moved:
         job.log.warn(f"{moved} transcripts repeat those of another session and are validated with them")
     validation = validate(job, candidates, dataset, config, sessions)
-    won = PARTS[validation.winner.name]  # type: ignore[index]
-    needed = [encoder for name, encoder in encoders.items() if name in won]
+    features = validation.winner.features
+    needed = [encoder for name, encoder in encoders.items() if name in features]
     for encoder in needed:
         export_encoder(encoder, job.out)
     references = tuple(EncoderRef(name=e.spec.name, sha256=e.spec.sha256) for e in needed)
-    decoding = {"cleaning": "nfc_v1", "surroundings": validation.winner.name.endswith("_in_context")}
+    decoding = {"cleaning": "nfc_v1", "surroundings": not SURROUNDINGS.isdisjoint(features)}
     spec = ModelSpec(decoding, "unit_length_v1", encoder_refs=references, notes=notes)
     return package(job, validation, samples, dataset, config, spec)
 
@@ -135,9 +141,8 @@ def transcripts(dataset: Dataset) -> list[str]:
 
 def available_encoders(config: SpeechConfig) -> tuple[dict[str, Encoder], tuple[str, ...]]:
     """Return the encoders that the candidates need and that are there, and what to tell of those that are not."""
-    needed = {part.removesuffix("_context"): None for name in config.candidates for part in PARTS[name]}
-    for part in ("ngrams", "confidence"):
-        needed.pop(part, None)
+    named = (name for c in resolve_candidates(config.candidates, SUITABLE) for name in c.features or ())
+    needed = dict.fromkeys(ENCODER_OF[name] for name in named if name in ENCODER_OF)
 
     def opened(name: str) -> Encoder | str:
         try:
@@ -173,87 +178,74 @@ def embed(
     return samples
 
 
-def build_candidates(
-    job: Job, config: SpeechConfig, samples: list[Inputs], names: list[Inputs], classes: Classes
+def speech_candidates(
+    job: Job,
+    config: SpeechConfig,
+    configs: Sequence[SpeechCandidate],
+    graphs: Mapping[str, FeatureGraph],
+    samples: list[Inputs],
+    names: list[Inputs],
+    classes: Classes,
 ) -> list[Candidate]:
-    """Return the candidates that the inputs allow, simplest first, with their features computed.
+    """Return the candidates, simplest first, with their features computed; labels' names join in where asked for."""
 
-    Sentence embeddings, being of one length, go to a kernel regression. N-grams are too many for landmarks.
+    @cache
+    def computed(feature: str) -> tuple[Rows, Features]:
+        """Return the features of the samples, and of the labels' names."""
+        graph, count = graphs[feature], len(samples)
+        keys = [content_key(sample[graph.contract[0].name]) for sample in (*samples, *names)]
+        base = featurise(job, graph, [*samples, *names], keys).base
+        return Rows(base[:count], base[:0], np.zeros(0, np.int64)), base[count:]
+
+    def source_of(feature: SpeechFeatures) -> FeatureSource:
+        return PrecomputedFeatures(graphs[feature], computed(feature)[0])
+
+    def with_label_names(features: tuple[SpeechFeatures, ...], source: FeatureSource) -> FeatureSource:
+        if not config.label_names or "ngrams" in features or not isinstance(source, PrecomputedFeatures):
+            return source
+        return WithLabelNames(source, np.concatenate([computed(f)[1] for f in features], axis=1), classes)
+
+    def familiarity_for(features: tuple[SpeechFeatures, ...]) -> FitFamiliarity:
+        return cosine_familiarity if "ngrams" in features else partial(cosine_familiarity, numbers=LANDMARK_NUMBERS)
+
+    return build_candidates(
+        configs,
+        source_of,
+        familiarity_for,
+        config.seed,
+        modality="speech",
+        isotropic_familiarity=True,
+        complete=with_label_names,
+    )
+
+
+def usable_candidates(config: SpeechConfig, available: Set[str], few: bool) -> list[SpeechCandidate]:
+    """Return the candidates, each reduced to those of its features that are `available`; n-grams always are.
+
+    With `few` samples validation cannot tell what is known beforehand, that n-grams alone are worse than embeddings, so
+    they are compared with them only where the configuration names them. Raises ConfigError if nothing is left.
     """
-    used = select_candidates(config, samples[0].keys() - {"points"}, few=len(samples) <= FEW * len(names))
-    blocks = {part: _block(job, part, samples) for parts in used.values() for part in parts}
-    candidates = []
-    for name, parts in used.items():
-        source = _beside(name, [blocks[part] for part in parts])
-        if "ngrams" in parts:
-            fit = fit_linear_ridge(config.gram_penalty)
-            candidates.append(Candidate(name, source, fit, cosine_familiarity, isotropic=True))
-            continue
-        told = _named(job, source, names, classes) if config.label_names else source
-        novelty = partial(cosine_familiarity, numbers=LANDMARK_NUMBERS)
-        candidates.append(Candidate(name, told, KernelRidge(config.penalty), novelty))
-    return candidates
-
-
-def select_candidates(config: SpeechConfig, there: Set[str], few: bool) -> dict[CandidateName, tuple[str, ...]]:
-    """Return the `rivals`, each with those of its parts that are `there`."""
-    return {name: _present(name, there) for name in reduced_candidates(config, there, few)}
-
-
-def reduced_candidates(config: SpeechConfig, there: Set[str], few: bool) -> list[CandidateName]:
-    """Return the configured candidates, each reduced to those of its parts that are `there`.
-
-    With `few` samples validation cannot tell what is known beforehand, that n-grams alone are worse than embeddings,
-    so they do not compete with them. Raises ConfigError if nothing is left.
-    """
-    texts: dict[tuple[str, ...], CandidateName] = {p: name for name, p in PARTS.items() if not AROUND & {*p}}
-    around: dict[tuple[str, ...], CandidateName] = {_texts(p): name for name, p in PARTS.items() if AROUND & {*p}}
-    reduced = [parts for name in config.candidates if _texts(parts := _present(name, there))]
-    names: list[CandidateName] = [around[_texts(parts)] if AROUND & {*parts} else texts[parts] for parts in reduced]
-    found: list[CandidateName] = [name for k, name in enumerate(names) if name not in names[:k]]
-    if few and found != ["ngrams"]:
-        found = [name for name in found if name != "ngrams"]
+    found: list[SpeechCandidate] = []
+    for candidate in resolve_candidates(config.candidates, SUITABLE):
+        kept = tuple(name for name in candidate.features or () if name == "ngrams" or name in available)
+        if not SURROUNDINGS.issuperset(kept):
+            found.append(candidate.model_copy(update={"features": kept}))
+    found = list(dict.fromkeys(found))
+    alone = [candidate for candidate in found if candidate.features == ("ngrams",)]
+    if few and config.candidates == "auto" and len(found) > len(alone):
+        found = [candidate for candidate in found if candidate not in alone]
     if not found:
         raise ConfigError("candidates: none is left without the sentence encoders; run `make setup`")
     return found
 
 
-def _present(name: CandidateName, there: Set[str]) -> tuple[str, ...]:
-    return tuple(part for part in PARTS[name] if part in there or part == "ngrams")
-
-
-def _texts(parts: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(part for part in parts if part not in AROUND)
-
-
-def _graph(part: str, widths: Mapping[str, int]) -> FeatureGraph:
-    if part == "ngrams":
+def _graph(feature: SpeechFeatures, widths: Mapping[str, int]) -> FeatureGraph:
+    if feature == "ngrams":
         return FeatureGraph("speech-ngrams", (TensorSpec("points", "int32", ("length",)),), HashedGrams())
-    spec = TensorSpec(part, "float32", (widths[part],))
-    weight = CONTEXT_WEIGHT if part in AROUND else 1.0
-    function = Confidence(weight) if part == "confidence" else Sentence(part, weight)
-    return FeatureGraph(f"speech-{part}", (spec,), function)
-
-
-def _block(job: Job, part: str, samples: list[Inputs]) -> PrecomputedFeatures:
-    graph = _graph(part, {name: len(value) for name, value in samples[0].items()})
-    keys = [content_key(sample[graph.contract[0].name]) for sample in samples]
-    return PrecomputedFeatures(graph, featurise(job, graph, samples, keys))
-
-
-def _named(job: Job, source: PrecomputedFeatures, names: list[Inputs], classes: Classes) -> Named:
-    keys = [content_key(*(name[spec.name] for spec in source.traced.contract)) for name in names]
-    return Named(source, featurise(job, source.traced, names, keys).base, classes)
-
-
-def _beside(name: str, blocks: list[PrecomputedFeatures]) -> PrecomputedFeatures:
-    if len(blocks) == 1:
-        return blocks[0]
-    rows = [block.computed for block in blocks]
-    base, copies = (np.concatenate([getattr(r, part) for r in rows], axis=1) for part in ("base", "copies"))
-    return PrecomputedFeatures(
-        joined(f"speech-{name}", [block.traced for block in blocks]), Rows(base, copies, rows[0].owner)
-    )
+    spec = TensorSpec(feature, "float32", (widths[feature],))
+    weight = CONTEXT_WEIGHT if feature in SURROUNDINGS else 1.0
+    function = Confidence(weight) if feature == "confidence" else Sentence(feature, weight)
+    return FeatureGraph(f"speech-{feature}", (spec,), function)
 
 
 def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder]) -> Inputs:

@@ -215,7 +215,7 @@ def test_the_pooled_model_is_made_again_too(data: Path, train: Callable[..., Any
     assert code == 2 and "--user _default" in complaints
 
 
-WORSE = ("--set", "candidates=[ngrams]")
+WORSE = ("--set", "candidates=[{features: ngrams, classifier: {type: kernel_ridge, alpha: 0.3, scaler: none}}]")
 
 
 @pytest.fixture

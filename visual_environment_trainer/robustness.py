@@ -3,42 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from shared.config import TrainerConfig
-from shared.evaluation import Candidate, PrecomputedFeatures
+from shared.learning.candidates import Candidate, PrecomputedFeatures
 from shared.learning.folds import session_folds
 from shared.learning.heads import Classes
 
 
-def with_helpful_copies(
+def keep_helpful_copies(
     candidates: Sequence[Candidate], classes: Classes, sessions: Sequence[str], config: TrainerConfig
 ) -> tuple[list[Candidate], str]:
-    """Return the candidates whose copies help, each followed by itself without copies, and what to tell of it.
+    """Return the candidates without copies, each preceded by itself with copies if these help, and a note on it.
 
     So copies stay out where they do not help, and validation drops them where they cost more than one standard error
     of the accuracy on images as they are.
     """
     kept: list[Candidate] = []
-    told = []
-    for candidate in candidates:
-        plain = _without_copies(candidate)
-        before, after = (_on_copies(c, candidate, classes, sessions, config) for c in (plain, candidate))
-        helps = after > before
-        told.append(f"{candidate.name} {before:.0%} to {after:.0%}")
-        kept += [replace(candidate, name=f"{candidate.name}_blurred"), plain] if helps else [plain]
-    copied = [c.name for c in kept if c.name.endswith("_blurred")]
-    verdict = f"tried in {' and '.join(copied)}" if copied else "left out"
-    return kept, f"blurred copies in training, right on blurred images of other sessions: {', '.join(told)}; {verdict}"
+    tried, findings = [], []
+    for plain in (candidate for candidate in candidates if not _has_copies(candidate)):
+        for copied in candidates:
+            if _has_copies(copied) and (copied.features, copied.classifier) == (plain.features, plain.classifier):
+                before, after = (_on_copies(c, copied, classes, sessions, config) for c in (plain, copied))
+                findings.append(f"{plain.name} {before:.0%} to {after:.0%}")
+                if after > before:
+                    kept.append(copied)
+                    tried.append(plain.name)
+        kept.append(plain)
+    verdict = f"tried in {' and '.join(tried)}" if tried else "left out"
+    return kept, f"accuracy on blurred images of other sessions with blurred copies: {', '.join(findings)}; {verdict}"
 
 
-def _without_copies(candidate: Candidate) -> Candidate:
-    source = candidate.source
-    assert isinstance(source, PrecomputedFeatures)
-    rows = replace(source.computed, copies=source.computed.copies[:0], owner=source.computed.owner[:0])
-    return replace(candidate, source=PrecomputedFeatures(source.traced, rows))
+def _has_copies(candidate: Candidate) -> bool:
+    return isinstance(candidate.source, PrecomputedFeatures) and len(candidate.source.computed.copies) > 0
 
 
 def _on_copies(

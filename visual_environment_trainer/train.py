@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 if __name__ == "__main__" and __package__ in (None, ""):  # run as a file: find the packages beside it
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -18,15 +18,22 @@ from model_registry.storage.entry import EncoderRef
 from shared.commands.train import trainer_main
 from shared.config import TrainerConfig
 from shared.data_loader import Dataset
-from shared.errors import DataError, Fault
-from shared.evaluation import Candidate, PrecomputedFeatures
+from shared.errors import ConfigError, DataError, Fault
 from shared.features.cache import content_key
 from shared.features.encoders import Encoder, export_encoder
-from shared.features.graph import FeatureGraph, TensorSpec
+from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec
 from shared.job import Job, ModelSpec, Outcome, Trainer
-from shared.learning.calibration import centroid_familiarity
+from shared.learning.candidates import (
+    Auto,
+    Candidate,
+    CandidateConfig,
+    FeatureSource,
+    PrecomputedFeatures,
+    build_candidates,
+    resolve_candidates,
+)
 from shared.learning.duplicates import assign_duplicates_to_one_session
-from shared.learning.heads import fit_logistic, fit_prototypes
+from shared.learning.familiarity import centroid_familiarity
 from shared.recipe import featurise, load, package, validate
 from shared.schema_utils import Box
 from visual_environment_trainer.preprocessing import handmade
@@ -42,10 +49,29 @@ from visual_environment_trainer.preprocessing.embeddings import (
 from visual_environment_trainer.preprocessing.images import UnreadableImageError
 from visual_environment_trainer.preprocessing.near_copies import groups_of_copies
 from visual_environment_trainer.preprocessing.views import ONE_VIEW, SEVERAL_VIEWS, Viewing, read_views
-from visual_environment_trainer.robustness import with_helpful_copies
+from visual_environment_trainer.robustness import keep_helpful_copies
 
-CandidateName = Literal["embedding", "embedding_and_middle"]
-FEW_EACH = 3  # images of every label up to which prototypes are trained instead of a classifier
+VisualFeatures = Literal["embedding", "middle", "handmade"]
+VisualCandidate = CandidateConfig[VisualFeatures]
+
+
+def _candidate(features: Sequence[VisualFeatures], **classifier: Any) -> VisualCandidate:
+    return VisualCandidate.model_validate({"features": tuple(features), "classifier": classifier})
+
+
+_LOGISTIC = {"type": "logistic_regression", "C": 10.0, "scaler": "none"}
+_CENTROID = {"type": "nearest_centroid", "metric": "cosine"}
+SUITABLE = (  # simplest first
+    _candidate(("embedding",), **_LOGISTIC),
+    _candidate(("embedding", "middle"), **_LOGISTIC),
+)
+SUITABLE_FEW = (  # where no label has more than FEW_EACH images
+    _candidate(("embedding",), **_CENTROID, scaler="none"),
+    _candidate(("embedding", "middle"), **_CENTROID, scaler="none"),
+)
+WITHOUT_ENCODER = (_candidate(("handmade",), type="logistic_regression", C=0.01),)
+WITHOUT_ENCODER_FEW = (_candidate(("handmade",), **_CENTROID),)
+FEW_EACH = 3  # images of every label up to which class means are compared instead
 
 
 class VisualConfig(TrainerConfig):
@@ -57,9 +83,10 @@ class VisualConfig(TrainerConfig):
     few_encoder: str | OwnEncoder | None = Field(default="lite2_int8", description="the same, where images are few")
     few_up_to: int = Field(default=600, ge=0, description="so many images are few, and worth the slower encoder")
     several_views_up_to: int = Field(default=200, ge=0, description="with more images one view of each is enough")
-    candidates: tuple[CandidateName, ...] = Field(default=("embedding", "embedding_and_middle"), min_length=1)
+    candidates: Auto | Annotated[tuple[VisualCandidate, ...], Field(min_length=1)] = Field(
+        default="auto", description="what is compared, simplest first; auto: what suits the encoder"
+    )
     middle_weight: float = Field(default=0.7, gt=0.0, le=10.0, description="of the encoder's middle stage")
-    inverse_penalty: float = Field(default=10.0, gt=0.0, description="C of the logistic regression")
     region: Box | None = Field(default=None, description="all that is seen of images whose example has no box")
     frames_per_second: float = Field(default=1.0, gt=0.0, le=30.0, description="that are looked at in a video")
     blurred_copies: bool = Field(default=False, description="also train on blurred copies, if they help")
@@ -73,12 +100,12 @@ def train(job: Job, config: VisualConfig) -> Outcome:
     encoder, notes = chosen_encoder([*wanted, config.encoder], job.out)
     seen = look(job, dataset, way(config, encoder, len(dataset)))
     sessions, copies = apart(job, dataset, seen)
-    candidates = build_candidates(
+    candidates = visual_candidates(
         job, config, encoder, seen.samples, few=int(np.bincount(dataset.label_index).max()) <= FEW_EACH
     )
     if config.blurred_copies and encoder is not None:
-        candidates, told = with_helpful_copies(candidates, dataset.label_index, sessions, config)
-        notes.append(told)
+        candidates, note = keep_helpful_copies(candidates, dataset.label_index, sessions, config)
+        notes.append(note)
     validation = validate(job, candidates, dataset, config, sessions)
     if encoder is not None:
         export_encoder(encoder, job.out)
@@ -117,30 +144,54 @@ def apart(job: Job, dataset: Dataset, seen: EncodedImages) -> tuple[tuple[str, .
     return sessions, rows
 
 
-def build_candidates(
+def visual_candidates(
     job: Job, config: VisualConfig, encoder: Encoder | None, samples: Sequence[Numbers], few: bool
 ) -> list[Candidate]:
-    """Return the configured candidates that can be, simplest first, with their features computed."""
+    """Return the candidates, simplest first, with their features computed."""
+    augment = _blurred if config.blurred_copies and encoder is not None else None
+
+    def source_of(features: VisualFeatures) -> FeatureSource:
+        contract, function = _features(features, encoder, config)
+        graph = FeatureGraph(f"visual-{features}", (contract,), function)
+        keys = [content_key(sample[contract.name]) for sample in samples]
+        return PrecomputedFeatures(graph, featurise(job, graph, samples, keys, augment))
+
+    configs = resolve_candidates(config.candidates, suitable_candidates(encoder, few))
+    return build_candidates(
+        configs,
+        source_of,
+        lambda _: centroid_familiarity,
+        config.seed,
+        modality="visual",
+        isotropic_familiarity=True,
+    )
+
+
+def suitable_candidates(encoder: Encoder | None, few: bool) -> Sequence[VisualCandidate]:
+    """Return what is compared by default."""
     if encoder is None:
-        contract: tuple[TensorSpec, ...] = (TensorSpec("image", "uint8", (handmade.SIDE, handmade.SIDE, 3)),)
-        graph = FeatureGraph("visual-handmade", contract, handmade.Handmade())
-        keys = [content_key(sample["image"]) for sample in samples]
-        source = PrecomputedFeatures(graph, featurise(job, graph, samples, keys))
-        fit = fit_prototypes() if few else fit_logistic(0.01, standardise=True)
-        return [Candidate("handmade", source, fit, centroid_familiarity)]
-    name, (first, *others) = encoder.spec.name, encoder.spec.outputs
-    fit = fit_prototypes(standardise=False) if few else fit_logistic(config.inverse_penalty)
-    candidates = []
-    for candidate in config.candidates if "mid" in others else ("embedding",):
-        outputs = {name: first} | ({f"{name}_mid": "mid"} if candidate == "embedding_and_middle" else {})
-        contract = tuple(TensorSpec(k, "float32", ("views", encoder.spec.outputs[o])) for k, o in outputs.items())
-        function = PlaceFeatures(name, config.middle_weight if len(outputs) > 1 else 0.0)
-        graph = FeatureGraph(f"visual-{candidate}", contract, function)
-        keys = [content_key(*(sample[k] for k in outputs)) for sample in samples]
-        augment = _blurred if config.blurred_copies else None
-        source = PrecomputedFeatures(graph, featurise(job, graph, samples, keys, augment))
-        candidates.append(Candidate(candidate, source, fit, centroid_familiarity, isotropic=True))
-    return candidates
+        return WITHOUT_ENCODER_FEW if few else WITHOUT_ENCODER
+    found = SUITABLE_FEW if few else SUITABLE
+    return found if "mid" in encoder.spec.outputs else found[:1]
+
+
+def _features(
+    features: VisualFeatures, encoder: Encoder | None, config: VisualConfig
+) -> tuple[TensorSpec, FeatureFunction]:
+    """Return the model's input that the features are computed of, and the function. Raises ConfigError."""
+    if features == "handmade":
+        if encoder is not None:
+            raise ConfigError("candidates: the features handmade are for training without an encoder; use embedding")
+        return TensorSpec("image", "uint8", (handmade.SIDE, handmade.SIDE, 3)), handmade.Handmade()
+    if encoder is None:
+        raise ConfigError(f"candidates: the features {features} need an image encoder; run `make setup`")
+    first, *others = encoder.spec.outputs
+    output, name, weight = first, encoder.spec.name, 1.0
+    if features == "middle":
+        if "mid" not in others:
+            raise ConfigError(f"candidates: the encoder {name} has no middle stage; leave out the features middle")
+        output, name, weight = "mid", f"{name}_mid", config.middle_weight
+    return TensorSpec(name, "float32", ("views", encoder.spec.outputs[output])), PlaceFeatures(name, weight)
 
 
 def _blurred(sample: Numbers, _: np.random.Generator) -> list[Numbers]:

@@ -6,7 +6,7 @@ computes; given ndonnx arrays it is traced into an ONNX graph. Only this module 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -164,16 +164,28 @@ def sliding_rows(x: Array, size: int) -> Array:
     return xp.concat([x[k : count + k, :] for k in range(size)], axis=1)
 
 
-def run_model(model: Path, inputs: dict[str, Array], output: str) -> Array:
-    """Run a frozen ONNX model: through ONNX Runtime now, or inlined into the graph while tracing."""
-    if not any(tracing(value) for value in inputs.values()):
-        return _session(model).run([output], inputs)[0]
+def inline(model: bytes, arguments: dict[str, Array]) -> dict[str, Array]:
+    """Embed a serialised model into the graph that is being traced; return its outputs by name."""
     import ndonnx
     import onnx
     import spox
 
-    outputs = spox.inline(onnx.load(model))(**{name: value.unwrap_spox() for name, value in inputs.items()})
-    return ndonnx.asarray(outputs[output])
+    outputs = spox.inline(onnx.load_from_string(model))(**{n: a.unwrap_spox() for n, a in arguments.items()})
+    return {name: ndonnx.asarray(value) for name, value in outputs.items()}
+
+
+def compute_or_inline(
+    features: Array, compute: Callable[[Array], Array], model: Callable[[], bytes], output: str
+) -> Array:
+    """Return what `compute` makes of the features now, or `output` of the model that does the same while tracing."""
+    return inline(model(), {"features": features})[output] if tracing(features) else compute(features)
+
+
+def run_model(model: Path, inputs: dict[str, Array], output: str) -> Array:
+    """Run a frozen ONNX model: through ONNX Runtime now, or inlined into the graph while tracing."""
+    if not any(tracing(value) for value in inputs.values()):
+        return _session(model).run([output], inputs)[0]
+    return inline(model.read_bytes(), inputs)[output]
 
 
 @lru_cache(maxsize=8)

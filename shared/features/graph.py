@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from shared.features.arrays import Array, Inputs, namespace, tracing
+from shared.features.arrays import Array, Inputs, inline, namespace, tracing
 
 FeatureFunction = Callable[[Inputs], Array]  # one sample's named tensors -> (D,) float32
 OPSET_DOMAINS = ("", "ai.onnx.ml")
@@ -58,7 +58,7 @@ class FeatureGraph:
     @cached_property
     def model(self) -> bytes:
         """The serialised ONNX model: the contract's inputs -> `features` (1, D) float32."""
-        return (_remembered if _comparable(self.function) else _traced)(self.contract, self.function)
+        return (_remembered if is_value(self.function) else _traced)(self.contract, self.function)
 
     def remember(self, model: bytes) -> None:
         """Take `model`, which tracing the same function in an earlier run gave, instead of tracing."""
@@ -97,8 +97,8 @@ def _traced(contract: tuple[TensorSpec, ...], function: FeatureFunction) -> byte
 _remembered = lru_cache(maxsize=64)(_traced)  # tracing takes longer than training a small model
 
 
-def _comparable(function: object) -> bool:
-    """Say whether a function is a value that equals another of the same fields; with arrays in it, it is not."""
+def is_value(function: object) -> bool:
+    """Whether a function equals another of the same fields, so that its graph can be looked up."""
     if not is_dataclass(function):
         return False
     try:
@@ -161,16 +161,6 @@ def quick_tracing() -> Iterator[None]:
         propagation._run_onnxruntime = run
 
 
-def inline(model: bytes, arguments: dict[str, Array]) -> dict[str, Array]:
-    """Embed a serialised model into the graph that is being traced; return its outputs by name."""
-    import ndonnx
-    import onnx
-    import spox
-
-    found = spox.inline(onnx.load_from_string(model))(**{n: a.unwrap_spox() for n, a in arguments.items()})
-    return {name: ndonnx.asarray(value) for name, value in found.items()}
-
-
 def features_row(function: FeatureFunction, sample: Inputs) -> Array:
     """One sample's named tensors -> (1, D) float32 features."""
     features = function(sample)
@@ -187,7 +177,7 @@ def build(arguments: dict[str, Array], outputs: dict[str, Array], properties: di
     return _checked(ndonnx.build(arguments, outputs), properties)
 
 
-def filled(model: bytes, values: Mapping[str, np.ndarray]) -> bytes:
+def bind_inputs(model: bytes, values: Mapping[str, np.ndarray]) -> bytes:
     """Return the graph with the inputs named in `values` fixed to these."""
     import onnx
 
@@ -199,8 +189,8 @@ def filled(model: bytes, values: Mapping[str, np.ndarray]) -> bytes:
     return bytes(found.SerializeToString(deterministic=True))
 
 
-def appended(model: bytes, ending: bytes, properties: dict[str, str]) -> bytes:
-    """Return the checked bytes of a graph with a single output followed by `ending`, which takes that output.
+def merge_graphs(model: bytes, head_graph: bytes, properties: dict[str, str]) -> bytes:
+    """Return the checked bytes of a graph with a single output followed by `head_graph`, which takes that output.
 
     Raises ValueError if the graph needs an operator outside of `OPSET_DOMAINS`.
     """
@@ -208,7 +198,7 @@ def appended(model: bytes, ending: bytes, properties: dict[str, str]) -> bytes:
     from onnx import compose
 
     first = onnx.load_from_string(model)
-    second = compose.add_prefix(onnx.load_from_string(ending), "answer_", rename_outputs=False)
+    second = compose.add_prefix(onnx.load_from_string(head_graph), "head_", rename_outputs=False)
     output, entrance = first.graph.output[0].name, second.graph.input[0].name
     both = compose.merge_models(first, second, io_map=[(output, entrance)])
     imports = {imported.domain: imported.version for imported in both.opset_import}

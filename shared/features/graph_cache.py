@@ -23,21 +23,24 @@ from typing import Any
 import numpy as np
 
 from shared.features.cache import FeatureCache
-from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec
+from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec, is_value
 from shared.fingerprint import code_fingerprint, newest_source
 
 _SPEC = "graphs"  # what graphs are filed under among the features
 _PACKAGES = ("ndonnx", "numpy", "onnx", "onnxruntime", "scipy", "spox")
 _LOADED = time.time()  # about when this process read the sources
 _SETTLED = 5.0  # seconds by which sources must be older, to be those that this process read
-_MOST_ENDINGS = 64
-_ENDINGS: dict[str, bytes] = {}  # of this process
+_MOST_HEAD_GRAPHS = 64
+_HEAD_GRAPHS: dict[str, bytes] = {}  # of this process
 _DIGEST = 32  # bytes before a graph: its sha256, for a file that was damaged
 
 
 def recall(graph: FeatureGraph, kept_in: FeatureCache | None) -> None:
     """Spare `graph` its tracing where an earlier run kept what came of it; keep it otherwise."""
-    if kept_in is not None and (known := _recalled(graph.contract, graph.function, kept_in)) is not None:
+    if kept_in is None or not is_value(graph.function):
+        return
+    known = _recalled(graph.contract, graph.function, kept_in)
+    if known is not None:
         graph.remember(known)
 
 
@@ -62,17 +65,17 @@ def recall_head_graph(
     trace: Callable[[], bytes],
     kept_in: FeatureCache | None,
 ) -> bytes:
-    """Return what `trace` gives for endings of `parts` (head, novelty, answer), or gave for others of the same kinds.
+    """Return the head graph that `trace` gives for `parts` (head, familiarity, decision rule), or gave for such parts.
 
     Learnt numbers enter through the `contract`, so arrays and fractions tell nothing apart; all else does.
     """
     key = _key(contract, parts, learnt=True)
     if key is None:
         return trace()
-    model = _ENDINGS.get(key) or _kept(key, trace, kept_in)
-    if len(_ENDINGS) > _MOST_ENDINGS:
-        _ENDINGS.clear()
-    return _ENDINGS.setdefault(key, model)
+    model = _HEAD_GRAPHS.get(key) or _kept(key, trace, kept_in)
+    if len(_HEAD_GRAPHS) > _MOST_HEAD_GRAPHS:
+        _HEAD_GRAPHS.clear()
+    return _HEAD_GRAPHS.setdefault(key, model)
 
 
 def graph_key(contract: tuple[TensorSpec, ...], function: FeatureFunction) -> str | None:

@@ -1,25 +1,43 @@
-"""Classifier heads: fitted with NumPy and SciPy, applied as a few Array API lines that are also their ONNX graph.
+"""Fitted classifiers as functions that compute with NumPy and are traced to ONNX alike.
 
-A head maps features (n, D) float32 to logits (n, K) float32. A fitter returns a head from features, class
-indices and the number of classes K; a class without a sample in this fold gets a logit that never wins.
+A head maps features (n, D) float32 to logits (n, K) float32. `fit_classifier` fits an estimator and returns its head; a
+class without a sample among the training rows gets a logit that never wins. Linear models, kernels and distances are a
+few Array API lines; forests, boosting, networks and support vectors go to ONNX through skl2onnx.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.features.arrays import Array, const, floored, half, halved, matmul, namespace, unit_rows
+from shared.features.arrays import (
+    Array,
+    compute_or_inline,
+    const,
+    floored,
+    half,
+    halved,
+    matmul,
+    namespace,
+    section,
+    unit_rows,
+)
+from shared.learning import classifiers
+from shared.learning.classifiers import ClassifierConfig
 from shared.learning.folds import Indices
+from shared.learning.kernel_ridge import KernelRidgeClassifier
 
 Features = NDArray[np.float32]
 Classes = NDArray[np.int64]
 ABSENT = -1e4  # the logit of a class that the fold has no sample of
-LANDMARK_NUMBERS = 900_000  # at most so many half-precision numbers of landmarks: 1.8 MB
+_LEAST = 1e-3  # the least probability of a class that an estimator gives, so that logits stay finite
+_NEIGHBOUR_NUMBERS = 1_400_000  # at most so many half-precision numbers of stored samples: 2.8 MB
 
 
 class Head(Protocol):
@@ -28,7 +46,7 @@ class Head(Protocol):
     def __call__(self, features: Array, /) -> Array: ...
 
 
-Fitter = Callable[[Features, Classes, int], Head]
+Fitter = Callable[[Features, Classes, int], Head]  # features (n, D), classes (n,), K
 FitOnSubset = Callable[[Indices, Classes, int], Head]  # numbers of rows (m,) that are known, their classes (m,), K
 
 
@@ -44,41 +62,58 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Prototypes:
-    """Cosine to each class's prototype (K, D), a row of zeros for a class without one."""
+class Standardized:
+    """Another head on (features - mean (D,)) * scale (D,)."""
 
-    centre: Features
+    mean: Features
     scale: Features
-    prototypes: Features
+    head: Head
+
+    def __call__(self, features: Array) -> Array:
+        return self.head((features - const(self.mean, features)) * const(self.scale, features))
+
+
+@dataclass(frozen=True)
+class Cosines:
+    """Cosine to each class's centroid (K, D) after centring, times `sharpness`; zeros for a class without one."""
+
+    mean: Features
+    centroids: Features
     sharpness: float = 10.0
 
     def __call__(self, features: Array) -> Array:
-        moved = (features - const(self.centre, features)) * const(self.scale, features)
-        cosine = matmul(unit_rows(moved), const(self.prototypes.T, features))
-        absent = np.where(np.any(self.prototypes, axis=1), 0.0, ABSENT)
+        cosine = matmul(unit_rows(features - const(self.mean, features)), const(self.centroids.T, features))
+        absent = np.where(np.any(self.centroids, axis=1), 0.0, ABSENT)
         return cosine * const(self.sharpness, features) + const(absent, features)
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """Linear logits over an RBF kernel to landmarks (M, D), in scaled feature space (Nystroem).
+class ManhattanDistances:
+    """Minus the Manhattan distance to each class's centroid (K, D), in units of `scale`, plus `absent` (K,)."""
 
-    Landmarks that are `halved` are kept in half precision in the graph; others, with `half` false, as they are.
-    """
-
-    scale: Features
-    landmarks: Features
-    gamma: float
-    linear: Linear
-    half: bool = True
+    centroids: Features
+    scale: float
+    absent: Features
 
     def __call__(self, features: Array) -> Array:
         xp = namespace(features)
-        scaled = features * const(self.scale, features)
+        off = xp.expand_dims(features, axis=1) - const(self.centroids[None], features)
+        return xp.sum(xp.abs(off), axis=2) * const(-1.0 / self.scale, features) + const(self.absent, features)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Linear logits over an RBF kernel to landmarks (M, D), kept in half precision in the graph."""
+
+    landmarks: Features
+    gamma: float
+    linear: Linear
+
+    def __call__(self, features: Array) -> Array:
+        xp = namespace(features)
         squares = const(np.sum(self.landmarks**2, axis=1), features)
-        distance = xp.sum(scaled * scaled, axis=1, keepdims=True) + squares
-        marks = (half if self.half else const)(self.landmarks.T, features)
-        distance = distance - 2.0 * matmul(scaled, marks)
+        distance = xp.sum(features * features, axis=1, keepdims=True) + squares
+        distance = distance - 2.0 * matmul(features, half(self.landmarks.T, features))
         return self.linear(xp.exp(floored(distance, 0.0) * const(-self.gamma, features)))
 
 
@@ -90,7 +125,7 @@ class SoftplusLogits:
     three the softmax is about as sure as it is right.
     """
 
-    values: Linear | Kernel
+    values: Linear | Gaussian
 
     def __call__(self, features: Array) -> Array:
         xp = namespace(features)
@@ -98,47 +133,138 @@ class SoftplusLogits:
         return xp.log(xp.log(xp.exp(raised) + 1.0)) * 3.0
 
 
-def fit_lda(features: Features, classes: Classes, count: int) -> Head:
-    """Linear discriminant analysis with one Ledoit-Wolf covariance pooled over all classes and equal priors.
+@dataclass(frozen=True)
+class Neighbors:
+    """Log share of each class among the nearest stored samples (M, D) of classes `member` (M, K), one-hot.
 
-    Pooled before shrinking, unlike scikit-learn's per-class estimate, which degenerates at two samples a
-    class. Equal priors: how often a carer recorded a label says little of how often it is meant. Where features
-    outnumber samples, the system is solved over the samples' inner products (Woodbury's identity).
+    Distances are compared in double precision, so that graph and training agree which sample is the last one; all that
+    lie equally far count.
     """
-    present, mean, scale, scaled = _standardised(features, classes)
-    centres = np.stack([scaled[classes == k].mean(axis=0) for k in present])
-    residuals = scaled - centres[np.searchsorted(present, classes)]
-    samples, width = residuals.shape
-    inner = residuals @ residuals.T if width > samples else residuals.T @ residuals
-    shrinkage, variance = ledoit_wolf(residuals, inner)
-    degrees = max(samples - len(present), 1)  # each class mean costs one
-    part, ridge = (1 - shrinkage) / degrees, shrinkage * variance * samples / degrees + 1e-6
-    system = part * inner
-    system[np.diag_indices_from(system)] += ridge
-    if width > samples:
-        dual = np.linalg.solve(system, residuals @ centres.T)
-        weights = (centres.T - part * (residuals.T @ dual)) / ridge
-    else:
-        weights = np.linalg.solve(system, centres.T)
-    bias = -0.5 * np.sum(centres * weights.T, axis=1)
-    return _linear(weights, bias, mean, scale, present, count)
+
+    samples: Features
+    member: Features
+    nearest: int
+    by_distance: bool
+    cosine: bool
+
+    def __call__(self, features: Array) -> Array:
+        xp = namespace(features)
+        wide = xp.astype(unit_rows(features) if self.cosine else features, xp.float64)
+        stored = xp.astype(half(self.samples.T, features), xp.float64)
+        squares = const(np.sum(self.samples.astype(np.float64) ** 2, axis=1), wide)
+        square = xp.sum(wide * wide, axis=1, keepdims=True) - 2.0 * matmul(wide, stored) + squares
+        square = floored(square, 1e-12)
+        last = section(xp.sort(square, axis=1), self.nearest - 1, self.nearest, axis=1)
+        weight = xp.astype(square <= last * 1.000000001, xp.float64)
+        if self.by_distance:
+            weight = weight / xp.sqrt(square)
+        votes = xp.astype(matmul(weight, const(self.member, wide)), xp.float32)
+        absent = np.where(np.any(self.member, axis=0), 0.0, ABSENT)
+        share = votes / xp.sum(votes, axis=1, keepdims=True)
+        return xp.log(share * const(1 - _LEAST * self.member.shape[1], share) + const(_LEAST, share)) + const(
+            absent, share
+        )
 
 
-def ledoit_wolf(residuals: NDArray[np.float64], inner: NDArray[np.float64] | None = None) -> tuple[float, float]:
-    """Return the shrinkage and the mean variance of centred rows (n, D); `inner` are their inner products, if known.
+@dataclass(frozen=True)
+class Estimator:
+    """A fitted estimator of scikit-learn: its own outputs (n, P) now, those of its ONNX model while tracing.
 
-    Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance matrices": every term
-    is a sum over inner products of rows, or of columns.
+    `classes` are the places of its P outputs among K logits. Probabilities become logarithms.
     """
-    n, width = residuals.shape
-    if inner is None:
-        inner = residuals @ residuals.T if width > n else residuals.T @ residuals
-    squares = np.sum(residuals**2, axis=1)
-    variance = float(squares.sum()) / (n * width)
-    norm = float(np.sum(inner**2)) / n**2
-    spread = norm - width * variance**2
-    noise = min((float(np.sum(squares**2)) / n - norm) / n, spread)
-    return (noise / spread if spread > 0 and noise > 0 else 0.0), variance
+
+    fitted: Any
+    width: int
+    classes: Classes
+    count: int
+    probabilities: bool
+
+    def __call__(self, features: Array) -> Array:
+        xp = namespace(features)
+        found = compute_or_inline(features, self._outputs, lambda: self.model, "probabilities")
+        if self.probabilities:
+            found = xp.log(found * const(1 - _LEAST * len(self.classes), found) + const(_LEAST, found))
+        places, absent = np.eye(self.count)[self.classes], np.full(self.count, ABSENT)
+        absent[self.classes] = 0.0
+        return matmul(found, const(places, features)) + const(absent, features)
+
+    def _outputs(self, features: Features) -> Features:
+        """Return what the estimator says of features (n, D), (n, P) float32."""
+        if self.probabilities:
+            return np.asarray(self.fitted.predict_proba(features), np.float32)
+        values = np.asarray(self.fitted.decision_function(features), np.float32)
+        return np.stack([-values, values], axis=1) if values.ndim == 1 else values
+
+    @cached_property
+    def model(self) -> bytes:
+        """The estimator's ONNX model: features (n, D) float32 -> probabilities (n, P) float32."""
+        from skl2onnx import to_onnx
+        from skl2onnx.common.data_types import FloatTensorType
+
+        options = {"zipmap": False} | ({} if self.probabilities else {"raw_scores": True})
+        types: Any = [("features", FloatTensorType([None, self.width]))]
+        converted: Any = to_onnx(
+            self.fitted,
+            initial_types=types,
+            target_opset={"": 21, "ai.onnx.ml": 3},
+            options={id(self.fitted): options},
+        )
+        return bytes(converted.SerializeToString(deterministic=True))
+
+
+def fit_classifier(config: ClassifierConfig, features: Features, classes: Classes, count: int, seed: int = 0) -> Head:
+    """Fit the configured classifier on features (n, D) of `classes` (n,) among `count` classes; return its head."""
+    present = np.unique(classes)
+    if len(present) == 1:  # most estimators refuse a single class
+        return Linear(np.zeros((features.shape[1], count), np.float32), _absent(present, count))
+    convert = _HEADS[type(config)]
+    if config.scaler == "none":
+        return convert(_fitted(config, features, classes, seed), features, classes, count)
+    mean, scale = standardization(features)
+    scaled = (features - mean) / scale
+    head = convert(_fitted(config, scaled, classes, seed), scaled, classes, count)
+    if isinstance(head, Linear):
+        weights = head.weights / scale[:, None]
+        return Linear(weights.astype(np.float32), (head.bias - mean @ weights).astype(np.float32))
+    return Standardized(mean.astype(np.float32), (1 / scale).astype(np.float32), head)
+
+
+def fitter(config: ClassifierConfig, seed: int = 0) -> Fitter:
+    """Return what fits the configured classifier."""
+
+    def fit(features: Features, classes: Classes, count: int) -> Head:
+        return fit_classifier(config, features, classes, count, seed)
+
+    return fit
+
+
+def subset_fitter(config: ClassifierConfig, features: Features) -> FitOnSubset | None:
+    """Return what fits on some rows of features (n, D), sharing what all fits have in common; None if nothing is."""
+    if not isinstance(config, classifiers.KernelRidge) or config.scaler != "none":
+        return None
+    fit_on_subset = KernelRidgeClassifier(**config.parameters()).fit_on_subset(features)
+    if fit_on_subset is None:
+        return None
+
+    def fit(chosen: Indices, classes: Classes, count: int) -> Head:
+        return _kernel_ridge(fit_on_subset(chosen, classes), features[chosen], classes, count)
+
+    return fit
+
+
+def standardization(features: Features) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(n, D) -> mean (D,) and scale (D,) by scikit-learn's StandardScaler, in double precision.
+
+    A feature that varies by a millionth of the most variable one at most keeps its scale: what rounding did to it would
+    be magnified.
+    """
+    from sklearn.preprocessing import StandardScaler
+
+    scaler: Any = StandardScaler().fit(features.astype(np.float64))
+    scale: NDArray[np.float64] = scaler.scale_.copy()
+    deviation = np.sqrt(scaler.var_)
+    scale[deviation < 1e-6 * max(float(deviation.max(initial=0.0)), 1e-6)] = 1.0
+    return scaler.mean_, scale
 
 
 def gram_factor(features: Features) -> Features:
@@ -155,236 +281,104 @@ def gram_factor(features: Features) -> Features:
         return np.asarray(vectors[:, kept] * np.sqrt(values[kept]), np.float32)
 
 
-def fit_ridge(features: Features, classes: Classes, count: int) -> Head:
-    """Ridge regression to class indicators, classes weighted equally; its strength chosen by leave-one-out error.
+def _fitted(config: ClassifierConfig, features: NDArray[Any], classes: Classes, seed: int) -> Any:
+    from sklearn.exceptions import ConvergenceWarning
 
-    Solved in the dual when there are more features than samples. Leave-one-out residuals of ridge come in
-    closed form (Golub, Heath and Wahba 1979).
-    """
-    present, mean, scale, scaled = _standardised(features, classes)
-    targets = (classes[:, None] == present[None, :]).astype(np.float64) * 2 - 1
-    weight = 1 / np.sqrt(np.bincount(classes, minlength=count)[classes] * len(present) / len(classes))
-    rows, goal = scaled * weight[:, None], targets * weight[:, None]
-    columns = np.concatenate([rows, weight[:, None]], axis=1)  # the last column is the intercept
-    values, vectors = np.linalg.eigh(columns @ columns.T)
-    values = np.maximum(values, 0.0)
-    rotated = vectors.T @ goal
-    best, chosen = np.inf, np.zeros_like(goal)
-    for alpha in np.geomspace(1e-3, 10, 9) * max(values.mean(), 1e-12) * 10:
-        shrunk = 1 / (values + alpha)
-        dual = vectors @ (shrunk[:, None] * rotated)
-        left_out = dual / np.einsum("ij,j,ij->i", vectors, shrunk, vectors)[:, None]
-        error = float(np.sum(left_out**2))
-        if error < best:
-            best, chosen = error, dual
-    solution = columns.T @ chosen
-    return _linear(solution[:-1] * 4, solution[-1] * 4, mean, scale, present, count)
+    warnings.filterwarnings("ignore", category=ConvergenceWarning)  # the session-wise figures say what comes of it
+    warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%", UserWarning)  # few samples
+    estimator: Any = config.estimator(len(features), len(np.unique(classes)), seed)
+    return estimator.fit(features, classes)
 
 
-def fit_logistic(c: float = 10.0, standardise: bool = False) -> Fitter:
-    """Multinomial logistic regression, classes weighted equally; `c` is the inverse strength of its penalty."""
-
-    def fit(features: Features, classes: Classes, count: int) -> Head:
-        if standardise:
-            present, mean, scale, rows = _standardised(features, classes)
-        else:
-            present, mean, scale = np.unique(classes), np.zeros(features.shape[1]), np.ones(features.shape[1])
-            rows = features
-        if len(present) == 1:
-            return _linear(np.zeros((features.shape[1], 1)), np.zeros(1), mean, scale, present, count)
-        weights, bias = _multinomial(rows, np.searchsorted(present, classes), c)
-        return _linear(weights, bias, mean, scale, present, count)
-
-    return fit
+def _absent(present: Classes, count: int) -> Features:
+    """Return biases (count,) that keep every class but those `present` from winning."""
+    bias = np.full(count, ABSENT, np.float32)
+    bias[present] = 0.0
+    return bias
 
 
-def _multinomial(rows: Any, member: Classes, c: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return weights (D, P) and bias (P,) of a logistic regression of rows (n, D) on classes 0..P-1, all present.
-
-    The objective, the weights and the end of the search are those of scikit-learn's `LogisticRegression` with
-    `class_weight="balanced"` (of two classes one column is searched for), and so is the solution; importing that takes
-    longer than training a small model.
-    """
-    from scipy.optimize import minimize
-
-    samples, width = rows.shape
-    share = np.bincount(member)
-    weight = 1.0 / (len(share) * share[member])
-    penalty, columns = 1.0 / (c * samples), len(share) if len(share) > 2 else 1
-    wide, place = rows.astype(np.float64), np.arange(samples)
-
-    def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        weights, bias = np.split(flat.reshape(width + 1, columns), [width])
-        logits = np.asarray(wide @ weights) + bias
-        if columns == 1:
-            logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
-        logits -= logits.max(axis=1, keepdims=True)
-        own, chances = logits[place, member], np.exp(logits)
-        total = chances.sum(axis=1)
-        chances /= total[:, None]
-        chances[place, member] -= 1.0
-        slope = chances[:, -columns:] * weight[:, None]
-        value = float(weight @ (np.log(total) - own)) + 0.5 * penalty * float(np.sum(weights**2))
-        down = np.asarray(wide.T @ slope) + penalty * weights
-        return value, np.concatenate([down, slope.sum(axis=0, keepdims=True)]).ravel()
-
-    options = {"maxiter": 300, "maxls": 50, "gtol": 1e-3, "ftol": 64 * np.finfo(np.float64).eps}
-    found = minimize(loss, np.zeros((width + 1) * columns), jac=True, method="L-BFGS-B", options=options)
-    solution = found.x.reshape(width + 1, columns)
-    if columns == 1:
-        solution = np.concatenate([-solution, solution], axis=1) / 2
-    return solution[:-1], solution[-1]
+def _places(values: NDArray[Any], present: Classes, count: int) -> Features:
+    """(…, P) -> (…, count) float32: columns at the places of the classes that are present, zeros elsewhere."""
+    wide = np.zeros((*values.shape[:-1], count), np.float32)
+    wide[..., present] = values
+    return wide
 
 
-def fit_prototypes(standardise: bool = True) -> Fitter:
-    """Cosine to the mean of each class after centring: what can be learnt from one or two samples a label."""
-
-    def fit(features: Features, classes: Classes, count: int) -> Head:
-        present, mean, scale, scaled = _standardised(features, classes)
-        if not standardise:
-            scale, scaled = np.ones_like(scale), features - mean
-        prototypes = np.zeros((count, scaled.shape[1]), np.float32)
-        prototypes[present] = unit_rows(np.stack([scaled[classes == k].mean(axis=0) for k in present]))
-        return Prototypes(mean.astype(np.float32), (1 / scale).astype(np.float32), prototypes)
-
-    return fit
+def _linear(fitted: Any, features: NDArray[Any], classes: Classes, count: int, sharpness: float = 1.0) -> Head:
+    weights, bias = np.atleast_2d(fitted.coef_).T, np.atleast_1d(fitted.intercept_)
+    if weights.shape[1] == 1:  # two classes, one decision function
+        weights, bias = np.concatenate([-weights, weights], axis=1) / 2, np.concatenate([-bias, bias]) / 2
+    present = fitted.classes_
+    return Linear(
+        _places(weights * sharpness, present, count),
+        _places(bias * sharpness, present, count) + _absent(present, count),
+    )
 
 
-def fit_kernel(landmarks: int = 200, c: float = 10.0, seed: int = 0) -> Fitter:
-    """Logistic regression over an RBF kernel to landmarks; its width is the median distance between samples."""
-
-    def fit(features: Features, classes: Classes, count: int) -> Head:
-        rng = np.random.default_rng(seed)
-        _, _, scale, _ = _standardised(features, classes)
-        inverse = (1 / scale).astype(np.float32)
-        chosen = np.sort(rng.permutation(len(features))[:landmarks])
-        marks = (features[chosen] * inverse).astype(np.float32)
-        distance = np.sum((marks[:, None, :] - marks[None, :64, :]) ** 2, axis=2)
-        gamma = 1.0 / max(float(np.median(distance[distance > 0])) if (distance > 0).any() else 1.0, 1e-6)
-        empty = Linear(np.eye(len(marks), dtype=np.float32), np.zeros(len(marks), np.float32))
-        kernel = Kernel(inverse, marks, gamma, empty, half=False)
-        linear = fit_logistic(c)(np.asarray(kernel(features), np.float32), classes, count)
-        assert isinstance(linear, Linear)
-        return Kernel(inverse, marks, gamma, linear, half=False)
-
-    return fit
+def _ridge(fitted: Any, features: NDArray[Any], classes: Classes, count: int) -> Head:
+    return _linear(
+        fitted, features, classes, count, 4.0 if len(fitted.classes_) > 2 else 8.0
+    )  # indicators are -1 and 1
 
 
-@dataclass(frozen=True)
-class KernelRidge:
-    """Ridge regression to class indicators over an RBF kernel as wide as the rows are long, classes weighted equally.
-
-    For rows of one length, such as joined sentence embeddings: directions are compared, and nothing has to be searched
-    for. Every sample is a landmark while these are at most `numbers` numbers; of more samples an even choice is
-    (Nystroem's method: Williams and Seeger 2001).
-    """
-
-    penalty: float = 0.1
-    numbers: int = LANDMARK_NUMBERS
-
-    def __call__(self, features: Features, classes: Classes, count: int) -> Head:
-        """Fit on features (n, D) of `classes` (n,)."""
-        everything = np.arange(len(features))
-        if (fit := self.among(features)) is not None:
-            return fit(everything, classes, count)
-        present, targets, weight = _indicators(classes, count)
-        most = max(self.numbers // features.shape[1], len(present))
-        chosen = np.unique(np.linspace(0, len(features) - 1, min(len(features), most)).astype(np.int64))
-        marks = halved(features[chosen])
-        squares = np.einsum("nd,nd->n", marks, marks)
-        gamma = _width(squares)
-        kernel = _gaussian(features @ marks.T, np.einsum("nd,nd->n", features, features), squares, gamma)
-        system = kernel.T @ (kernel * weight[:, None]) + self.penalty * kernel[chosen]
-        system[np.diag_indices_from(system)] += 1e-6 * len(features)
-        solution = np.linalg.solve(system, kernel.T @ (targets * weight[:, None]))
-        return _kernel_head(marks, gamma, _shares(solution, present, count))
-
-    def among(self, features: Features) -> FitOnSubset | None:
-        """Return what fits on some of the rows (n, D), by their numbers; None if they are too many landmarks.
-
-        The inner products, which take longest, are computed once for all fits.
-        """
-        if features.size > self.numbers:
-            return None
-        marks = halved(features)
-        inner = marks @ marks.T
-        squares = np.diag(inner)
-
-        def fit(chosen: Indices, classes: Classes, count: int) -> Head:
-            present, targets, weight = _indicators(classes, count)
-            own = squares[chosen]
-            gamma = _width(own)
-            system = _gaussian(inner[np.ix_(chosen, chosen)], own, own, gamma)
-            system[np.diag_indices_from(system)] += self.penalty / weight
-            solution = np.linalg.solve(system, targets)
-            return _kernel_head(marks[chosen], gamma, _shares(solution, present, count))
-
-        return fit
+def _kernel_ridge(fitted: Any, features: NDArray[Any], classes: Classes, count: int) -> Head:
+    present = fitted.classes_
+    bias = _places(np.full(len(present), 1.0 / len(present)), present, count) + _absent(present, count)
+    if fitted.kernel == "linear":
+        return SoftplusLogits(Linear(_places(fitted.coef_, present, count), bias))
+    linear = Linear(_places(fitted.dual_coef_, present, count), bias)
+    return SoftplusLogits(Gaussian(fitted.landmarks_, fitted.gamma_, linear))
 
 
-def _width(squares: Features) -> float:
-    return 1.0 / max(float(np.mean(squares)), 1e-6)
+def _nearest_centroid(fitted: Any, features: NDArray[Any], classes: Classes, count: int) -> Head:
+    present = fitted.classes_
+    if not hasattr(fitted, "metric"):
+        centroids = np.zeros((count, features.shape[1]), np.float32)
+        centroids[present] = fitted.centroids_
+        return Cosines(fitted.mean_.astype(np.float32), centroids)
+    own = fitted.centroids_[np.searchsorted(present, classes)]
+    if fitted.metric == "manhattan":
+        centroids = np.zeros((count, features.shape[1]), np.float32)
+        centroids[present] = fitted.centroids_
+        scale = float(np.mean(np.sum(np.abs(features - own), axis=1)))
+        return ManhattanDistances(centroids, max(scale, 1e-6), _absent(present, count))
+    # Half the square distance is affine in the features, but for what all classes have in common.
+    sharpness = 1.0 / max(float(np.mean(np.sum((features - own) ** 2, axis=1))), 1e-6)
+    bias = -0.5 * np.sum(fitted.centroids_**2, axis=1) * sharpness
+    return Linear(
+        _places(fitted.centroids_.T * sharpness, present, count),
+        _places(bias, present, count) + _absent(present, count),
+    )
 
 
-def _gaussian(inner: Features, a: Features, b: Features, gamma: float) -> NDArray[np.float64]:
-    """Return exp(-gamma times the square distance) (n, m) of rows with `inner` products and squares (n,) and (m,)."""
-    near = inner * (2.0 * gamma) - gamma * a[:, None] - gamma * b
-    return np.asarray(np.exp(np.minimum(near, 0.0, out=near), out=near), np.float64)
+def _nearest_neighbors(fitted: Any, features: NDArray[Any], classes: Classes, count: int) -> Head:
+    most = max(_NEIGHBOUR_NUMBERS // features.shape[1], fitted.n_neighbors)
+    kept = np.unique(np.linspace(0, len(features) - 1, min(len(features), most)).astype(np.int64))
+    samples = features[kept].astype(np.float32)
+    cosine = fitted.metric == "cosine"
+    member = np.eye(count, dtype=np.float32)[classes[kept]]
+    stored = halved(unit_rows(samples) if cosine else samples)
+    return Neighbors(stored, member, fitted.n_neighbors, fitted.weights == "distance", cosine)
 
 
-def _kernel_head(marks: Features, gamma: float, linear: Linear) -> Head:
-    return SoftplusLogits(Kernel(np.ones(marks.shape[1], np.float32), marks, gamma, linear))
+def _probabilities(fitted: Any, features: NDArray[Any], classes: Classes, count: int) -> Head:
+    return Estimator(fitted, features.shape[1], fitted.classes_, count, probabilities=True)
 
 
-def fit_linear_ridge(penalty: float = 0.3) -> Fitter:
-    """Ridge regression to class indicators, classes weighted equally, for rows that are wide, sparse and of one length.
-
-    It is solved over the samples' inner products.
-    """
-
-    def fit(features: Features, classes: Classes, count: int) -> Head:
-        present, targets, weight = _indicators(classes, count)
-        system = (features @ features.T).astype(np.float64)
-        system[np.diag_indices_from(system)] += penalty / weight
-        solution = np.linalg.solve(system, targets)
-        return SoftplusLogits(_shares(np.asarray(features.T @ solution.astype(np.float32)), present, count))
-
-    return fit
+def _scores(fitted: Any, features: NDArray[Any], classes: Classes, count: int) -> Head:
+    return Estimator(fitted, features.shape[1], fitted.classes_, count, probabilities=False)
 
 
-def _indicators(classes: Classes, count: int) -> tuple[Classes, NDArray[np.float64], NDArray[np.float64]]:
-    """Return the classes present (P,), centred indicators (n, P), and weights (n,) that make classes equal."""
-    present = np.unique(classes)
-    weight = len(classes) / (len(present) * np.bincount(classes, minlength=count)[classes])
-    return present, (classes[:, None] == present[None, :]) - 1.0 / len(present), weight
-
-
-def _shares(solution: NDArray[Any], present: Classes, count: int) -> Linear:
-    """Return the linear map (M, P) to centred indicators as one to the shares of all `count` classes."""
-    weights, bias = np.zeros((len(solution), count), np.float32), np.full(count, ABSENT, np.float32)
-    weights[:, present], bias[present] = solution, 1.0 / len(present)
-    return Linear(weights, bias)
-
-
-def _standardised(features: Features, classes: Classes) -> tuple[Classes, NDArray, NDArray, NDArray]:  # type: ignore[type-arg]
-    """Return the classes present, mean (D,), scale (D,) and the standardised features (n, D), all in float64."""
-    wide = features.astype(np.float64)
-    mean = wide.mean(axis=0)
-    scale = wide.std(axis=0)
-    scale[scale < 1e-6 * max(float(scale.max(initial=0.0)), 1e-6)] = 1.0
-    return np.unique(classes), mean, scale, (wide - mean) / scale
-
-
-def _linear(
-    weights: NDArray[Any],
-    bias: NDArray[Any],
-    mean: NDArray[np.float64],
-    scale: NDArray[np.float64],
-    present: Classes,
-    count: int,
-) -> Linear:
-    """Fold the standardisation into one product, and give the classes of `present` their places among `count`."""
-    all_weights, all_bias = np.zeros((len(mean), count)), np.full(count, ABSENT)
-    all_weights[:, present] = weights / scale[:, None]
-    all_bias[present] = bias - mean @ all_weights[:, present]
-    return Linear(all_weights.astype(np.float32), all_bias.astype(np.float32))
+_HEADS: Mapping[type[ClassifierConfig], Callable[[Any, NDArray[Any], Classes, int], Head]] = {
+    classifiers.LDA: _linear,
+    classifiers.LogisticRegression: _linear,
+    classifiers.Ridge: _ridge,
+    classifiers.KernelRidge: _kernel_ridge,
+    classifiers.SVM: _scores,
+    classifiers.NearestNeighbors: _nearest_neighbors,
+    classifiers.NearestCentroid: _nearest_centroid,
+    classifiers.RandomForest: _probabilities,
+    classifiers.ExtraTrees: _probabilities,
+    classifiers.GradientBoosting: _probabilities,
+    classifiers.MLP: _probabilities,
+}

@@ -1,4 +1,4 @@
-"""One ONNX graph from named tensors to an answer, and the proof that it answers as training did.
+"""One ONNX graph from named tensors to a prediction, and the proof that it predicts as training did.
 
 The feature graph is taken over verbatim, so the features that training saw and those that the model computes
 are the same nodes. Then every sample is replayed.
@@ -15,21 +15,22 @@ from typing import Any
 import numpy as np
 
 from shared.errors import ReplayError
-from shared.evaluation import FittedModel, Progress
+from shared.evaluation import Progress
 from shared.features.arrays import Array, Inputs, collected_constants, constants_from, namespace
 from shared.features.cache import FeatureCache
 from shared.features.graph import (
     FeatureGraph,
     Samples,
     TensorSpec,
-    appended,
+    bind_inputs,
     build,
-    filled,
+    merge_graphs,
     open_session,
     quick_tracing,
 )
 from shared.features.graph_cache import recall_head_graph
-from shared.learning.calibration import DecisionRule
+from shared.learning.candidates import FittedModel
+from shared.learning.decision_rule import DecisionRule
 from shared.learning.heads import Features
 
 OUTPUTS = ("label", "probabilities", "accepted", "score")
@@ -40,15 +41,15 @@ class Exported:
     """A model's bytes and those of its part after the features."""
 
     model: bytes
-    ending: bytes
+    head_graph: bytes
 
 
 @dataclass(frozen=True)
 class Replay:
-    """How a replay went: samples through the whole graph, others through its ending, and the largest difference."""
+    """How a replay went: samples through the whole graph, others through its head graph, and the largest difference."""
 
     whole: int
-    ending: int
+    head_graph: int
     largest_difference: float
 
 
@@ -56,25 +57,25 @@ def export_model(
     graph: FeatureGraph,
     width: int,
     fitted: FittedModel,
-    answer: DecisionRule,
+    rule: DecisionRule,
     labels: Sequence[str],
     spec: dict[str, Any],
     cache: FeatureCache | None = None,
 ) -> Exported:
     """Return the graph: inputs of the contract -> label (), probabilities (K,), accepted (), score ()."""
     properties = {"labels": json.dumps(list(labels)), "spec": json.dumps(spec, sort_keys=True)}
-    ending = _ending(width, fitted, answer, cache)
-    return Exported(appended(graph.model, ending, properties), ending)
+    head_graph = _head_graph(width, fitted, rule, cache)
+    return Exported(merge_graphs(graph.model, head_graph, properties), head_graph)
 
 
-def _ending(width: int, fitted: FittedModel, answer: DecisionRule, cache: FeatureCache | None) -> bytes:
-    """Return the graph from features (1, width) to the answer.
+def _head_graph(width: int, fitted: FittedModel, rule: DecisionRule, cache: FeatureCache | None) -> bytes:
+    """Return the graph from features (1, width) to the prediction.
 
     What heads of one kind and size have in common is traced once, with inputs in the place of what was learnt; the
     numbers themselves are put in afterwards. That all of them were is proved by replay.
     """
     with collected_constants() as numbers:
-        _answers(np.zeros((1, width), np.float32), fitted, answer)
+        _predictions(np.zeros((1, width), np.float32), fitted, rule)
     values = {f"learnt_{k}": number for k, number in enumerate(numbers)}
     places = [TensorSpec(name, value.dtype.name, value.shape) for name, value in values.items()]
     entrance = TensorSpec("features", "float32", (1, width))
@@ -82,9 +83,11 @@ def _ending(width: int, fitted: FittedModel, answer: DecisionRule, cache: Featur
     def trace() -> bytes:
         arguments = {spec.name: spec.argument() for spec in (entrance, *places)}
         with quick_tracing(), constants_from([arguments[spec.name] for spec in places]):
-            return build(arguments, _answers(arguments["features"], fitted, answer), {})
+            return build(arguments, _predictions(arguments["features"], fitted, rule), {})
 
-    return filled(recall_head_graph((entrance, *places), (fitted.head, fitted.novelty, answer), trace, cache), values)
+    return bind_inputs(
+        recall_head_graph((entrance, *places), (fitted.head, fitted.familiarity, rule), trace, cache), values
+    )
 
 
 def replay(
@@ -93,32 +96,32 @@ def replay(
     samples: Samples,
     whole: Sequence[int],
     fitted: FittedModel,
-    answer: DecisionRule,
+    rule: DecisionRule,
     progress: Progress = lambda done, total: None,
     tolerance: float = 1e-4,
 ) -> Replay:
-    """Run samples `whole` through the graph, and the features (n, D) of all others through its ending.
+    """Run samples `whole` through the graph, and the features (n, D) of all others through its head graph.
 
     Raises ReplayError if a probability differs by more than `tolerance` from NumPy, or a label or acceptance
     differs where the score or the best two probabilities are further apart than that.
     """
-    expected = [np.asarray(part) for part in answer(*fitted(features))]
+    expected = [np.asarray(part) for part in rule(*fitted(features))]
     model = open_session(exported.model)
     names = [tensor.name for tensor in model.get_inputs()]
     rest = sorted(set(range(len(features))) - set(whole))
-    ending: Any = open_session(exported.ending) if rest else None
+    head_graph: Any = open_session(exported.head_graph) if rest else None
 
     def compared(session: Any, inputs: Inputs, row: int) -> float:
-        return _difference(session.run(OUTPUTS, inputs), expected, row, answer, tolerance)
+        return _difference(session.run(OUTPUTS, inputs), expected, row, rule, tolerance)
 
     def through_all(row: int) -> float:
         sample = samples[row]
         return compared(model, {name: sample[name] for name in names}, row)
 
-    def through_ending(row: int) -> float:
-        return compared(ending, {"features": features[row : row + 1]}, row)
+    def through_head_graph(row: int) -> float:
+        return compared(head_graph, {"features": features[row : row + 1]}, row)
 
-    parts = [(through_all, part) for part in _parts(whole)] + [(through_ending, part) for part in _parts(rest)]
+    parts = [(through_all, part) for part in _parts(whole)] + [(through_head_graph, part) for part in _parts(rest)]
     worst, done = 0.0, 0
     with ThreadPoolExecutor(2) as pool:
         found = pool.map(lambda part: max(map(*part)), parts)
@@ -136,22 +139,22 @@ def _parts(rows: Sequence[int], size: int = 16) -> Iterator[Sequence[int]]:
         yield rows[start : start + size]
 
 
-def _answers(features: Array, fitted: FittedModel, answer: DecisionRule) -> dict[str, Array]:
-    label, chances, accepted, score = answer(fitted.head(features), fitted.novelty(features))
+def _predictions(features: Array, fitted: FittedModel, rule: DecisionRule) -> dict[str, Array]:
+    label, chances, accepted, score = rule(fitted.head(features), fitted.familiarity(features))
     xp = namespace(chances)
     found = {"label": label, "accepted": accepted, "score": score}
     return {"probabilities": xp.reshape(chances, (-1,)), **{k: xp.reshape(v, ()) for k, v in found.items()}}
 
 
 def _difference(
-    found: Sequence[Any], expected: Sequence[Features], row: int, answer: DecisionRule, tolerance: float
+    found: Sequence[Any], expected: Sequence[Features], row: int, rule: DecisionRule, tolerance: float
 ) -> float:
     label, chances, accepted, score = found
     difference = float(np.max(np.abs(chances - expected[1][row])))
     first, second = np.sort(expected[1][row])[::-1][:2] if len(chances) > 1 else (1.0, 0.0)
     scale = max(1.0, abs(float(expected[3][row])))
     close = abs(float(score) - float(expected[3][row])) <= 10 * tolerance * scale
-    near_threshold = abs(float(expected[3][row]) - answer.threshold) <= 10 * tolerance * scale
+    near_threshold = abs(float(expected[3][row]) - rule.threshold) <= 10 * tolerance * scale
     wrong = int(label) != int(expected[0][row]) and first - second > 2 * tolerance
     flipped = bool(accepted) != bool(expected[2][row]) and not near_threshold
     if not np.isfinite(difference) or difference > tolerance or wrong or flipped or not close:

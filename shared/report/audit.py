@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
-from shared.evaluation import Validation, softmax
+from shared.evaluation import Validation
 from shared.learning.calibration import best_temperature
+from shared.learning.classifiers import LDA
 from shared.learning.folds import Indices, random_folds
-from shared.learning.heads import Classes, Features, fit_lda
+from shared.learning.heads import Classes, Features, fit_classifier
 from shared.report.metrics import Report, confusion_matrix
 
 ModelSlot = tuple[str, str]  # record ids
@@ -84,7 +86,7 @@ def _softened(validation: Validation, classes: Classes) -> Features:
     logits = np.log(np.maximum(validation.uncalibrated, np.float32(1e-30)))
     member = np.zeros(len(classes), np.int64)
     temperature = max(best_temperature(logits, classes, member)[0], 1.0)
-    return softmax((logits / temperature).astype(np.float32))
+    return np.asarray(softmax(logits / temperature, axis=1), np.float32)
 
 
 def identical(hashes: Sequence[str], place: Indices) -> list[tuple[int, int]]:
@@ -159,7 +161,7 @@ def _skill(features: Features, truth: Classes) -> float:
     hits = 0
     for fold in folds.outer:
         train, test = folds.outside(fold), folds.inside(fold)
-        head = fit_lda(features[train], truth[train], count)
+        head = fit_classifier(LDA(), features[train], truth[train], count)
         hits += int((np.asarray(head(features[test])).argmax(axis=1) == truth[test]).sum())
     common = float(np.bincount(truth).max()) / len(truth)
     return float((hits / len(truth) - common) / max(1 - common, 1e-9))

@@ -24,7 +24,7 @@ from demo import make_data as demo_data
 from demo.gestures import ENCODING, landmarks
 from demo.people import PEOPLE, SAMPLES_PER_LABEL, SESSIONS, Person
 from gesture_trainer.preprocessing.sequences import Sequences
-from gesture_trainer.train import GestureConfig, build_candidates
+from gesture_trainer.train import GestureConfig, gesture_candidates
 from shared.evaluation import EvaluationConfig, Validation, validate_by_session
 from shared.job import Job
 from shared.logs import RunLog
@@ -211,7 +211,7 @@ def validated(person: Person) -> tuple[Validation, np.ndarray]:
     labels, sessions, sequences = zip(*takes, strict=True)
     data = Sequences(sequences, ENCODING, 214, "body_xy")
     job = Job((person.user_id,), Path(), Path(), "demo", log=RunLog(io.StringIO()))
-    candidates = build_candidates(job, GestureConfig(), data, few=False)
+    candidates = gesture_candidates(job, GestureConfig(), data, few=False)
     classes = np.unique(labels, return_inverse=True)[1]
     config = EvaluationConfig(unknown=False)
     return validate_by_session(candidates, classes, sessions, range(len(classes)), config, 0), classes

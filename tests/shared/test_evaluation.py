@@ -5,30 +5,21 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from shared.evaluation import (
-    DAYS,
-    Candidate,
-    EvaluationConfig,
-    HeldOutLogits,
-    PrecomputedFeatures,
-    Rows,
-    Validation,
-    auroc,
-    choose,
-    fit_candidate,
-    validate_by_session,
-)
+from shared.evaluation import DAYS, EvaluationConfig, HeldOutLogits, Validation, auroc, choose, validate_by_session
 from shared.features.graph import FeatureGraph, TensorSpec
-from shared.learning.calibration import (
+from shared.learning.candidates import Candidate, PrecomputedFeatures, Rows, fit_candidate
+from shared.learning.classifiers import LDA, LogisticRegression
+from shared.learning.decision_rule import fit_decision_rule
+from shared.learning.familiarity import (
     NearestFamiliarity,
     cosine_familiarity,
-    fit_decision_rule,
     subspace_familiarity,
     whitened_familiarity,
 )
 from shared.learning.folds import Indices
-from shared.learning.heads import Classes, Features, Head, fit_lda, fit_logistic
+from shared.learning.heads import Classes, Features, Head, fitter
 
+FIT_LDA = fitter(LDA())
 GRAPH = FeatureGraph("x", (TensorSpec("x", "float32", (4,)),), lambda inputs: inputs["x"])
 
 
@@ -37,7 +28,7 @@ def _rows(x: np.ndarray) -> Rows:
 
 
 def _candidate(name: str, x: np.ndarray) -> Candidate:
-    return Candidate(name, PrecomputedFeatures(GRAPH, _rows(x)), fit_lda, whitened_familiarity)
+    return Candidate(name, PrecomputedFeatures(GRAPH, _rows(x)), FIT_LDA, whitened_familiarity)
 
 
 def _validate(candidates: Sequence[Candidate], y: Classes, sessions: Sequence[str]) -> Validation:
@@ -69,11 +60,11 @@ def test_a_feature_that_only_tells_the_session_apart_scores_no_better_than_chanc
 
 def test_everything_fitted_for_a_fold_is_fitted_without_it() -> None:
     x, y, sessions = _data()
-    seen: list[tuple[frozenset[int], frozenset[int]]] = []
+    fitted_on: list[frozenset[int]] = []
 
     def spy(features: Features, classes: Classes, count: int) -> Head:
-        seen.append((frozenset(features[:, 0].astype(int).tolist()), frozenset(classes.tolist())))
-        return fit_lda(
+        fitted_on.append(frozenset(features[:, 0].astype(int).tolist()))
+        return FIT_LDA(
             features + np.random.default_rng(0).normal(size=features.shape).astype(np.float32), classes, count
         )
 
@@ -88,8 +79,8 @@ def test_everything_fitted_for_a_fold_is_fitted_without_it() -> None:
         0,
     )
     whole = {name: frozenset(k for k, s in enumerate(sessions) if s == name) for name in set(sessions)}
-    assert len(seen) == 3 + 3, "one model a fold, one a pair of folds"
-    for rows, _ in seen:
+    assert len(fitted_on) == 3 + 3, "one model a fold, one a pair of folds"
+    for rows in fitted_on:
         for members in whole.values():
             assert rows >= members or not rows & members, "a session is in training whole, or not at all"
 
@@ -133,13 +124,6 @@ def test_choose_pairs_candidates_sample_by_sample() -> None:
     assert choose([worse, best], y) == 1, "ten samples that only the better one gets right are not"
 
 
-def test_copies_join_training_only_beside_their_owner() -> None:
-    rows = Rows(np.arange(3.0, dtype=np.float32)[:, None], np.array([[10.0], [20.0]], np.float32), np.array([1, 2]))
-    features, classes = rows.training(np.array([0, 1]), np.array([0, 1, 1]))
-    assert features[:, 0].tolist() == [0, 1, 10]
-    assert classes.tolist() == [0, 1, 1]
-
-
 def test_unknown_is_told_from_known_where_labels_are_far_apart() -> None:
     x, y, sessions = _data(shift=0.2)
     found = _validate([_candidate("signal", x)], y, sessions)
@@ -169,7 +153,7 @@ def _drifting(seed: int, steps: Sequence[float]) -> tuple[np.ndarray, Classes, n
 
 
 def _quick(x: np.ndarray, y: Classes, session: np.ndarray, kind: Kind) -> tuple[Candidate, Validation]:
-    candidate = Candidate("lda", PrecomputedFeatures(GRAPH, _rows(x)), fit_lda, kind)
+    candidate = Candidate("lda", PrecomputedFeatures(GRAPH, _rows(x)), FIT_LDA, kind)
     config = EvaluationConfig(false_rejection=0.05, random_split=False, unknown=False, learning_curve=False)
     names = [f"s{k}" for k in session]
     return candidate, validate_by_session([candidate], y, names, list(range(len(y))), config, 0)
@@ -183,9 +167,9 @@ def test_asked_for_one_in_twenty_it_rejects_at_most_one_in_ten_of_a_day_that_dri
         third = session == 2
         candidate, found = _quick(x, y, session, kind)
         realised.append(1 - found.accepted[third].mean())
-        seen = _quick(x[~third], y[~third], session[~third], kind)[1].answer  # as it would be published that day
+        rule = _quick(x[~third], y[~third], session[~third], kind)[1].rule  # as it would be published that day
         fitted = fit_candidate(candidate, y, np.flatnonzero(~third), 4)
-        realised.append(1 - seen(*fitted(x[third]))[2].mean())
+        realised.append(1 - rule(*fitted(x[third]))[2].mean())
         own = fit_decision_rule(*fitted(x[~third]), y[~third], y[~third] * 0, (1.0, 1.0), 0.05)
         naive.append(1 - own(*fitted(x[third]))[2].mean())
     assert np.mean(realised) <= 0.1
@@ -203,8 +187,8 @@ def test_with_one_session_copies_as_on_other_days_keep_the_next_day_from_being_r
         for days in realised:
             monkeypatch.setattr("shared.evaluation.DAYS", days)
             candidate, found = _quick(x[first], y[first], session[first], kind)
-            answer = found.answer(*fit_candidate(candidate, y, np.flatnonzero(first), 4)(x[~first]))
-            realised[days].append(float(1 - answer[2].mean()))
+            accepted = found.rule(*fit_candidate(candidate, y, np.flatnonzero(first), 4)(x[~first]))[2]
+            realised[days].append(float(1 - accepted.mean()))
     assert np.mean(realised[DAYS]) <= 0.06 and np.mean(realised[DAYS]) < 0.75 * np.mean(realised[0])
 
 
@@ -212,12 +196,12 @@ def test_the_same_seed_gives_the_same_validation() -> None:
     x, y, sessions = _data(sessions=9, each=16)
     candidates = [
         _candidate("lda", x),
-        Candidate("logistic", PrecomputedFeatures(GRAPH, _rows(x)), fit_logistic(), cosine_familiarity),
+        Candidate("logistic", PrecomputedFeatures(GRAPH, _rows(x)), fitter(LogisticRegression()), cosine_familiarity),
     ]
     first, second = (_validate(candidates, y, sessions) for _ in range(2))
     np.testing.assert_array_equal(first.probabilities, second.probabilities)
     np.testing.assert_array_equal(first.score, second.score)
-    assert first.answer == second.answer
+    assert first.rule == second.rule
 
 
 def test_auroc_counts_pairs() -> None:

@@ -1,4 +1,4 @@
-"""Visual models: from pictures and films to a published version and its answers, with and without an encoder."""
+"""Visual models: from images and videos to a published version and its predictions, with and without an encoder."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from tests.visual_environment_trainer.pictures import (
     write_sessions,
 )
 from visual_environment_trainer.preprocessing.handmade import SIDE as HANDMADE_SIDE
-from visual_environment_trainer.robustness import with_helpful_copies
-from visual_environment_trainer.train import TRAINER, VisualConfig, build_candidates, way
+from visual_environment_trainer.robustness import keep_helpful_copies
+from visual_environment_trainer.train import TRAINER, VisualConfig, visual_candidates, way
 
 USER = "ana"
 
@@ -42,6 +42,10 @@ def encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 Train = Any
+
+
+def _logistic(*features: str) -> dict[str, Any]:
+    return {"features": features, "classifier": {"type": "logistic_regression", "C": 10, "scaler": "none"}}
 
 
 @pytest.fixture
@@ -102,7 +106,7 @@ def test_without_any_encoder_the_fallback_is_trained_and_named(
 ) -> None:
     monkeypatch.setenv("MODEL_TRAINER_PRETRAINED", str(tmp_path / "nothing"))
     entry = train(write_sessions(tmp_path / "data"))
-    assert entry["metrics"]["chosen"] == "handmade"
+    assert entry["metrics"]["chosen"] == "handmade: logistic_regression(C=0.01)"
     assert entry["encoder_refs"] == []
     assert entry["notes"][0].startswith("FALLBACK")
     assert "FALLBACK" in (Path(entry["bundle"]) / "model_card.html").read_text()
@@ -124,19 +128,13 @@ def test_an_own_network_is_trained_with_and_goes_beside_the_models(tmp_path: Pat
     assert entry["notes"] == []
 
 
-def test_three_pictures_of_each_label_are_told_apart_by_prototypes(tmp_path: Path, train: Train) -> None:
+def test_three_pictures_of_each_label_are_compared_with_class_means(tmp_path: Path, train: Train) -> None:
     entry = train(write_sessions(tmp_path / "data", each=1))
     assert entry["sample_count"] == 9
     assert entry["training_metrics"]["accuracy"] > 0.6
-    logits = json.dumps([node.op_type for node in _graph(Path(entry["bundle"]) / "model.onnx").node])
+    tried = list(entry["metrics"]["candidates"])
+    assert tried == [f"{f}: nearest_centroid(scaler=none, metric=cosine)" for f in ("embedding", "embedding+middle")]
     assert _live(entry, tmp_path).properties["labels"] == sorted(ROOMS)
-    assert "MatMul" in logits
-
-
-def _graph(path: Path) -> Any:
-    import onnx
-
-    return onnx.load(path).graph
 
 
 def test_near_copies_in_other_sessions_are_reported_and_validated_with_their_first(
@@ -231,21 +229,23 @@ def _clouded(count: int, dimension: int, seed: int) -> tuple[list[dict[str, Any]
 
 
 @pytest.mark.parametrize("useful", [True, False])
-def test_blurred_copies_are_tried_only_where_they_help(useful: bool, tmp_path: Path) -> None:
+def test_blurred_copies_are_compared_only_where_they_help(useful: bool, tmp_path: Path) -> None:
     from benchmarks.few_shot import quiet_job
 
-    config = VisualConfig(blurred_copies=True, candidates=("embedding",), evaluation=EvaluationConfig(folds=3))
+    config = VisualConfig.model_validate(
+        {"blurred_copies": True, "candidates": [_logistic("embedding")], "evaluation": EvaluationConfig(folds=3)}
+    )
     encoder = load_encoder("lite0_int8")
     rows, classes = _clouded(60, 8, 0)
     if not useful:
         for row in rows:
             row["lite0_int8_blurred"] = row["lite0_int8"]
-    candidates = build_candidates(quiet_job(USER, tmp_path), config, encoder, rows, few=False)
+    candidates = visual_candidates(quiet_job(USER, tmp_path), config, encoder, rows, few=False)
     sessions = [str(k // 10) for k in range(60)]
-    kept, told = with_helpful_copies(candidates, classes, sessions, config)
-    names = [candidate.name for candidate in kept]
-    assert names == (["embedding_blurred", "embedding"] if useful else ["embedding"])
-    assert ("tried in embedding_blurred" in told) == useful
+    kept, note = keep_helpful_copies(candidates, classes, sessions, config)
+    name = "embedding: logistic_regression(scaler=none, C=10.0)"
+    assert [candidate.name for candidate in kept] == ([f"{name}, with copies", name] if useful else [name])
+    assert (f"tried in {name}" in note) == useful != note.endswith("left out")
     copies = [len(candidate.source.rows(np.arange(60)).copies) for candidate in kept]
     assert copies == ([60, 0] if useful else [0])
 
@@ -253,7 +253,7 @@ def test_blurred_copies_are_tried_only_where_they_help(useful: bool, tmp_path: P
 def test_training_with_blurred_copies_says_what_they_did(tmp_path: Path, train: Train) -> None:
     entry = train(write_sessions(tmp_path / "data"), "--set", "blurred_copies=true", "--set", "blur=3")
     (note,) = [note for note in entry["notes"] if "blurred copies" in note]
-    assert "right on blurred images of other sessions" in note
+    assert "accuracy on blurred images of other sessions" in note
 
 
 @pytest.mark.parametrize("middle", [True, False])
@@ -271,7 +271,7 @@ def test_the_portable_file_answers_pictures_and_films_as_the_model_does(
         "--registry",
         str(tmp_path / "models"),
     ]
-    words += ["--set", f"candidates=[embedding{'_and_middle' if middle else ''}]"]
+    words += ["--set", f"candidates={json.dumps([_logistic('embedding', *(['middle'] if middle else []))])}"]
     assert run(lambda: trainer_command(TRAINER)(words, standalone_mode=False)) == 0
     capsys.readouterr()
     registry = Registry(tmp_path / "models")

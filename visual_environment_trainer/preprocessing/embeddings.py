@@ -32,28 +32,21 @@ Numbers = dict[str, NDArray[Any]]  # by the names of a model's inputs
 
 @dataclass(frozen=True)
 class PlaceFeatures:
-    """Square root and unit length of the mean embedding over views, with the middle stage's beside it.
+    """Square root and unit length of an encoder's mean output over views, times a weight.
 
     The square root evens out the long tail of average-pooled activations; see Jegou and Chum 2012 on
     power normalisation.
     """
 
-    name: str  # of the encoder, which is that of its inputs
-    middle_weight: float
+    name: str  # of the model's input
+    weight: float = 1.0
 
     def __call__(self, inputs: Inputs) -> Array:
-        """{name: (V, 1280), name_mid: (V, M)} float32 -> (1280 + M,), or (1280,) where the middle weighs nothing."""
-        embedding = _pooled(inputs[self.name])
-        if not self.middle_weight:
-            return embedding
-        middle = _pooled(inputs[f"{self.name}_mid"]) * self.middle_weight
-        return namespace(embedding).concat([embedding, middle], axis=0)
-
-
-def _pooled(rows: Array) -> Array:
-    xp = namespace(rows)
-    mean = xp.mean(rows, axis=0)
-    return unit_rows(xp.sign(mean) * xp.sqrt(xp.abs(mean)))
+        """{name: (V, D)} float32 -> (D,)."""
+        rows = inputs[self.name]
+        xp = namespace(rows)
+        mean = xp.mean(rows, axis=0)
+        return unit_rows(xp.sign(mean) * xp.sqrt(xp.abs(mean))) * self.weight
 
 
 @dataclass(frozen=True)

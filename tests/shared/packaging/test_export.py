@@ -1,4 +1,4 @@
-"""The exported graph answers as training did, or is refused."""
+"""The exported graph predicts as training did, or is refused."""
 
 import dataclasses
 from pathlib import Path
@@ -7,19 +7,23 @@ import numpy as np
 import pytest
 
 from shared.errors import ReplayError
-from shared.evaluation import FittedModel
 from shared.features import graph_cache
 from shared.features.arrays import Array, Inputs, namespace
 from shared.features.cache import FeatureCache
 from shared.features.graph import FeatureGraph, TensorSpec, build, open_session
-from shared.learning.calibration import (
-    DecisionRule,
-    FitFamiliarity,
-    cosine_familiarity,
-    fit_decision_rule,
-    whitened_familiarity,
+from shared.learning.candidates import FittedModel
+from shared.learning.classifiers import (
+    LDA,
+    SVM,
+    ClassifierConfig,
+    ExtraTrees,
+    KernelRidge,
+    NearestCentroid,
+    NearestNeighbors,
 )
-from shared.learning.heads import Fitter, KernelRidge, Linear, fit_kernel, fit_lda, fit_linear_ridge, fit_prototypes
+from shared.learning.decision_rule import DecisionRule, fit_decision_rule
+from shared.learning.familiarity import FitFamiliarity, cosine_familiarity, whitened_familiarity
+from shared.learning.heads import Linear, fitter
 from shared.packaging import export
 from shared.packaging.export import Exported, export_model, replay, spread
 
@@ -34,25 +38,25 @@ def _made() -> tuple[FeatureGraph, np.ndarray, list[Inputs], FittedModel, Decisi
     samples = [{"x": (rng.normal(size=(rng.integers(1, 9), 4)) + 3 * np.eye(4)[k]).astype(np.float32)} for k in y]
     graph = FeatureGraph("means", (TensorSpec("x", "float32", ("n", 4)),), _means)
     features = np.stack(list(graph.run(samples)))
-    head = fit_lda(features, y, 3)
+    head = fitter(LDA())(features, y, 3)
     fitted = FittedModel(head, whitened_familiarity(head, features, y))
     return graph, features, samples, fitted, fit_decision_rule(*fitted(features), y, y * 0, (1, 1), 0.2)
 
 
 def _exported() -> tuple[Exported, np.ndarray, list[Inputs], FittedModel, DecisionRule]:
-    graph, features, samples, fitted, answer = _made()
-    return export_model(graph, 4, fitted, answer, ["a", "b", "c"], {"k": 1}), features, samples, fitted, answer
+    graph, features, samples, fitted, rule = _made()
+    return export_model(graph, 4, fitted, rule, ["a", "b", "c"], {"k": 1}), features, samples, fitted, rule
 
 
 @pytest.mark.parametrize("whole", [45, 10])
 def test_every_sample_is_replayed_and_agrees(whole: int) -> None:
-    exported, features, samples, fitted, answer = _exported()
-    told: list[tuple[int, int]] = []
-    done = replay(exported, features, samples, range(whole), fitted, answer, lambda *at: told.append(at))
-    assert (done.whole, done.ending) == (whole, 45 - whole)
-    assert told == [(k + 1, 45) for k in range(45)]
+    exported, features, samples, fitted, rule = _exported()
+    reported: list[tuple[int, int]] = []
+    done = replay(exported, features, samples, range(whole), fitted, rule, lambda *at: reported.append(at))
+    assert (done.whole, done.head_graph) == (whole, 45 - whole)
+    assert reported == [(k + 1, 45) for k in range(45)]
     assert done.largest_difference < 1e-4
-    assert not answer(*fitted(features))[2].all(), "some are rejected, so that acceptance was compared, too"
+    assert not rule(*fitted(features))[2].all(), "some are rejected, so that acceptance was compared, too"
 
 
 def test_the_same_training_gives_the_same_bytes() -> None:
@@ -65,33 +69,33 @@ def test_the_model_says_what_its_labels_are() -> None:
     assert found["spec"] == '{"k": 1}'
 
 
-def _wrong_head(fitted: FittedModel, answer: DecisionRule) -> tuple[FittedModel, DecisionRule]:
+def _wrong_head(fitted: FittedModel, rule: DecisionRule) -> tuple[FittedModel, DecisionRule]:
     assert isinstance(fitted.head, Linear)
     head = Linear(fitted.head.weights, fitted.head.bias + np.array([0.01, 0, 0], np.float32))
-    return dataclasses.replace(fitted, head=head), answer
+    return dataclasses.replace(fitted, head=head), rule
 
 
-def _wrong_threshold(fitted: FittedModel, answer: DecisionRule) -> tuple[FittedModel, DecisionRule]:
-    return fitted, dataclasses.replace(answer, threshold=answer.threshold + 1)
+def _wrong_threshold(fitted: FittedModel, rule: DecisionRule) -> tuple[FittedModel, DecisionRule]:
+    return fitted, dataclasses.replace(rule, threshold=rule.threshold + 1)
 
 
-def _wrong_temperature(fitted: FittedModel, answer: DecisionRule) -> tuple[FittedModel, DecisionRule]:
-    return fitted, dataclasses.replace(answer, temperature=answer.temperature * 1.1)
+def _wrong_temperature(fitted: FittedModel, rule: DecisionRule) -> tuple[FittedModel, DecisionRule]:
+    return fitted, dataclasses.replace(rule, temperature=rule.temperature * 1.1)
 
 
 @pytest.mark.parametrize("whole", [range(45), range(0)])
 @pytest.mark.parametrize("wrong", [_wrong_head, _wrong_threshold, _wrong_temperature])
-def test_a_graph_that_answers_otherwise_is_refused(wrong, whole) -> None:  # type: ignore[no-untyped-def]
-    exported, features, samples, fitted, answer = _exported()
+def test_a_graph_that_predicts_otherwise_is_refused(wrong, whole) -> None:  # type: ignore[no-untyped-def]
+    exported, features, samples, fitted, rule = _exported()
     with pytest.raises(ReplayError, match="the exported graph answers"):
-        replay(exported, features, samples, whole, *wrong(fitted, answer))
+        replay(exported, features, samples, whole, *wrong(fitted, rule))
 
 
 def test_a_graph_that_computes_other_features_is_refused() -> None:
-    exported, features, samples, fitted, answer = _exported()
+    exported, features, samples, fitted, rule = _exported()
     moved = [{"x": sample["x"] + np.float32(0.05)} for sample in samples]
     with pytest.raises(ReplayError):
-        replay(exported, features, moved, range(45), fitted, answer)
+        replay(exported, features, moved, range(45), fitted, rule)
 
 
 @pytest.mark.parametrize(("count", "most", "expected"), [(5, None, 5), (5, 9, 5), (1000, 128, 128)])
@@ -101,48 +105,54 @@ def test_what_is_replayed_whole_is_spread_over_all(count: int, most: int | None,
     assert (rows[0], rows[-1]) == (0, count - 1)
 
 
-HEADS: dict[str, Fitter] = {
-    "lda": fit_lda,
-    "kernel": fit_kernel(20),
-    "kernel ridge": KernelRidge(),
-    "linear ridge": fit_linear_ridge(),
-    "prototypes": fit_prototypes(),
+TRACED: dict[str, ClassifierConfig] = {  # a few Array API lines, whose graph learnt numbers enter as inputs
+    "lda": LDA(),
+    "kernel ridge": KernelRidge(alpha=0.3, scaler="none"),
+    "kernel ridge, rbf": KernelRidge(kernel="rbf"),
+    "nearest neighbors": NearestNeighbors(weights="distance"),
+    "nearest centroid": NearestCentroid(),
+    "nearest centroid, manhattan": NearestCentroid(metric="manhattan"),
+    "nearest centroid, cosine": NearestCentroid(metric="cosine"),
+}
+CONVERTED: dict[str, ClassifierConfig] = {  # by skl2onnx, with the numbers in the graph
+    "extra trees": ExtraTrees(n_estimators=10),
+    "svm": SVM(),
 }
 
 
-@pytest.mark.parametrize("novelty", [whitened_familiarity, cosine_familiarity])
-@pytest.mark.parametrize("head", HEADS)
-def test_endings_of_one_kind_are_traced_once_and_each_answers_with_its_own_numbers(
-    head: str, novelty: FitFamiliarity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fit_familiarity", [whitened_familiarity, cosine_familiarity], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("name", [*TRACED, *CONVERTED])
+def test_head_graphs_of_one_kind_are_traced_once_and_each_predicts_with_its_own_numbers(
+    name: str, fit_familiarity: FitFamiliarity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache, traced = FeatureCache(tmp_path / "f.sqlite"), []
     monkeypatch.setattr(export, "build", lambda *a: traced.append(a) or build(*a))
     monkeypatch.setattr(graph_cache, "_LOADED", float("inf"))
-    graph, features, samples, _, answer = _made()
+    graph, features, samples, _, rule = _made()
     y = np.arange(45) % 3
     models = set()
     for k, threshold in enumerate((-2.0, 0.3)):
-        graph_cache._ENDINGS.clear()  # as another process would have none
+        graph_cache._HEAD_GRAPHS.clear()  # as another process would have none
         own = features * np.float32(1 + k) + np.float32(k)
-        learnt = HEADS[head](own, y, 3)
-        fitted = FittedModel(learnt, novelty(learnt, own, y))
-        fresh = dataclasses.replace(answer, threshold=threshold, temperature=0.5 + k)
+        head = fitter((TRACED | CONVERTED)[name])(own, y, 3)
+        fitted = FittedModel(head, fit_familiarity(head, own, y))
+        fresh = dataclasses.replace(rule, threshold=threshold, temperature=0.5 + k)
         exported = export_model(graph, 4, fitted, fresh, ["a", "b", "c"], {}, cache)
         assert replay(exported, own, samples, (), fitted, fresh).largest_difference < 1e-4
-        models.add(exported.ending)
-    assert (len(models), len(traced)) == (2, 1)
+        models.add(exported.head_graph)
+    assert (len(models), len(traced)) == (2, 1 if name in TRACED else 2)
 
 
-def test_endings_of_other_kinds_or_sizes_are_not_mistaken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_head_graphs_of_other_kinds_or_sizes_are_not_mistaken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph_cache, "_LOADED", float("inf"))
     cache, y = FeatureCache(tmp_path / "f.sqlite"), np.arange(45) % 3
-    _, features, samples, _, answer = _made()
-    for fit in HEADS.values():
+    _, features, samples, _, rule = _made()
+    for config in (*TRACED.values(), *CONVERTED.values(), NearestNeighbors(n_neighbors=3, metric="cosine")):
         for rows in (features, features[:, :3]):
             graph = FeatureGraph("means", (TensorSpec("x", "float32", ("n", rows.shape[1])),), _means)
             for count in (3, 4):
-                learnt = fit(rows, y, count)
-                for novelty in (whitened_familiarity, cosine_familiarity):
-                    fitted = FittedModel(learnt, novelty(learnt, rows, y))
-                    exported = export_model(graph, rows.shape[1], fitted, answer, ["a"] * count, {}, cache)
-                    replay(exported, rows, samples, (), fitted, answer)
+                head = fitter(config)(rows, y, count)
+                for fit_familiarity in (whitened_familiarity, cosine_familiarity):
+                    fitted = FittedModel(head, fit_familiarity(head, rows, y))
+                    exported = export_model(graph, rows.shape[1], fitted, rule, ["a"] * count, {}, cache)
+                    replay(exported, rows, samples, (), fitted, rule)

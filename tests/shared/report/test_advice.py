@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from shared.evaluation import Candidate, EvaluationConfig, PrecomputedFeatures, Rows, validate_by_session
+from shared.evaluation import EvaluationConfig, validate_by_session
 from shared.features.graph import FeatureGraph, TensorSpec
-from shared.learning.calibration import whitened_familiarity
-from shared.learning.heads import fit_lda
+from shared.learning.candidates import Candidate, PrecomputedFeatures, Rows
+from shared.learning.classifiers import LDA
+from shared.learning.familiarity import whitened_familiarity
+from shared.learning.heads import fitter
 from shared.report.advice import advise
 from shared.report.metrics import Report, report
 
@@ -18,7 +20,7 @@ def _report(centres: np.ndarray, classes: np.ndarray, sessions: list[str], noise
     rng = np.random.default_rng(0)
     x = (centres[classes] + noise * rng.normal(size=(len(classes), centres.shape[1]))).astype(np.float32)
     rows = Rows(x, np.zeros((0, x.shape[1]), np.float32), np.zeros(0, np.int64))
-    candidate = Candidate("lda", PrecomputedFeatures(GRAPH, rows), fit_lda, whitened_familiarity)
+    candidate = Candidate("lda", PrecomputedFeatures(GRAPH, rows), fitter(LDA()), whitened_familiarity)
     found = validate_by_session([candidate], classes, sessions, list(range(len(x))), EvaluationConfig(), 0)
     return report(found, classes, sessions, LABELS)
 

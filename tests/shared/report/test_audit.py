@@ -5,10 +5,12 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from shared.evaluation import Candidate, EvaluationConfig, PrecomputedFeatures, Rows, validate_by_session
+from shared.evaluation import EvaluationConfig, validate_by_session
 from shared.features.graph import FeatureGraph, TensorSpec
-from shared.learning.calibration import whitened_familiarity
-from shared.learning.heads import Classes, fit_lda
+from shared.learning.candidates import Candidate, PrecomputedFeatures, Rows
+from shared.learning.classifiers import LDA
+from shared.learning.familiarity import whitened_familiarity
+from shared.learning.heads import Classes, fitter
 from shared.report.audit import Audit, audit, near_identical, session_fingerprint, suspected_label_errors
 from shared.report.metrics import report
 
@@ -26,7 +28,7 @@ def _audit(x: np.ndarray, classes: Classes, place: np.ndarray, hashes: list[str]
     rows = Rows(x, np.zeros((0, x.shape[1]), np.float32), np.zeros(0, np.int64))
     graph = FeatureGraph("x", (TensorSpec("x", "float32", (x.shape[1],)),), lambda inputs: inputs["x"])
     sessions = [f"s{k}" for k in place]
-    candidate = Candidate("lda", PrecomputedFeatures(graph, rows), fit_lda, whitened_familiarity)
+    candidate = Candidate("lda", PrecomputedFeatures(graph, rows), fitter(LDA()), whitened_familiarity)
     found = validate_by_session([candidate], classes, sessions, list(range(len(x))), EvaluationConfig(), 0)
     result = report(found, classes, sessions, LABELS)
     ids = [f"r{k:03d}" for k in range(len(x))]

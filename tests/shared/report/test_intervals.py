@@ -10,11 +10,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from shared.evaluation import Candidate, EvaluationConfig, PrecomputedFeatures, Rows, Validation, validate_by_session
+from shared.evaluation import EvaluationConfig, Validation, validate_by_session
 from shared.features.graph import FeatureGraph, TensorSpec
-from shared.learning.calibration import DecisionRule, cosine_familiarity
+from shared.learning.candidates import Candidate, PrecomputedFeatures, Rows
+from shared.learning.classifiers import LDA
+from shared.learning.decision_rule import DecisionRule
+from shared.learning.familiarity import cosine_familiarity
 from shared.learning.folds import Folds
-from shared.learning.heads import fit_lda
+from shared.learning.heads import fitter
 from shared.report.intervals import clustered_interval, spread_interval, student_quantile, wilson
 from shared.report.metrics import Report, report
 
@@ -49,8 +52,8 @@ def _report(meant: NDArray[np.int64], answered: NDArray[np.int64], session: NDAr
         score=chances.max(axis=1),
         chosen_by_fold=(),
         candidates={},
-        winner=Candidate("given", PrecomputedFeatures(GRAPH, rows), fit_lda, cosine_familiarity),
-        answer=DecisionRule(1.0, (1.0, 1.0), (0.0, 0.0), (1.0, 1.0), 0.0),
+        winner=Candidate("given", PrecomputedFeatures(GRAPH, rows), fitter(LDA()), cosine_familiarity),
+        rule=DecisionRule(1.0, (1.0, 1.0), (0.0, 0.0), (1.0, 1.0), 0.0),
         random_accuracy=None,
         unknown_auroc={},
     )
@@ -100,7 +103,7 @@ def test_the_interval_of_a_whole_validation_holds_the_accuracy_that_validations_
         shifts = rng.normal(size=(3, 4)) * 0.7
         x = (centres[meant] + shifts[session] + rng.normal(size=(72, 4))).astype(np.float32)
         rows = Rows(x, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-        candidate = Candidate("lda", PrecomputedFeatures(GRAPH, rows), fit_lda, cosine_familiarity)
+        candidate = Candidate("lda", PrecomputedFeatures(GRAPH, rows), fitter(LDA()), cosine_familiarity)
         found = report(
             validate_by_session([candidate], meant, names, list(range(72)), config, 0), meant, names, LABELS
         ).metrics
