@@ -59,6 +59,51 @@ def parse_config(schema: type[AnyConfig], values: Mapping[str, Any], place: str)
         raise ConfigError("\n".join(lines)) from None
 
 
+MODEL_TYPES: Mapping[str, str] = {  # what others call a classifier -> its `type`
+    "linear_discriminant_analysis": "lda",
+    "logreg": "logistic_regression",
+    "logistic": "logistic_regression",
+    "svc": "svm",
+    "support_vector_machine": "svm",
+    "knn": "nearest_neighbors",
+    "k_nearest_neighbors": "nearest_neighbors",
+    "rf": "random_forest",
+    "extremely_randomized_trees": "extra_trees",
+    "gbm": "gradient_boosting",
+    "multilayer_perceptron": "mlp",
+}
+_REQUEST_KEYS = ("model_type", "architecture", "hyperparameters", "feature_set")
+
+
+def config_from_request(training_config: Mapping[str, Any], config: AnyConfig) -> AnyConfig:
+    """Return `config` with the one candidate that an A3CP training request asks for.
+
+    `model_type` names a classifier, `hyperparameters` are its parameters, `architecture` are the sizes of an MLP's
+    hidden layers, and `feature_set` is one feature set or several. Without a feature set the classifier is tried with
+    each that suits the data. Raises ConfigError for what there is not, naming what there is.
+    """
+    unknown = [key for key in training_config if key not in _REQUEST_KEYS]
+    if unknown:
+        raise ConfigError(f"training_config: {', '.join(unknown)}: unknown; known are {', '.join(_REQUEST_KEYS)}")
+    asked = {key: value for key, value in training_config.items() if value not in (None, "", {}, [])}
+    if not asked:
+        return config
+    kind = asked.get("model_type")
+    if not isinstance(kind, str):
+        raise ConfigError(f"training_config: model_type: is needed beside {', '.join(asked)}, as text, such as svm")
+    parameters = asked.get("hyperparameters", {})
+    if not isinstance(parameters, Mapping):
+        raise ConfigError("training_config: hyperparameters: must be a mapping of names to values")
+    name = kind.strip().lower().replace("-", "_").replace(" ", "_")
+    classifier = {"type": MODEL_TYPES.get(name, name), **parameters}
+    if "architecture" in asked:
+        if classifier["type"] != "mlp" or "hidden_layer_sizes" in classifier:
+            raise ConfigError(f"training_config: architecture: a {kind} has none beside its hyperparameters")
+        classifier["hidden_layer_sizes"] = asked["architecture"]
+    candidate = {"classifier": classifier, "features": asked.get("feature_set")}
+    return parse_config(type(config), config.model_dump() | {"candidates": [candidate]}, "training_config")
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
