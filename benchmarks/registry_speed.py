@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
@@ -33,8 +32,8 @@ from model_registry.storage.entry import (
     StoredFile,
     VersionManifest,
 )
-from model_registry.storage.history import stamp
 from model_registry.store import Registry
+from model_registry.timestamps import format_time, utc_now
 
 TARGETS = {"resolve": 1.0, "publish": 20.0}  # ms, median
 RESULTS = Path(__file__).parent / "results" / "registry_speed.jsonl"
@@ -74,7 +73,7 @@ def fill(root: Path, users: int, versions: int) -> None:
                 clock += timedelta(milliseconds=1)
                 entry, manifest = write_version(folder, version)
                 event = Event(
-                    time=stamp(clock),
+                    time=format_time(clock, "microseconds"),
                     event="publish",
                     version=version,
                     active=version,
@@ -190,16 +189,15 @@ def main(users: int, versions: int, folder: Path | None) -> None:
     """Measure a large registry and one of 100 users, and append the result."""
     work = Path(tempfile.mkdtemp(prefix="registry-speed-", dir=folder))
     results = {}
-    try:
+    with tempfile.TemporaryDirectory(prefix="registry-speed-", dir=folder) as place:
+        work = Path(place)
         for name, count in (("small", 100), ("full", users)):
             start = time.perf_counter()
             fill(Registry(work / name).created(), count, versions)
             click.echo(f"{count * versions} versions written in {time.perf_counter() - start:.0f} s", err=True)
             results[name] = measure(work / name, work / f"{name}-bundles", count)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     line = {
-        "time": stamp(datetime.now(UTC)),
+        "time": utc_now(),
         "machine": f"{platform.machine()}, {os.cpu_count()} processors",
         "users": users,
         "versions": users * versions,

@@ -28,7 +28,9 @@ from pydantic import (
     model_validator,
 )
 
-from model_registry.names import MODALITIES, Modality, parse_modality, shown
+from model_registry.messages import printable
+from model_registry.names import MODALITIES, Modality, parse_modality
+from model_registry.timestamps import format_time
 from shared.errors import Fault
 
 SCHEMA_VERSION = "1.0.0"
@@ -81,7 +83,7 @@ def _start_of_day(value: Any) -> Any:
 
 def utc_text(moment: datetime) -> str:
     """Return a moment as A3CP writes it: UTC, milliseconds, `Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return format_time(moment)
 
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=_PRINTABLE_LENGTH), AfterValidator(_printable)]
@@ -273,7 +275,7 @@ def faults_of(error: ValidationError, path: str, line: int | None, known: Iterab
 
 def _field(location: tuple[int | str, ...]) -> str:
     parts = (str(part) for part in location)
-    return ".".join(part if part.isidentifier() or part.isdigit() else shown(part) for part in parts) or "(line)"
+    return ".".join(part if part.isidentifier() or part.isdigit() else printable(part) for part in parts) or "(line)"
 
 
 def _reason(kind: str, message: str, known: Iterable[str]) -> str:
