@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 from docs.import_graph import Graph, layers, module_graph, package_graph, reduced, summary
 
 WIDTH, MARGIN = 1000, 20  # of the picture
-BOX_WIDTH, LANE_WIDTH = 340, 14  # of a module, and of the lane that an arrow takes through a row
+BOX_WIDTH, LANE_WIDTH = 340, 14  # at most of a module, and of the lane that an arrow takes through a row
 GAP, ROW_GAP, PADDING = 16, 30, 10  # between boxes, between rows, inside a box
 TITLE_LINE, TEXT_LINE = 19, 16  # from one line to the next
 TITLE_LETTER, TEXT_LETTER = 8.6, 6.5  # width of an average letter
@@ -99,7 +99,10 @@ def _framed(root: Path, package: str, top: float) -> tuple[Box, list[Box], list[
     placed: dict[str, Box] = {}
     y = frame.bottom
     for row in _ordered(layers(graph), paths):
-        widths = [BOX_WIDTH if name in graph else LANE_WIDTH for name in row]
+        lanes = sum(name not in graph for name in row)
+        room = WIDTH - 2 * (MARGIN + PADDING) - GAP * (len(row) - 1) - LANE_WIDTH * lanes
+        box_width = min(BOX_WIDTH, room / max(len(row) - lanes, 1))
+        widths = [box_width if name in graph else LANE_WIDTH for name in row]
         x = (WIDTH - sum(widths) - GAP * (len(row) - 1)) / 2
         boxes = []
         for name, width in zip(row, widths, strict=True):

@@ -198,6 +198,7 @@ class Estimator:
     @cached_property
     def model(self) -> bytes:
         """The estimator's ONNX model: features (n, D) float32 -> probabilities (n, P) float32."""
+        warnings.filterwarnings("ignore", "Attribute `prob[AB]_` was deprecated", FutureWarning)  # skl2onnx reads them
         from skl2onnx import to_onnx
         from skl2onnx.common.data_types import FloatTensorType
 
