@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from model_registry.storage.durable import staged_folder
+
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = Path(os.environ.get("MODEL_TRAINER_DATA") or ROOT.parent / "shared" / "data")
 WORK = Path(os.environ.get("MODEL_TRAINER_BENCH") or ROOT / ".demo" / "bench")
@@ -63,10 +65,9 @@ def data_root(name: str) -> Path:
     root = WORK / name
     if not root.is_dir():
         source, *arguments = (argument.replace("{source}", str(SOURCE)) for argument in IMPORTS[name])
-        staged = root.with_name(f".{name}.staged")
-        command = [sys.executable, "-m", "shared", "import", str(SOURCE / source), f"--data={staged}", "--consent"]
-        subprocess.run([*command, *arguments], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
-        staged.rename(root)
+        with staged_folder(root) as staged:
+            command = [sys.executable, "-m", "shared", "import", str(SOURCE / source), f"--data={staged}", "--consent"]
+            subprocess.run([*command, *arguments], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
     return root
 
 

@@ -33,8 +33,8 @@ from model_registry.storage.entry import (
     StoredFile,
     VersionManifest,
 )
-from model_registry.storage.history import stamp
 from model_registry.store import Registry
+from model_registry.timestamps import format_time, utc_now
 
 TARGETS = {"resolve": 1.0, "publish": 20.0}  # ms, median
 RESULTS = Path(__file__).parent / "results" / "registry_speed.jsonl"
@@ -74,7 +74,7 @@ def fill(root: Path, users: int, versions: int) -> None:
                 clock += timedelta(milliseconds=1)
                 entry, manifest = write_version(folder, version)
                 event = Event(
-                    time=stamp(clock),
+                    time=format_time(clock, "microseconds"),
                     event="publish",
                     version=version,
                     active=version,
@@ -199,7 +199,7 @@ def main(users: int, versions: int, folder: Path | None) -> None:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     line = {
-        "time": stamp(datetime.now(UTC)),
+        "time": utc_now(),
         "machine": f"{platform.machine()}, {os.cpu_count()} processors",
         "users": users,
         "versions": users * versions,

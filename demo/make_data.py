@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tempfile
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -28,6 +27,7 @@ from rich.console import Console
 
 from demo import gestures, scenes, sentences, sounds
 from demo.people import PEOPLE, SAMPLES_PER_LABEL, SESSIONS, Person, SessionConditions
+from model_registry.storage.durable import staged_folder
 from shared.schema_utils import Example, FeaturesRef, FileRef, SessionMetadata
 
 MARKER = "demo.json"  # marks a folder that this command wrote, and records its seed and code
@@ -62,17 +62,12 @@ def fingerprint(seed: int) -> dict[str, Any]:
 
 def make_data(out: Path, seed: int, provenance: dict[str, Any]) -> int:
     """Write the whole data root to `out`, replacing an older one, and return the number of examples."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as staging:
-        root = Path(staging) / "data"
+    with staged_folder(out) as root:
         jobs = [(root, person, session, seed) for person in PEOPLE for session in SESSIONS]
         # Spawned, not forked: a forked copy of a process with running threads can deadlock on their locks.
         with ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn")) as pool:
             counts = list(pool.map(write_session, *zip(*jobs, strict=True)))
         (root / MARKER).write_text(json.dumps(provenance) + "\n", encoding="utf-8")
-        if out.exists():
-            out.rename(Path(staging) / "old")
-        root.rename(out)
     return sum(counts)
 
 

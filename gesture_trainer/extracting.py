@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ from gesture_trainer.preprocessing.landmarker import BODY
 from gesture_trainer.preprocessing.sandbox import Failure
 from gesture_trainer.train import GestureConfig
 from model_registry.names import parse_name
+from model_registry.storage.durable import write_file_atomically
 from shared.config import load_config
 from shared.data.feature_files import features_bytes
 from shared.data.files import DataRoot, RefusedFileError, sha256_of
@@ -118,7 +117,7 @@ def _extract_files(
         if reason is not None or isinstance(result, Failure):
             faults.append(Fault(str(targets[target]), None, "media", str(reason)))
         else:
-            _write(target, features_bytes(result))
+            write_file_atomically(target, features_bytes(result))
     unread = len(targets) - len(found)
     return faults, [*results, *[Failure("cannot be read")] * unread]
 
@@ -195,16 +194,3 @@ def _addition(example: Example, sequence: NDArray[np.float32], config: GestureCo
     )
     changes = {"media": None, "features": reference, "onset": None, "offset": None}
     return Addition(example.model_copy(update=changes), content)
-
-
-def _write(target: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import re
 from typing import Literal, cast, get_args
 
 from model_registry.errors import InvalidNameError as InvalidNameError
+from model_registry.messages import printable
 
 Modality = Literal["gesture", "sound", "speech", "visual_environment"]
 MODALITIES = cast("tuple[Modality, ...]", get_args(Modality))
@@ -28,7 +29,7 @@ def parse_name(text: str, what: str = "user id") -> str:
     """
     if not isinstance(text, str) or _NAME.fullmatch(text) is None or ".." in text:
         raise InvalidNameError(
-            f"{what} {shown(text)}: use 1 to 64 letters, digits, '_', '-' or '.', "
+            f"{what} {printable(text)}: use 1 to 64 letters, digits, '_', '-' or '.', "
             "beginning and ending with a letter or digit"
         )
     return text
@@ -46,21 +47,15 @@ def parse_modality(text: str) -> Modality:
             return modality
     if isinstance(text, str) and text in _ALIASES:
         return _ALIASES[text]
-    raise InvalidNameError(f"modality {shown(text)}: must be one of {', '.join(MODALITIES)}")
+    raise InvalidNameError(f"modality {printable(text)}: must be one of {', '.join(MODALITIES)}")
 
 
 def parse_version(text: str | int) -> int:
     """Return the number of a version written as `v3`, `3` or 3."""
     match = _VERSION.fullmatch(f"v{text}" if isinstance(text, int) or str(text)[:1] != "v" else str(text))
     if match is None:
-        raise InvalidNameError(f"version {shown(text)}: must look like v1, v2, …")
+        raise InvalidNameError(f"version {printable(text)}: must look like v1, v2, …")
     return int(match.group(1))
-
-
-def shown(text: object) -> str:
-    """Return hostile text as a short printable ASCII literal for error messages."""
-    literal = ascii(text)
-    return literal if len(literal) <= 80 else literal[:77] + "...'"
 
 
 _FILE_NAMES = {

@@ -11,14 +11,15 @@ from typing import Any
 
 import click
 
+from model_registry.commands.options import registry_option
 from model_registry.errors import InvalidNameError
+from model_registry.location import WritableRegistry
 from model_registry.names import Modality, parse_modality
 from orchestrator.backends import Tls
 from orchestrator.batch import Control
 from orchestrator.jobs import COMMANDS, one_line, read_commands
 from orchestrator.launching import Settings, follow, launch, only_requested, plan_batch
 from orchestrator.plan import Request, parse_modalities, parse_users
-from orchestrator.registry_uploader import DEFAULT_REGISTRY
 from orchestrator.report import plan_lines, print_plan, report_console
 from orchestrator.retraining import FILE_LIMIT, RetrainingRequest, parse_requests, read_requests, spooled
 from orchestrator.run_folder import RunFolder
@@ -47,9 +48,7 @@ Examples:
 )
 @click.option("--users", default="all", show_default=True, help="Comma-separated user ids, or all that have data.")
 @click.option("--modalities", default="all", show_default=True, help="Comma-separated modalities, or all.")
-@click.option(
-    "--registry", default=str(DEFAULT_REGISTRY), show_default=True, help="The registry: a folder, or http://…."
-)
+@registry_option("write")
 @click.option(
     "--runs",
     default="runs",
@@ -62,7 +61,7 @@ Examples:
     type=click.Choice(POLICIES),
     default="if-better",
     show_default=True,
-    help="Whether what is published serves at once, or stays a candidate.",
+    help="Whether what is published becomes the active version, or stays a candidate.",
 )
 @click.option("--jobs", type=click.IntRange(1, 1024), help="Jobs at once.  [default: the number of cores]")
 @click.option("--config", "configs", multiple=True, metavar="MODALITY=FILE", help="A modality's configuration file.")
@@ -117,7 +116,7 @@ Examples:
 def main(
     trainer_commands: Path | None,
     jobs: int | None,
-    registry: str,
+    registry: WritableRegistry,
     runs: Path,
     dry_run: bool,
     as_json: bool,

@@ -16,8 +16,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from model_registry.errors import NotFoundError, RegistryError
-from model_registry.location import AnyRegistry, open_registry
+from model_registry.folders import cache_folder
+from model_registry.location import WritableRegistry
 from model_registry.names import Modality
+from model_registry.storage.durable import check_writable
 from orchestrator.backends import Backend, Tls
 from orchestrator.backends.process import ThreadedBackend
 from orchestrator.batch import Control, Stop, run_batch, stopped_by_signals
@@ -27,7 +29,7 @@ from orchestrator.plan import Plan, Request, make_plan
 from orchestrator.registry_uploader import outcome_of_version, publisher
 from orchestrator.report import Tally, print_report, report_console, summary
 from orchestrator.retraining import RetrainingRequest, put_away, read_requests, spooled
-from orchestrator.run_folder import RunFolder, mean_seconds, write_whole
+from orchestrator.run_folder import RunFolder, mean_seconds, write_json
 from orchestrator.trainer_process import Limits, child_environment
 from orchestrator.workers import WorkerPool, processes
 from shared.data_loader import users_with_data
@@ -43,7 +45,7 @@ class Settings:
     """Where and how jobs run."""
 
     folder: RunFolder
-    registry: str
+    registry: WritableRegistry
     commands: Commands
     slots: int
     limits: Limits
@@ -57,13 +59,10 @@ class Settings:
     cpus: float | None = None
     pids: int | None = None
 
-    @property
-    def store(self) -> AnyRegistry:
-        return open_registry(self.registry)
-
 
 def launch(settings: Settings, request: Request) -> int:
     """Run one batch and return the exit code. Raises TrainerError when nothing can be started."""
+    _check_folders(settings)
     with _locked(settings), _backend(settings, request) as backend, stopped_by_signals() as stop:
         return _batch(settings, request, backend, stop)
 
@@ -74,6 +73,7 @@ def follow(settings: Settings, request: Request, spool: Path) -> int:
     A file is put into `done` when its batch has ended, so one whose batch was cut short is taken up again; what
     cannot be read goes to `refused`.
     """
+    _check_folders(settings)
     with _locked(settings), _backend(settings, request) as backend, stopped_by_signals() as stop:
         while not stop.asked:
             for path in spooled(spool):
@@ -107,7 +107,7 @@ def only_requested(request: Request, wanted: list[RetrainingRequest]) -> Request
 def plan_batch(settings: Settings, request: Request) -> Plan:
     """Return the plan for what data and registry hold now. Raises TrainerError."""
     try:
-        published = list(settings.store.entries())
+        published = list(settings.registry.entries())
     except NotFoundError:
         published = []  # no registry yet
     except RegistryError as error:
@@ -117,6 +117,18 @@ def plan_batch(settings: Settings, request: Request) -> Plan:
     if not (plan.jobs or plan.up_to_date or plan.refused or plan.without_data):
         raise DataError([Fault(str(request.data), None, "users", "no examples of what was asked for")])
     return plan
+
+
+def _check_folders(settings: Settings) -> None:
+    """Raise ConfigError where results could not be written, before anything is trained."""
+    for option, check in (
+        ("--runs", partial(check_writable, settings.folder.root)),
+        ("--registry", settings.registry.check_writable),
+    ):
+        try:
+            check()
+        except RegistryError as error:
+            raise ConfigError(f"{option}: {one_line(error)}") from None
 
 
 @contextmanager
@@ -165,14 +177,13 @@ def _docker(settings: Settings, request: Request) -> Backend:
         pids=settings.pids or limits.pids,
     )
     folder.bundles.mkdir(parents=True, exist_ok=True)
-    cache = os.environ.get("MODEL_TRAINER_CACHE") or Path.home() / ".cache" / "model-trainer"
     containers = Containers(
         runs=folder.root,
         images={**IMAGES, **settings.images},
         limits=limits,
         readable=(request.data, *request.configs.values(), *_named(request)),
         writable=(folder.bundles,),
-        cache=Path(cache).absolute(),
+        cache=cache_folder().absolute(),
     )
     removed = containers.remove_leftovers()
     if removed:
@@ -191,7 +202,7 @@ def _named(request: Request) -> list[Path]:
 def _threads(
     settings: Settings, limits: Limits, environment: Mapping[str, str], pool: WorkerPool | None
 ) -> ThreadedBackend:
-    publish = publisher(settings.store, settings.promote)
+    publish = publisher(settings.registry, settings.promote)
     return ThreadedBackend(settings.folder, settings.commands, publish, settings.slots, environment, limits, pool)
 
 
@@ -203,7 +214,7 @@ def _dask(settings: Settings) -> Backend:
         raise ConfigError(f"--backend dask: {error}; install the extra: pip install 'model-trainer[dask]'") from error
     spec = DaskSpec(
         runs=str(settings.folder.root),
-        registry=settings.store.address,
+        registry=settings.registry.address,
         commands=None if settings.commands is COMMANDS else dict(settings.commands),
         seconds=settings.limits.seconds,
         memory=settings.limits.memory,
@@ -216,7 +227,7 @@ def _dask(settings: Settings) -> Backend:
 def _batch(settings: Settings, request: Request, backend: Backend, stop: Stop) -> int:
     folder, begun = settings.folder, time.monotonic()
     plan = plan_batch(settings, request)
-    options = {"data": str(request.data), "registry": settings.registry, "slots": settings.slots}
+    options = {"data": str(request.data), "registry": settings.registry.address, "slots": settings.slots}
     folder.begin(options, plan.jobs)
     tally = Tally()
     with _telling(len(plan.jobs)) as tell:
@@ -229,8 +240,8 @@ def _batch(settings: Settings, request: Request, backend: Backend, stop: Stop) -
     complete = tally.published == len(plan.jobs) and not plan.without_data and not plan.refused
     code = stop.exit_code or (0 if complete else 1)
     numbers = summary(plan, tally, time.monotonic() - begun, code)
-    write_whole(folder.summary, numbers)
-    known = map(partial(outcome_of_version, settings.store), plan.up_to_date)
+    write_json(folder.summary, numbers)
+    known = map(partial(outcome_of_version, settings.registry), plan.up_to_date)
     print_report(numbers, tally, known, plan.refused, report_console())
     folder.note("end", {"exit_code": code})
     return code

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orchestrator.run_folder import now, read_json
+from model_registry.timestamps import utc_now
+from orchestrator.run_folder import read_json
 from shared.errors import ConfigError
 
 
@@ -35,7 +36,7 @@ def batch_lock(path: Path) -> Iterator[str]:
                 f"{path.parent}: {owner} runs a batch here; wait for its end or give other --runs"
             ) from None
         before = _owner(path)
-        _write(descriptor, {"pid": os.getpid(), "host": socket.gethostname(), "since": now()})
+        _write(descriptor, {"pid": os.getpid(), "host": socket.gethostname(), "since": utc_now()})
         yield before
         _write(descriptor, {})
     finally:

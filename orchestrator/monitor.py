@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from model_registry.messages import and_more
 from orchestrator.lock import is_locked
 from orchestrator.monitor_page import page_server
 from orchestrator.progress import Follower, Progress
@@ -110,7 +111,7 @@ def picture(progress: Progress) -> Group:
             part = f"{job.done}/{job.total}" if job.total else ""
             running.add_row(Text(job.user), job.modality, Text(job.stage), part)
         if len(progress.running) > _RUNNING_SHOWN:
-            running.add_row(f"and {len(progress.running) - _RUNNING_SHOWN} more", "", "", "")
+            running.add_row(and_more(len(progress.running) - _RUNNING_SHOWN), "", "", "")
         parts.append(running)
     parts.extend(Text(f"failed: {line}", style="red") for line in progress.last_errors)
     return Group(*parts)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from model_registry.messages import and_more
 from orchestrator.jobs import UP_TO_DATE, Outcome
 from orchestrator.plan import Plan
 
@@ -133,7 +134,7 @@ def print_report(
         console.print(_table(rows))
     more = numbers["published"] + numbers["up_to_date"] - len(rows)
     if more:
-        console.print(f"and {more} more")
+        console.print(and_more(more))
     cards = [outcome.model_card for outcome in rows if outcome.model_card]
     if cards:
         console.print("model cards:")
@@ -155,9 +156,7 @@ def print_report(
 
 
 def _sums(numbers: dict[str, Any]) -> str:
-    told = (
-        f"{numbers['published']} published ({numbers['promoted']} serving, {numbers['kept_as_candidate']} candidates)"
-    )
+    told = f"{numbers['published']} published ({numbers['promoted']} active, {numbers['kept_as_candidate']} candidates)"
     causes = ", ".join(f"{count} {cause}" for cause, count in numbers["failed_by_cause"].items())
     told += f", {numbers['up_to_date']} up to date, {numbers['failed']} failed" + (f" ({causes})" if causes else "")
     if numbers["refused_before"]:

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from model_registry.names import Modality, parse_modality, parse_user
+from model_registry.storage.durable import put_in_place
 from orchestrator.jobs import one_line
 from shared.errors import DataError, Fault
 
@@ -80,4 +81,4 @@ def put_away(path: Path, where: str) -> None:
     while target.exists():
         number += 1
         target = folder / f"{path.stem}-{number}{path.suffix}"
-    path.rename(target)
+    put_in_place(path, target)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, StrictBool
 
+from model_registry.messages import list_names
 from model_registry.names import DEFAULT_USER, InvalidNameError, Modality, parse_modality, parse_name
 from shared.data.a3cp import count_a3cp, is_a3cp, read_a3cp
 from shared.data.files import DataRoot, RefusedFileError
@@ -316,4 +317,4 @@ def _is_name(text: str) -> bool:
 
 
 def some(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return list_names(names, 8)

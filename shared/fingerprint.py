@@ -30,6 +30,7 @@ from pydantic_core import from_json
 
 from model_registry.errors import InvalidNameError
 from model_registry.names import MODALITIES, Modality, parse_modality
+from model_registry.storage.durable import file_sha256
 from shared.named_files import named_files
 
 _PART = 20  # hex digits of each part: 80 bits
@@ -217,10 +218,7 @@ def _folder(name: str) -> Path:
 
 
 def _contents(name: str, root: Path, paths: Iterable[Path]) -> dict[str, str]:
-    return {
-        f"{name}/{path.relative_to(root).as_posix()}": hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(paths)
-    }
+    return {f"{name}/{path.relative_to(root).as_posix()}": file_sha256(path) for path in sorted(paths)}
 
 
 def _digest(value: Sequence[Any] | Mapping[str, Any]) -> str:

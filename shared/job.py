@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model_registry.location import WritableRegistry
 from model_registry.names import Modality
 from model_registry.storage.entry import EncoderRef
 from shared.config import TrainerConfig
@@ -29,11 +30,11 @@ class Job:
     data: Path
     out: Path
     run_id: str
-    registry: Path | None = None
+    registry: WritableRegistry | None = None
     data_format: DataFormat = "auto"
     fingerprint: str = ""
     package: str = ""  # the trainer's, for the log: its code and what it requires
-    promote: PromotionPolicy = "if-better"  # whether what is published serves at once
+    promote: PromotionPolicy = "if-better"  # whether what is published becomes the active version
     cache: FeatureCache | None = None
     log: RunLog = field(default_factory=RunLog)
 

@@ -10,16 +10,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any, TextIO
+
+from model_registry.timestamps import utc_now
 
 STAGES = ("load", "decode", "encode", "featurise", "validate", "fit", "export", "replay", "bundle", "publish")
 _EVERY = 0.2  # seconds between two progress lines of one stage
-
-
-def utc_now() -> str:
-    """Return the time as A3CP writes it: UTC, milliseconds, `Z`."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class RunLog:

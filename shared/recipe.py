@@ -11,7 +11,6 @@ import numpy as np
 
 from model_registry.names import Modality
 from model_registry.storage.entry import BundleEntry
-from model_registry.store import Registry
 from shared.config import TrainerConfig
 from shared.data_loader import Dataset, group_of, load_dataset
 from shared.errors import QualityGateError
@@ -139,9 +138,9 @@ def package(
     if job.registry is None:
         return Outcome(bundle, entry)
     with job.log.stage("publish"):
-        published, promotion = publish(bundle.folder, Registry(job.registry), job.promote)
+        published, promotion = publish(bundle.folder, job.registry, job.promote)
     if published.entry.status != "active":
-        job.log.warn(f"published as a candidate that does not serve: {promotion.reason}")
+        job.log.warn(f"published as a candidate, not as the active version: {promotion.reason}")
     update = {
         "model_version": published.entry.model_version,
         "model_artifact_path": published.entry.model_artifact_path,

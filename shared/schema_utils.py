@@ -28,7 +28,8 @@ from pydantic import (
     model_validator,
 )
 
-from model_registry.names import MODALITIES, Modality, parse_modality, shown
+from model_registry.messages import printable
+from model_registry.names import MODALITIES, Modality, parse_modality
 from shared.errors import Fault
 
 SCHEMA_VERSION = "1.0.0"
@@ -273,7 +274,7 @@ def faults_of(error: ValidationError, path: str, line: int | None, known: Iterab
 
 def _field(location: tuple[int | str, ...]) -> str:
     parts = (str(part) for part in location)
-    return ".".join(part if part.isidentifier() or part.isdigit() else shown(part) for part in parts) or "(line)"
+    return ".".join(part if part.isidentifier() or part.isdigit() else printable(part) for part in parts) or "(line)"
 
 
 def _reason(kind: str, message: str, known: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""From data to what serves: made again, of several people, and never worse than what served before."""
+"""From data to the active version: trained again, pooled, and never worse than the active one before."""
 
 from __future__ import annotations
 
@@ -204,7 +204,8 @@ def _everywhere(call: Callable[..., Answer], models: Path, reader: str, fallback
         headers = {"Authorization": f"Bearer {token}"}
         answer = httpx.get(f"{url}/v1/models/chika/speech", headers=headers, timeout=30).json()
         assert answer["fallback"] is fallback
-        assert RemoteRegistry(url, token).resolve("chika", "speech").fallback is fallback
+        with RemoteRegistry(url, token).open_version("chika", "speech") as version:
+            assert version.fallback is fallback
 
 
 def test_the_pooled_model_is_made_again_too(data: Path, train: Callable[..., Any], call: Callable[..., Answer]) -> None:
@@ -232,9 +233,9 @@ def test_a_worse_model_is_a_candidate_and_log_history_and_answer_say_why(
     published: Callable[..., dict[str, Any]], call: Callable[..., Answer], tmp_path: Path
 ) -> None:
     first, second = published(), published(*WORSE)
-    assert first["promotion"] == {"promote": True, "reason": "no version of this user serves yet"}
+    assert first["promotion"] == {"promote": True, "reason": "this user has no active version yet"}
     reason = second["promotion"]["reason"]
-    assert not second["promotion"]["promote"] and "the version that serves" in reason and " and lost " in reason
+    assert not second["promotion"]["promote"] and "the active version" in reason and " and lost " in reason
     assert second["warnings"][-1] == f"published as a candidate that does not serve: {reason}"
     store = Registry(tmp_path / "models")
     assert [entry.status for entry in store.entries()] == ["active", "candidate"]
@@ -248,7 +249,7 @@ def test_a_worse_model_is_a_candidate_and_log_history_and_answer_say_why(
     third, fourth = published(*WORSE, "--promote", "never"), published(*WORSE, "--promote", "always")
     assert [third["promotion"]["promote"], fourth["promotion"]["promote"]] == [False, True]
     assert store.resolve("ana", "speech").version == 4
-    assert published()["promotion"]["promote"], "what is better serves again"
+    assert published()["promotion"]["promote"], "what is better becomes active again"
 
 
 def test_a_batch_publishes_a_worse_model_as_a_candidate_too(

@@ -1,4 +1,4 @@
-"""What stands in the service's addresses, so that its OpenAPI document says what is accepted. `names` decides."""
+"""Parameters in the paths of routes, so that the OpenAPI document says what is accepted; `names` checks them."""
 
 from __future__ import annotations
 

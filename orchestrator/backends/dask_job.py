@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from model_registry.location import open_registry
+from model_registry.location import open_writable_registry
 from model_registry.names import Modality
 from orchestrator.attempt import attempt
 from orchestrator.jobs import COMMANDS, Job, Outcome
@@ -55,7 +55,7 @@ def train_job(spec_json: str) -> str:
             return run_warm(job, job.words(folder.bundles), _pool(spec), events, limits, stopped)
         return run_once(job, command, events, child_environment(1), limits, stopped)
 
-    publish = _keep if spec.registry is None else publisher(open_registry(spec.registry), spec.promote)
+    publish = _keep if spec.registry is None else publisher(open_writable_registry(spec.registry), spec.promote)
     return attempt(spec.job, folder, commands, train, publish).model_dump_json()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from model_registry.messages import list_names
 from model_registry.names import InvalidNameError, Modality, parse_modality, parse_name
 from shared.data.files import DataRoot, RefusedFileError
 from shared.data.records import Dropped, Reading, Record
@@ -187,5 +188,4 @@ def _show(checked: Checked) -> None:
 
 
 def _listed(counts: dict[str, int]) -> str:
-    shown = [f"{name} {number}" for name, number in list(counts.items())[:12]]
-    return ", ".join(shown) + (f" and {len(counts) - 12} more" if len(counts) > 12 else "")
+    return list_names([f"{name} {number}" for name, number in counts.items()], 12)

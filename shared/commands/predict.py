@@ -16,10 +16,11 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from model_registry.commands.options import root_option
+from model_registry.commands.options import registry_option
+from model_registry.location import ReadableRegistry
 from model_registry.names import MODALITIES, Modality, parse_modality
 from model_registry.storage.encoders import SPEC_FILE, EncoderSpec
-from model_registry.store import Registry, Resolved
+from model_registry.storage.resolution import ResolvedVersion
 from shared.errors import ConfigError, DataError, TrainerError
 from shared.schema_utils import UNKNOWN
 
@@ -131,7 +132,7 @@ def find_trainer(modality: Modality) -> Trainer:
 @click.option("--user", help="Whose model.")
 @click.option("--modality", metavar=f"[{'|'.join(MODALITIES)}]")
 @click.option("--version", help="This version instead of the active one, e.g. v3.")
-@root_option
+@registry_option("read")
 @click.option(
     "--model",
     "file",
@@ -140,7 +141,12 @@ def find_trainer(modality: Modality) -> Trainer:
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
 def predict_command(
-    user: str | None, modality: str | None, version: str | None, root: Path, file: Path | None, files: tuple[Path, ...]
+    user: str | None,
+    modality: str | None,
+    version: str | None,
+    registry: ReadableRegistry,
+    file: Path | None,
+    files: tuple[Path, ...],
 ) -> int:
     """Answer FILES with a published model: one JSON line a file.
 
@@ -157,20 +163,23 @@ def predict_command(
         if user or modality or version:
             raise click.UsageError("--model names the model; leave out --user, --modality and --version")
         model = portable_model(file)
-        trainer, told = find_trainer(model.properties["spec"]["modality"]), {"model": str(file)}
-    else:
-        if not user or not modality:
-            raise click.UsageError("name --user and --modality, or a file with --model")
-        resolved = Registry(root).resolve(user, parse_modality(modality), version)
+        return _classify(model, find_trainer(model.properties["spec"]["modality"]), {"model": str(file)}, files)
+    if not user or not modality:
+        raise click.UsageError("name --user and --modality, or a file with --model")
+    with registry.open_version(user, parse_modality(modality), version) as resolved:
         if resolved.fallback:
-            reason = f"{user} has no active {resolved.modality} model with enough data; the pooled default answers"
+            reason = f"{user} has no active {resolved.modality} model with enough data; the pooled default is used"
             click.echo(f"warning: {reason}", err=True)
-        model, trainer = LiveModel(resolved.files["model"], resolved.encoders), find_trainer(resolved.modality)
-        told = _described(resolved)
+        model = LiveModel(resolved.files["model"], resolved.encoders)
+        return _classify(model, find_trainer(resolved.modality), _described(resolved), files)
+
+
+def _classify(model: LiveModel, trainer: Trainer, described: Mapping[str, Any], files: Sequence[Path]) -> int:
+    """Print one JSON line for each file; return the exit code."""
     code = 0
     for path in files:
         try:
-            click.echo(json.dumps(_line(told, path, model.answer(path, trainer)), ensure_ascii=False))
+            click.echo(json.dumps(_line(described, path, model.answer(path, trainer)), ensure_ascii=False))
         except DataError as error:
             click.echo(f"error: {error}", err=True)
             code = error.exit_code
@@ -181,7 +190,7 @@ def predict_command(
     return code
 
 
-def _described(resolved: Resolved) -> dict[str, Any]:
+def _described(resolved: ResolvedVersion) -> dict[str, Any]:
     return {
         "user_id": resolved.user,
         "modality": resolved.modality,

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from model_registry.commands.options import root_option
+from model_registry.commands.options import registry_option
+from model_registry.location import ReadableRegistry
+from model_registry.messages import and_more, list_names
 from model_registry.names import MODALITIES
 from model_registry.storage.entry import FILE_LIMIT, parse_json
-from model_registry.store import Registry, Resolved
+from model_registry.storage.resolution import ResolvedVersion
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,11 +31,13 @@ _NAMED = 5  # record ids or figures that are told one by one
 @click.command("reproduce")
 @click.option("--user", required=True, help="Whose model; `_default` for the pooled one.")
 @click.option("--modality", required=True, metavar=f"[{'|'.join(MODALITIES)}]")
-@click.option("--version", help="Which version, e.g. v3.  [default: the one that serves]")
-@root_option
+@click.option("--version", help="Which version, e.g. v3.  [default: the active one]")
+@registry_option("read")
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), required=True, help="Data root.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def reproduce_command(user: str, modality: str, version: str | None, root: Path, data: Path, as_json: bool) -> int:
+def reproduce_command(
+    user: str, modality: str, version: str | None, registry: ReadableRegistry, data: Path, as_json: bool
+) -> int:
     """Train a published version again from its recorded configuration, seed and data, and say whether it is the same.
 
     Nothing is published. Exit codes: 0 byte-identical, 2 usage or configuration, 3 it differs, or the data cannot be
@@ -45,13 +49,16 @@ def reproduce_command(user: str, modality: str, version: str | None, root: Path,
     """
     from shared.commands.predict import find_trainer
 
-    found = Registry(root).resolve(user, modality, version)
-    if found.fallback:
-        raise ConfigError(f"{user}/{modality}: the pooled model serves; write --user {found.entry.user_id}")
-    trainer = find_trainer(found.modality)
-    with tempfile.TemporaryDirectory(prefix="reproduce-") as out:
-        differences = list(reproduce(found, trainer, data, Path(out)))
-    name = f"{found.user}/{found.modality} v{found.version}"
+    with (
+        registry.open_version(user, modality, version) as resolved,
+        tempfile.TemporaryDirectory(prefix="reproduce-") as out,
+    ):
+        if resolved.fallback:
+            raise ConfigError(
+                f"{user}/{modality}: no active version but the pooled one; write --user {resolved.entry.user_id}"
+            )
+        differences = list(reproduce(resolved, find_trainer(resolved.modality), data, Path(out)))
+    name = f"{resolved.user}/{resolved.modality} v{resolved.version}"
     if as_json:
         click.echo(json.dumps({"version": name, "identical": not differences, "differences": differences}))
     elif differences:
@@ -61,7 +68,7 @@ def reproduce_command(user: str, modality: str, version: str | None, root: Path,
     return 3 if differences else 0
 
 
-def reproduce(found: Resolved, trainer: Trainer, data: Path, out: Path) -> Iterator[str]:
+def reproduce(version: ResolvedVersion, trainer: Trainer, data: Path, out: Path) -> Iterator[str]:
     """Train again into the folder `out` and yield what differs, causes first; nothing where all is the same.
 
     Raises ConfigError where the recorded configuration is no longer one, and what training raises.
@@ -71,21 +78,21 @@ def reproduce(found: Resolved, trainer: Trainer, data: Path, out: Path) -> Itera
     from shared.config import parse_config
     from shared.job import Job
 
-    before = _log(found.files["training_log"])
+    before = _log(version.files["training_log"])
     threadpool_limits(1)  # as the trainer's command does: sums in another order would give other bytes
-    users = tuple(before.get("users") or (found.entry.user_id,))
-    config = parse_config(trainer.config, dict(found.entry.config), f"the configuration of v{found.version}")
+    users = tuple(before.get("users") or (version.entry.user_id,))
+    config = parse_config(trainer.config, dict(version.entry.config), f"the configuration of v{version.version}")
     job = Job(
         users,
         data,
         out,
         run_id="again",
         data_format=before.get("data_format", "auto"),
-        fingerprint=found.entry.job_fingerprint,
+        fingerprint=version.entry.job_fingerprint,
         package=trainer.package,
     )
     bundle = trainer.train(job, config).bundle
-    changed = [role for role in COMPARED if _digest(bundle, role) != found.manifest.files[role].sha256]
+    changed = [role for role in COMPARED if _digest(bundle, role) != version.stored[role].sha256]
     if changed:
         yield from _causes(before, _log(bundle.folder / "training_log.json"))
         yield f"files: {', '.join(role.replace('_', ' ') for role in changed)} differ"
@@ -109,7 +116,7 @@ def _causes(before: Log, after: Log) -> Iterator[str]:
     for k, (was, x) in list(other.items())[:_NAMED]:
         yield f"{k}: was {'none' if was is None else f'{was:.4f}'}, is {x:.4f}"
     if len(other) > _NAMED:
-        yield f"and {len(other) - _NAMED} more figures"
+        yield and_more(len(other) - _NAMED, "figures")
 
 
 def _records(before: Log, after: Log) -> str:
@@ -138,7 +145,7 @@ def _changed(before: Mapping[str, str], after: Mapping[str, str], among: Iterabl
 
 
 def _named(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return list_names(names, _NAMED)
 
 
 def _digest(bundle: Bundle, role: str) -> str:

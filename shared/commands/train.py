@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from model_registry.commands.options import registry_settings
 from model_registry.names import DEFAULT_USER, parse_name
+from model_registry.storage.durable import check_writable
+from model_registry.timestamps import utc_now
 from shared.commands.main import exit_code, run, told
 from shared.commands.worker import serve
 from shared.errors import ConfigError, DataError
-from shared.logs import RunLog, utc_now
+from shared.logs import RunLog
 
 if TYPE_CHECKING:
     from shared.job import Trainer
@@ -39,13 +42,16 @@ _OPTIONS = (
     click.Option(["--set", "settings"], multiple=True, metavar="KEY=VALUE", help="Override one configuration key."),
     click.Option(["--session", "sessions"], multiple=True, help="Use these sessions only; repeat for several."),
     click.Option(["--seed"], type=click.IntRange(0, 2**32 - 1), help="Overrides the configuration's seed."),
-    click.Option(["--registry"], type=_PATH, help="Publish there when the model is finished."),
+    click.Option(
+        ["--registry"],
+        **registry_settings("write", help="Publish there when the model is finished.", default=False),
+    ),
     click.Option(
         ["--promote"],
         type=click.Choice(("always", "if-better", "never")),
         default="if-better",
         show_default=True,
-        help="Whether what is published serves at once, or stays a candidate.",
+        help="Whether what is published becomes the active version, or stays a candidate.",
     ),
     click.Option(["--demo-data/--no-demo-data"], default=None, help="Whether examples marked is_demo are used."),
     click.Option(["--data-format"], type=click.Choice(["auto", "own", "a3cp"]), default="auto", show_default=True),
@@ -163,6 +169,9 @@ def _prepare(
     for user in users:
         parse_name(user, "--user")
     parse_name(run_id, "--run-id")
+    check_writable(given["out"])
+    if given["registry"] is not None:
+        given["registry"].check_writable()
     settings = list(given["settings"])
     if given["seed"] is not None:
         settings.append(f"seed={given['seed']}")

@@ -25,7 +25,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from model_registry.names import InvalidNameError, Modality, parse_modality, shown
+from model_registry.messages import printable
+from model_registry.names import InvalidNameError, Modality, parse_modality
 from shared.data.a3cp_rows import CaptureOpen, Event, FeaturesReady, FinalLabel, Governed, SessionEvent, Transcript
 from shared.data.files import DataRoot, RefusedFileError, json_lines
 from shared.data.records import Dropped, Reading, Record
@@ -340,7 +341,7 @@ def _feature_file(root: DataRoot, uri: str) -> Path:
     text = uri.removeprefix("file://").removeprefix("./")
     parts = text.split("/")
     if text.startswith("/") or "\\" in text or "://" in text or any(part in ("", ".", "..") for part in parts):
-        raise ValueError(f"{shown(uri)} must be a path relative to A3CP's folder, without '..'")
+        raise ValueError(f"{printable(uri)} must be a path relative to A3CP's folder, without '..'")
     candidates = [root.path.joinpath(*parts), root.path.joinpath("data", *parts)]
     if parts[0] == "data" and len(parts) > 1:
         candidates.append(root.path.joinpath(*parts[1:]))

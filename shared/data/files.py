@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from model_registry.storage.durable import file_sha256
 from shared.errors import Fault
 
 LINE_LIMIT = 512 * 1024  # bytes; A3CP's own limit for a line of a session log
@@ -93,8 +93,7 @@ def read_bounded(place: Path, limit: int) -> bytes:
 def sha256_of(place: Path) -> str:
     """Return the SHA-256 of a file of any size; raises RefusedFileError where it cannot be read."""
     try:
-        with place.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(place)
     except OSError as error:
         raise RefusedFileError(reason_of(error)) from None
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_registry.names import shown
+from model_registry.messages import printable
 from shared.data.feature_files import SIZE_LIMIT, FeatureFileError, parse_features
 from shared.data.files import RefusedFileError, json_lines, parse_json, read_bounded
 from shared.errors import ConfigError, Fault
@@ -193,7 +193,7 @@ def rename_labels(findings: Findings, names: Mapping[str, str], source: Path) ->
         else:
             missing.setdefault(sample.label, sample)
     faults = [
-        Fault(sample.path, sample.line, "label", f"{shown(label)} has no name in {source}")
+        Fault(sample.path, sample.line, "label", f"{printable(label)} has no name in {source}")
         for label, sample in missing.items()
     ]
     return Findings(renamed, [*findings.faults, *faults], findings.passed_over)

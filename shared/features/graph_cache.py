@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from model_registry.storage.durable import file_sha256
 from shared.features.cache import FeatureCache
 from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec, is_value
 from shared.fingerprint import code_fingerprint, newest_source
@@ -136,7 +137,7 @@ def _described(value: Any, packages: set[str], learnt: bool) -> Iterator[str]:
         for part in value:
             yield from _described(part, packages, learnt)
     elif isinstance(value, Path):
-        yield hashlib.sha256(value.read_bytes()).hexdigest()
+        yield file_sha256(value)
     elif learnt and isinstance(value, float | np.floating | np.ndarray):
         yield "learnt"
     elif value is None or isinstance(value, str | int | float):

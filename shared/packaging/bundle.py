@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from model_registry.names import Modality
+from model_registry.storage.durable import staged_folder
 from model_registry.storage.entry import BundleEntry, BundleManifest, EncoderRef, StoredFile
 from shared.errors import ConfigError
 
@@ -66,24 +64,15 @@ def write_bundle(
         encoder_refs=tuple(encoder_refs),
         entry=entry,
     )
-    staged = None
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=".staging-", dir=out))
-        for role, data in files.items():
-            _write(staged / FILE_NAMES[role], data)
-        _write(staged / "bundle.json", manifest.to_json())
-        staged.chmod(0o755)
-        _sync(staged)
-        if folder.exists():  # renaming over an empty folder would succeed
-            raise ConfigError(f"--run-id {run_id}: {folder.name} exists already in --out")
-        staged.rename(folder)
-        _sync(out)
+        with staged_folder(folder, replace=False) as staged:
+            for role, data in files.items():
+                (staged / FILE_NAMES[role]).write_bytes(data)
+            (staged / "bundle.json").write_bytes(manifest.to_json())
+    except FileExistsError:
+        raise ConfigError(f"--run-id {run_id}: {folder.name} exists already in --out") from None
     except OSError as error:
         raise ConfigError(f"--out {out}: {error.strerror or error}") from None
-    finally:
-        if staged is not None and staged.exists():
-            shutil.rmtree(staged, ignore_errors=True)
     return Bundle(folder, manifest)
 
 
@@ -111,18 +100,3 @@ def label_encoder(labels: Sequence[str]) -> bytes:
 def json_bytes(document: Any) -> bytes:
     """Return a document as indented UTF-8 JSON."""
     return (json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,4 +1,4 @@
-"""Whether a new version may serve: compared with the one that serves, on the samples that both were tested on."""
+"""Whether a new version becomes the active one: compared with the present one, on samples that both were tested on."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from model_registry.errors import CorruptError, DocumentError, InvalidNameError, NotFoundError
-from model_registry.location import AnyRegistry
+from model_registry.location import WritableRegistry
+from model_registry.messages import list_names
 from model_registry.storage.entry import FILE_LIMIT, parse_json
-from model_registry.storage.publication import Published
+from model_registry.storage.publication import Publication
 from shared.schema_utils import PromotionPolicy
 
 POLICIES: tuple[PromotionPolicy, ...] = ("always", "if-better", "never")
@@ -29,20 +30,20 @@ class Promotion:
     reason: str
 
 
-def publish(bundle: Path, registry: AnyRegistry, policy: PromotionPolicy) -> tuple[Published, Promotion]:
-    """Publish a bundle, as the version that serves or as a candidate, with the reason in its log and its history.
+def publish(bundle: Path, registry: WritableRegistry, policy: PromotionPolicy) -> tuple[Publication, Promotion]:
+    """Publish a bundle, as the active version or as a candidate, with the reason in its log and its history.
 
     Raises what publishing raises, and UnreachableError.
     """
     log = _log(_read(bundle / "training_log.json"))
-    serving = None
+    active = None
     if policy == "if-better":
         try:
-            serving = _log(registry.serving_log(str(log.get("user_id", "")), str(log.get("modality", ""))))
-        except (NotFoundError, CorruptError, InvalidNameError):  # none serves, or what serves is damaged
-            serving = None
-    found = decide(policy, log, serving)
-    return registry.publish(bundle, promote=found.promote, reason=found.reason[:500]), found
+            active = _log(registry.training_log(str(log.get("user_id", "")), str(log.get("modality", ""))))
+        except (NotFoundError, CorruptError, InvalidNameError):  # no version is active, or the active one is damaged
+            active = None
+    promotion = decide(policy, log, active)
+    return registry.publish(bundle, promote=promotion.promote, reason=promotion.reason[:500]), promotion
 
 
 def _read(path: Path) -> bytes:
@@ -70,11 +71,11 @@ def decide(policy: PromotionPolicy, new: Mapping[str, Any], active: Mapping[str,
     if policy != "if-better":
         return Promotion(policy == "always", f"asked for with --promote {policy}")
     if active is None:
-        return Promotion(True, "no version of this user serves yet")
+        return Promotion(True, "this user has no active version yet")
     before, now = _answers(active), _answers(new)
     common = sorted(record for record in now.keys() & before.keys() if now[record][0] == before[record][0])
     if len(common) < FEWEST:
-        return Promotion(True, f"the version that serves was tested on only {len(common)} of the same samples")
+        return Promotion(True, f"the active version was tested on only {len(common)} of the same samples")
     gained, lost, meant = Counter[str](), Counter[str](), Counter[str]()
     for record in common:
         label, answered = now[record]
@@ -83,14 +84,14 @@ def decide(policy: PromotionPolicy, new: Mapping[str, Any], active: Mapping[str,
         gained[label] += right and not was
         lost[label] += was and not right
     net = gained.total() - lost.total()
-    told = f"of {len(common)} samples that both were tested on it gained {gained.total()} and lost {lost.total()}"
+    counts = f"of {len(common)} samples that both were tested on it gained {gained.total()} and lost {lost.total()}"
     fallen = sorted(k for k in meant if lost[k] - gained[k] >= max(2, VETO * meant[k]))
     if fallen:
-        named = ", ".join(fallen[:MOST]) + (f" and {len(fallen) - MOST} more" if len(fallen) > MOST else "")
-        return Promotion(False, f"it recognises {named} less often than the version that serves; {told}")
+        named = list_names(fallen, MOST)
+        return Promotion(False, f"it recognises {named} less often than the active version; {counts}")
     if net < -math.sqrt(gained.total() + lost.total()):
-        return Promotion(False, f"it is worse than the version that serves: {told}")
-    return Promotion(True, f"it is not worse than the version that serves: {told}")
+        return Promotion(False, f"it is worse than the active version: {counts}")
+    return Promotion(True, f"it is not worse than the active version: {counts}")
 
 
 def _answers(log: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model_registry.timestamps import utc_now
 from shared.config import TrainerConfig
 from shared.data_loader import Dataset
 from shared.evaluation import Validation
 from shared.features.graph import FeatureGraph
 from shared.features.pretrained import pretrained_folder
 from shared.fingerprint import code_files, library_versions
-from shared.logs import utc_now
 from shared.packaging.export import Exported, Replay
 from shared.report.advice import advise
 from shared.report.audit import Audit

@@ -23,7 +23,7 @@ def test_a_published_version_has_the_promised_names_and_knows_its_number(store: 
     store.publish(make_bundle(tmp_path, run="r1"))
     done = store.publish(make_bundle(tmp_path, run="r2"))
     assert done.version == 2 and done.created and done.entry.status == "active"
-    assert sorted(path.name for path in done.path.iterdir()) == [
+    assert sorted(path.name for path in (store.root / done.entry.folder).iterdir()) == [
         "confusion_matrix_user123_v2.png",
         "gesture_model_user123_v2.onnx",
         "label_encoder_user123_v2.pkl",
@@ -33,12 +33,12 @@ def test_a_published_version_has_the_promised_names_and_knows_its_number(store: 
         "registry_entry.json",
         "training_log_user123_v2.json",
     ]
-    log = json.loads((done.path / "training_log_user123_v2.json").read_text())
+    log = json.loads(((store.root / done.entry.folder) / "training_log_user123_v2.json").read_text())
     assert log["model_version"] == "v2"
     assert log["model_artifact_path"] == "users/user123/gesture/v2/gesture_model_user123_v2.onnx"
     assert log["label_encoder_path"] == "users/user123/gesture/v2/label_encoder_user123_v2.pkl"
     assert (store.root / log["model_artifact_path"]).read_bytes() == b"model of r2"
-    assert oct(done.path.stat().st_mode & 0o777) == "0o755"
+    assert oct((store.root / done.entry.folder).stat().st_mode & 0o777) == "0o755"
 
 
 def test_the_journal_has_one_active_version_a_pair_at_every_line(store: Registry, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_resolve_prefers_the_pooled_model_to_one_of_insufficient_data(store: Reg
 def test_a_flipped_bit_in_any_file_is_refused_by_name(store: Registry, tmp_path: Path, name: str) -> None:
     done = store.publish(make_bundle(tmp_path))
     resolved = store.resolve("user123", "gesture")
-    path = resolved.files.get(name, done.path / f"{name}.json")
+    path = resolved.files.get(name, (store.root / done.entry.folder) / f"{name}.json")
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -125,7 +125,10 @@ def test_a_flipped_bit_in_any_file_is_refused_by_name(store: Registry, tmp_path:
 
 def test_every_bit_of_the_manifest_and_pointer_counts(store: Registry, tmp_path: Path) -> None:
     done = store.publish(make_bundle(tmp_path))
-    for path in (done.path / "manifest.json", done.path.parent / "active.json"):
+    for path in (
+        (store.root / done.entry.folder) / "manifest.json",
+        (store.root / done.entry.folder).parent / "active.json",
+    ):
         good = path.read_bytes()
         since = good.find(b'"since"') if path.name == "active.json" else len(good)
         for at in range(0, min(since, len(good)), 7):
@@ -140,11 +143,11 @@ def test_every_bit_of_the_manifest_and_pointer_counts(store: Registry, tmp_path:
 
 def test_links_and_strangers_within_a_version_are_refused(store: Registry, tmp_path: Path) -> None:
     done = store.publish(make_bundle(tmp_path))
-    (done.path / "extra.txt").write_text("x")
+    ((store.root / done.entry.folder) / "extra.txt").write_text("x")
     with pytest.raises(CorruptError, match=r"extra\.txt: does not belong"):
         store.resolve("user123", "gesture")
-    (done.path / "extra.txt").unlink()
-    model = done.path / "gesture_model_user123_v1.onnx"
+    ((store.root / done.entry.folder) / "extra.txt").unlink()
+    model = (store.root / done.entry.folder) / "gesture_model_user123_v1.onnx"
     model.rename(tmp_path / "moved")
     model.symlink_to(tmp_path / "moved")
     with pytest.raises(CorruptError, match="is a link"):

@@ -12,13 +12,13 @@ import onnx
 from google.protobuf.message import DecodeError
 from pydantic import Field, FiniteFloat, StringConstraints
 
+from model_registry.storage.durable import file_sha256, staged_folder
 from model_registry.storage.encoders import (
     EncoderError,
     EncoderSpec,
     FileName,
     Source,
     Tensor,
-    staged_folder,
     verify_encoder,
 )
 from shared.errors import ConfigError
@@ -82,7 +82,7 @@ def own_encoder(own: OwnEncoder, out: Path) -> Encoder:
         inputs={"image": Tensor(dtype="uint8", shape=("n", own.side, own.side, 3), meaning="RGB, rows first")},
         outputs={value.name: value.type.tensor_type.shape.dim[1].dim_value for value in given},
         licence=own.licence,
-        source=Source(package=own.path.name, version=hashlib.sha256(own.path.read_bytes()).hexdigest()),
+        source=Source(package=own.path.name, version=file_sha256(own.path)),
         files={"model.onnx": sha256},
     )
     folder = out / "encoders" / sha256

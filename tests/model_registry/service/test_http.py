@@ -92,7 +92,7 @@ def test_downloads_know_etags_and_ranges(admin: TestClient, store: Registry) -> 
     whole = admin.get(place)
     assert whole.content == b"model of r2"
     etag = whole.headers["etag"]
-    assert etag == f'"{store.resolve("user123", "gesture").manifest.files["model"].sha256}"'
+    assert etag == f'"{store.resolve("user123", "gesture").stored["model"].sha256}"'
     assert admin.get(place, headers={"If-None-Match": etag}).status_code == 304
     part = admin.get(place, headers={"Range": "bytes=6-7"})
     assert (part.status_code, part.content) == (206, b"of")
@@ -150,7 +150,7 @@ def test_a_file_that_differs_is_refused_before_anything_is_visible(
     assert client.put(place, content=b"").status_code == 422
     assert client.get(f"/v1/uploads/{begun['id']}").json()["missing_files"] == begun["missing_files"]
     assert store.resolve("user123", "gesture").version == 2
-    assert not list(store.root.rglob(".part-*"))
+    assert not list(store.root.rglob(".*.tmp"))
 
 
 def test_promote_rollback_archive_erase_and_upkeep(admin: TestClient, store: Registry) -> None:

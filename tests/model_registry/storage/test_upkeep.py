@@ -31,7 +31,7 @@ def test_rollback_goes_back_one_more_each_time(store: Registry, tmp_path: Path) 
     assert store.rollback("user123", "gesture", "worse at home") == (3, 2)
     assert store.rollback("user123", "gesture", "worse still") == (2, 1)
     assert status(store) == {"v1": "active", "v2": "archived", "v3": "archived"}
-    with pytest.raises(ConflictError, match="nothing served before v1"):
+    with pytest.raises(ConflictError, match="no version was active before v1"):
         store.rollback("user123", "gesture", "again")
     publish(store, tmp_path, "r4")
     assert store.rollback("user123", "gesture", "no") == (4, 1)
@@ -46,7 +46,7 @@ def test_rollback_passes_over_archived_versions(store: Registry, tmp_path: Path)
     assert store.rollback("user123", "gesture", "worse") == (3, 1)
 
 
-def test_promote_changes_what_resolve_answers_and_is_idempotent(store: Registry, tmp_path: Path) -> None:
+def test_promote_changes_what_resolve_returns_and_is_idempotent(store: Registry, tmp_path: Path) -> None:
     publish(store, tmp_path, "r1", "r2")
     publish(store, tmp_path, "r3", promote=False)
     assert store.promote("user123", "gesture", "v3", "checked by hand") == 2
@@ -68,10 +68,10 @@ def test_a_damaged_version_is_neither_promoted_nor_rolled_back_to(store: Registr
     assert store.resolve("user123", "gesture").version == 2
 
 
-def test_the_serving_version_is_archived_only_on_purpose(store: Registry, tmp_path: Path) -> None:
+def test_the_active_version_is_archived_only_on_purpose(store: Registry, tmp_path: Path) -> None:
     publish(store, tmp_path, "r1", user="_default")
     publish(store, tmp_path, "r1")
-    with pytest.raises(ConflictError, match="serves"):
+    with pytest.raises(ConflictError, match="is active"):
         store.archive("user123", "gesture", 1)
     store.archive("user123", "gesture", 1, "harmful", withdraw=True)
     assert status(store) == {"v1": "archived"}
@@ -80,7 +80,7 @@ def test_the_serving_version_is_archived_only_on_purpose(store: Registry, tmp_pa
     assert store.resolve("user123", "gesture").version == 2
 
 
-def test_diff_tells_metrics_labels_and_settings_apart(store: Registry, tmp_path: Path) -> None:
+def test_diff_lists_metrics_labels_and_settings_that_changed(store: Registry, tmp_path: Path) -> None:
     publish(store, tmp_path, "r1")
     store.publish(
         make_bundle(
@@ -152,7 +152,7 @@ def test_the_reason_of_an_erasure_may_not_name_the_person(store: Registry, tmp_p
     assert store.resolve("anna", "gesture").version == 1
 
 
-def test_gc_keeps_what_serves_and_the_newest_archived(store: Registry, tmp_path: Path) -> None:
+def test_gc_keeps_the_active_version_and_the_newest_archived(store: Registry, tmp_path: Path) -> None:
     ref = make_encoder(tmp_path)
     store.publish(make_bundle(tmp_path, modality="speech", encoder_refs=[ref]))
     store.publish(make_bundle(tmp_path, modality="speech", run="plain"))
@@ -213,15 +213,15 @@ def test_doctor_mends_what_is_missing(store: Registry, tmp_path: Path) -> None:
     assert store.doctor() == []
 
 
-def test_doctor_points_back_where_the_serving_version_is_missing(store: Registry, tmp_path: Path) -> None:
+def test_doctor_points_back_where_the_active_version_is_missing(store: Registry, tmp_path: Path) -> None:
     publish(store, tmp_path, "r1", "r2", "r3")
     for gone in ("v3", "v2"):
         (store.root / f"users/user123/gesture/{gone}").rename(tmp_path / gone)
     with pytest.raises(NotFoundError):
         store.resolve("user123", "gesture")
     assert [finding.what.split(": ", 1)[1] for finding in store.doctor()][:2] == [
-        "its folder is missing; v1 serves",
-        "its folder is missing; v1 serves",
+        "its folder is missing; v1 is active",
+        "its folder is missing; v1 is active",
     ]
     assert store.resolve("user123", "gesture").version == 1
     assert store.doctor() == [] and not store.reindex()

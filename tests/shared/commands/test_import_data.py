@@ -277,7 +277,7 @@ def test_an_import_that_fails_half_way_leaves_no_half_session(tmp_path: Path, mo
     sessions = tmp_path / "data/users/theo/sessions"
     assert [path.name for path in sessions.iterdir()] == ["session-01"]
     assert len(load(tmp_path / "data", "theo", "sound")) == 12
-    (sessions / ".import-left-over").mkdir()
+    (sessions / ".staging-left-over").mkdir()
     assert "12 new, 0 replaced, 12 unchanged" in run(source, tmp_path / "data", "sound", *options).output
     assert sorted(path.name for path in sessions.iterdir()) == ["session-01", "session-02"]
 
