@@ -85,7 +85,7 @@ class RemoteRegistry:
     @property
     def address(self) -> str:
         """The URL of the service."""
-        return self.url
+        return self.url.rstrip("/")
 
     # --- reading
 

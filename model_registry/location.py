@@ -128,7 +128,7 @@ def open_registry(address: str) -> ReadableRegistry:
         return open_writable_registry(address)
     with _packages(address):
         from model_registry.mirror import MirrorRegistry
-    return MirrorRegistry(address.rstrip("/"))
+    return MirrorRegistry(address)
 
 
 def open_writable_registry(address: str) -> WritableRegistry:
@@ -139,7 +139,7 @@ def open_writable_registry(address: str) -> WritableRegistry:
         raise NoRegistryError(f"{address}: can only be read; give a folder or an http(s):// URL")
     with _packages(address):
         from model_registry.client import RemoteRegistry
-    return RemoteRegistry(address.rstrip("/"))
+    return RemoteRegistry(address)
 
 
 def is_url(address: str) -> bool:

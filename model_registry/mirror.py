@@ -65,7 +65,7 @@ class MirrorRegistry:
     @property
     def address(self) -> str:
         """The URL."""
-        return self.url
+        return self.url.rstrip("/")
 
     def fetch(self, user: str, modality: str, into: Path, version: str | int | None = None) -> ResolvedVersion:
         """Copy the active version, or `version`, into a folder and return it; what is there already is only checked.

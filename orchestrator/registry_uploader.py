@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from model_registry.commands.options import registry_option
+from model_registry.commands.options import guarded, registry_option
 from model_registry.errors import ConflictError, RegistryError, StorageError, UnreachableError
 from model_registry.location import WritableRegistry
 from model_registry.names import published_name
@@ -113,11 +113,13 @@ def model_card(registry: WritableRegistry, entry: RegistryEntry) -> str:
     show_default=True,
     help="Whether what is published becomes the active version, or stays a candidate.",
 )
+@guarded
 def main(runs: Path, registry: WritableRegistry, promote: PromotionPolicy) -> None:
     """Publish every finished bundle at or below the folder RUNS, one line each.
 
     Bundles that are in the registry already are left alone. The exit code is 3 when one was refused.
     """
+    registry.check_writable()
     refused = count = 0
     for bundle in find_bundles(runs):
         count += 1
