@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
@@ -188,16 +187,14 @@ def measure(root: Path, out: Path, users: int) -> dict[str, float]:
 @click.option("--folder", type=click.Path(path_type=Path), help="Working folder, on the disk to be measured.")
 def main(users: int, versions: int, folder: Path | None) -> None:
     """Measure a large registry and one of 100 users, and append the result."""
-    work = Path(tempfile.mkdtemp(prefix="registry-speed-", dir=folder))
     results = {}
-    try:
+    with tempfile.TemporaryDirectory(prefix="registry-speed-", dir=folder) as place:
+        work = Path(place)
         for name, count in (("small", 100), ("full", users)):
             start = time.perf_counter()
             fill(Registry(work / name).created(), count, versions)
             click.echo(f"{count * versions} versions written in {time.perf_counter() - start:.0f} s", err=True)
             results[name] = measure(work / name, work / f"{name}-bundles", count)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     line = {
         "time": utc_now(),
         "machine": f"{platform.machine()}, {os.cpu_count()} processors",

@@ -30,6 +30,7 @@ from pydantic import (
 
 from model_registry.messages import printable
 from model_registry.names import MODALITIES, Modality, parse_modality
+from model_registry.timestamps import format_time
 from shared.errors import Fault
 
 SCHEMA_VERSION = "1.0.0"
@@ -82,7 +83,7 @@ def _start_of_day(value: Any) -> Any:
 
 def utc_text(moment: datetime) -> str:
     """Return a moment as A3CP writes it: UTC, milliseconds, `Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return format_time(moment)
 
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=_PRINTABLE_LENGTH), AfterValidator(_printable)]

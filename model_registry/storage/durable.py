@@ -203,6 +203,11 @@ def put_in_place(source: Path, target: Path) -> None:
             sync_folder(source.parent)
 
 
+def rename_staged(source: Path, target: Path) -> None:
+    """Rename a file in a staging folder, which is synced as a whole before it is put in place."""
+    source.rename(target)
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a folder: its name goes in one step, then its content. Raises StorageError if something stays."""
     with suppress(FileNotFoundError):

@@ -21,6 +21,7 @@ from model_registry.storage.durable import (
     locked,
     put_in_place,
     read_file,
+    rename_staged,
     staging_folder,
     storage_errors,
     sync_tree,
@@ -213,7 +214,7 @@ def _finish(
     """Name the staged files by their number, stamp it into log and entry, and write the manifest."""
     names = {role: published_name(role, slot.user, slot.modality, number) for role in manifest.files}
     for role, name in names.items():
-        (staging / role).rename(staging / name)
+        rename_staged(staging / role, staging / name)
     paths = {role: str((slot.version_folder(number) / name).relative_to(slot.root)) for role, name in names.items()}
     entry = RegistryEntry(
         **manifest.entry.model_dump(),
