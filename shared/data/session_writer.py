@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from model_registry.storage.durable import (
+    ensure_folder,
     locked,
     put_files_in_place,
     remove_abandoned,
@@ -39,7 +40,7 @@ def file_of(example: Example) -> str | None:
 def writing(root: Path) -> Iterator[None]:
     """Hold the data root for writing: a second writer waits. Left-overs of interrupted writers are removed."""
     users = root / "users"
-    users.mkdir(parents=True, exist_ok=True)
+    ensure_folder(users)
     with locked(users.resolve()):
         for sessions in users.glob("*/sessions"):
             remove_abandoned(sessions)
@@ -57,19 +58,19 @@ def write_session(
     """
     sessions = sessions_folder(root, metadata.user_id)
     folder = sessions / metadata.session_id
-    sessions.mkdir(parents=True, exist_ok=True)
+    ensure_folder(sessions)
     lines = "".join(
         example.model_dump_json(exclude_none=True) + "\n"
         for example in (*kept, *(addition.example for addition in additions))
     ).encode()
     if folder.is_dir():
-        put_files_in_place(_write_files(folder, additions, link, temporary_name))
+        put_files_in_place(_write_files(folder, additions, link, staged=False))
         if not (folder / SESSION).exists():
             write_file_atomically(folder / SESSION, _session_json(metadata))
         write_file_atomically(folder / EXAMPLES, lines)
         return folder
     with staged_folder(folder, replace=False) as staging:
-        _write_files(staging, additions, link, lambda target: target)
+        _write_files(staging, additions, link, staged=True)
         (staging / SESSION).write_bytes(_session_json(metadata))
         (staging / EXAMPLES).write_bytes(lines)
     return folder
@@ -79,10 +80,8 @@ def _session_json(metadata: SessionMetadata) -> bytes:
     return (metadata.model_dump_json(exclude_none=True, indent=2) + "\n").encode()
 
 
-def _write_files(
-    folder: Path, additions: Sequence[Addition], link: bool, placed: Callable[[Path], Path]
-) -> list[tuple[Path, Path]]:
-    """Write each addition's file to `placed(target)`; return these with their targets."""
+def _write_files(folder: Path, additions: Sequence[Addition], link: bool, *, staged: bool) -> list[tuple[Path, Path]]:
+    """Write each addition's file, where nothing is `staged` under a temporary name; return these with their targets."""
     made: set[Path] = set()
     written: dict[Path, Path] = {}
     for addition in additions:
@@ -93,10 +92,13 @@ def _write_files(
         if target in written:  # the same content under the same name, found twice
             continue
         if target.parent not in made:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            remove_abandoned(target.parent)
+            if staged:  # and synced as a whole
+                target.parent.mkdir(parents=True, exist_ok=True)
+            else:
+                ensure_folder(target.parent)
+                remove_abandoned(target.parent)
             made.add(target.parent)
-        path = written[target] = placed(target)
+        path = written[target] = target if staged else temporary_name(target)
         if isinstance(addition.content, bytes):
             path.write_bytes(addition.content)
         elif link:
