@@ -17,7 +17,7 @@ from gesture_trainer.preprocessing.extraction import NO_FACE, NO_LANDMARK, Clip,
 from gesture_trainer.preprocessing.landmarker import BODY
 from gesture_trainer.preprocessing.sandbox import Failure
 from gesture_trainer.train import GestureConfig
-from model_registry.names import parse_name
+from model_registry.names import InvalidNameError, parse_name
 from model_registry.storage.durable import write_file_atomically
 from shared.config import load_config
 from shared.data.feature_files import features_bytes
@@ -184,10 +184,18 @@ def _reason(result: Result) -> str | None:
     return NO_LANDMARK if unseen(result).all() else None
 
 
+def _file_stem(record_id: str) -> str:
+    """Return the record id where it can be a file's name, else its hash: logs of others may hold any text."""
+    try:
+        return parse_name(record_id, "record id")
+    except InvalidNameError:
+        return hashlib.sha256(record_id.encode()).hexdigest()
+
+
 def _addition(example: Example, sequence: NDArray[np.float32], config: GestureConfig) -> Addition:
     content = features_bytes(sequence)
     reference = FeaturesRef(
-        uri=f"features/{example.record_id}.npz",
+        uri=f"features/{_file_stem(example.record_id)}.npz",
         hash=f"sha256:{hashlib.sha256(content).hexdigest()}",
         encoding=config.extraction.encoding,
         shape=(sequence.shape[0], sequence.shape[1]),

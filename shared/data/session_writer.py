@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from model_registry.messages import printable
+from model_registry.names import InvalidNameError, parse_name
 from model_registry.storage.durable import (
     ensure_folder,
     locked,
@@ -52,12 +54,14 @@ def write_session(
 ) -> Path:
     """Write one session and return its folder: the examples in `kept`, whose files are there, and the additions.
 
+    Raises InvalidNameError for an id or a path that would lead out of the data root.
+
     A new session is staged and renamed into place. In an existing one the new files are put beside the old ones, and
     then `examples.jsonl` is replaced, so a reader sees the old session or the new one. With `link` files are hard
     links to their origin instead of copies. Raises OSError where the file system refuses.
     """
-    sessions = sessions_folder(root, metadata.user_id)
-    folder = sessions / metadata.session_id
+    sessions = sessions_folder(root, parse_name(metadata.user_id, "user id"))
+    folder = sessions / parse_name(metadata.session_id, "session id")
     ensure_folder(sessions)
     lines = "".join(
         example.model_dump_json(exclude_none=True) + "\n"
@@ -88,6 +92,8 @@ def _write_files(folder: Path, additions: Sequence[Addition], link: bool, *, sta
         place = file_of(addition.example)
         if place is None or addition.content is None:
             continue
+        if ".." in Path(place).parts or Path(place).is_absolute():
+            raise InvalidNameError(f"{printable(place)}: leads out of the session folder")
         target = folder / place
         if target in written:  # the same content under the same name, found twice
             continue

@@ -275,6 +275,22 @@ def test_a_data_root_of_clips_becomes_one_of_feature_files(
     )
 
 
+def test_a_record_id_never_leads_out_of_the_session(
+    tmp_path: Path, fake_tasks: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_TRAINER_CACHE", str(tmp_path / "cache"))
+    _recordings(tmp_path / "data")
+    lines = tmp_path / "data/users/anna/sessions/s1/examples.jsonl"
+    lines.write_text(lines.read_text().replace('"s1-0"', '"../../../../evil"').replace('"s1-1"', '"/evil"'))
+    settings = [f"--set=extraction.{key}={value}" for key, value in fake_tasks.items()]
+    arguments = ["--data", str(tmp_path / "data"), "--user", "anna", "--out", str(tmp_path / "made"), *settings]
+    done = CliRunner().invoke(extract_command, arguments, standalone_mode=False)
+    assert json.loads(done.stdout.splitlines()[0])["written"] == 24, done.output
+    written = [path for path in tmp_path.rglob("*.npz") if path.parent != tmp_path / "cache"]
+    assert len(written) == 24 and all(path.parent.name == "features" for path in written)
+    assert len(load_dataset(tmp_path / "made", ["anna"], "gesture", DataFilter())) == 24
+
+
 @pytest.mark.parametrize("smoothing", [SavitzkyGolay(), OneEuro(cutoff=1.0)])
 def test_smoothing_calms_what_is_seen_and_invents_nothing(smoothing: Smoothing) -> None:
     rng = np.random.default_rng(0)
