@@ -187,7 +187,6 @@ def measure(root: Path, out: Path, users: int) -> dict[str, float]:
 @click.option("--folder", type=click.Path(path_type=Path), help="Working folder, on the disk to be measured.")
 def main(users: int, versions: int, folder: Path | None) -> None:
     """Measure a large registry and one of 100 users, and append the result."""
-    work = Path(tempfile.mkdtemp(prefix="registry-speed-", dir=folder))
     results = {}
     with tempfile.TemporaryDirectory(prefix="registry-speed-", dir=folder) as place:
         work = Path(place)

@@ -57,12 +57,12 @@ def restore(registry: _Publisher, archive: Path, *, promote: bool = False) -> Pu
 
     A version that the registry has already is left as it is. Raises what `unpacked` and publishing raise.
     """
-    with unpacked(archive) as found:
-        reason = f"restored from an archive, where it was v{found.version}"
+    with unpacked(archive) as source:
+        reason = f"restored from an archive, where it was v{source.version}"
         try:
-            return registry.publish(found.bundle, promote=promote, reason=reason)
+            return registry.publish(source.bundle, promote=promote, reason=reason)
         except ConflictError:  # the run is there: the very version that was exported, or another of the same run id
-            entry = _same_version(registry, found.manifest)
+            entry = _same_version(registry, source.manifest)
             if entry is None:
                 raise
             return Publication(entry, created=False)
