@@ -93,8 +93,11 @@ class Dataset:
 
     @cached_property
     def groups(self) -> tuple[str, ...]:
-        """For each sample what must not stand on both sides of a split: its session; with several users, its user."""
-        return tuple(group_of(session, self.users) for session in self.session_ids)
+        """For each sample what never straddles a split: its session; with several users, its user.
+
+        A model of several people is for somebody else, so it is tested on people that it was not trained on.
+        """
+        return self.session_ids if len(self.users) == 1 else tuple(sample.user_id for sample in self.samples)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -115,14 +118,6 @@ class Dataset:
 def session_key(user: str, session: str, users: Sequence[str]) -> str:
     """Return a session's name in a dataset of `users`."""
     return session if len(users) == 1 else f"{user}/{session}"
-
-
-def group_of(session: str, users: Sequence[str]) -> str:
-    """Return what a session is validated with: itself, or in a dataset of several users all sessions of its user.
-
-    A model of several people is for somebody else, so it is tested on people that it has not seen.
-    """
-    return session if len(users) == 1 else session.split("/")[0]
 
 
 def load_dataset(
@@ -159,7 +154,7 @@ def load_dataset(
         user_id=users[0] if len(users) == 1 else DEFAULT_USER,
         users=tuple(users),
         samples=tuple(sorted(samples, key=lambda sample: (sample.record_id, sample.user_id, sample.session_id))),
-        ledger=tuple(sorted(ledger, key=lambda dropped: (dropped.origin, dropped.record_id))),
+        ledger=tuple(sorted(ledger, key=lambda dropped: (dropped.path, dropped.line, dropped.record_id))),
         sessions={
             session_key(user, session, users): metadata
             for user, reading in readings.items()
@@ -288,14 +283,14 @@ def choose(reading: Reading, data_filter: DataFilter, ledger: list[Dropped], fau
         earlier = first.get(example.record_id)
         if reason is None and earlier is not None:
             if earlier.example != example:
-                told = f"{example.record_id!a} is also the id of another example, at {earlier.origin}"
-                faults.append(Fault(record.path, record.line, "record_id", told))
+                reason = f"{example.record_id!a} is also the id of another example, at {earlier.path}:{earlier.line}"
+                faults.append(record.fault("record_id", reason))
                 continue
             reason = "duplicate"
         if reason is None:
             first[example.record_id] = record
         else:
-            ledger.append(Dropped(example.record_id, reason, record.origin))
+            ledger.append(record.dropped(reason))
     return list(first.values())
 
 

@@ -13,7 +13,7 @@ from model_registry.names import Modality
 from model_registry.storage.entry import BundleEntry
 from model_registry.store import Registry
 from shared.config import TrainerConfig
-from shared.data_loader import Dataset, group_of, load_dataset
+from shared.data_loader import Dataset, load_dataset
 from shared.errors import QualityGateError
 from shared.evaluation import Validation, validate_by_session
 from shared.features.arrays import Inputs
@@ -97,9 +97,11 @@ def validate(
     """
     with job.log.stage("validate"):
         times = [sample.example.timestamp for sample in dataset.samples]
-        classes, users = dataset.label_index, dataset.users
-        groups = [group_of(session, users) for session in sessions or dataset.session_ids]
-        return validate_by_session(candidates, classes, groups, times, config.evaluation, config.seed, job.log.progress)
+        group_of = dict(zip(dataset.session_ids, dataset.groups, strict=True))
+        groups = [group_of[session] for session in sessions or dataset.session_ids]
+        return validate_by_session(
+            candidates, dataset.label_index, groups, times, config.evaluation, config.seed, job.log.progress
+        )
 
 
 def package(

@@ -222,7 +222,7 @@ def _add_captures(session: _Session, root: DataRoot, modality: Modality | None) 
         if modality not in (None, found):
             continue
         if latest[ready.capture_id, event.modality][1] != line:
-            dropped = Dropped(event.record_id, "features were extracted again", f"{session.path}:{line}")
+            dropped = Dropped(event.record_id, "features were extracted again", session.path, line)
             session.reading.ledger.append(dropped)
             continue
         content = {"modality": found, "timestamp": event.timestamp, "features": ready.raw_features_ref}
@@ -251,7 +251,7 @@ def _add_transcripts(session: _Session, root: DataRoot) -> None:
             record_id = row.record_id or str(uuid.uuid5(_RECORDS, named))
             if row.is_partial or record_id in seen:
                 reason = "partial transcript" if row.is_partial else "duplicate"
-                session.reading.ledger.append(Dropped(record_id, reason, f"{name}:{line}"))
+                session.reading.ledger.append(Dropped(record_id, reason, name, line))
                 continue
             seen.add(record_id)
             session.governed.setdefault(record_id, []).append(row)
@@ -282,7 +282,7 @@ def _example(
         if status != "rejected" and session.metadata is not None and session.metadata.is_training_data:
             session.faults.append(Fault(path, line, "label", f"is missing: {_NOT_LABELLED}"))
         else:
-            session.reading.ledger.append(Dropped(record_id, "no label", f"{path}:{line}"))
+            session.reading.ledger.append(Dropped(record_id, "no label", path, line))
         return None
     everything = [*session.whole, *rows]
     consents = [row.consent_given for row in everything if row.consent_given is not None]

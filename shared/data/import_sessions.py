@@ -192,8 +192,8 @@ def _plan(
         if there is not None and not difference:
             continue
         if there is not None and not mode.replace:
-            told = f"is there already, at {there.origin}, with another {', '.join(difference)}; --replace changes it"
-            faults.append(Fault(sample.path, sample.line, "record_id", told))
+            known = f"exists at {there.path}:{there.line} with another {', '.join(difference)}; --replace changes it"
+            faults.append(Fault(sample.path, sample.line, "record_id", known))
             continue
         if there is not None:
             gone.add((example.user_id, example.record_id))

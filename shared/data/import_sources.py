@@ -144,7 +144,7 @@ def read_json(path: Path, columns: Columns, splits: Sequence[str], frame_size: i
     findings = Findings()
     if path.suffix.lower() == ".jsonl":
         for line, value in json_lines(path, str(path), findings.faults):
-            _take_item(value, None, f"{path.name}:{line}", line, columns, frame_size, path, findings)
+            _take_item(value, None, str(line), line, columns, frame_size, path, findings)
         return findings
     try:
         value = parse_json(read_bounded(path, _JSON_LIMIT))
@@ -155,8 +155,7 @@ def read_json(path: Path, columns: Columns, splits: Sequence[str], frame_size: i
         label = None if group is None or group[0] == "split" else group[1]
         prefix = "" if group is None else f"{group[1]}."
         for index, item in enumerate(items):
-            name = f"{path.name}:{prefix}{index}"
-            _take_item(item, label, name, None, columns, frame_size, path, findings)
+            _take_item(item, label, f"{prefix}{index}", None, columns, frame_size, path, findings)
     return findings
 
 
@@ -350,7 +349,7 @@ def _is_pair(item: Any) -> bool:
 def _take_item(
     item: Any,
     label: str | None,
-    name: str,
+    key: str,
     line: int | None,
     columns: Columns,
     frame_size: int | None,
@@ -383,6 +382,7 @@ def _take_item(
             raise ValueError("has no text or numbers; name their key with --text-column")
     except ValueError as error:
         reason = str(error) if "inhomogeneous" not in str(error) else "its frames do not all hold equally many numbers"
-        findings.faults.append(Fault(str(path), line, name.rpartition(":")[2], reason))
+        findings.faults.append(Fault(str(path), line, key, reason))
         return
+    name = f"{path.name}:{key}"
     findings.samples.append(RawSample(name, str(path), line, label=label, content=content, **groups))

@@ -22,7 +22,10 @@ _EMPTY = hashlib.sha256(b"").hexdigest()
 
 @dataclass(frozen=True)
 class Sample:
-    """One example that is used: its file is there, lies in the data root and has the hash that it should have."""
+    """One example that is used: its file exists, lies in the data root and has the expected hash.
+
+    `path` is that file; `source` and `line` say which line of which file describes the example.
+    """
 
     record_id: str
     user_id: str
@@ -31,8 +34,21 @@ class Sample:
     path: Path | None
     content_sha256: str
     example: Example = field(repr=False)
-    origin: str
+    source: str
+    line: int
     features: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+    def fault(self, field: str, reason: str) -> Fault:
+        """Return a fault at the line that describes this sample."""
+        return Fault(self.source, self.line, field, reason)
+
+    def media_fault(self, reason: str) -> Fault:
+        """Return a fault of this sample's media file, which its reason names."""
+        return self.fault("media", f"{self.path.name}: {reason}" if self.path else reason)
+
+    def dropped(self, reason: str) -> Dropped:
+        """Return this sample's row in the ledger."""
+        return Dropped(self.record_id, reason, self.source, self.line)
 
 
 def load_features(sample: Sample) -> NDArray[np.float32]:
@@ -44,11 +60,11 @@ def load_features(sample: Sample) -> NDArray[np.float32]:
         return sample.features
     reference = sample.example.features
     if reference is None or sample.path is None:
-        raise DataError([_at(sample.origin, "features", "refers to no feature file")])
+        raise DataError([sample.fault("features", "refers to no feature file")])
     try:
         return parse_features(read_bounded(sample.path, SIZE_LIMIT), reference.format)
     except (FeatureFileError, RefusedFileError) as refused:
-        raise DataError([_at(sample.origin, "features", f"{sample.path.name} {refused}")]) from None
+        raise DataError([sample.fault("features", f"{sample.path.name}: {refused}")]) from None
 
 
 def verified(root: DataRoot, record: Record, faults: list[Fault]) -> Sample | None:
@@ -68,7 +84,7 @@ def verified(root: DataRoot, record: Record, faults: list[Fault]) -> Sample | No
             digest = hashlib.sha256((example.transcript or "").encode()).hexdigest()
     except (RefusedFileError, FeatureFileError) as refused:
         field_name, name = ("media", example.media.path) if example.media else ("features", _uri(example))
-        faults.append(Fault(record.path, record.line, field_name, f"{name}: {refused}"))
+        faults.append(record.fault(field_name, f"{name}: {refused}"))
         return None
     return Sample(
         record_id=example.record_id,
@@ -78,7 +94,8 @@ def verified(root: DataRoot, record: Record, faults: list[Fault]) -> Sample | No
         path=place,
         content_sha256=digest,
         example=example,
-        origin=record.origin,
+        source=record.path,
+        line=record.line,
         features=features,
     )
 
@@ -109,11 +126,6 @@ def _require_hash(found: str, expected: str) -> None:
         raise RefusedFileError(
             f"its content has changed (sha256 is {found[:12]}…, not {expected[:12]}…); restore it or import it again"
         )
-
-
-def _at(origin: str, field_name: str, reason: str) -> Fault:
-    path, _, line = origin.rpartition(":")
-    return Fault(path, int(line), field_name, reason) if line.isdigit() else Fault(origin, None, field_name, reason)
 
 
 def label_faults(

@@ -47,7 +47,7 @@ def test_captures_are_read_with_their_intents_and_features(tmp_path: Path, top: 
     assert labels_of(dataset) == LABELS
     assert set(dataset.session_ids) == {"sess_0123456789abcdef"}
     assert load_features(dataset.samples[0]).shape == (3, 214)
-    assert dataset.samples[0].origin == f"{path}:3"
+    assert (dataset.samples[0].source, dataset.samples[0].line) == (str(path), 3)
     assert dataset.samples[0].example.performer_id == "carer01"
     assert dataset.sessions["sess_0123456789abcdef"].is_training_data is True
     assert users_with_data(tmp_path) == {"anna": {"gesture": 4}}

@@ -94,7 +94,7 @@ def test_what_is_left_out_stands_in_the_ledger(
     before = path.read_text()
     path.write_text(before + json.dumps(row(folder, "extra", "eat", **changes)) + "\n")
     dataset = load(tmp_path, **chosen)
-    assert [(d.record_id, d.reason, d.origin) for d in dataset.ledger] == [("extra", reason, f"{path}:5")]
+    assert [(d.record_id, d.reason, d.path, d.line) for d in dataset.ledger] == [("extra", reason, str(path), 5)]
     assert "extra" not in {sample.record_id for sample in dataset.samples}
     assert len(dataset) == 8
 
@@ -134,7 +134,7 @@ def test_a_record_that_comes_twice_counts_once(tmp_path: Path) -> None:
     path.write_text("\n".join([*lines, lines[0]]) + "\n")
     dataset = load(tmp_path)
     assert len(dataset) == 8
-    assert [(d.reason, d.origin) for d in dataset.ledger] == [("duplicate", f"{path}:5")]
+    assert [(d.reason, d.path, d.line) for d in dataset.ledger] == [("duplicate", str(path), 5)]
 
 
 def test_every_fault_is_told_at_once_with_its_place(tmp_path: Path) -> None:
@@ -364,3 +364,25 @@ def test_no_content_makes_loading_fail_otherwise(
     path.write_bytes(b"\n".join([*lines, *spoilt, *fields]))
     with pytest.raises(DataError):
         load(folder.parents[3])
+
+
+def test_a_sample_knows_its_file_and_line_whatever_the_folder_is_called(tmp_path: Path) -> None:
+    """A place is two values: a folder's name with colons and digits in it cannot be mistaken for a line."""
+    root = tmp_path / "taken:12:30"
+    folder, _ = two_sessions(root)
+    sample = next(s for s in load(root).samples if s.session_id == "s1" and s.line == 3)
+    fault = sample.fault("transcript", "is in another language")
+    assert (fault.path, fault.line) == (str(folder / "examples.jsonl"), 3)
+    with pytest.raises(DataError) as caught:
+        load_features(sample)
+    assert [(f.path, f.line) for f in caught.value.faults] == [(str(folder / "examples.jsonl"), 3)]
+    dropped = sample.dropped("not wanted")
+    assert (dropped.record_id, dropped.path, dropped.line) == (sample.record_id, str(folder / "examples.jsonl"), 3)
+
+
+def test_several_people_are_validated_by_person_whatever_their_sessions_are_called(tmp_path: Path) -> None:
+    for user in ("anna", "ben"):
+        two_sessions(tmp_path, user)
+    dataset = load(tmp_path, users=("anna", "ben"))
+    assert set(dataset.session_ids) == {"anna/s1", "anna/s2", "ben/s1", "ben/s2"}
+    assert dataset.groups == tuple(sample.user_id for sample in dataset.samples)
