@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -24,12 +23,10 @@ from pydantic import (
     PlainSerializer,
     StrictBool,
     StringConstraints,
-    ValidationError,
     model_validator,
 )
 
-from model_registry.names import MODALITIES, Modality, parse_modality, shown
-from shared.errors import Fault
+from model_registry.names import MODALITIES, Modality, parse_modality
 
 SCHEMA_VERSION = "1.0.0"
 UNKNOWN = "unknown"  # what a model answers when it rejects an input; never a trained label
@@ -264,34 +261,6 @@ def finite_floats(metrics: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def faults_of(error: ValidationError, path: str, line: int | None, known: Iterable[str] = ()) -> list[Fault]:
-    """Return one fault for each thing that pydantic found wrong in the object at `path:line`."""
-    return [
-        Fault(path, line, _field(part["loc"]), _reason(part["type"], part["msg"], known)) for part in error.errors()
-    ]
-
-
-def _field(location: tuple[int | str, ...]) -> str:
-    parts = (str(part) for part in location)
-    return ".".join(part if part.isidentifier() or part.isdigit() else shown(part) for part in parts) or "(line)"
-
-
-def _reason(kind: str, message: str, known: Iterable[str]) -> str:
-    names = ", ".join(known)
-    match kind:
-        case "missing":
-            return "is missing"
-        case "extra_forbidden":
-            return f"is not a known field; known are {names}" if names else "is not a known field"
-        case "timezone_aware":
-            return "must carry a time zone, as in 2026-03-01T10:00:00.000Z"
-        case "string_pattern_mismatch":
-            return "must be the SHA-256 in 64 lower-case hexadecimal digits (features: 'sha256:' before it)"
-        case _:
-            text = message.removeprefix("Value error, ")
-            return text if kind == "value_error" else f"{text[:1].lower()}{text[1:]}"
-
-
 __all__ = [
     "LABEL_STATUSES",
     "MODALITIES",
@@ -306,7 +275,6 @@ __all__ = [
     "SessionMetadata",
     "TrainingLogEntry",
     "TrainingRequest",
-    "faults_of",
     "finite_floats",
     "utc_text",
 ]

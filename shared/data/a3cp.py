@@ -30,7 +30,8 @@ from shared.data.a3cp_rows import CaptureOpen, Event, FeaturesReady, FinalLabel,
 from shared.data.files import DataRoot, RefusedFileError, json_lines
 from shared.data.records import Dropped, Reading, Record
 from shared.errors import Fault
-from shared.schema_utils import Example, LabelStatus, SessionMetadata, faults_of
+from shared.schema_faults import Key, faults_of
+from shared.schema_utils import Example, LabelStatus, SessionMetadata
 
 SUPPORTED_VERSION = (1, 0, 0)
 _RECORDS = uuid.UUID("0d1f3a52-6c0e-5d0b-9c7e-a3c0a3c0a3c0")  # names transcripts, which carry no record id
@@ -126,7 +127,7 @@ def _read_log(session: _Session, root: DataRoot, log: Path, labels: Sequence[Fin
         if not isinstance(raw, dict):
             session.faults.append(Fault(session.path, line, "event", "must be an object"))
             continue
-        event = _parse(Event, raw, session.path, line, session.faults, "event")
+        event = _parse(Event, raw, session.path, line, session.faults, ("event",))
         if event is None or not _belongs(event, session, line, versions):
             continue
         first = seen.setdefault(event.record_id, raw)
@@ -171,16 +172,16 @@ def _take(event: Event, raw: dict[str, Any], line: int, session: _Session) -> No
         correction = _Correction(event.timestamp, event.label_correction, event.label_status or "corrected")
         session.corrections.setdefault(key, []).append(correction)
     if event.source == "session_manager":
-        about = _parse(SessionEvent, raw, session.path, line, session.faults, "event")
+        about = _parse(SessionEvent, raw, session.path, line, session.faults, ("event",))
         if about is not None:
             session.whole.append(event)
             session.metadata = _merged(session, event, about)
     elif event.event == "capture.open":
-        opened = _parse(CaptureOpen, raw, session.path, line, session.faults, "event")
+        opened = _parse(CaptureOpen, raw, session.path, line, session.faults, ("event",))
         if opened is not None and opened.annotation is not None and opened.annotation.intent:
             session.intents[key] = opened.annotation.intent
     elif event.event == "raw_features.ready":
-        ready = _parse(FeaturesReady, raw, session.path, line, session.faults, "event")
+        ready = _parse(FeaturesReady, raw, session.path, line, session.faults, ("event",))
         if ready is not None:
             session.ready.append((line, event, ready))
 
@@ -303,7 +304,7 @@ def _example(
     try:
         return Example.model_validate(values)
     except ValidationError as error:
-        session.faults.extend(faults_of(error, path, line))
+        session.faults.extend(faults_of(error, Example, path, line))
         return None
 
 
@@ -375,12 +376,10 @@ def _rows(session: _Session, root: DataRoot, path: Path) -> Iterator[tuple[int, 
 
 
 def _parse(
-    schema: type[_T], raw: dict[str, Any], path: str, line: int, faults: list[Fault], prefix: str = ""
+    schema: type[_T], raw: dict[str, Any], path: str, line: int, faults: list[Fault], within: Key = ()
 ) -> _T | None:
     try:
         return schema.model_validate(raw)
     except ValidationError as error:
-        for fault in faults_of(error, path, line):
-            name = f"{prefix}.{fault.field}" if prefix else fault.field
-            faults.append(Fault(fault.path, fault.line, name, fault.reason))
+        faults.extend(faults_of(error, schema, path, line, within))
         return None

@@ -36,7 +36,8 @@ from shared.data.records import Record
 from shared.data.session_writer import Addition, file_of, write_session, writing
 from shared.errors import ConfigError, DataError, Fault
 from shared.progress import Progress, silent
-from shared.schema_utils import Example, FeaturesRef, FileRef, LabelStatus, SessionMetadata, faults_of
+from shared.schema_faults import faults_of
+from shared.schema_utils import Example, FeaturesRef, FileRef, LabelStatus, SessionMetadata
 
 _RECORDS = uuid.UUID("5b0c2d1e-8a44-5f0e-9d53-6d6f64656c74")  # record ids are the same wherever they are made
 
@@ -321,7 +322,7 @@ def _addition(sample: RawSample, origin: Origin, faults: list[Fault]) -> Additio
             **kind,
         )
     except ValidationError as error:
-        faults.extend(faults_of(error, sample.path, sample.line))
+        faults.extend(faults_of(error, Example, sample.path, sample.line))
     except (RefusedFileError, OSError) as error:
         faults.append(Fault(sample.path, sample.line, "(file)", str(error)))
     else:

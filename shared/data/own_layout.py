@@ -14,7 +14,8 @@ from model_registry.names import InvalidNameError, Modality, parse_modality, par
 from shared.data.files import DataRoot, RefusedFileError, json_lines, parse_json, read_bounded
 from shared.data.records import Reading, Record
 from shared.errors import Fault
-from shared.schema_utils import Example, SessionMetadata, faults_of
+from shared.schema_faults import faults_of
+from shared.schema_utils import Example, SessionMetadata
 
 EXAMPLES = "examples.jsonl"
 SESSION = "session.json"
@@ -116,7 +117,7 @@ def _parse_example(
     try:
         example = Example.model_validate(value)
     except ValidationError as error:
-        faults.extend(faults_of(error, name, line, Example.model_fields))
+        faults.extend(faults_of(error, Example, name, line))
         return None
     wrong = []
     if example.user_id != user:
@@ -146,7 +147,7 @@ def _read_metadata(root: DataRoot, user: str, folder: Path, faults: list[Fault])
     except RefusedFileError as refused:
         faults.append(Fault(name, None, "(file)", str(refused)))
     except ValidationError as error:
-        faults.extend(faults_of(error, name, None))
+        faults.extend(faults_of(error, SessionMetadata, name, None))
     except ValueError as error:
         faults.append(Fault(name, None, "(file)", f"is not readable JSON: {error}"))
     else:

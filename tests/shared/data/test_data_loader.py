@@ -195,7 +195,7 @@ def test_every_fault_is_told_at_once_with_its_place(tmp_path: Path) -> None:
         "NaN or infinite values in 1 of 1 frames",
         "its shape is (2, 3), the reference says (5, 3)",
         "'once' has 1 sample; at least 2 are needed",
-        "is not a known field; known are record_id",
+        "is not a known key; valid keys: ",
         "label: is missing",
         "must carry a time zone",
     ):
