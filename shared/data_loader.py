@@ -10,7 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -100,6 +100,11 @@ class Dataset:
         return self.session_ids if len(self.users) == 1 else tuple(sample.user_id for sample in self.samples)
 
     @cached_property
+    def encoding(self) -> str:
+        """What the samples are: the encoding of their feature files, or the media types of their files."""
+        return ", ".join(sorted({sample.encoding for sample in self.samples}))
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of what is learnt from: record ids, labels, sessions and contents; of no path and no time."""
         rows = sorted(
@@ -120,6 +125,25 @@ def session_key(user: str, session: str, users: Sequence[str]) -> str:
     return session if len(users) == 1 else f"{user}/{session}"
 
 
+@dataclass(frozen=True)
+class Selection:
+    """The examples that a filter chose from the sessions of one user or of several, before any file is opened."""
+
+    root: DataRoot
+    modality: Modality
+    users: tuple[str, ...]
+    records: tuple[Record, ...]
+    ledger: tuple[Dropped, ...]
+    sessions: Mapping[str, SessionMetadata]
+    faults: tuple[Fault, ...]
+    warnings: tuple[Fault, ...]
+
+    @property
+    def place(self) -> str:
+        """The folders that were read, for faults that are of no single file."""
+        return ", ".join(str(self.root.path / "users" / user) for user in self.users)
+
+
 def load_dataset(
     root: Path,
     users: Sequence[str],
@@ -135,6 +159,17 @@ def load_dataset(
     paths and links out of the root, damaged or non-finite features, a mixture of encodings, a single label, and
     labels with fewer than `minimum_per_label` samples.
     """
+    selection = select_examples(root, users, modality, data_filter, data_format=data_format)
+    return verify_selection(selection, minimum_per_label)
+
+
+def select_examples(
+    root: Path, users: Sequence[str], modality: str, data_filter: DataFilter, *, data_format: DataFormat = "auto"
+) -> Selection:
+    """Read the users' sessions and choose among their examples; what is wrong with them is in `faults`.
+
+    Raises DataError where there is nothing to read: an unknown modality, a bad user id, no such folder.
+    """
     known_modality, data_root = _parse_arguments(root, users, modality)
     readings = {user: read_user(data_root, user, known_modality, data_filter, data_format) for user in users}
     faults = [fault for reading in readings.values() for fault in reading.faults]
@@ -142,25 +177,39 @@ def load_dataset(
     records: list[Record] = []
     for reading in readings.values():
         records += choose(reading, data_filter, ledger, faults)
-    place = ", ".join(str(root / "users" / user) for user in users)
-    faults += _unknown_sessions(readings, data_filter, place)
-    faults += label_faults(records, known_modality, minimum_per_label, ledger, place, bool(faults))
-    faults += encoding_faults(records, place)
-    samples = [sample for record in records if (sample := verified(data_root, record, faults)) is not None]
+    sessions = {
+        session_key(user, session, users): metadata
+        for user, reading in readings.items()
+        for session, metadata in reading.sessions.items()
+    }
+    warnings = tuple(warning for reading in readings.values() for warning in reading.warnings)
+    selection = Selection(
+        data_root, known_modality, tuple(users), tuple(records), tuple(ledger), sessions, tuple(faults), warnings
+    )
+    unknown = _unknown_sessions(readings, data_filter, selection.place)
+    return replace(selection, faults=(*selection.faults, *unknown))
+
+
+def verify_selection(selection: Selection, minimum_per_label: int) -> Dataset:
+    """Return the data set of a selection, with every file proved unchanged and readable.
+
+    Raises DataError with the selection's faults and those of its files, labels and encodings.
+    """
+    modality, users, place = selection.modality, selection.users, selection.place
+    faults = list(selection.faults)
+    faults += label_faults(selection.records, modality, minimum_per_label, selection.ledger, place, bool(faults))
+    faults += encoding_faults(selection.records, place)
+    samples = [s for record in selection.records if (s := verified(selection.root, record, faults)) is not None]
     if faults:
         raise DataError(dict.fromkeys(faults))
     return Dataset(
-        modality=known_modality,
+        modality=modality,
         user_id=users[0] if len(users) == 1 else DEFAULT_USER,
-        users=tuple(users),
+        users=users,
         samples=tuple(sorted(samples, key=lambda sample: (sample.record_id, sample.user_id, sample.session_id))),
-        ledger=tuple(sorted(ledger, key=lambda dropped: (dropped.path, dropped.line, dropped.record_id))),
-        sessions={
-            session_key(user, session, users): metadata
-            for user, reading in readings.items()
-            for session, metadata in reading.sessions.items()
-        },
-        warnings=tuple(warning for reading in readings.values() for warning in reading.warnings),
+        ledger=tuple(sorted(selection.ledger, key=lambda dropped: (dropped.path, dropped.line, dropped.record_id))),
+        sessions=selection.sessions,
+        warnings=selection.warnings,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -252,6 +253,13 @@ class TrainingLogEntry(BaseModel):
     verdict: str | None = None
 
 
+def logged_predictions(log: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return record id -> (label, held-out prediction) of a training log; also of an old one, which said `answers`."""
+    metrics = log.get("metrics")
+    rows = metrics.get("predictions", metrics.get("answers")) if isinstance(metrics, Mapping) else None
+    return {record: (label, predicted) for record, label, predicted in rows or ()}
+
+
 def finite_floats(metrics: dict[str, Any]) -> dict[str, float]:
     """Return the entries of `metrics` that A3CP's `training_metrics` may hold: finite numbers, as floats."""
     return {
@@ -276,5 +284,6 @@ __all__ = [
     "TrainingLogEntry",
     "TrainingRequest",
     "finite_floats",
+    "logged_predictions",
     "utc_text",
 ]

@@ -232,9 +232,9 @@ def test_a_worse_model_is_a_candidate_and_log_history_and_answer_say_why(
     published: Callable[..., dict[str, Any]], call: Callable[..., Answer], tmp_path: Path
 ) -> None:
     first, second = published(), published(*WORSE)
-    assert first["promotion"] == {"promote": True, "reason": "no version of this user serves yet"}
+    assert first["promotion"] == {"promote": True, "reason": "this user has no active version yet"}
     reason = second["promotion"]["reason"]
-    assert not second["promotion"]["promote"] and "the version that serves" in reason and " and lost " in reason
+    assert not second["promotion"]["promote"] and "the active version" in reason and " and lost " in reason
     assert second["warnings"][-1] == f"published as a candidate that does not serve: {reason}"
     store = Registry(tmp_path / "models")
     assert [entry.status for entry in store.entries()] == ["active", "candidate"]
@@ -271,7 +271,7 @@ def test_a_batch_publishes_a_worse_model_as_a_candidate_too(
 
 
 FIGURES = ("accuracy", "balanced_accuracy", "f1_macro", "majority_baseline", "top2_accuracy", "coverage")
-FIGURES += ("false_rejection", "accuracy_accepted")
+FIGURES += ("false_rejection_rate", "accuracy_accepted")
 
 
 def test_log_and_card_hold_every_figure_and_name_a_label_of_one_session(
@@ -291,9 +291,9 @@ def test_log_and_card_hold_every_figure_and_name_a_label_of_one_session(
     for name in FIGURES:
         assert 0 <= metrics[f"{name}_low"] <= metrics[name] <= metrics[f"{name}_high"] <= 1, name
     assert metrics["optimism_gap"] == pytest.approx(metrics["random_split_accuracy"] - metrics["accuracy"])
-    assert {"ece", "ece_uncalibrated", "unknown_auroc"} <= metrics.keys()
+    assert {"ece", "ece_uncalibrated", "open_set_auroc"} <= metrics.keys()
     assert len(found["learning"]) == 3 and len(found["coverage"]) == 6 and found["reliability"]
-    assert np.array(found["confusion"]).sum() == entry["sample_count"] and set(found["unknown_auroc"]) <= set(
+    assert np.array(found["confusion_matrix"]).sum() == entry["sample_count"] and set(found["open_set_auroc"]) <= set(
         entry["labels"]
     )
     for row in found["labels"]:
@@ -304,7 +304,7 @@ def test_log_and_card_hold_every_figure_and_name_a_label_of_one_session(
 
     plain = " ".join(re.sub("<[^>]+>", " ", (Path(entry["bundle"]) / "model_card.html").read_text()).split())
     assert f"{label} one session only: not tested on another day" in plain
-    for name in (*FIGURES, "random_split_accuracy", "optimism_gap", "ece", "unknown_auroc"):
+    for name in (*FIGURES, "random_split_accuracy", "optimism_gap", "ece", "open_set_auroc"):
         assert f"{name.replace('_', ' ')} {metrics[name]:.3f}" in plain, name
     for heading in ("Do more samples help?", "What if it answers only when it is sure?", "What is taken for what"):
         assert heading in plain

@@ -274,7 +274,7 @@ def test_one_or_two_samples_of_a_label_train_and_are_called_insufficient(
     for label in ran.entry["labels"]:
         (line,) = [line for line in advice if f"of `{label}`" in line]
         assert f"Record {10 - each * sessions} more of `{label}` in {3 - sessions} new session" in line
-    assert len(ran.entry["metrics"]["answers"]) == each * sessions * len(ran.entry["labels"])
+    assert len(ran.entry["metrics"]["predictions"]) == each * sessions * len(ran.entry["labels"])
 
 
 def test_the_three_ways_to_start_it_are_one(trainer: Trainer) -> None:

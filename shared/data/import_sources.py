@@ -17,12 +17,9 @@ from numpy.typing import NDArray
 from model_registry.names import shown
 from shared.data.feature_files import SIZE_LIMIT, FeatureFileError, parse_features
 from shared.data.files import RefusedFileError, json_lines, parse_json, read_bounded
+from shared.data.media_types import MEDIA_TYPES
 from shared.errors import ConfigError, Fault
 
-_SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac")
-_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-_VIDEOS = (".mp4", ".webm", ".avi", ".mov", ".mkv")
-MEDIA_SUFFIXES = frozenset([*_SOUNDS, *_IMAGES, *_VIDEOS])
 FEATURE_SUFFIXES = frozenset([".npz"])
 TEXT_SUFFIXES = frozenset([".txt"])
 TABLE_SUFFIXES = frozenset([".csv", ".tsv"])
@@ -83,7 +80,7 @@ def find_files(folder: Path, pattern: str | None) -> Findings:
             findings.passed_over.append((name, "is a symbolic link"))
             continue
         suffix = path.suffix.lower()
-        if suffix not in MEDIA_SUFFIXES | FEATURE_SUFFIXES | TEXT_SUFFIXES:
+        if suffix not in MEDIA_TYPES.keys() | FEATURE_SUFFIXES | TEXT_SUFFIXES:
             findings.passed_over.append((name, f"is no media, feature or text file ({suffix or 'no suffix'})"))
             continue
         if expression is not None:

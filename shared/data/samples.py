@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from shared.data.feature_files import SIZE_LIMIT, FeatureFileError, parse_features
 from shared.data.files import DataRoot, RefusedFileError, read_bounded, sha256_of
+from shared.data.media_types import TEXT, media_type
 from shared.data.records import Dropped, Record
 from shared.errors import DataError, Fault
 from shared.schema_utils import Example, FeaturesRef, FileRef
@@ -37,6 +38,13 @@ class Sample:
     source: str
     line: int
     features: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def encoding(self) -> str:
+        """What its numbers are, in A3CP's words, or its file's media type."""
+        if self.example.features is not None:
+            return self.example.features.encoding
+        return TEXT if self.path is None else media_type(self.path)
 
     def fault(self, field: str, reason: str) -> Fault:
         """Return a fault at the line that describes this sample."""

@@ -30,8 +30,8 @@ def confusion_picture(confusion: Indices, labels: Sequence[str], title: str) -> 
     picture = Image.new("RGB", (width, top + side + below + _TEXT + _MARGIN), "white")
     draw = ImageDraw.Draw(picture)
     draw.text((width / 2, _MARGIN), title, _INK, large, "ma")
-    draw.text((beside + side / 2, picture.height - _MARGIN), "answered", _INK, text, "ms")
-    _turned(picture, "meant", 90, (_MARGIN, top + side / 2), "lm", text)
+    draw.text((beside + side / 2, picture.height - _MARGIN), "predicted", _INK, text, "ms")
+    _turned(picture, "true label", 90, (_MARGIN, top + side / 2), "lm", text)
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     for row in range(count):
         middle = top + (row + 0.5) * cell
