@@ -181,7 +181,8 @@ def test_all_bad_records_are_reported_and_nothing_is_written(
     assert sorted(fault["line"] for fault in ran.entry["faults"]) == [2, 3, 4, 5]
     assert all(f"examples.jsonl:{line}: " in ran.complaints for line in (2, 3, 4, 5))
     assert ran.entry["model_artifact_path"] == ran.entry["label_encoder_path"] == ""
-    assert not (tmp_path / "out").exists()
+    written = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert written == [f"{trainer.modality}_{USER}_{ran.entry['run_id']}.json"], "the log of the failure alone"
     assert not (tmp_path / "models").exists()
 
 

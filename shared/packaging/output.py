@@ -51,7 +51,11 @@ def write_failure(out: Path, entry: Mapping[str, Any]) -> None:
     """
     path = failure_path(out, entry)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json_bytes(entry))
+    try:
+        write_whole(path, json_bytes(entry))
+    except OSError:
+        path.with_name(f".{path.name}.tmp").unlink(missing_ok=True)
+        raise
 
 
 def failure_path(out: Path, entry: Mapping[str, Any]) -> Path:
