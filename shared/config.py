@@ -78,13 +78,13 @@ def parse_config(schema: type[AnyConfig], values: Values, place: str) -> AnyConf
 def _validated(schema: type[AnyConfig], values: Values, places: Places, faults: list[Fault]) -> AnyConfig:
     try:
         config = schema.model_validate(values)
+        if not faults:
+            return config
     except ValidationError as error:
         for problem in problems_of(error, schema):
             nearest = next(problem.key[:n] for n in range(len(problem.key), -1, -1) if problem.key[:n] in places)
             faults.append(Fault(*places[nearest], key_text(problem.key) or "(whole)", problem.reason))
-    if faults:
-        raise ConfigError(faults)
-    return config
+    raise ConfigError(faults)
 
 
 MODEL_TYPES: Mapping[str, str] = {  # what others call a classifier -> its `type`

@@ -8,16 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import (
-    balanced_accuracy_score,
-    confusion_matrix,
-    f1_score,
-    precision_recall_fscore_support,
-)
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from shared.evaluation import Validation
 from shared.learning.folds import Indices
@@ -102,10 +97,10 @@ def report(
     predicted, accepted = validation.predicted, validation.accepted
     correct, known = predicted == classes, np.arange(len(labels))
     majority = np.bincount(classes, minlength=len(labels)).argmax()
-    f1_intervals, averages = _f1_and_averages(classes, predicted, groups, known)
+    scores = _scores(classes, predicted, groups, known)
     metrics = {
         **_share("accuracy", correct, groups),
-        **averages,
+        **_averages(scores),
         **_share("majority_baseline", classes == majority, groups),
         **_share("top2_accuracy", _rank_of_truth(validation.probabilities, classes) < 2, groups),
         "ece": calibration_error(validation.probabilities, correct),
@@ -120,7 +115,7 @@ def report(
         metrics["optimism_gap"] = validation.random_accuracy - metrics["accuracy"]
     if validation.unknown_auroc:
         metrics["open_set_auroc"] = float(np.mean(list(validation.unknown_auroc.values())))
-    rows = _label_reports(validation, classes, groups, labels, f1_intervals)
+    rows = tuple(_label_reports(validation, classes, groups, labels, scores))
     verdict, reasons = judge(metrics, rows, len(np.unique(groups)), validation.folds.scheme, unit)
     return Report(
         metrics=metrics,
@@ -208,77 +203,82 @@ def _rank_of_truth(probabilities: Features, classes: Classes) -> Indices:
     return np.asarray((probabilities > own[:, None]).sum(axis=1), np.int64)
 
 
-def _f1_and_averages(
-    classes: Classes, predicted: Classes, groups: Indices, known: Indices
-) -> tuple[list[Interval], dict[str, float]]:
-    """Return the interval of each label's F1, and balanced accuracy and macro-F1 with theirs."""
-    per_session = np.stack(
-        [
-            [table.sum(axis=1), table.sum(axis=0), np.diag(table)]
-            for session in np.unique(groups)
-            for table in [confusion_matrix(classes[groups == session], predicted[groups == session], labels=known)]
-        ]
-    )  # (sessions, 3, K): true, predicted and correct samples
-    sessions = len(per_session)
-    support, answers, _ = per_session.sum(axis=0)
-    true, answered, correct = np.moveaxis(np.tensordot(drawn_weights(groups), per_session, axes=1), 1, 0)
-    with np.errstate(invalid="ignore"):
-        recall = correct / true  # (draws, K); NaN where a draw of sessions has no sample of the label
-        f1 = np.where(true > 0, 2 * correct / (true + answered), np.nan)
+@dataclass(frozen=True)
+class _Scores:
+    """Precision, recall, F1 and support of each label (K,), and recall and F1 in draws of sessions (draws, K)."""
 
-    def interval(value: float, trials: float, draws: Floats) -> Interval:
-        if sessions < 2:
+    precision: Floats
+    recall: Floats
+    f1: Floats
+    support: Indices
+    predicted: Indices  # how often each label was predicted (K,)
+    recall_draws: Floats  # NaN where a draw of sessions has no sample of the label
+    f1_draws: Floats
+    sessions: int
+
+    def interval(self, value: float, trials: float, draws: Floats) -> Interval:
+        """Return the interval of a value whose `draws` (draws,) spread as sessions do."""
+        if self.sessions < 2:
             return wilson(value * trials, trials)
-        return spread_interval(value, trials, float(bootstrap_variance(draws, sessions)), sessions)
+        return spread_interval(value, trials, float(bootstrap_variance(draws, self.sessions)), self.sessions)
 
+
+def _scores(classes: Classes, predicted: Classes, groups: Indices, known: Indices) -> _Scores:
+    score: Any = precision_recall_fscore_support  # its inferred types lack that zero_division may be a number
+    precision, recall, f1, support = score(classes, predicted, labels=known, zero_division=0.0)
+    tables = [
+        confusion_matrix(classes[groups == session], predicted[groups == session], labels=known)
+        for session in np.unique(groups)
+    ]
+    drawn = np.tensordot(drawn_weights(groups), np.stack(tables), axes=1)  # (draws, K, K)
+    true, answered, correct = drawn.sum(axis=2), drawn.sum(axis=1), np.diagonal(drawn, axis1=1, axis2=2)
+    with np.errstate(invalid="ignore"):
+        recall_draws = correct / true
+        f1_draws = np.where(true > 0, 2 * correct / (true + answered), np.nan)
+    counts = np.bincount(predicted, minlength=len(known))
+    return _Scores(precision, recall, f1, support, counts, recall_draws, f1_draws, len(tables))
+
+
+def _averages(scores: _Scores) -> dict[str, float]:
+    """Return balanced accuracy and macro-F1 with their intervals."""
     # Wilson's part: the variance of a mean of shares is that of one share of so many samples.
-    trials = len(known) ** 2 / float(np.sum(1 / support))
+    trials = len(scores.support) ** 2 / float(np.sum(1 / scores.support))
     averages: dict[str, float] = {}
-    for name, value, draws in (
-        ("balanced_accuracy", float(balanced_accuracy_score(classes, predicted)), recall),
-        ("f1_macro", float(f1_score(classes, predicted, labels=known, average="macro", zero_division=0.0)), f1),
+    for name, by_label, draws in (
+        ("balanced_accuracy", scores.recall, scores.recall_draws),
+        ("f1_macro", scores.f1, scores.f1_draws),
     ):
-        low, high = interval(value, trials, np.nanmean(draws, axis=1))
+        value = float(by_label.mean())
+        low, high = scores.interval(value, trials, np.nanmean(draws, axis=1))
         averages |= {name: value, f"{name}_low": low, f"{name}_high": high}
-    values = f1_score(classes, predicted, labels=known, average=None, zero_division=0.0)
-    return [interval(float(values[k]), float(support[k] + answers[k]) / 2, f1[:, k]) for k in known], averages
+    return averages
 
 
 def _label_reports(
-    validation: Validation,
-    classes: Classes,
-    groups: Indices,
-    labels: Sequence[str],
-    f1_intervals: Sequence[Interval],
-) -> tuple[LabelReport, ...]:
-    known, predicted = np.arange(len(labels)), validation.predicted
-    precision, recall, f1, support = precision_recall_fscore_support(
-        classes, predicted, labels=known, zero_division=0.0
-    )
-    rows = []
+    validation: Validation, classes: Classes, groups: Indices, labels: Sequence[str], scores: _Scores
+) -> Iterator[LabelReport]:
     for k, label in enumerate(labels):
-        true, answered = classes == k, predicted == k
-        recall_low, recall_high = clustered_interval(answered[true], groups[true])
-        precision_low, precision_high = clustered_interval(true[answered], groups[answered])
-        rows.append(
-            LabelReport(
-                label=label,
-                precision=float(precision[k]),
-                recall=float(recall[k]),
-                recall_low=recall_low,
-                recall_high=recall_high,
-                f1=float(f1[k]),
-                support=int(support[k]),
-                sessions=len(np.unique(groups[true])),
-                within_session=k in validation.folds.within_session,
-                precision_low=precision_low,
-                precision_high=precision_high,
-                f1_low=f1_intervals[k][0],
-                f1_high=f1_intervals[k][1],
-                open_set_auroc=validation.unknown_auroc.get(k),
-            )
+        true, predicted = classes == k, validation.predicted == k
+        f1, trials = float(scores.f1[k]), float(scores.support[k] + scores.predicted[k]) / 2
+        recall_low, recall_high = clustered_interval(predicted[true], groups[true])
+        precision_low, precision_high = clustered_interval(true[predicted], groups[predicted])
+        f1_low, f1_high = scores.interval(f1, trials, scores.f1_draws[:, k])
+        yield LabelReport(
+            label=label,
+            precision=float(scores.precision[k]),
+            recall=float(scores.recall[k]),
+            recall_low=recall_low,
+            recall_high=recall_high,
+            f1=f1,
+            support=int(scores.support[k]),
+            sessions=len(np.unique(groups[true])),
+            within_session=k in validation.folds.within_session,
+            precision_low=precision_low,
+            precision_high=precision_high,
+            f1_low=f1_low,
+            f1_high=f1_high,
+            open_set_auroc=validation.unknown_auroc.get(k),
         )
-    return tuple(rows)
 
 
 def _confusions(classes: Classes, predicted: Classes, groups: Indices, labels: Sequence[str]) -> Iterator[Confusion]:
