@@ -106,7 +106,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of what is learnt from: record ids, labels, sessions and contents; of no path and no time."""
+        """SHA-256 of the training data: record ids, labels, sessions and contents; not of paths and times."""
         rows = sorted(
             [
                 sample.record_id,
@@ -220,12 +220,12 @@ def batches(dataset: Dataset, size: int) -> Iterator[tuple[Sample, ...]]:
 
 
 def users_with_data(root: Path) -> dict[str, dict[Modality, int]]:
-    """Return how many examples of each modality each user has: a quick look at both layouts that checks nothing.
+    """Return how many examples of each modality each user has: in both layouts; nothing is checked.
 
     Raises DataError where `root` is no folder with users.
     """
     data_root = _open_root(root)
-    found: dict[str, dict[Modality, int]] = {}
+    by_user: dict[str, dict[Modality, int]] = {}
     for user in known_users(root):
         counts: Counter[Modality] = Counter()
         if is_own(root, user):
@@ -233,16 +233,16 @@ def users_with_data(root: Path) -> dict[str, dict[Modality, int]]:
         if is_a3cp(data_root, user):
             counts += count_a3cp(data_root, user)
         if counts:
-            found[user] = dict(sorted(counts.items()))
-    if not found:
+            by_user[user] = dict(sorted(counts.items()))
+    if not by_user:
         raise DataError(
             [Fault(str(root), None, "users", "no user has data here; `model-trainer import` brings some in")]
         )
-    return found
+    return by_user
 
 
 def known_users(root: Path) -> list[str]:
-    """Return the user ids that have a folder in the data root, sorted; folders with other names are passed over."""
+    """Return the user ids that have a folder in the data root, sorted; folders with other names are skipped."""
     names: set[str] = set()
     for users in (root / "users", root / "logs" / "users"):
         try:
@@ -346,7 +346,7 @@ def choose(reading: Reading, data_filter: DataFilter, ledger: list[Dropped], fau
 def _unknown_sessions(readings: Mapping[str, Reading], data_filter: DataFilter, place: str) -> list[Fault]:
     known = {session for reading in readings.values() for session in reading.session_ids}
     return [
-        Fault(place, None, "session", f"{session!a} is not there; there are {some(sorted(known))}")
+        Fault(place, None, "session", f"there is no session {session!a}; there are {some(sorted(known))}")
         for session in data_filter.sessions or ()
         if known and session not in known
     ]

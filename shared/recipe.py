@@ -51,7 +51,7 @@ def featurise(
     augment: Callable[[Inputs, np.random.Generator], Sequence[Inputs]] | None = None,
     seed: int = 0,
 ) -> Rows:
-    """Return the features of all samples, from the cache where `keys` (hashes of what each was made from) are known.
+    """Return the features of all samples, from the cache where `keys` (hashes of the inputs) are known.
 
     With `augment`, the copies that it makes of each sample get features too; they are never cached.
     """
@@ -70,9 +70,9 @@ def featurise(
         owner: list[int] = []
         if augment is not None:
             for k in range(len(samples)):
-                made = augment(samples[k], np.random.default_rng([seed, k]))
-                copies.extend(made)
-                owner.extend([k] * len(made))
+                augmented = augment(samples[k], np.random.default_rng([seed, k]))
+                copies.extend(augmented)
+                owner.extend([k] * len(augmented))
         extra = list(graph.run(copies)) if copies else []
         matrix = np.stack(extra) if extra else np.zeros((0, base.shape[1]), np.float32)
         return Rows(base, matrix, np.array(owner, np.int64))
@@ -114,10 +114,10 @@ def package(
     Raises QualityGateError below the gate, ReplayError if the graph disagrees with training.
     """
     result = judge(job, validation, dataset, config)
-    model, found = fit(job, validation, dataset, result)
+    model, audited = fit(job, validation, dataset, result)
     exported = export(job, validation, dataset, spec, model)
     proof = prove(job, validation, model, exported, samples, replayed)
-    run = TrainingRun(job, config, dataset, spec, validation, result, found, model, exported, proof)
+    run = TrainingRun(job, config, dataset, spec, validation, result, audited, model, exported, proof)
     return publish_outcome(job, write(run))
 
 
@@ -145,11 +145,11 @@ def fit(job: Job, validation: Validation, dataset: Dataset, result: Report) -> t
     with job.log.stage("fit"), ThreadPoolExecutor(1) as pool:
         fitting = pool.submit(fit_candidate, validation.winner, dataset.label_index, every, len(dataset.labels))
         features = source.rows(every).base
-        found = audit(result, validation, dataset, features)
+        audited = audit(result, validation, dataset, features)
         model = TrainedModel(source.graph(every), features, fitting.result())
-    for warning in found.warnings:
+    for warning in audited.warnings:
         job.log.warn(warning)
-    return model, found
+    return model, audited
 
 
 def export(job: Job, validation: Validation, dataset: Dataset, spec: ModelSpec, model: TrainedModel) -> Exported:

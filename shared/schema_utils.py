@@ -30,7 +30,7 @@ from pydantic import (
 from model_registry.names import MODALITIES, Modality, parse_modality
 
 SCHEMA_VERSION = "1.0.0"
-UNKNOWN = "unknown"  # what a model answers when it rejects an input; never a trained label
+UNKNOWN = "unknown"  # the prediction for an input that a model rejects; never a trained label
 PromotionPolicy = Literal["always", "if-better", "never"]  # whether a new version becomes the active one
 LABEL_STATUSES = ("unconfirmed", "confirmed", "corrected", "rejected")
 
@@ -47,12 +47,12 @@ def _label(text: str) -> str:
     """Return the label in Unicode's composed form, so that the same word typed on two systems is one label."""
     text = unicodedata.normalize("NFC", text)
     if text.casefold() == UNKNOWN:
-        raise ValueError(f"'{UNKNOWN}' is what a model answers to a rejected input; choose another label")
+        raise ValueError(f"'{UNKNOWN}' is the prediction for a rejected input; choose another label")
     return text
 
 
 def _relative(path: str) -> str:
-    """Return `path` if it stays in the folder that it is relative to, as far as its text tells."""
+    """Return `path` if it stays in the folder that it is relative to, as far as its text says."""
     if not path.isprintable() or "\\" in path or path.startswith("/") or re.match(r"[A-Za-z]:", path):
         raise ValueError("must be a path relative to the session folder, with '/' between its parts")
     if any(part in ("", ".", "..") for part in path.split("/")):
@@ -180,8 +180,8 @@ class Example(Schema):
     def _one_content(self) -> Self:
         given = [name for name in ("media", "features", "transcript") if getattr(self, name) is not None]
         if len(given) != 1:
-            found = "none is there" if not given else f"{' and '.join(given)} are there"
-            raise ValueError(f"exactly one of media, features and transcript is needed; {found}")
+            given_names = " and ".join(given) or "none"
+            raise ValueError(f"exactly one of media, features and transcript is needed; given: {given_names}")
         if self.transcript is not None and not self.transcript.strip():
             raise ValueError("the transcript is empty")
         if self.offset is not None and self.offset <= (self.onset or 0.0):
@@ -190,7 +190,7 @@ class Example(Schema):
 
 
 class SessionMetadata(BaseModel):
-    """One recording sitting: `session.json`. Further fields are kept, for whoever keeps the records."""
+    """One recording session: `session.json`. Further fields are kept, for whoever keeps the records."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Entry = dict[str, Any]
 
-UNKNOWN_USER = "_unknown"  # in the log of a run that failed before it was known whose model was meant
+UNKNOWN_USER = "_unknown"  # in the log of a run that failed before its user was known
 
 _PATH = click.Path(path_type=Path)
 _OPTIONS = (
@@ -50,7 +50,7 @@ _OPTIONS = (
     ),
     click.Option(["--demo-data/--no-demo-data"], default=None, help="Whether examples marked is_demo are used."),
     click.Option(["--data-format"], type=click.Choice(["auto", "own", "a3cp"]), default="auto", show_default=True),
-    click.Option(["--run-id"], help="Name of this run; made up when absent."),
+    click.Option(["--run-id"], help="Name of this run; generated when absent."),
     click.Option(["--cache/--no-cache"], default=True, show_default=True, help="Keep features by content hash."),
 )
 
@@ -265,7 +265,7 @@ def _is_name(text: str) -> bool:
 def _failed(log: RunLog, error: Exception, out: Path | None, seconds: float = 0.0) -> Entry:
     """Return the training log entry of a run that failed, and write it to `out` as well.
 
-    It holds all that was known by then; a field that was not is there, but empty.
+    It holds all that was known by then; fields that were not are empty.
     """
     entry = {
         "schema_version": "1.0.0",

@@ -43,8 +43,8 @@ def is_own(root: Path, user: str) -> bool:
 def read_own(root: DataRoot, user: str, modality: Modality | None, sessions: Collection[str] | None = None) -> Reading:
     """Read the examples of `modality` (None: of all) in the user's sessions (None: in all).
 
-    Lines of another modality are passed over unchecked, so one modality's faults do not stop another. Sessions
-    that were not asked for are read for the ledger, and their faults do not count.
+    Lines of another modality are skipped unchecked, so one modality's faults do not stop another. Sessions
+    that were not chosen are read for the ledger, and their faults are ignored.
     """
     reading = Reading()
     try:
@@ -62,7 +62,7 @@ def read_own(root: DataRoot, user: str, modality: Modality | None, sessions: Col
 
 
 def count_own(root: DataRoot, user: str) -> Counter[Modality]:
-    """Return how many examples of each modality the user has, whether they can be used or not; a quick look."""
+    """Return how many examples of each modality the user has, usable or not; nothing is checked."""
     counts: Counter[Modality] = Counter()
     try:
         for folder in root.folders(sessions_folder(root.path, user)):
@@ -72,7 +72,7 @@ def count_own(root: DataRoot, user: str) -> Counter[Modality]:
                 except InvalidNameError:
                     continue
     except RefusedFileError:
-        pass  # said in full when the user's data are loaded
+        pass  # reported when the user's data are loaded
     return counts
 
 

@@ -39,7 +39,7 @@ class Record:
 
 @dataclass
 class Reading:
-    """What was found in a user's folder. `session_ids` names every session, also those that were not asked for."""
+    """What a user's folder holds. `session_ids` names every session, also those that were not chosen."""
 
     records: list[Record] = field(default_factory=list)
     ledger: list[Dropped] = field(default_factory=list)

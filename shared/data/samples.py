@@ -1,4 +1,4 @@
-"""Samples: examples whose files are proved to be there, unchanged and readable, and what makes a set of them unfit."""
+"""Samples: examples whose files exist, are unchanged and readable; and what makes a set of them unfit for training."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def load_features(sample: Sample) -> NDArray[np.float32]:
 
 
 def verified(root: DataRoot, record: Record, faults: list[Fault]) -> Sample | None:
-    """Return the sample of a record whose file is there, unchanged and readable; otherwise add a fault."""
+    """Return the sample of a record whose file exists, unchanged and readable; otherwise add a fault."""
     example = record.example
     place: Path | None = None
     features: NDArray[np.float32] | None = None
@@ -129,21 +129,21 @@ def _features(place: Path, reference: FeaturesRef) -> NDArray[np.float32]:
     return features
 
 
-def _require_hash(found: str, expected: str) -> None:
-    if found != expected:
+def _require_hash(actual: str, expected: str) -> None:
+    if actual != expected:
         raise RefusedFileError(
-            f"its content has changed (sha256 is {found[:12]}…, not {expected[:12]}…); restore it or import it again"
+            f"its content has changed (sha256 is {actual[:12]}…, not {expected[:12]}…); restore it or import it again"
         )
 
 
 def label_faults(
     records: Sequence[Record], modality: str, minimum: int, ledger: Sequence[Dropped], place: str, others: bool
 ) -> list[Fault]:
-    """Return what makes the labels unfit for training; `others` says whether there are faults that explain it."""
+    """Return what makes the labels unfit for training; `others`: whether other faults explain it."""
     counts = Counter(record.example.label for record in records)
     if not counts:
         if others:
-            return []  # the faults that are told already say why nothing is left
+            return []  # the other faults say why nothing is left
         reasons = Counter(dropped.reason for dropped in ledger)
         left_out = ", ".join(f"{count} left out ({reason})" for reason, count in reasons.most_common())
         hint = "; `model-trainer check` shows what is there"
@@ -174,9 +174,9 @@ def encoding_faults(records: Sequence[Record], place: str) -> list[Fault]:
     )
     if len(kinds) < 2:
         return []
-    found = ", ".join(
+    encodings = ", ".join(
         f"'{encoding}' with {width} numbers a frame ({n} samples)" for (encoding, width), n in kinds.items()
     )
     return [
-        Fault(place, None, "encoding", f"one model needs one encoding, but here are {found}; choose with --session")
+        Fault(place, None, "encoding", f"one model needs one encoding, but here are {encodings}; choose with --session")
     ]

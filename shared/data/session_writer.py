@@ -51,7 +51,7 @@ def writing(root: Path) -> Iterator[None]:
 def write_session(
     root: Path, metadata: SessionMetadata, kept: Sequence[Example], additions: Sequence[Addition], *, link: bool = False
 ) -> Path:
-    """Write one session and return its folder: the examples in `kept`, whose files are there, and the additions.
+    """Write one session and return its folder: the examples in `kept`, whose files exist, and the additions.
 
     A new session is staged and renamed into place. In an existing one the new files are put beside the old ones, and
     then `examples.jsonl` is replaced, so a reader sees the old session or the new one. With `link` files are hard
@@ -89,7 +89,7 @@ def _session_json(metadata: SessionMetadata) -> bytes:
 
 
 def _put_files(folder: Path, additions: Sequence[Addition], link: bool) -> None:
-    made: set[Path] = set()
+    folders: set[Path] = set()
     targets: set[Path] = set()
     written = []
     for addition in additions:
@@ -97,12 +97,12 @@ def _put_files(folder: Path, additions: Sequence[Addition], link: bool) -> None:
         if place is None or addition.content is None:
             continue
         target = folder / place
-        if target in targets:  # the same content under the same name, found twice
+        if target in targets:  # the same content under the same name
             continue
         targets.add(target)
-        if target.parent not in made:
+        if target.parent not in folders:
             target.parent.mkdir(parents=True, exist_ok=True)
-            made.add(target.parent)
+            folders.add(target.parent)
         temporary = target.with_name(f".{target.name}.part")
         temporary.unlink(missing_ok=True)
         if isinstance(addition.content, bytes):
@@ -119,7 +119,7 @@ def _put_files(folder: Path, additions: Sequence[Addition], link: bool) -> None:
             _sync(temporary)
     for temporary, target in written:
         temporary.replace(target)
-    for parent in made:
+    for parent in folders:
         _sync(parent)
 
 

@@ -58,7 +58,7 @@ def _font(size: int) -> Any:
 
 
 def _turned(picture: Any, words: str, degrees: int, place: tuple[float, float], anchor: str, font: Any) -> None:
-    """Draw words turned about `place`: their top right there (anchor "rt"), or their left middle ("lm")."""
+    """Draw rotated words with their top right (anchor "rt") or left middle ("lm") at `place`."""
     from PIL import Image, ImageDraw
 
     _, top, right, bottom = font.getbbox(words)

@@ -214,7 +214,7 @@ CASES = {
         counts={"labels": ["come"], "label_counts": {"come": 24}},
     ),
     "no such session": Case(
-        _add("--session", "s1", "--session", "s9"), 3, "DataError", "'s9' is not there", "samples",
+        _add("--session", "s1", "--session", "s9"), 3, "DataError", "there is no session 's9'", "samples",
         counts={"sample_count": 8, "session_count": 1, "sessions": ["s1"], "label_counts": {"come": 4, "stop": 4}},
     ),
     "internal error": Case(

@@ -114,7 +114,7 @@ def test_chosen_sessions_only_and_the_rest_in_the_ledger(tmp_path: Path) -> None
     assert set(dataset.session_ids) == {"s1"}
     assert {dropped.reason for dropped in dataset.ledger} == {"session not chosen"}
     assert len(dataset.ledger) == 4
-    assert "'s3' is not there; there are s1, s2" in str(refusal(tmp_path, sessions=("s3",)))
+    assert "there is no session 's3'; there are s1, s2" in str(refusal(tmp_path, sessions=("s3",)))
 
 
 def test_several_users_are_merged_and_their_sessions_stay_apart(tmp_path: Path) -> None:
