@@ -20,15 +20,15 @@ from shared.features.graph_cache import recall
 from shared.job import Job, ModelSpec, Outcome
 from shared.learning.candidates import Candidate, Rows, fit_candidate
 from shared.packaging.bundle import bundle_files, bundle_manifest, write_bundle
-from shared.packaging.export import Exported, Replay, export_model, replay, spread
+from shared.packaging.export import export_model, replay, spread
 from shared.packaging.output import json_bytes
 from shared.packaging.promotion import publish
-from shared.report.audit import Audit, audit
+from shared.report.audit import audit
 from shared.report.figures import confusion_picture
-from shared.report.metrics import Report, Unit, report
+from shared.report.metrics import report
 from shared.report.model_card import model_card
 from shared.report.training_log import dataset_fields, evaluation_fields, selection_fields, training_log
-from shared.training_run import TrainedModel, TrainingRun
+from shared.training_run import Audit, Exported, Replay, Report, TrainedModel, TrainingRun, Unit
 
 
 def load(job: Job, config: TrainerConfig, modality: Modality) -> Dataset:

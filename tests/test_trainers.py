@@ -22,8 +22,8 @@ from shared.job import Trainer
 from shared.learning.candidates import FittedModel
 from shared.learning.decision_rule import DecisionRule
 from shared.learning.heads import Features
-from shared.packaging.export import Exported, Replay
 from shared.schema_utils import TrainingLogEntry
+from shared.training_run import Exported, Replay
 from tests.paths import ROOT
 from tests.trainer_runs import PACKAGES, USER, Run, copy_modality, runs_of, trainer_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from shared.report.metrics import LabelReport, Report, Unit
+from shared.training_run import LabelReport, Report, Unit
 
 ENOUGH_SAMPLES = 10  # of a label; with fewer its metrics mean little
 ENOUGH_SESSIONS = 3  # of a label: one to test on, two to learn how days differ

@@ -4,7 +4,6 @@ are likely wrong. Nothing is removed; everything is named by record id."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,7 @@ from shared.learning.calibration import best_temperature
 from shared.learning.classifiers import LDA
 from shared.learning.folds import Indices, random_folds
 from shared.learning.heads import Classes, Features, fit_classifier
-from shared.report.metrics import Report
-
-RecordPair = tuple[str, str]  # record ids
+from shared.training_run import Audit, RecordPair, Report
 
 FALSE_ALARMS = 0.01  # near duplicates expected by chance in a whole data set that has none
 CLOSE = 0.25  # of the distance to the fifth neighbour: nothing farther is a duplicate, however improbable
@@ -28,19 +25,6 @@ DENIED = 0.05  # greatest probability of its own label at which it is
 TRUSTED = 0.7  # least recall and precision of both labels at which the model is believed more than the label
 SYSTEMATIC = 0.1  # share of a label's samples predicted as one other, at which it is a confusion of the model's
 OPTIMISM = 0.1  # accuracy of a random split minus that across sessions, at which it is a warning
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What was found. `duplicates_across_folds` counts pairs that validation had on both sides of a split."""
-
-    identical: tuple[RecordPair, ...]
-    near_identical: tuple[RecordPair, ...]
-    duplicates_across_folds: int
-    session_skill: float | None  # how well the features predict the session: 0 by chance, 1 always; None with one
-    label_skill: float | None
-    suspected_labels: tuple[dict[str, str | float], ...]
-    warnings: tuple[str, ...]
 
 
 def audit(report: Report, validation: Validation, dataset: Dataset, features: Features) -> Audit:

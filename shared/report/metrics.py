@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,63 +26,14 @@ from shared.report.intervals import (
     spread_interval,
     wilson,
 )
+from shared.training_run import Confusion, LabelReport, Report, Unit
 
 NAMED = 6  # confusions that are listed
 
-Unit = Literal["session", "person"]  # what is held out whole
 _ONLY: dict[Unit, tuple[str, str]] = {
     "session": ("in one session only", "how it does on another day"),
     "person": ("of one person only", "how it does with somebody else"),
 }
-
-
-@dataclass(frozen=True)
-class LabelReport:
-    """One label's precision, recall and F1 with their intervals, and its support, among held-out predictions."""
-
-    label: str
-    precision: float
-    recall: float
-    recall_low: float
-    recall_high: float
-    f1: float
-    support: int
-    sessions: int
-    within_session: bool
-    precision_low: float = 0.0
-    precision_high: float = 1.0
-    f1_low: float = 0.0
-    f1_high: float = 1.0
-    open_set_auroc: float | None = None  # of known samples against this label's, where it was held out of training
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """How many samples of a label were predicted as another, of how many, with the interval of that share."""
-
-    label: str
-    predicted: str
-    count: int
-    support: int
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Report:
-    """All metrics of a validation: `metrics` are floats only, as A3CP requires."""
-
-    metrics: dict[str, float]
-    labels: tuple[LabelReport, ...]
-    confusion_matrix: Indices  # (K, K), rows are true labels, columns predicted ones
-    reliability: tuple[tuple[float, float, int], ...]  # mean confidence, accuracy, samples, a bin each
-    scheme: str
-    verdict: str
-    reasons: tuple[str, ...]
-    learning_curve: tuple[tuple[int, float], ...] = ()  # samples trained on, out-of-fold accuracy
-    accuracy_by_coverage: tuple[tuple[float, float], ...] = ()  # share accepted, accuracy among those
-    confusions: tuple[Confusion, ...] = ()  # the most frequent first
-    unit: Unit = "session"
 
 
 def report(

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from shared.report.charts import interval_chart, line_chart, timeline_chart
-from shared.report.metrics import Report
 from shared.schema_utils import TrainingLogEntry
+from shared.training_run import Report
 
 _VERDICTS = {
     "good": "This model does well on {unseen} it was not trained on.",

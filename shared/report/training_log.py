@@ -10,7 +10,7 @@ import resource
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,8 @@ from shared.features.pretrained import pretrained_folder
 from shared.fingerprint import code_files, library_versions
 from shared.logs import utc_now
 from shared.report.advice import advise
-from shared.report.metrics import Report
 from shared.schema_utils import SCHEMA_VERSION, SessionMetadata, TrainingLogEntry, utc_text
-
-if TYPE_CHECKING:
-    from shared.training_run import TrainingRun
+from shared.training_run import Report, TrainingRun
 
 _SESSION_FIELDS = {"labeler_id", "performer_id", "device", "modality_versions"}
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from shared.learning.heads import Classes
-from shared.report.audit import Audit, audit, near_identical, session_fingerprint, suspected_label_errors
+from shared.report.audit import audit, near_identical, session_fingerprint, suspected_label_errors
 from shared.report.metrics import report
+from shared.training_run import Audit
 from tests.shared.finished_runs import dataset_of, validated
 
 LABELS = tuple("abcde")

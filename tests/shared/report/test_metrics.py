@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
 
-from shared.report.metrics import (
-    LabelReport,
-    calibration_error,
-    judge,
-    reliability,
-)
+from shared.report.metrics import calibration_error, judge, reliability
+from shared.training_run import LabelReport
 from tests.shared.finished_runs import finished_run
 
 

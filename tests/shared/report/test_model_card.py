@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from shared.report.charts import interval_chart, line_chart, timeline_chart
-from shared.report.metrics import Confusion, LabelReport, Report
 from shared.report.model_card import model_card
 from shared.schema_utils import TrainingLogEntry
+from shared.training_run import Confusion, LabelReport, Report
 from tests.model_registry.service.browser import Browser, chromium
 
 ADVICE = "Record 6 more of `hungry<b>` in a new session: it is confused with `thirsty`."
