@@ -198,7 +198,7 @@ def verify_selection(selection: Selection, minimum_per_label: int) -> Dataset:
     modality, users, place = selection.modality, selection.users, selection.place
     faults = list(selection.faults)
     faults += label_faults(selection.records, modality, minimum_per_label, selection.ledger, place, bool(faults))
-    faults += encoding_faults(selection.records, place)
+    faults += encoding_faults(selection.records, modality, place)
     samples = [s for record in selection.records if (s := verified(selection.root, record, faults)) is not None]
     if faults:
         raise DataError(dict.fromkeys(faults))

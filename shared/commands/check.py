@@ -98,8 +98,8 @@ def _check_user(
         ledger: list[Dropped] = []
         used = choose(Reading(records=records), data_filter, ledger, faults)
         if used:
-            faults += label_faults(used, modality, minimum, ledger, f"{place}: {modality}", False)
-        faults += encoding_faults(used, f"{place}: {modality}")
+            faults += label_faults(used, modality, minimum, ledger, place, others=False)
+        faults += encoding_faults(used, modality, place)
         counts[modality] = Count(
             samples=len(records),
             used=len(used),

@@ -153,7 +153,7 @@ def label_faults(
             place,
             None,
             "label",
-            f"'{label}' has {count} sample{'s' * (count != 1)}; at least {minimum} are needed "
+            f"'{label}' has {count} {modality} sample{'s' * (count != 1)}; at least {minimum} are needed "
             f"(record {minimum - count} more, or set minimum_per_label={count})",
         )
         for label, count in sorted(counts.items())
@@ -161,12 +161,14 @@ def label_faults(
     ]
     if len(counts) == 1:
         only = next(iter(counts))
-        faults.append(Fault(place, None, "label", f"all samples are '{only}'; at least two labels are needed"))
+        faults.append(
+            Fault(place, None, "label", f"all {modality} samples are '{only}'; at least two labels are needed")
+        )
     return faults
 
 
-def encoding_faults(records: Sequence[Record], place: str) -> list[Fault]:
-    """Return a fault where feature files of several encodings stand in one training set."""
+def encoding_faults(records: Sequence[Record], modality: str, place: str) -> list[Fault]:
+    """Return a fault where the feature files of one training set have several encodings."""
     kinds = Counter(
         (record.example.features.encoding, record.example.features.shape[1])
         for record in records
@@ -177,6 +179,5 @@ def encoding_faults(records: Sequence[Record], place: str) -> list[Fault]:
     encodings = ", ".join(
         f"'{encoding}' with {width} numbers a frame ({n} samples)" for (encoding, width), n in kinds.items()
     )
-    return [
-        Fault(place, None, "encoding", f"one model needs one encoding, but here are {encodings}; choose with --session")
-    ]
+    reason = f"one {modality} model needs one encoding, but here are {encodings}; choose with --session"
+    return [Fault(place, None, "encoding", reason)]

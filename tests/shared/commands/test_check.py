@@ -70,7 +70,7 @@ def test_faults_of_all_users_and_modalities_are_told_at_once(tmp_path: Path) -> 
     assert any(line.startswith(f"{path}:5: features: features/nan.npz: holds NaN") for line in faults)
     assert f"{path}:6: media: media/silent.wav: file not found" in faults
     assert any(line.startswith(f"{broken}:2: colour: is not a known key") for line in faults)
-    assert any("'eat' has 1 sample; at least 2 are needed" in line for line in faults)
+    assert any("'eat' has 1 speech sample; at least 2 are needed" in line for line in faults)
     assert any("bad name" in line for line in faults)
     assert lines[-1] == f"{len(faults)} faults"
 

@@ -206,11 +206,11 @@ CASES = {
         counts=dict.fromkeys(("sample_count", "session_count"), 0) | {"labels": [], "label_counts": {}, "sessions": []},
     ),
     "too few samples": Case(
-        _too_few, 3, "DataError", "'stop' has 1 sample; at least 2 are needed", "samples",
+        _too_few, 3, "DataError", "'stop' has 1 gesture sample; at least 2 are needed", "samples",
         counts={"sample_count": 13, "label_counts": {"come": 12, "stop": 1}},
     ),
     "one label": Case(
-        _one_label, 3, "DataError", "all samples are 'come'; at least two labels", "samples",
+        _one_label, 3, "DataError", "all gesture samples are 'come'; at least two labels", "samples",
         counts={"labels": ["come"], "label_counts": {"come": 24}},
     ),
     "no such session": Case(

@@ -194,7 +194,7 @@ def test_every_fault_is_told_at_once_with_its_place(tmp_path: Path) -> None:
         "features/changed.npz: its content has changed",
         "NaN or infinite values in 1 of 1 frames",
         "its shape is (2, 3), the reference says (5, 3)",
-        "'once' has 1 sample; at least 2 are needed",
+        "'once' has 1 gesture sample; at least 2 are needed",
         "is not a known key; valid keys: ",
         "label: is missing",
         "must carry a time zone",
@@ -219,7 +219,7 @@ def test_a_mixture_of_encodings_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_single_class_is_refused_and_one_sample_a_label_only_where_allowed(tmp_path: Path) -> None:
     folder = session_folder(tmp_path)
     write_rows(folder, [row(folder, f"r{k}", "eat") for k in range(3)])
-    assert "all samples are 'eat'; at least two labels are needed" in str(refusal(tmp_path))
+    assert "all speech samples are 'eat'; at least two labels are needed" in str(refusal(tmp_path))
     write_rows(folder, [row(folder, "r0", "eat"), row(folder, "r1", "drink")])
     assert len(refusal(tmp_path).faults) == 2
     assert len(load(tmp_path, minimum_per_label=1)) == 2
