@@ -108,7 +108,8 @@ def _marked(text: str) -> Any:
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
-def _metric(key: str) -> str:
+def metric_name(key: str) -> str:
+    """Return what the card calls a metric."""
     return _METRICS.get(key, key.replace("_", " "))
 
 
@@ -123,5 +124,5 @@ def _template() -> Any:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["percent"] = lambda value: f"{100 * value:.0f}\u00a0%"
-    environment.filters |= {"day": _day, "marked": _marked, "metric": _metric}
+    environment.filters |= {"day": _day, "marked": _marked, "metric": metric_name}
     return environment.from_string(Path(__file__).with_name("model_card.html").read_text("utf-8"))
