@@ -163,6 +163,8 @@ def _read(path: Path) -> tuple[dict[str, Any], Places]:
     try:
         with path.open("rb") as file:
             text = file.read(_LARGEST + 1)
+    except IsADirectoryError:
+        raise ConfigError([Fault(str(path), None, "(whole)", "is a folder; name a YAML file")]) from None
     except OSError as error:
         raise ConfigError([Fault(str(path), None, "(whole)", reason_of(error))]) from None
     if len(text) > _LARGEST:

@@ -175,7 +175,7 @@ CASES = {
         _add("--config", "nowhere.yaml"), 2, "ConfigError", "nowhere.yaml: (whole): file not found", "user"
     ),
     "a folder as configuration": Case(
-        lambda p: p.words.extend(["--config", str(p.root)]), 2, "ConfigError", "(whole): is a directory", "user"
+        lambda p: p.words.extend(["--config", str(p.root)]), 2, "ConfigError", "(whole): is a folder; name", "user"
     ),
     "a file as data root": Case(
         _give("--data", lambda p: p.file("d.txt")), 2, "ConfigError", "d.txt: --data: is a file; name", "config"
