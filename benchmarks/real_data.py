@@ -30,7 +30,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {  # name -> arguments of `model-trainer i
         "--split=train",
         "--labels={source}/clinc150/domains.json",
         "--limit=1000",
-        "--deal=5",
+        "--round-robin=5",
     ),
     "signs": (
         "kinivi-keypoints/keypoint.csv",

@@ -77,7 +77,7 @@ def main() -> None:
         interval = f"{mean('accuracy_low')}–{mean('accuracy_high')}"
         samples = str(entries[0]["sample_count"])
         cells = [case.title, str(len(entries)), samples, mean("accuracy"), interval, mean("random_split_accuracy")]
-        table.add_row(*cells, mean("unknown_auroc"), mean("false_rejection"), mean("ece"), f"{case.target:.2f}")
+        table.add_row(*cells, mean("open_set_auroc"), mean("false_rejection_rate"), mean("ece"), f"{case.target:.2f}")
         if len(entries) > 1:
             worst = min(metrics, key=lambda m: m["accuracy"])
             click.echo(f"{case.title}: lowest {worst['accuracy']:.3f}")

@@ -138,8 +138,7 @@ def _extract_user(
     for sample, result in zip(samples, results, strict=True):
         reason = _reason(result)
         if reason is not None or isinstance(result, Failure):
-            path, _, line = sample.origin.rpartition(":")
-            faults.append(Fault(path, int(line), "media", f"{sample.path.name if sample.path else ''}: {reason}"))
+            faults.append(sample.media_fault(str(reason)))
         else:
             sessions[sample.session_id].append(_addition(sample.example, result, config))
     with writing(out):

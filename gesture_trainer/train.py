@@ -186,6 +186,7 @@ def model_spec(
         normalisation_version="points_v1",
         expected_frame_rate=RATE if data.encoding in EXTRACTED_WIDTHS else None,
         expected_length=settings.parts if parts else settings.window,
+        encoding=data.encoding,
         notes=notes,
     )
 

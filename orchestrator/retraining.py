@@ -10,8 +10,8 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 
 from model_registry.names import Modality, parse_modality, parse_user
 from model_registry.storage.durable import put_in_place
-from orchestrator.jobs import one_line
 from shared.errors import DataError, Fault
+from shared.schema_faults import faults_of
 
 FILE_LIMIT = 64 << 20  # bytes of one file of requests
 _SUFFIXES = (".json", ".jsonl")
@@ -40,9 +40,7 @@ def parse_requests(text: str, name: str) -> list[RetrainingRequest]:
         try:
             request = RetrainingRequest.model_validate_json(line)
         except ValidationError as error:
-            for detail in error.errors(include_url=False, include_input=False):
-                place = ".".join(map(str, detail["loc"])) or "(line)"
-                faults.append(Fault(name, number, place, one_line(detail["msg"])))
+            faults += faults_of(error, RetrainingRequest, name, number)
             continue
         found[request.user_id, request.modality] = request
     if faults:

@@ -1,4 +1,4 @@
-"""What a training run is given and what it gives back: the values that the steps of a recipe pass on."""
+"""What a training run is given and what it returns: the values that the steps of a recipe pass on."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Job:
     data_format: DataFormat = "auto"
     fingerprint: str = ""
     package: str = ""  # the trainer's, for the log: its code and what it requires
-    promote: PromotionPolicy = "if-better"  # whether what is published becomes the active version
+    promote: PromotionPolicy = "if-better"  # whether the new version becomes the active one
     cache: FeatureCache | None = None
     log: RunLog = field(default_factory=RunLog)
 
@@ -56,6 +56,7 @@ class ModelSpec:
     expected_frame_rate: float | None = None
     expected_length: int | None = None
     encoder_refs: tuple[EncoderRef, ...] = ()
+    encoding: str = ""  # what `decode` makes of media, where A3CP has a name for it; else it is the data set's own
     notes: tuple[str, ...] = ()  # for the training log and the model card
     media: tuple[Mapping[str, Any], ...] = ()  # for the training log: how each sample was recorded
 

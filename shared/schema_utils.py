@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -24,17 +24,14 @@ from pydantic import (
     PlainSerializer,
     StrictBool,
     StringConstraints,
-    ValidationError,
     model_validator,
 )
 
-from model_registry.messages import printable
 from model_registry.names import MODALITIES, Modality, parse_modality
 from model_registry.timestamps import format_time
-from shared.errors import Fault
 
 SCHEMA_VERSION = "1.0.0"
-UNKNOWN = "unknown"  # what a model answers when it rejects an input; never a trained label
+UNKNOWN = "unknown"  # the prediction for an input that a model rejects; never a trained label
 PromotionPolicy = Literal["always", "if-better", "never"]  # whether a new version becomes the active one
 LABEL_STATUSES = ("unconfirmed", "confirmed", "corrected", "rejected")
 
@@ -51,12 +48,12 @@ def _label(text: str) -> str:
     """Return the label in Unicode's composed form, so that the same word typed on two systems is one label."""
     text = unicodedata.normalize("NFC", text)
     if text.casefold() == UNKNOWN:
-        raise ValueError(f"'{UNKNOWN}' is what a model answers to a rejected input; choose another label")
+        raise ValueError(f"'{UNKNOWN}' is the prediction for a rejected input; choose another label")
     return text
 
 
 def _relative(path: str) -> str:
-    """Return `path` if it stays in the folder that it is relative to, as far as its text tells."""
+    """Return `path` if it stays in the folder that it is relative to, as far as its text says."""
     if not path.isprintable() or "\\" in path or path.startswith("/") or re.match(r"[A-Za-z]:", path):
         raise ValueError("must be a path relative to the session folder, with '/' between its parts")
     if any(part in ("", ".", "..") for part in path.split("/")):
@@ -184,8 +181,8 @@ class Example(Schema):
     def _one_content(self) -> Self:
         given = [name for name in ("media", "features", "transcript") if getattr(self, name) is not None]
         if len(given) != 1:
-            found = "none is there" if not given else f"{' and '.join(given)} are there"
-            raise ValueError(f"exactly one of media, features and transcript is needed; {found}")
+            given_names = " and ".join(given) or "none"
+            raise ValueError(f"exactly one of media, features and transcript is needed; given: {given_names}")
         if self.transcript is not None and not self.transcript.strip():
             raise ValueError("the transcript is empty")
         if self.offset is not None and self.offset <= (self.onset or 0.0):
@@ -194,7 +191,7 @@ class Example(Schema):
 
 
 class SessionMetadata(BaseModel):
-    """One recording sitting: `session.json`. Further fields are kept, for whoever keeps the records."""
+    """One recording session: `session.json`. Further fields are kept, for whoever keeps the records."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -257,6 +254,13 @@ class TrainingLogEntry(BaseModel):
     verdict: str | None = None
 
 
+def logged_predictions(log: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return record id -> (label, held-out prediction) of a training log; also of an old one, which said `answers`."""
+    metrics = log.get("metrics")
+    rows = metrics.get("predictions", metrics.get("answers")) if isinstance(metrics, Mapping) else None
+    return {record: (label, predicted) for record, label, predicted in rows or ()}
+
+
 def finite_floats(metrics: dict[str, Any]) -> dict[str, float]:
     """Return the entries of `metrics` that A3CP's `training_metrics` may hold: finite numbers, as floats."""
     return {
@@ -264,34 +268,6 @@ def finite_floats(metrics: dict[str, Any]) -> dict[str, float]:
         for name, value in metrics.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     }
-
-
-def faults_of(error: ValidationError, path: str, line: int | None, known: Iterable[str] = ()) -> list[Fault]:
-    """Return one fault for each thing that pydantic found wrong in the object at `path:line`."""
-    return [
-        Fault(path, line, _field(part["loc"]), _reason(part["type"], part["msg"], known)) for part in error.errors()
-    ]
-
-
-def _field(location: tuple[int | str, ...]) -> str:
-    parts = (str(part) for part in location)
-    return ".".join(part if part.isidentifier() or part.isdigit() else printable(part) for part in parts) or "(line)"
-
-
-def _reason(kind: str, message: str, known: Iterable[str]) -> str:
-    names = ", ".join(known)
-    match kind:
-        case "missing":
-            return "is missing"
-        case "extra_forbidden":
-            return f"is not a known field; known are {names}" if names else "is not a known field"
-        case "timezone_aware":
-            return "must carry a time zone, as in 2026-03-01T10:00:00.000Z"
-        case "string_pattern_mismatch":
-            return "must be the SHA-256 in 64 lower-case hexadecimal digits (features: 'sha256:' before it)"
-        case _:
-            text = message.removeprefix("Value error, ")
-            return text if kind == "value_error" else f"{text[:1].lower()}{text[1:]}"
 
 
 __all__ = [
@@ -308,7 +284,7 @@ __all__ = [
     "SessionMetadata",
     "TrainingLogEntry",
     "TrainingRequest",
-    "faults_of",
     "finite_floats",
+    "logged_predictions",
     "utc_text",
 ]

@@ -129,11 +129,11 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
 
 def transcripts(dataset: Dataset) -> list[str]:
     """Return the cleaned text of every sample. Raises DataError naming those that have none."""
-    faults = []
-    for sample in dataset.samples:
-        if sample.example.transcript is None:
-            path, _, line = sample.origin.rpartition(":")
-            faults.append(Fault(path, int(line), "transcript", "speech samples need a transcript"))
+    faults = [
+        sample.fault("transcript", "speech samples need a transcript")
+        for sample in dataset.samples
+        if sample.example.transcript is None
+    ]
     if faults:
         raise DataError(faults)
     return [clean(sample.example.transcript or "") for sample in dataset.samples]

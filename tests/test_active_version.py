@@ -26,6 +26,7 @@ from shared.commands.train import trainer_command
 from shared.features.pretrained import pretrained_folder
 from shared.fingerprint import code_files, library_versions
 from shared.job import Trainer
+from shared.report.model_card import metric_name
 from tests.model_registry.service.serving import served
 
 PACKAGES = {
@@ -131,7 +132,7 @@ def test_other_libraries_and_other_code_are_named(
     monkeypatch.setattr(
         "shared.report.training_log.code_files", lambda *_: files | {"gesture_trainer/train.py": "f" * 64}
     )
-    monkeypatch.setattr("shared.recipe.label_map", lambda labels: b"{}")
+    monkeypatch.setattr("shared.packaging.bundle.label_map", lambda labels: b"{}")
     code, told, _ = _reproduce(call, "gesture", data)
     assert code == 3
     assert f"libraries: numpy was {versions['numpy']}, is 99\n" in told
@@ -164,7 +165,10 @@ def test_the_pooled_model_is_tested_on_people_it_has_not_seen(data: Path, train:
     assert max(row["sessions"] for row in entry["metrics"]["labels"]) <= 2, "people, not sessions"
     assert entry["session_count"] == 6
     card = (Path(entry["bundle"]) / "model_card.html").read_text()
-    assert "for people without a model of their own" in card and "of recordings of people that it had not seen" in card
+    assert (
+        "for people without a model of their own" in card
+        and "of recordings of people that it was not trained on" in card
+    )
 
 
 def test_the_pooled_model_answers_for_whoever_has_none_and_says_so(
@@ -236,7 +240,7 @@ def test_a_worse_model_is_a_candidate_and_log_history_and_answer_say_why(
     assert first["promotion"] == {"promote": True, "reason": "this user has no active version yet"}
     reason = second["promotion"]["reason"]
     assert not second["promotion"]["promote"] and "the active version" in reason and " and lost " in reason
-    assert second["warnings"][-1] == f"published as a candidate that does not serve: {reason}"
+    assert second["warnings"][-1] == f"published as a candidate, not as the active version: {reason}"
     store = Registry(tmp_path / "models")
     assert [entry.status for entry in store.entries()] == ["active", "candidate"]
     assert store.resolve("ana", "speech").version == 1
@@ -272,7 +276,7 @@ def test_a_batch_publishes_a_worse_model_as_a_candidate_too(
 
 
 FIGURES = ("accuracy", "balanced_accuracy", "f1_macro", "majority_baseline", "top2_accuracy", "coverage")
-FIGURES += ("false_rejection", "accuracy_accepted")
+FIGURES += ("false_rejection_rate", "accuracy_accepted")
 
 
 def test_log_and_card_hold_every_figure_and_name_a_label_of_one_session(
@@ -292,9 +296,9 @@ def test_log_and_card_hold_every_figure_and_name_a_label_of_one_session(
     for name in FIGURES:
         assert 0 <= metrics[f"{name}_low"] <= metrics[name] <= metrics[f"{name}_high"] <= 1, name
     assert metrics["optimism_gap"] == pytest.approx(metrics["random_split_accuracy"] - metrics["accuracy"])
-    assert {"ece", "ece_uncalibrated", "unknown_auroc"} <= metrics.keys()
-    assert len(found["learning"]) == 3 and len(found["coverage"]) == 6 and found["reliability"]
-    assert np.array(found["confusion"]).sum() == entry["sample_count"] and set(found["unknown_auroc"]) <= set(
+    assert {"ece", "ece_uncalibrated", "open_set_auroc"} <= metrics.keys()
+    assert len(found["learning_curve"]) == 3 and len(found["accuracy_by_coverage"]) == 6 and found["reliability"]
+    assert np.array(found["confusion_matrix"]).sum() == entry["sample_count"] and set(found["open_set_auroc"]) <= set(
         entry["labels"]
     )
     for row in found["labels"]:
@@ -305,7 +309,7 @@ def test_log_and_card_hold_every_figure_and_name_a_label_of_one_session(
 
     plain = " ".join(re.sub("<[^>]+>", " ", (Path(entry["bundle"]) / "model_card.html").read_text()).split())
     assert f"{label} one session only: not tested on another day" in plain
-    for name in (*FIGURES, "random_split_accuracy", "optimism_gap", "ece", "unknown_auroc"):
-        assert f"{name.replace('_', ' ')} {metrics[name]:.3f}" in plain, name
-    for heading in ("Do more samples help?", "What if it answers only when it is sure?", "What is taken for what"):
+    for name in (*FIGURES, "random_split_accuracy", "optimism_gap", "ece", "open_set_auroc"):
+        assert f"{metric_name(name)} {metrics[name]:.3f}" in plain, name
+    for heading in ("Learning curve", "Accuracy by coverage", "Confusion matrix", "Reliability"):
         assert heading in plain

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import shared
+from model_registry.names import MODALITIES
 from tests.paths import ROOT
 
 TRAINERS = ("gesture_trainer", "sound_trainer", "speech_context_trainer", "visual_environment_trainer")
@@ -23,6 +24,7 @@ MAY_IMPORT = {
     "orchestrator": {"shared", "model_registry"},
     **{trainer: {"shared", "model_registry"} for trainer in TRAINERS},
 }
+LAYERS = {"data": 0, "features": 1, "learning": 2, "report": 3, "packaging": 3, "recipe": 4, "commands": 5}  # of shared
 NOT_INSTALLED = ("demo", "benchmarks")
 COMMANDS = re.compile(r"(shared|model_registry)/commands/\w+\.py|\w+/__main__\.py")  # which may print and exit
 PICKLE_READERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "torch"}
@@ -70,6 +72,28 @@ def forbidden_imports(package: str, tree: ast.Module) -> list[str]:
     """Return what `tree`, a module of `package`, imports of ours against the rules."""
     ours = {*MAY_IMPORT, *NOT_INSTALLED, "tests"} - MAY_IMPORT[package] - {package}
     return [f"{line}: {name}" for line, name in imports(tree) if name.split(".")[0] in ours]
+
+
+def layer_faults(own: str, tree: ast.Module) -> list[str]:
+    """Return what `tree`, a module in the part `own` of shared, imports of another part that is not below it."""
+    found = []
+    for line, name in imports(tree):
+        package, _, rest = name.partition(".")
+        other = rest.split(".")[0]
+        if package == "shared" and other != own and other in LAYERS and LAYERS[other] >= LAYERS[own]:
+            found.append(f"{line}: {name}")
+    return found
+
+
+def modality_branches(tree: ast.Module) -> list[str]:
+    """Return every comparison with the name of a modality, membership in a literal tuple included."""
+    found = []
+    for node in ast.walk(tree):
+        compared = [*ast.walk(node)] if isinstance(node, ast.Compare | ast.MatchValue) else []
+        for part in compared:
+            if isinstance(part, ast.Constant) and part.value in MODALITIES:
+                found.append(f"{node.lineno}: {part.value}")
+    return found
 
 
 def unpickling(tree: ast.Module) -> list[str]:
@@ -138,6 +162,51 @@ def test_a_package_imports_only_what_the_architecture_allows(package: str) -> No
 )
 def test_the_import_rule_notices_each_way_to_break_it(package: str, source: str) -> None:
     assert len(forbidden_imports(package, ast.parse(source))) == 1
+
+
+def test_within_shared_every_part_imports_only_those_below_it() -> None:
+    """Report and packaging are of one rank: neither knows the other."""
+    found, seen = [], set()
+    for path in python_files("shared"):
+        own = path.relative_to(ROOT / "shared").parts[0].removesuffix(".py")
+        if own in LAYERS:
+            seen.add(own)
+            found += [f"{path.relative_to(ROOT)}:{fault}" for fault in layer_faults(own, parsed(path))]
+    assert seen == LAYERS.keys()
+    assert not found, "against docs/architecture.md: " + ", ".join(found)
+
+
+@pytest.mark.parametrize(
+    ("own", "source"),
+    [
+        ("report", "def f():\n    from shared.packaging.export import Exported"),
+        ("packaging", "from shared.report.metrics import Report"),
+        ("data", "import shared.features.cache"),
+        ("learning", "from shared.recipe import load"),
+    ],
+)
+def test_the_rule_of_layers_notices_each_way_to_break_it(own: str, source: str) -> None:
+    assert len(layer_faults(own, ast.parse(source))) == 1
+
+
+def test_shared_asks_nowhere_which_modality_it_has() -> None:
+    reader = ROOT / "shared" / "data" / "a3cp.py"  # A3CP keeps transcripts in files of their own
+    found = [
+        f"{path.relative_to(ROOT)}:{fault}"
+        for path in python_files("shared")
+        if path != reader
+        for fault in modality_branches(parsed(path))
+    ]
+    assert not found, ", ".join(found)
+    assert modality_branches(parsed(reader)), "the reader that is left out does ask"
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["if modality == 'gesture': f()", "x = m in ('sound', 'speech')", "match m:\n    case 'sound':\n        f()"],
+)
+def test_the_rule_of_modalities_notices_each_way_to_break_it(source: str) -> None:
+    assert modality_branches(ast.parse(source))
 
 
 def test_nothing_unpickles() -> None:

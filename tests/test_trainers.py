@@ -22,8 +22,8 @@ from shared.job import Trainer
 from shared.learning.candidates import FittedModel
 from shared.learning.decision_rule import DecisionRule
 from shared.learning.heads import Features
-from shared.packaging.export import Exported, Replay
 from shared.schema_utils import TrainingLogEntry
+from shared.training_run import Exported, Replay
 from tests.paths import ROOT
 from tests.trainer_runs import PACKAGES, USER, Run, copy_modality, runs_of, trainer_of
 
@@ -181,7 +181,8 @@ def test_all_bad_records_are_reported_and_nothing_is_written(
     assert sorted(fault["line"] for fault in ran.entry["faults"]) == [2, 3, 4, 5]
     assert all(f"examples.jsonl:{line}: " in ran.complaints for line in (2, 3, 4, 5))
     assert ran.entry["model_artifact_path"] == ran.entry["label_encoder_path"] == ""
-    assert not (tmp_path / "out").exists()
+    written = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert written == [f"{trainer.modality}_{USER}_{ran.entry['run_id']}.json"], "the log of the failure alone"
     assert not (tmp_path / "models").exists()
 
 
@@ -274,7 +275,7 @@ def test_one_or_two_samples_of_a_label_train_and_are_called_insufficient(
     for label in ran.entry["labels"]:
         (line,) = [line for line in advice if f"of `{label}`" in line]
         assert f"Record {10 - each * sessions} more of `{label}` in {3 - sessions} new session" in line
-    assert len(ran.entry["metrics"]["answers"]) == each * sessions * len(ran.entry["labels"])
+    assert len(ran.entry["metrics"]["predictions"]) == each * sessions * len(ran.entry["labels"])
 
 
 def test_the_three_ways_to_start_it_are_one(trainer: Trainer) -> None:

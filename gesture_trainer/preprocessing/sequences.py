@@ -27,7 +27,7 @@ from gesture_trainer.preprocessing.layouts import Layout, layout_of
 from gesture_trainer.preprocessing.sandbox import Failure
 from shared.data.feature_files import SIZE_LIMIT, FeatureFileError, parse_features
 from shared.data.files import RefusedFileError, read_bounded, sha256_of
-from shared.data_loader import Dataset, Dropped, Sample, load_features
+from shared.data_loader import Dataset, Sample, load_features
 from shared.errors import DataError, Fault
 from shared.features.cache import FeatureCache
 from shared.features.encoders import Encoder
@@ -75,7 +75,7 @@ def landmark_sequences(
     if len(encodings) > 1:
         found = ", ".join(sorted(encodings))
         reason = f"one model needs one encoding, but here are {found}; set extraction.encoding or use --session"
-        raise DataError([Fault(*_place(s.origin), "encoding", reason) for s in encodings.values()])
+        raise DataError([s.fault("encoding", reason) for s in encodings.values()])
     (encoding,) = encodings
     clips = [_clip(dataset.samples[k]) for k in media]
     extracted = dict(zip(media, extract_clips(clips, config, cache, on_done) if clips else [], strict=True))
@@ -96,7 +96,7 @@ def landmark_sequences(
         kept.append(sample)
         sequences.append(result)
     _require_enough(kept, lost, dataset.labels, minimum_per_label)
-    ledger = (*dataset.ledger, *(Dropped(sample.record_id, reason, sample.origin) for sample, reason in lost))
+    ledger = (*dataset.ledger, *(sample.dropped(reason) for sample, reason in lost))
     width = sequences[0].shape[1]
     told = Extracted(spec_of(config, task_files(config)), len(media), frames, blank, len(lost)) if media else None
     return (
@@ -164,7 +164,7 @@ def _decoded_media(path: Path, spec: Mapping[str, Any]) -> NDArray[np.float32]:
 def _clip(sample: Sample) -> Clip:
     if sample.path is None or sample.example.media is None:
         reason = "gesture samples need a feature file, a clip or an image"
-        raise DataError([Fault(*_place(sample.origin), "media", reason)])
+        raise DataError([sample.fault("media", reason)])
     return Clip(sample.path, sample.content_sha256, sample.example.onset or 0.0, sample.example.offset)
 
 
@@ -175,13 +175,7 @@ def _require_enough(
     counts = Counter(sample.label for sample in kept)
     if not lost or (len(kept) > 0 and min(counts[label] for label in labels) >= minimum):
         return
-    faults = [Fault(*_place(s.origin), "media", f"{s.path.name if s.path else ''}: {reason}") for s, reason in lost]
+    faults = [sample.media_fault(reason) for sample, reason in lost]
     short = [f"'{label}' has {counts[label]}" for label in labels if counts[label] < max(minimum, 1)]
-    place = _place(lost[0][0].origin)[0]
     told = f"{', '.join(short)} usable samples left; at least {max(minimum, 1)} are needed"
-    raise DataError([*faults, Fault(place, None, "label", told)])
-
-
-def _place(origin: str) -> tuple[str, int | None]:
-    path, _, line = origin.rpartition(":")
-    return (path, int(line)) if path and line.isdigit() else (origin, None)
+    raise DataError([*faults, Fault(lost[0][0].source, None, "label", told)])

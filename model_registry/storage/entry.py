@@ -114,6 +114,7 @@ class BundleEntry(Document):
     trainer_name: Text
     vector_version: Text
     feature_spec_id: Text
+    encoding: Text | None = None  # what the samples are: A3CP's raw_features_ref.encoding, or their media types
     config: Annotated[dict[str, JsonValue], AfterValidator(_plain)]
     labels: tuple[Label, ...] = Field(min_length=1)
     metrics: dict[Text, FiniteFloat]

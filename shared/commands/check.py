@@ -1,4 +1,4 @@
-"""`model-trainer check`: validates a data root, tells every fault at once, and counts what is there."""
+"""`model-trainer check`: validates a data root, reports every fault at once, and counts examples."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Count:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """Everything that a data root was found to hold, and what is wrong with it."""
+class CheckReport:
+    """What a data root holds, and what is wrong with it."""
 
     faults: tuple[Fault, ...]
     warnings: tuple[Fault, ...]
@@ -59,7 +59,7 @@ def check_data(
     data_format: DataFormat = "auto",
     minimum_per_label: int = 2,
     progress: Progress = silent,
-) -> Checked:
+) -> CheckReport:
     """Check every file of the users (default: all) and return counts, warnings and all faults.
 
     A fault is what a trainer would refuse, and also a missing or changed file of an example that would be left out.
@@ -68,11 +68,13 @@ def check_data(
     try:
         data_root = DataRoot.at(root)
     except RefusedFileError as refused:
-        return Checked((Fault(str(root), None, "data", str(refused)),), ())
+        return CheckReport((Fault(str(root), None, "data", str(refused)),), ())
     faults = [] if users else _bad_names(root)
     chosen = list(dict.fromkeys(users)) or known_users(root)
     if not chosen:
-        faults.append(Fault(str(root), None, "users", "nobody has data here; `model-trainer import` brings some in"))
+        faults.append(
+            Fault(str(root), None, "users", "there are no data of any user; `model-trainer import` brings some in")
+        )
     warnings: list[Fault] = []
     counts: dict[str, dict[Modality, Count]] = {}
     for user in progress(chosen, "checking"):
@@ -81,7 +83,7 @@ def check_data(
         warnings += reading.warnings
         place = str(root / "users" / user)
         counts[user] = _check_user(data_root, reading, data_filter, minimum_per_label, place, faults)
-    return Checked(DataError(dict.fromkeys(faults)).faults, tuple(warnings), counts)
+    return CheckReport(DataError(dict.fromkeys(faults)).faults, tuple(warnings), counts)
 
 
 def _check_user(
@@ -97,8 +99,8 @@ def _check_user(
         ledger: list[Dropped] = []
         used = choose(Reading(records=records), data_filter, ledger, faults)
         if used:
-            faults += label_faults(used, modality, minimum, ledger, f"{place}: {modality}", False)
-        faults += encoding_faults(used, f"{place}: {modality}")
+            faults += label_faults(used, modality, minimum, ledger, place, others=False)
+        faults += encoding_faults(used, modality, place)
         counts[modality] = Count(
             samples=len(records),
             used=len(used),
@@ -110,7 +112,7 @@ def _check_user(
 
 
 def _bad_names(root: Path) -> list[Fault]:
-    """Return a fault for each folder in `users/` whose name no user can have: its data would never be found."""
+    """Return a fault for each folder in `users/` whose name is not valid for a user: its data would never be read."""
     faults = []
     users = root / "users"
     names = sorted(entry.name for entry in os.scandir(users) if entry.is_dir()) if users.is_dir() else []
@@ -154,7 +156,7 @@ def check_command(
             parse_name(user, "user id")
     except InvalidNameError as refused:
         raise click.UsageError(str(refused)) from None
-    checked = check_data(
+    report = check_data(
         data,
         users,
         known,
@@ -164,27 +166,27 @@ def check_command(
         progress=bar,
     )
     if as_json:
-        click.echo(json.dumps(asdict(checked), ensure_ascii=False))
+        click.echo(json.dumps(asdict(report), ensure_ascii=False))
     else:
-        _show(checked)
-    if checked.faults:
+        _show(report)
+    if report.faults:
         context.exit(DataError.exit_code)
 
 
-def _show(checked: Checked) -> None:
-    for user, modalities in checked.users.items():
+def _show(report: CheckReport) -> None:
+    for user, modalities in report.users.items():
         for modality, count in modalities.items():
             left_out = "".join(f", {number} left out: {reason}" for reason, number in count.left_out.items())
             click.echo(f"{user}  {modality}: {count.samples} samples, {count.used} used{left_out}")
             if count.used:
                 click.echo(f"    labels    {_listed(count.labels)}")
                 click.echo(f"    sessions  {_listed(count.sessions)}")
-    for warning in checked.warnings:
+    for warning in report.warnings:
         click.echo(f"warning: {warning}", err=True)
-    for fault in checked.faults:
+    for fault in report.faults:
         click.echo(str(fault))
-    number = len(checked.faults)
-    click.echo(f"{number} fault{'s' * (number != 1)}" if number else "no fault found")
+    number = len(report.faults)
+    click.echo(f"{number} fault{'s' * (number != 1)}" if number else "no faults")
 
 
 def _listed(counts: dict[str, int]) -> str:

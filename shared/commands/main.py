@@ -71,7 +71,7 @@ def main() -> NoReturn:
 
 
 def run(command: Callable[[], Any]) -> int:
-    """Run a command; return its exit code after telling what went wrong, if anything."""
+    """Run a command; return its exit code after printing what went wrong, if anything."""
     _stop_on_sigterm()
     try:
         result = command()
@@ -82,22 +82,26 @@ def run(command: Callable[[], Any]) -> int:
         click.echo("interrupted", err=True)
         return 130
     except Exception as error:  # the one place that catches everything
-        click.echo(told(error), err=True)
+        click.echo(error_text(error), err=True)
         if exit_code(error) == 5:
             click.echo(traceback.format_exc(), err=True)
         return exit_code(error)
 
 
-def told(error: Exception) -> str:
-    """Return what a person is told of an error."""
-    if isinstance(error, click.UsageError):
-        hint = f"\n{error.ctx.get_usage()}\nTry --help for examples." if error.ctx else ""
-        return f"error: {error.format_message()}{hint}"
+def error_text(error: Exception) -> str:
+    """Return what standard error says of an error, with the command's usage where that was wrong."""
+    usage = error.ctx.get_usage() if isinstance(error, click.UsageError) and error.ctx else ""
+    hint = f"\n{usage}\nTry --help for examples." if usage else ""
+    return f"error: {error_message(error)}{hint}"
+
+
+def error_message(error: Exception) -> str:
+    """Return what was wrong, a line for each fault."""
     if isinstance(error, click.ClickException):
-        return f"error: {error.format_message()}"
+        return error.format_message()
     if isinstance(error, TrainerError | RegistryError):
-        return f"error: {error}"
-    return f"error: internal: {type(error).__name__}: {error}"
+        return str(error)
+    return f"internal: {type(error).__name__}: {error}"
 
 
 def exit_code(error: Exception) -> int:

@@ -17,6 +17,7 @@ from model_registry.names import MODALITIES
 from model_registry.storage.entry import FILE_LIMIT, parse_json
 from model_registry.storage.resolution import ResolvedVersion
 from shared.errors import ConfigError
+from shared.schema_utils import logged_predictions
 
 if TYPE_CHECKING:
     from shared.job import Trainer
@@ -111,16 +112,20 @@ def _causes(before: Log, after: Log) -> Iterator[str]:
     files = _changed(before.get("code", {}), after["code"])
     if files:
         yield f"code: {_named(files)} changed since"
-    figures = before.get("training_metrics") or {}
-    other = {k: (figures.get(k), x) for k, x in (after["training_metrics"] or {}).items() if figures.get(k) != x}
-    for k, (was, x) in list(other.items())[:_NAMED]:
-        yield f"{k}: was {'none' if was is None else f'{was:.4f}'}, is {x:.4f}"
-    if len(other) > _NAMED:
-        yield and_more(len(other) - _NAMED, "figures")
+    old_metrics = before.get("training_metrics") or {}  # versions of old code name some metrics otherwise
+    new_metrics = after["training_metrics"] or {}
+    moved = [
+        f"{name}: was {was:.4f}, is {new_metrics[name]:.4f}"
+        for name, was in old_metrics.items()
+        if name in new_metrics and new_metrics[name] != was
+    ]
+    yield from moved[:_NAMED]
+    if len(moved) > _NAMED:
+        yield and_more(len(moved) - _NAMED, "metrics")
 
 
 def _records(before: Log, after: Log) -> str:
-    (old, new), (was, now) = map(_answered, (before, after)), map(_contents, (before, after))
+    (old, new), (was, now) = map(_labels, (before, after)), map(_hashes, (before, after))
     groups = {
         "gone": sorted(old.keys() - new.keys()),
         "new": sorted(new.keys() - old.keys()),
@@ -131,12 +136,13 @@ def _records(before: Log, after: Log) -> str:
     return "; ".join(told) or "the same recordings, but their sessions or regions are others"
 
 
-def _answered(log: Log) -> dict[str, str]:
-    return {record: label for record, label, _ in log.get("metrics", {}).get("answers", [])}
+def _labels(log: Log) -> dict[str, str]:
+    return {record: label for record, (label, _) in logged_predictions(log).items()}
 
 
-def _contents(log: Log) -> dict[str, str]:
-    return dict(zip(_answered(log), log.get("metrics", {}).get("contents", ()), strict=False))
+def _hashes(log: Log) -> dict[str, str]:
+    metrics = log.get("metrics", {})
+    return dict(zip(_labels(log), metrics.get("content_hashes", metrics.get("contents", ())), strict=False))
 
 
 def _changed(before: Mapping[str, str], after: Mapping[str, str], among: Iterable[str] | None = None) -> list[str]:

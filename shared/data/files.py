@@ -104,7 +104,7 @@ def json_lines(
     """Yield (line number, object) of a JSON lines file and add a fault for each line that holds none.
 
     A last line without its newline that cannot be read is one that is still being written; where `warnings` is
-    given it goes there, because a log that grows is no fault.
+    given it goes there, because a log may still be growing.
     """
     try:
         file = place.open("rb")
@@ -128,7 +128,7 @@ def json_lines(
                 value = parse_json(line)
             except ValueError as error:
                 if warnings is not None and not line.endswith(b"\n"):
-                    warnings.append(Fault(name, number, "(line)", "is cut off, and was left out"))
+                    warnings.append(Fault(name, number, "(line)", "is incomplete, and was left out"))
                 else:
                     faults.append(Fault(name, number, "(line)", f"is not readable JSON: {error}"))
                 continue

@@ -14,7 +14,8 @@ from model_registry.names import InvalidNameError, Modality, parse_modality, par
 from shared.data.files import DataRoot, RefusedFileError, json_lines, parse_json, read_bounded
 from shared.data.records import Reading, Record
 from shared.errors import Fault
-from shared.schema_utils import Example, SessionMetadata, faults_of
+from shared.schema_faults import faults_of
+from shared.schema_utils import Example, SessionMetadata
 
 EXAMPLES = "examples.jsonl"
 SESSION = "session.json"
@@ -42,8 +43,8 @@ def is_own(root: Path, user: str) -> bool:
 def read_own(root: DataRoot, user: str, modality: Modality | None, sessions: Collection[str] | None = None) -> Reading:
     """Read the examples of `modality` (None: of all) in the user's sessions (None: in all).
 
-    Lines of another modality are passed over unchecked, so one modality's faults do not stop another. Sessions
-    that were not asked for are read for the ledger, and their faults do not count.
+    Lines of another modality are skipped unchecked, so one modality's faults do not stop another. Sessions
+    that were not chosen are read for the ledger, and their faults are ignored.
     """
     reading = Reading()
     try:
@@ -61,7 +62,7 @@ def read_own(root: DataRoot, user: str, modality: Modality | None, sessions: Col
 
 
 def count_own(root: DataRoot, user: str) -> Counter[Modality]:
-    """Return how many examples of each modality the user has, whether they can be used or not; a quick look."""
+    """Return how many examples of each modality the user has, usable or not; nothing is checked."""
     counts: Counter[Modality] = Counter()
     try:
         for folder in root.folders(sessions_folder(root.path, user)):
@@ -71,7 +72,7 @@ def count_own(root: DataRoot, user: str) -> Counter[Modality]:
                 except InvalidNameError:
                     continue
     except RefusedFileError:
-        pass  # said in full when the user's data are loaded
+        pass  # reported when the user's data are loaded
     return counts
 
 
@@ -116,7 +117,7 @@ def _parse_example(
     try:
         example = Example.model_validate(value)
     except ValidationError as error:
-        faults.extend(faults_of(error, name, line, Example.model_fields))
+        faults.extend(faults_of(error, Example, name, line))
         return None
     wrong = []
     if example.user_id != user:
@@ -146,7 +147,7 @@ def _read_metadata(root: DataRoot, user: str, folder: Path, faults: list[Fault])
     except RefusedFileError as refused:
         faults.append(Fault(name, None, "(file)", str(refused)))
     except ValidationError as error:
-        faults.extend(faults_of(error, name, None))
+        faults.extend(faults_of(error, SessionMetadata, name, None))
     except ValueError as error:
         faults.append(Fault(name, None, "(file)", f"is not readable JSON: {error}"))
     else:

@@ -52,7 +52,7 @@ def writing(root: Path) -> Iterator[None]:
 def write_session(
     root: Path, metadata: SessionMetadata, kept: Sequence[Example], additions: Sequence[Addition], *, link: bool = False
 ) -> Path:
-    """Write one session and return its folder: the examples in `kept`, whose files are there, and the additions.
+    """Write one session and return its folder: the examples in `kept`, whose files exist, and the additions.
 
     Raises InvalidNameError for an id or a path that would lead out of the data root.
 

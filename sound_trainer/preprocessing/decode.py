@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from shared.data.files import reason_of
-from shared.data_loader import Dataset, Sample
+from shared.data_loader import Dataset
 from shared.errors import DataError, Fault
 from shared.features.arrays import Inputs
 from shared.features.cache import FeatureCache, content_key
@@ -171,7 +171,7 @@ def open_recordings(job: Job, dataset: Dataset, decoding: Decoding) -> Recording
     with ThreadPoolExecutor(2) as pool:
         for done, (index, found) in enumerate(zip(missing, pool.map(_attempt(recordings), missing), strict=True), 1):
             if isinstance(found, str):
-                faults.append(_fault(dataset.samples[index], found))
+                faults.append(dataset.samples[index].media_fault(found))
             else:
                 used = recordings.keep(index, found[0], used)
                 known[keys[index]] = found[1]
@@ -274,9 +274,3 @@ def _quality(mono: Wave, samples: NDArray[np.float32], rate: int) -> Quality:
 
 def _decibels(level: Any) -> Any:
     return 20 * np.log10(np.maximum(level, _FLOOR))
-
-
-def _fault(sample: Sample, reason: str) -> Fault:
-    path, _, line = sample.origin.rpartition(":")
-    name = sample.path.name if sample.path else ""
-    return Fault(path, int(line) if line.isdigit() else None, "media", f"{name} {reason}")

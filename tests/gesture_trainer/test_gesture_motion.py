@@ -65,7 +65,7 @@ def test_convolutions_tell_rhythms_apart() -> None:
 def _sample(number: int) -> Sample:
     values = {"record_id": f"r{number}", "user_id": "mia", "session_id": "s", "timestamp": "2026-03-01T10:00:00Z"}
     example = Example.model_validate({**values, "modality": "gesture", "label": "wave", "transcript": "-"})
-    return Sample(f"r{number}", "mia", "s", "wave", None, "", example, "examples.jsonl:1")
+    return Sample(f"r{number}", "mia", "s", "wave", None, "", example, "examples.jsonl", 1)
 
 
 def test_windows_are_16_frames_5_apart_and_short_sequences_stay_whole() -> None:

@@ -221,7 +221,7 @@ def test_all_sounds_that_cannot_be_used_are_told_at_once(tmp_path: Path) -> None
     bad = {"silent.wav": np.zeros(RATE), "text.wav": b"no sound", "short.wav": sine(0.005, RATE), **GOOD}
     with pytest.raises(DataError) as refused:
         opened(write_session(tmp_path, bad))
-    told = [(fault.line, fault.field, fault.reason.split(" ")[0]) for fault in refused.value.faults]
+    told = [(fault.line, fault.field, fault.reason.split(": ")[0]) for fault in refused.value.faults]
     assert told == [(1, "media", "silent.wav"), (2, "media", "text.wav"), (3, "media", "short.wav")]
     assert all(fault.path.endswith("examples.jsonl") for fault in refused.value.faults)
 

@@ -152,7 +152,7 @@ def test_near_copies_in_other_sessions_are_reported_and_validated_with_their_fir
     entry = train(data)
     assert entry["media"] == [{"record_id": "hall-05", "near_copy_of": "hall-00"}]
     assert any("1 images are nearly the same" in w and "hall-05 of hall-00" in w for w in entry["warnings"])
-    assert entry["metrics"]["audit"]["leaking"] == 0
+    assert entry["metrics"]["audit"]["duplicates_across_folds"] == 0
     assert train(write_sessions(tmp_path / "clean"))["media"] == []
 
 

@@ -140,7 +140,7 @@ def _looked(
                 several.append(_views(way.viewing, sample))
                 keys.append(key)
             except UnreadableImageError as error:
-                faults.append(_fault(sample, str(error)))
+                faults.append(sample.media_fault(str(error)))
         if faults or not keys:
             return {}
         rows = way(several)
@@ -161,9 +161,3 @@ def _key(viewing: Viewing, sample: Sample) -> str:
     own = sample.example.model_dump_json(include={"box", "onset", "offset"}, exclude_none=True)
     ending = sample.path.suffix.lower() if sample.path else ""  # a file that is not what its name says is refused
     return content_key(DECODE_VERSION, viewing.model_dump_json(), sample.content_sha256, ending, own)
-
-
-def _fault(sample: Sample, reason: str) -> Fault:
-    path, _, line = sample.origin.rpartition(":")
-    name = sample.path.name if sample.path else ""
-    return Fault(path, int(line) if line.isdigit() else None, "media", f"{name} {reason}")

@@ -29,7 +29,7 @@ def test_a_sound_root_is_counted_by_user_modality_label_and_session(tmp_path: Pa
     assert "labels    drink 4, eat 4" in result.output
     assert "sessions  s1 4, s2 4" in result.output
     assert "ben  gesture: 4 samples, 4 used" in result.output
-    assert "no fault found" in result.output
+    assert "no faults" in result.output
 
 
 def test_the_same_as_json(tmp_path: Path) -> None:
@@ -69,8 +69,8 @@ def test_faults_of_all_users_and_modalities_are_told_at_once(tmp_path: Path) -> 
     faults = [line for line in lines if re.match(rf"{re.escape(str(tmp_path))}\S*[^:]*: \S+: .+", line)]
     assert any(line.startswith(f"{path}:5: features: features/nan.npz: holds NaN") for line in faults)
     assert f"{path}:6: media: media/silent.wav: file not found" in faults
-    assert any(line.startswith(f"{broken}:2: colour: is not a known field") for line in faults)
-    assert any("'eat' has 1 sample; at least 2 are needed" in line for line in faults)
+    assert any(line.startswith(f"{broken}:2: colour: is not a known key") for line in faults)
+    assert any("'eat' has 1 speech sample; at least 2 are needed" in line for line in faults)
     assert any("bad name" in line for line in faults)
     assert lines[-1] == f"{len(faults)} faults"
 
@@ -86,7 +86,7 @@ def test_one_user_or_modality_only(tmp_path: Path) -> None:
     assert run(str(tmp_path), "--modality", "smell").exit_code == 2
     assert run(str(tmp_path / "nowhere")).exit_code == 3
     (tmp_path / "empty").mkdir()
-    assert "nobody has data here" in run(str(tmp_path / "empty")).output
+    assert "there are no data of any user" in run(str(tmp_path / "empty")).output
 
 
 def test_one_sample_a_label_is_enough_where_that_is_said(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ from shared.learning.decision_rule import DecisionRule, fit_decision_rule
 from shared.learning.familiarity import FitFamiliarity, cosine_familiarity, whitened_familiarity
 from shared.learning.heads import Linear, fitter
 from shared.packaging import export
-from shared.packaging.export import Exported, export_model, replay, spread
+from shared.packaging.export import export_model, replay, spread
+from shared.training_run import Exported
 
 
 def _means(inputs: Inputs) -> Array:

@@ -1,4 +1,4 @@
-"""A version that is worse does not replace the active one."""
+"""A version that is worse does not take the place of the active one."""
 
 import json
 from collections.abc import Iterator
@@ -37,13 +37,13 @@ def registry(request: pytest.FixtureRequest, store: Registry) -> Iterator[Writab
 def _log(wrong: set[int] = frozenset(), n: int = 40, start: int = 0) -> dict[str, Any]:  # type: ignore[assignment]
     """Samples of a, b, c, d in turn; those in `wrong` are answered with x."""
     rows = [[f"r{k}", "abcd"[k % 4], "x" if k in wrong else "abcd"[k % 4]] for k in range(start, start + n)]
-    return {"metrics": {"answers": rows}}
+    return {"metrics": {"predictions": rows}}
 
 
 @pytest.mark.parametrize(("policy", "wanted"), [("always", True), ("never", False)])
 def test_the_policy_decides_alone_where_it_says_so(policy: Any, wanted: bool) -> None:
     found = decide(policy, _log({0, 1, 2, 3, 4, 5, 6, 7}), _log())
-    assert (found.promote, found.reason) == (wanted, f"asked for with --promote {policy}")
+    assert (found.promote, found.reason) == (wanted, f"requested with --promote {policy}")
 
 
 def test_a_damaged_encoder_does_not_hide_the_active_version(store: Registry, tmp_path: Path) -> None:
@@ -75,9 +75,14 @@ def test_without_anything_to_compare_it_becomes_active_and_says_why() -> None:
     assert "only 0 of the same" in decide("if-better", _log(), {"metrics": {}}).reason
 
 
+def test_the_log_of_a_version_published_before_is_read_under_its_old_name() -> None:
+    old = {"metrics": {"answers": _log({0, 1})["metrics"]["predictions"]}}
+    assert "of 40 samples that both were tested on" in decide("if-better", _log({1, 2, 3, 7}), old).reason
+
+
 def test_a_sample_that_was_relabelled_is_not_compared() -> None:
     old = _log()
-    old["metrics"]["answers"] = [[r, "z", "z"] for r, _, _ in old["metrics"]["answers"]]
+    old["metrics"]["predictions"] = [[r, "z", "z"] for r, _, _ in old["metrics"]["predictions"]]
     assert "only 0 of the same" in decide("if-better", _log({0, 4, 8}), old).reason
 
 

@@ -19,7 +19,8 @@ from shared.learning.familiarity import cosine_familiarity
 from shared.learning.folds import Folds
 from shared.learning.heads import fitter
 from shared.report.intervals import clustered_interval, spread_interval, student_quantile, wilson
-from shared.report.metrics import Report, report
+from shared.report.metrics import report
+from shared.training_run import Report
 
 DATA_SETS = 200
 LABELS = ("come", "drink", "hello", "stop")
