@@ -181,7 +181,7 @@ def test_the_pooled_model_answers_for_whoever_has_none_and_says_so(
     code, told, complaints = call(*predict, str(said))
     answer = json.loads(told)
     assert (code, answer["fallback"], answer["user_id"]) == (0, True, "chika")
-    assert "the pooled default answers" in complaints
+    assert "the pooled default is used" in complaints
     _everywhere(call, tmp_path / "models", "first", fallback=True)
 
     # One session: whatever chika has is no evidence for another day, so the pooled model goes on answering.
