@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 
@@ -55,8 +56,63 @@ def parse_config(schema: type[AnyConfig], values: Mapping[str, Any], place: str)
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        lines = [f"{place}: {'.'.join(map(str, e['loc'])) or '(whole)'}: {e['msg']}" for e in error.errors()]
+        lines = [f"{place}: {key}: {reason}" for key, reason in _faults(error, values)]
         raise ConfigError("\n".join(lines)) from None
+
+
+def _faults(error: ValidationError, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the key and the reason of every fault; a value that none of several kinds takes is one fault.
+
+    Where a key has a fault deeper down, what pydantic says of the key itself follows from that.
+    """
+    parts = error.errors(include_url=False)
+    reasons: dict[tuple[int | str, ...], dict[str, None]] = {}
+    for part in parts:
+        if part["type"] != "too_short" or not _deeper(part["loc"], [other["loc"] for other in parts]):
+            reasons.setdefault(_key(part, values), {})[_reason(part)] = None
+    for key, found in reasons.items():
+        if not _deeper(key, reasons):
+            first, *others = found
+            text = " or ".join([first, *(other.removeprefix("must be ") for other in others)])
+            yield ".".join(map(str, key)) or "(whole)", text
+
+
+def _deeper(key: tuple[int | str, ...], others: Iterable[tuple[int | str, ...]]) -> bool:
+    return any(len(other) > len(key) and other[: len(key)] == key for other in others)
+
+
+def _key(part: ErrorDetails, values: Any) -> tuple[int | str, ...]:
+    """Return the keys of the configuration that a fault's location names; what else it names are a union's members."""
+    key: list[int | str] = []
+    for step in part["loc"]:
+        items: Any = dict(enumerate(values)) if isinstance(values, list | tuple) else values
+        if isinstance(items, Mapping) and step in items:
+            values = items[step]
+            key.append(step)
+    if part["type"] == "missing":
+        key.append(part["loc"][-1])
+    if part["type"].startswith("union_tag"):
+        key.append(part.get("ctx", {})["discriminator"].strip("'"))
+    return tuple(key)
+
+
+def _reason(part: ErrorDetails) -> str:
+    context = part.get("ctx", {})
+    match part["type"]:
+        case "missing" | "union_tag_not_found":
+            return "is missing"
+        case "extra_forbidden":
+            return "is not a known key"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return "must be a mapping of keys to values"
+        case "tuple_type":
+            return "must be a list"
+        case "too_short":
+            return f"must be a list of at least {context['min_length']}"
+        case "union_tag_invalid":
+            return f"must be one of {context['expected_tags']}"
+        case _:
+            return part["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
 
 
 def _read(path: Path) -> dict[str, Any]:
