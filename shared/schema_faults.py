@@ -7,7 +7,7 @@ nothing here.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
@@ -79,8 +79,17 @@ def closest_first(names: Iterable[str], given: object) -> list[str]:
 
 
 @dataclass(frozen=True)
+class _Choice:
+    """A choice between alternatives without a tag: its place, its node, and the alternative that pydantic tried."""
+
+    key: Key
+    node: Node
+    branch: str
+
+
+@dataclass(frozen=True)
 class _Refused:
-    """One of pydantic's errors, its place in the schema, and the alternatives that it passed through on the way."""
+    """One of pydantic's errors, its place in the schema, and the choices that it passed through on the way."""
 
     key: Key
     node: Node  # what is valid there
@@ -89,52 +98,47 @@ class _Refused:
     message: str
     value: object
     context: Mapping[str, Any]
-    union: tuple[Key, Node] | None = None  # the outermost choice between alternatives without a tag
-    branch: str = ""  # which alternative pydantic tried
-
-    @property
-    def inside(self) -> bool:
-        """Whether what was refused lies within an alternative, rather than being of another kind altogether."""
-        return self.union is not None and len(self.key) > len(self.union[0])
+    choices: tuple[_Choice, ...] = ()  # the outermost first
 
 
 def _located(root: Node, detail: Any) -> _Refused:
     """Follow a place of pydantic's through the schema; the names of alternatives in it are no keys of the user's."""
     node, section = root, root
     key: Key = ()
-    union: tuple[Key, Node] | None = None
-    branch = ""
+    choices: list[_Choice] = []
     for part in detail["loc"]:
         node = _resolved(root, node)
         if "discriminator" in node:
             node = _tagged(root, node).get(str(part), {})
         elif len(_alternatives(node)) > 1:
-            union, branch = (union or (key, node)), (branch or str(part))
+            choices.append(_Choice(key, node, str(part)))
             node = _branch(root, node, str(part))
         elif part != "[key]":
             key, section, node = (*key, part), node, _member(node, part)
     context = detail.get("ctx", {})
     value = detail.get("input")
-    return _Refused(key, node, section, detail["type"], detail["msg"], value, context, union, branch)
+    return _Refused(key, node, section, detail["type"], detail["msg"], value, context, tuple(choices))
 
 
-def _of_nearest_branches(refused: Sequence[_Refused]) -> Iterator[_Refused]:
+def _of_nearest_branches(refused: Sequence[_Refused], depth: int = 0) -> Iterator[_Refused]:
     """Yield what was refused; of alternatives only the one that was meant, or the choice itself where none was."""
     groups: dict[Key, list[_Refused]] = defaultdict(list)
     for one in refused:
-        if one.union is not None:
-            groups[one.union[0]].append(one)
+        if len(one.choices) > depth:
+            groups[one.choices[depth].key].append(one)
     for one in refused:
-        if one.union is None:
+        if len(one.choices) <= depth:
             yield one
             continue
-        group = groups.pop(one.union[0], [])
-        counts = {name: sum(o.branch == name for o in group) for name in {o.branch for o in group if o.inside}}
+        choice = one.choices[depth]
+        group = groups.pop(choice.key, [])
+        inside = [o for o in group if len(o.key) > len(choice.key)]
+        counts = Counter(o.choices[depth].branch for o in inside)
         if counts:
-            yield from (o for o in group if o.branch == min(counts, key=lambda name: (counts[name], name)))
+            nearest = min(counts, key=lambda name: (counts[name], name))
+            yield from _of_nearest_branches([o for o in inside if o.choices[depth].branch == nearest], depth + 1)
         elif group:
-            key, node = one.union
-            yield replace(one, key=key, node=node, kind="", union=None)
+            yield replace(one, key=choice.key, node=choice.node, kind="", choices=())
 
 
 def _problem(root: Node, one: _Refused) -> Problem:
@@ -276,12 +280,29 @@ def _tagged(root: Node, node: Node) -> dict[str, Node]:
     return {tag: _resolved(root, {"$ref": ref}) for tag, ref in node["discriminator"]["mapping"].items()}
 
 
+_JSON_TYPES = {  # how pydantic's names of alternatives begin -> their types in JSON Schema
+    "tuple": "array",
+    "list": "array",
+    "dict": "object",
+    "str": "string",
+    "constrained-str": "string",
+    "float": "number",
+    "constrained-float": "number",
+    "int": "integer",
+    "constrained-int": "integer",
+    "bool": "boolean",
+}
+
+
 def _branch(root: Node, node: Node, name: str) -> Node:
     """Return the alternative that pydantic calls by `name`: a model's class, or the kind of a plain value."""
     options = _alternatives(node)
+    kind = _JSON_TYPES.get(name.partition("[")[0])
     named = [option for option in options if option.get("$ref", "").rpartition("/")[2] == name]
+    of_kind = [option for option in options if kind is not None and option.get("type") == kind]
+    listed = [option for option in options if name.startswith("literal") and ("const" in option or "enum" in option)]
     plain = [option for option in options if "$ref" not in option]
-    return _resolved(root, (named or plain or options)[0])
+    return _resolved(root, (named or listed or of_kind or plain or options)[0])
 
 
 def _member(node: Node, part: int | str) -> Node:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -16,7 +15,7 @@ from model_registry.names import MODALITIES, Modality
 from shared.features.graph import nodes
 from shared.features.pretrained import pretrained_folder
 from shared.learning.classifiers import Classifier
-from tests.trainer_runs import copy_modality, runs_of, trainer_of
+from tests.trainer_runs import copy_some, runs_of, trainer_of
 
 FEATURES: Mapping[Modality, str] = {
     "gesture": "body_motion",
@@ -36,25 +35,10 @@ EACH = 5  # samples of each label in each of three sessions
 QUICK = tuple(f"--set=evaluation.{key}=false" for key in ("random_split", "learning_curve", "unknown"))
 
 
-def _some(data: Path, modality: Modality, to: Path) -> Path:
-    """Return a data root of one user's first samples of each label in each session."""
-    root, files = copy_modality(data, modality, to)
-    for path in files:
-        counts: Counter[str] = Counter()
-        kept = []
-        for line in map(json.loads, path.read_text().splitlines()):
-            usable = line["consent_given"] and line.get("label_status") != "rejected" and not line.get("is_partial")
-            if usable and counts[line["label"]] < EACH:
-                counts[line["label"]] += 1
-                kept.append(json.dumps(line) + "\n")
-        path.write_text("".join(kept))
-    return root
-
-
 @pytest.fixture(scope="module")
 def roots(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Modality, Path]:
     folder = tmp_path_factory.mktemp("some")
-    return {modality: _some(demo_data, modality, folder / modality) for modality in MODALITIES}
+    return {modality: copy_some(demo_data, modality, folder / modality, EACH) for modality in MODALITIES}
 
 
 def test_the_types_are_all_there_are() -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from shared.learning.heads import Features
 from shared.schema_utils import TrainingLogEntry
 from shared.training_run import Exported, Replay
 from tests.paths import ROOT
-from tests.trainer_runs import PACKAGES, USER, Run, copy_modality, runs_of, trainer_of
+from tests.trainer_runs import PACKAGES, USER, Run, copy_modality, copy_some, runs_of, trainer_of
 
 A3CP_REQUIRED = {"user_id", "modality", "timestamp", "sample_count", "training_config", "status"}
 A3CP_REQUIRED |= {"model_artifact_path", "label_encoder_path", "schema_version"}
@@ -255,16 +254,9 @@ def test_one_label_is_too_few(trainer: Trainer, train: Run, data: Path, tmp_path
 def test_one_or_two_samples_of_a_label_train_and_are_called_insufficient(
     trainer: Trainer, train: Run, data: Path, tmp_path: Path, each: int, sessions: int
 ) -> None:
-    root, files = copy_modality(data, trainer.modality, tmp_path / "few")
-    for path in files:
-        counts: Counter[str] = Counter()
-        kept = []
-        for line in map(json.loads, path.read_text().splitlines()):
-            usable = line["consent_given"] and line.get("label_status") != "rejected" and not line.get("is_partial")
-            if usable and path in files[:sessions] and counts[line["label"]] < each:
-                counts[line["label"]] += 1
-                kept.append(json.dumps(line) + "\n")
-        path.write_text("".join(kept))
+    root = copy_some(data, trainer.modality, tmp_path / "few", each)
+    for path in sorted((root / "users" / USER / "sessions").glob("*/examples.jsonl"))[sessions:]:
+        path.write_text("")
     if each * sessions == 1:
         refused = train(root)
         assert refused.code == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,3 +71,18 @@ def copy_modality(data: Path, modality: Modality, to: Path) -> tuple[Path, list[
         lines = [line for line in path.read_text().splitlines() if json.loads(line)["modality"] == modality]
         path.write_text("\n".join(lines) + "\n")
     return to, files
+
+
+def copy_some(data: Path, modality: Modality, to: Path, each: int) -> Path:
+    """Copy `each` usable examples of each label in each session of one user; return the new root."""
+    root, files = copy_modality(data, modality, to)
+    for path in files:
+        counts: Counter[str] = Counter()
+        kept = []
+        for line in map(json.loads, path.read_text().splitlines()):
+            usable = line["consent_given"] and line.get("label_status") != "rejected" and not line.get("is_partial")
+            if usable and counts[line["label"]] < each:
+                counts[line["label"]] += 1
+                kept.append(json.dumps(line) + "\n")
+        path.write_text("".join(kept))
+    return root

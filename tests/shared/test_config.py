@@ -1,11 +1,14 @@
 """Configuration: defaults in the schema, every fault with its place, nothing hostile gets through."""
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
+from pydantic import Field
 
 from shared.config import TrainerConfig, load_config
 from shared.errors import ConfigError
+from shared.learning.candidates import Auto, CandidateConfig
 
 
 def _file(folder: Path, text: str) -> Path:
@@ -24,7 +27,7 @@ def test_settings_lie_over_the_file(tmp_path: Path) -> None:
     assert (config.seed, config.evaluation.folds, config.data.sessions) == (3, 3, ("a", "b"))
 
 
-def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
     path = _file(tmp_path, "sed: 3\nevaluation:\n  folds: many\n  false_rejection: 2\n")
     with pytest.raises(ConfigError) as caught:
         load_config(TrainerConfig, path, [])
@@ -35,6 +38,56 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
         [f"{path}:3", "evaluation.folds"],
         [f"{path}:4", "evaluation.false_rejection"],
     ]
+
+
+class WithCandidates(TrainerConfig):
+    candidates: Auto | Annotated[tuple[CandidateConfig[Literal["loud", "long"]], ...], Field(min_length=1)] = "auto"
+
+
+@pytest.mark.parametrize(
+    ("candidates", "faults"),
+    [
+        (
+            "magic",
+            ["candidates: must be auto, or a list of at least 1, each a section with the keys features, classifier"],
+        ),
+        ("[]", ["candidates: must be auto, or a list of at least 1"]),
+        ("[loud_lda]", ["candidates.0: must be a section with the keys features, classifier, not 'loud_lda'"]),
+        (
+            "[{features: loud}]",
+            ["candidates.0.classifier: is missing; it must be a section whose type is one of extra_"],
+        ),
+        ("[{classifier: lda}]", ["candidates.0.classifier: must be a section whose type is one of lda, "]),
+        ("[{classifier: {C: 1}}]", ["candidates.0.classifier.type: is missing; it must be one of extra_trees, "]),
+        ("[{classifier: {type: rigde}}]", ["candidates.0.classifier.type: must be one of ridge, "]),
+        ("[{features: l, classifier: {type: lda}}]", ["candidates.0.features.0: must be one of loud, long, not 'l'"]),
+        ("[{features: [loud, l], classifier: {type: lda}}]", ["candidates.0.features.1: must be one of loud, long, "]),
+        (
+            "[{features: [], classifier: {type: lda}}]",
+            ["candidates.0.features: must be a list of at least 1, each one "],
+        ),
+        (
+            "[{classifier: {type: lda}}, {classifier: {type: svm, C: 0, shrinkage: 0.1}}]",
+            [
+                "candidates.1.classifier.C: must be a number above 0.0, not 0",
+                "candidates.1.classifier.shrinkage: is not a known key; valid keys: ",
+            ],
+        ),
+        (
+            "[{classifier: {type: ridge, alpha: none}}]",
+            ["candidates.0.classifier.alpha: must be auto, or a number above 0.0, not 'none'"],
+        ),
+    ],
+)
+def test_a_faulty_candidate_is_one_line_for_each_key_in_words_of_the_configuration(
+    candidates: str, faults: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_config(WithCandidates, None, [f"candidates={candidates}"])
+    lines = str(refused.value).splitlines()
+    assert len(lines) == len(faults)
+    for line, fault in zip(lines, faults, strict=True):
+        assert line.startswith(f"--set candidates={candidates}: {fault}")
 
 
 @pytest.mark.parametrize(
