@@ -49,13 +49,13 @@ class WithCandidates(TrainerConfig):
     [
         (
             "magic",
-            ["candidates: must be auto, or a list of at least 1, each a section with the keys features, classifier"],
+            ["candidates: must be auto, or a list of at least 1, each a section with the keys features"],
         ),
         ("[]", ["candidates: must be auto, or a list of at least 1"]),
         ("[loud_lda]", ["candidates.0: must be a section with the keys features, classifier, not 'loud_lda'"]),
         (
             "[{features: loud}]",
-            ["candidates.0.classifier: is missing; it must be a section whose type is one of extra_"],
+            ["candidates.0.classifier: is missing; it must be a section whose type is one"],
         ),
         ("[{classifier: lda}]", ["candidates.0.classifier: must be a section whose type is one of lda, "]),
         ("[{classifier: {C: 1}}]", ["candidates.0.classifier.type: is missing; it must be one of extra_trees, "]),
@@ -64,7 +64,7 @@ class WithCandidates(TrainerConfig):
         ("[{features: [loud, l], classifier: {type: lda}}]", ["candidates.0.features.1: must be one of loud, long, "]),
         (
             "[{features: [], classifier: {type: lda}}]",
-            ["candidates.0.features: must be a list of at least 1, each one "],
+            ["candidates.0.features: must be a list of at least 1, each"],
         ),
         (
             "[{classifier: {type: lda}}, {classifier: {type: svm, C: 0, shrinkage: 0.1}}]",

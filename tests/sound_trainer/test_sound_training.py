@@ -211,7 +211,9 @@ def test_every_configuration_file_opens_with_its_command() -> None:
 
 
 def test_a_candidate_that_is_not_known_is_refused_with_its_place() -> None:
-    with pytest.raises(ConfigError, match=re.escape("configuration: candidates.0: must be a mapping")):
+    with pytest.raises(
+        ConfigError, match=re.escape("candidates.0: must be a section with the keys features, classifier, not 'magic'")
+    ):
         load_config(SoundConfig, None, ["candidates=[magic]"])
 
 
