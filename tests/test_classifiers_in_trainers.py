@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -15,6 +17,7 @@ from model_registry.names import MODALITIES, Modality
 from shared.features.graph import nodes
 from shared.features.pretrained import pretrained_folder
 from shared.learning.classifiers import Classifier
+from tests.paths import ROOT
 from tests.trainer_runs import copy_some, runs_of, trainer_of
 
 FEATURES: Mapping[Modality, str] = {
@@ -78,3 +81,23 @@ def test_a_classifier_is_trained_calibrated_exported_and_replayed(
     assert {opset.domain for opset in model.opset_import} <= {"", "ai.onnx.ml"}
     assert len(runs[0].model) < 4_000_000
     assert runs[0].model == runs[1].model, "the same data, configuration and seed"
+
+
+def test_what_scikit_learn_warns_of_is_not_among_a_trainers_log_lines(
+    roots: Mapping[Modality, Path], tmp_path: Path
+) -> None:
+    """Searches that do not end, a feature that does not vary, attributes that will go: the figures say what matters."""
+    kinds: list[dict[str, Any]] = [
+        {"type": "svm"},
+        {"type": "nearest_centroid"},
+        {"type": "mlp", "hidden_layer_sizes": [4], "max_iter": 2},
+        {"type": "logistic_regression", "max_iter": 1},
+    ]
+    for kind in kinds:  # a process each, as a warning is shown once in a process
+        candidates = json.dumps([{"features": "body_motion", "classifier": kind}])
+        words = ["--user", "ana", "--data", str(roots["gesture"]), "--out", str(tmp_path / "out"), "--demo-data"]
+        command = [sys.executable, "-m", "gesture_trainer.train", *words, *QUICK, "--set", f"candidates={candidates}"]
+        command += ["--set", "gate.beat_majority=false"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert [line for line in done.stderr.splitlines() if not line.startswith("{")] == [], kind

@@ -283,10 +283,7 @@ def gram_factor(features: Features) -> Features:
 
 
 def _fitted(config: ClassifierConfig, features: NDArray[Any], classes: Classes, seed: int) -> Any:
-    from sklearn.exceptions import ConvergenceWarning
-
-    warnings.filterwarnings("ignore", category=ConvergenceWarning)  # the session-wise figures say what comes of it
-    warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%", UserWarning)  # few samples
+    warnings.filterwarnings("ignore", module=r"sklearn\.")  # the session-wise figures say what comes of it
     estimator: Any = config.estimator(len(features), len(np.unique(classes)), seed)
     return estimator.fit(features, classes)
 
