@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import librosa  # which imports its modules when they are first used
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 from shared.features.arrays import (
@@ -289,45 +291,33 @@ def _time(tracks: Array) -> Array:
 @cache
 def _fourier() -> tuple[F32, F32]:
     """(200, 257), (199, 257): Hann window times cosines and sines of a 512-point transform, from the middle on."""
-    n = np.arange(WINDOW // 2)
-    hann = 0.5 + 0.5 * np.cos(2 * np.pi * n / WINDOW)
-    angle = 2 * np.pi * np.outer(n, np.arange(_FFT // 2 + 1)) / _FFT
-    sines = (hann[:, None] * np.sin(angle))[1:]
-    return np.asarray(hann[:, None] * np.cos(angle), np.float32), np.asarray(sines, np.float32)
+    basis = librosa.filters.get_window("hann", WINDOW)[WINDOW // 2 :, None] * _transform()[: WINDOW // 2]
+    return np.asarray(basis.real, np.float32), np.asarray(basis.imag[1:], np.float32)
 
 
 @cache
 def _mel_bands() -> F32:
-    """(257, 40): triangles of equal area, evenly spaced on Slaney's mel scale from 0 to 8 kHz.
-
-    The scale is that of the Auditory Toolbox (Slaney 1998): linear up to 1 kHz, logarithmic above. The numbers
-    are librosa's, which takes a second to import.
-    """
-    linear, step = 1000 / (200 / 3), np.log(6.4) / 27  # mels at 1 kHz; log frequency a mel above
-    mels = np.linspace(0, linear + np.log(RATE / 2 / 1000) / step, _MELS + 2)
-    edges = np.where(mels < linear, mels * 200 / 3, 1000 * np.exp(step * (mels - linear)))
-    ramps = edges[:, None] - np.linspace(0, RATE / 2, _FFT // 2 + 1)
-    widths = np.diff(edges)[:, None]
-    triangles = np.maximum(0, np.minimum(-ramps[:-2] / widths[:-1], ramps[2:] / widths[1:]))
-    return np.asarray((triangles * 2 / (edges[2:] - edges[:-2])[:, None]).T, np.float32)
+    """(257, 40): librosa's filter bank, triangles of equal area on Slaney's mel scale from 0 to 8 kHz."""
+    return np.asarray(librosa.filters.mel(sr=RATE, n_fft=_FFT, n_mels=_MELS).T, np.float32)
 
 
 @cache
 def _cosines() -> F32:
-    """(40, 20): the first rows of the orthonormal cosine transform II."""
-    from scipy.fft import dct
-
-    basis = np.asarray(dct(np.eye(_MELS), norm="ortho", axis=0), np.float32)
+    """(40, 20): the first rows of the orthonormal cosine transform II, which makes librosa's mel cepstra."""
+    basis = np.asarray(scipy.fft.dct(np.eye(_MELS), norm="ortho", axis=0), np.float32)
     return basis[:_COEFFICIENTS].T
 
 
 @cache
 def _low_fourier() -> tuple[F32, F32]:
     """(200, 129) twice: Hann window times cosines and sines of a 512-point transform at 4 kHz, up to 1 kHz."""
-    n = np.arange(_PITCH_WINDOW)
-    angle = 2 * np.pi * np.outer(n, np.arange(_FFT // 4 + 1)) / _FFT
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * n / _PITCH_WINDOW)[:, None]
-    return np.asarray(hann * np.cos(angle), np.float32), np.asarray(hann * np.sin(angle), np.float32)
+    basis = librosa.filters.get_window("hann", _PITCH_WINDOW)[:, None] * _transform()[:_PITCH_WINDOW, : _FFT // 4 + 1]
+    return np.asarray(basis.real, np.float32), np.asarray(basis.imag, np.float32)
+
+
+def _transform() -> NDArray[np.complex128]:
+    """(512, 257): the basis of a discrete Fourier transform of real numbers."""
+    return np.asarray(np.fft.rfft(np.eye(_FFT)))
 
 
 @cache
@@ -340,7 +330,7 @@ def _octaves() -> F32:
 def _autocorrelation() -> F32:
     """(129, 74): power spectrum -> autocorrelation at the candidates' periods, over that of the window."""
     lags = RATE / 4 / (60 * 2.0 ** _octaves())
-    own = np.abs(np.fft.rfft(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_PITCH_WINDOW) / _PITCH_WINDOW), _FFT)) ** 2
+    own = np.abs(np.fft.rfft(librosa.filters.get_window("hann", _PITCH_WINDOW), _FFT)) ** 2
     window = own @ _inverse(lags, _FFT // 2 + 1) / (own @ _inverse(np.zeros(1), _FFT // 2 + 1))
     return np.asarray(_inverse(lags, _FFT // 4 + 1) / window, np.float32)
 

@@ -114,20 +114,31 @@ def test_loudness_is_brought_to_one_level() -> None:
     assert level == pytest.approx(spectral.LOUDNESS, rel=0.01)
 
 
-def test_power_spectra_are_those_of_a_fourier_transform() -> None:
+def test_power_spectra_are_those_of_librosa() -> None:
     wave = burst(4000)
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
-    padded = np.concatenate([np.zeros(120), wave, np.zeros(400)])
-    frames = np.stack([padded[k * 160 : k * 160 + 400] for k in range(26)])
-    expected = np.abs(np.fft.rfft(frames * window, 512)) ** 2
+    padded = np.concatenate([np.zeros(120), wave, np.zeros(560)])  # frames of 25 ms around the middle of each 10 ms
+    frames = librosa.util.frame(padded, frame_length=400, hop_length=160)[:, :26].T
+    expected = np.abs(np.fft.rfft(frames * librosa.filters.get_window("hann", 400), 512)) ** 2
     found = spectral.power_spectra(wave)
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * expected.max())
 
 
-def test_the_mel_filter_bank_is_librosas() -> None:
-    expected = librosa.filters.mel(sr=RATE, n_fft=512, n_mels=40).T
-    np.testing.assert_allclose(spectral._mel_bands(), expected, atol=1e-7)
+def test_mel_cepstra_are_those_of_librosa() -> None:
+    power = spectral.power_spectra(tone(0.5))
+    levels = librosa.power_to_db(librosa.feature.melspectrogram(S=power.T, sr=RATE, n_fft=512, n_mels=40))
+    np.testing.assert_allclose(spectral.mel_levels(power), levels.T / 10, atol=1e-4)
+    expected = librosa.feature.mfcc(S=levels / 10, n_mfcc=20).T
+    np.testing.assert_allclose(spectral.mel_cepstra(spectral.mel_levels(power)), expected, atol=1e-3)
+
+
+def test_trimming_is_that_of_librosa_and_a_margin() -> None:
+    wave = tone(0.6)
+    _, (first, last) = librosa.effects.trim(wave, top_db=40, frame_length=160, hop_length=160)
+    kept = spectral.trimmed(wave)
+    start = int(np.flatnonzero(wave == kept[0])[0])
+    assert start == pytest.approx(first - 480, abs=240)
+    assert start + len(kept) == pytest.approx(last + 480, abs=240)
 
 
 @given(st.floats(80.0, 400.0))
