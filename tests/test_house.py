@@ -25,7 +25,7 @@ MAY_IMPORT = {
     **{trainer: {"shared", "model_registry"} for trainer in TRAINERS},
 }
 LAYERS = {"data": 0, "features": 1, "learning": 2, "report": 3, "packaging": 3, "recipe": 4, "commands": 5}  # of shared
-NOT_INSTALLED = ("demo", "benchmarks")
+NOT_INSTALLED = ("demo", "benchmarks", "build_tools")
 COMMANDS = re.compile(r"(shared|model_registry)/commands/\w+\.py|\w+/__main__\.py")  # which may print and exit
 PICKLE_READERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "torch"}
 
@@ -158,6 +158,7 @@ def test_a_package_imports_only_what_the_architecture_allows(package: str) -> No
         ("orchestrator", "from visual_environment_trainer.train import main"),
         ("model_registry", "from shared.errors import Fault"),
         ("shared", "import demo.make_data"),
+        ("visual_environment_trainer", "from build_tools.onnx_builder import Network"),
     ],
 )
 def test_the_import_rule_notices_each_way_to_break_it(package: str, source: str) -> None:

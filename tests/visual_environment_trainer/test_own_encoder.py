@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from pydantic import ValidationError
@@ -78,6 +79,16 @@ def test_what_is_no_network_or_takes_one_image_at_a_time_is_refused(tmp_path: Pa
     single = network(tmp_path / "single.onnx", batch=1)
     with pytest.raises(ConfigError, match="cannot encode two images at once"):
         chosen_encoder([_own(single)], tmp_path / "out")
+
+
+def test_a_network_with_foreign_operators_is_refused(tmp_path: Path) -> None:
+    path = network(tmp_path / "mine.onnx")
+    model = onnx.load(path)
+    model.graph.node[1].domain, model.graph.node[1].op_type = "com.example", "Glow"
+    model.opset_import.append(onnx.helper.make_opsetid("com.example", 1))
+    onnx.save(model, path)
+    with pytest.raises(ConfigError, match=r"mine\.onnx: cannot become part of a graph"):
+        chosen_encoder([_own(path)], tmp_path / "out")
 
 
 def test_the_first_that_is_there_is_chosen_and_the_others_are_told_of(

@@ -22,8 +22,9 @@ from model_registry.storage.encoders import (
     verify_encoder,
 )
 from shared.errors import ConfigError
+from shared.features.arrays import const, namespace
 from shared.features.encoders import Encoder, load_encoder
-from shared.features.onnx_builder import Network, network_bytes
+from shared.features.graph import TensorSpec, build, inline
 from shared.schema_utils import Schema
 
 FALLBACK = (
@@ -119,18 +120,18 @@ def _wrapped(own: OwnEncoder) -> bytes:
             raise ConfigError(f"{own.path}: gives {', '.join(shapes)}, not {name}")
         if len(shapes[name]) not in (2, 4) or not shapes[name][1]:
             raise ConfigError(f"{own.path}: {name} is not (n, dimension) or (n, dimension, h, w) of fixed dimension")
-    net = Network()
-    x = net.add("Cast", "image", to=onnx.TensorProto.FLOAT)
-    x = net.add("Div", net.add("Sub", x, net.const(own.mean)), net.const(own.deviation))
-    x = net.add("Transpose", x, perm=[0, 3, 1, 2]) if own.layout == "nchw" else x
-    answers = net.embedded(model, "own_", x)
-    for ours, theirs in wanted.items():
-        maps = answers[theirs]
-        net.add("Flatten", net.add("GlobalAveragePool", maps) if len(shapes[theirs]) == 4 else maps, name=ours)
-    image = {"image": ("uint8", ("n", own.side, own.side, 3))}
-    return network_bytes(
-        net.model(own.name, image, {ours: ["n", shapes[theirs][1]] for ours, theirs in wanted.items()})
-    )
+    image = TensorSpec("image", "uint8", ("n", own.side, own.side, 3)).argument()
+    xp = namespace(image)
+    pixels = xp.astype(image, xp.float32)
+    pixels = (pixels - const(own.mean, pixels)) / const(own.deviation, pixels)
+    pixels = xp.permute_dims(pixels, (0, 3, 1, 2)) if own.layout == "nchw" else pixels
+    try:
+        outputs = inline(model.SerializeToString(), {own.input: pixels})
+        rows = {ours: outputs[theirs] for ours, theirs in wanted.items()}
+        rows = {name: xp.mean(maps, axis=(2, 3)) if maps.ndim == 4 else maps for name, maps in rows.items()}
+        return build({"image": image}, rows, {})
+    except (ValueError, RuntimeError) as error:  # what ONNX says of an operator that is not its own
+        raise ConfigError(f"{own.path}: cannot become part of a graph: {str(error).splitlines()[0]}") from None
 
 
 def _shape(value: onnx.ValueInfoProto) -> list[int]:
