@@ -1,8 +1,9 @@
 """Features of a recorded sound of any length: cepstra, mel bands, and the shape of energy, pitch and rhythm.
 
 Each class is a feature function: `{"wave": (N,) float32}`, mono at 16 kHz, -> (F,) float32. All begin in the
-same way: silence at both ends is cut off and what remains is brought to one loudness, so that neither the
-distance from the microphone nor the moment at which the recording was started counts.
+same way: silence at both ends is trimmed and the rest is brought to one loudness, so that features depend neither on
+the distance from the microphone nor on when the recording was started. Why these are array functions and no calls of
+librosa.feature: see docs/decisions/traced-features.md.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def band_features(levels: Array) -> Array:
 
 
 def shape_features(wave: Array, power: Array, levels: Array, places: int) -> Array:
-    """(N,) wave, (T, 257) power, (T, 40) levels -> (84 + 4 places,): what tells sounds that are no words apart."""
+    """(N,) wave, (T, 257) power, (T, 40) levels -> (84 + 4 places,): energy, timbre, pitch, rhythm."""
     xp = namespace(power)
     energy = xp.mean(levels, axis=1, keepdims=True)
     timbre = timbre_of(power)

@@ -22,9 +22,9 @@ from model_registry.storage.encoders import (
     verify_encoder,
 )
 from shared.errors import ConfigError
-from shared.features.arrays import const, namespace
+from shared.features.arrays import const, inline, namespace
 from shared.features.encoders import Encoder, load_encoder
-from shared.features.graph import TensorSpec, build, inline
+from shared.features.graph import TensorSpec, build
 from shared.schema_utils import Schema
 
 FALLBACK = (
