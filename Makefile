@@ -24,6 +24,7 @@ $(VENV)/.installed: requirements/lock.txt pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements/lock.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
 	@rm -rf *.egg-info  # stale ones would hide the installed entry points
+	@$(BIN)/python -c 'import sound_trainer, librosa; librosa.load, librosa.feature.rms'  # compiled by numba, once
 	@touch $@
 
 .pretrained/.complete: requirements/pretrained.lock $(wildcard build_tools/*.py build_tools/*/*.py */preprocessing/pretrained.py) | $(VENV)/.installed

@@ -18,7 +18,7 @@ from benchmarks.real_data import SOURCE, data_root
 from demo.gestures import ENCODING, landmarks
 from demo.people import PEOPLE, SAMPLES_PER_LABEL, SESSIONS
 from gesture_trainer.parts import answering_parts, parts_of
-from gesture_trainer.preprocessing.postprocessing import OneEuro, SavitzkyGolay, Smoothing, finish
+from gesture_trainer.preprocessing.postprocessing import OneEuro, SavitzkyGolay, Smoothing, postprocess
 from gesture_trainer.preprocessing.sequences import Sequences, landmark_sequences
 from gesture_trainer.train import SUITABLE, GestureConfig, gesture_candidates
 from shared.evaluation import EvaluationConfig, Validation, validate_by_session
@@ -66,7 +66,7 @@ class Case:
     def postprocessed(self, smoothing: Smoothing | None, share: float | None) -> Case:
         """Return the case with its sequences smoothed or reduced to key frames."""
         frames = None if share is None else round(share * float(np.median([len(s) for s in self.data.sequences])))
-        sequences = tuple(finish(s, 2, smoothing, frames) for s in self.data.sequences)
+        sequences = tuple(postprocess(s, 2, smoothing, frames) for s in self.data.sequences)
         return replace(self, data=replace(self.data, sequences=sequences))
 
 

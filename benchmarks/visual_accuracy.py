@@ -14,9 +14,9 @@ from shared.data_loader import Dataset
 from shared.evaluation import EvaluationConfig, auroc, validate_by_session
 from shared.features.encoders import load_encoder
 from shared.learning.candidates import Candidate
-from visual_environment_trainer.preprocessing.embeddings import Encoding, look
+from visual_environment_trainer.preprocessing.embeddings import Encoding, encode_images
 from visual_environment_trainer.preprocessing.images import read_image
-from visual_environment_trainer.train import VisualConfig, visual_candidates, way
+from visual_environment_trainer.train import VisualConfig, encoding_for, visual_candidates
 
 CONFIG = VisualConfig()
 WITH_BLUR = VisualConfig(blurred_copies=True)
@@ -33,12 +33,12 @@ def _dataset() -> Dataset:
 
 def _few_images_encoding() -> Encoding:
     """Return how up to 80 images are encoded."""
-    return way(CONFIG, load_encoder(str(CONFIG.few_encoder)), 80)
+    return encoding_for(CONFIG, load_encoder(str(CONFIG.few_encoder)), 80)
 
 
 def _candidates(encoding: Encoding, dataset: Dataset, config: VisualConfig) -> tuple[Candidate, ...]:
     job = quiet_job("home", WORK)
-    samples = look(job, dataset, encoding).samples
+    samples = encode_images(job, dataset, encoding).samples
     return tuple(visual_candidates(job, config, encoding.encoder, samples, few=False))
 
 
@@ -76,11 +76,11 @@ def few_images() -> list[Row]:
 
 def other_encodings() -> list[Row]:
     """Accuracy after training on 20 images per room with the encoding for many images, and without an encoder."""
-    many = way(CONFIG, load_encoder(str(CONFIG.encoder)), CONFIG.few_up_to + 1)
+    many = encoding_for(CONFIG, load_encoder(str(CONFIG.encoder)), CONFIG.few_up_to + 1)
     encodings = {
         "lite0, one view": many,
-        "lite2, one view": way(CONFIG, load_encoder(str(CONFIG.few_encoder)), CONFIG.few_up_to),
-        "hand-made fallback": way(CONFIG, None, 80),
+        "lite2, one view": encoding_for(CONFIG, load_encoder(str(CONFIG.few_encoder)), CONFIG.few_up_to),
+        "hand-made fallback": encoding_for(CONFIG, None, 80),
     }
     return [
         wilson_row(
@@ -115,7 +115,10 @@ def blurred_images() -> list[Row]:
     """Accuracy lost to a camera out of focus, trained on 20 images per room with blurred copies."""
     sharp = _dataset()
     encoding, job, count = replace(_few_images_encoding(), blur=WITH_BLUR.blur), quiet_job("home", WORK), len(sharp)
-    samples = [*look(job, sharp, encoding).samples, *look(job, _out_of_focus(sharp), encoding).samples]
+    samples = [
+        *encode_images(job, sharp, encoding).samples,
+        *encode_images(job, _out_of_focus(sharp), encoding).samples,
+    ]
     both = visual_candidates(job, WITH_BLUR, encoding.encoder, samples, few=False)
     candidates = [candidate for candidate in both if len(candidate.source.rows(np.arange(count)).copies)]
     classes = np.concatenate([sharp.label_index] * 2)

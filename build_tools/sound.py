@@ -15,7 +15,7 @@ import zipfile
 import numpy as np
 import onnx
 
-from shared.features.onnx_builder import Network, network_bytes
+from build_tools.onnx_builder import Network, network_bytes
 
 WIDTH = 96
 RATE = 16_000

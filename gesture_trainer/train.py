@@ -25,7 +25,7 @@ from gesture_trainer.preprocessing.landmarker import EXTRACTED_WIDTHS, RATE
 from gesture_trainer.preprocessing.layouts import COORDINATES, Layout, is_guess
 from gesture_trainer.preprocessing.motion import Resampled, Statistics
 from gesture_trainer.preprocessing.paths import PathGeometry
-from gesture_trainer.preprocessing.sequences import Sequences, cut, decode, landmark_sequences
+from gesture_trainer.preprocessing.sequences import Sequences, decode, landmark_sequences, split_into_windows
 from shared.commands.train import trainer_main
 from shared.config import TrainerConfig
 from shared.data_loader import Dataset
@@ -126,7 +126,9 @@ def train(job: Job, config: GestureConfig) -> Outcome:
     notes = extraction_notes(job, sequences)
     if config.preprocessing.window is not None:
         notes += (f"samples are parts of at most {config.preprocessing.window} frames of {len(dataset)} sequences",)
-        sequences, dataset = cut(sequences, dataset, config.preprocessing.window, config.preprocessing.stride)
+        sequences, dataset = split_into_windows(
+            sequences, dataset, config.preprocessing.window, config.preprocessing.stride
+        )
     candidates = gesture_candidates(job, config, sequences, few=int(np.bincount(dataset.label_index).max()) <= FEW)
     validation = validate(job, candidates, dataset, config)
     validation, parts = with_parts(job, validation, sequences, dataset, config)

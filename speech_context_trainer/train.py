@@ -44,8 +44,8 @@ from shared.learning.kernel_ridge import LANDMARK_NUMBERS
 from shared.recipe import featurise, load, package, validate
 from speech_context_trainer.preprocessing.context import (
     Confidence,
+    confidence_input,
     embed_surroundings,
-    heard,
     read_utterance,
     surroundings,
 )
@@ -166,7 +166,7 @@ def embed(
     samples: list[Inputs] = [{"points": code_points(text)} for text in texts]
     if any(value is not None for value in sure):
         for sample, value in zip(samples, sure, strict=True):
-            sample["confidence"] = heard(value)
+            sample["confidence"] = confidence_input(value)
     with job.log.stage("encode"):
         for name, encoder in encoders.items():
             rows = embed_texts(encoder, texts, job.cache, lambda done: job.log.progress(done, len(texts)))
@@ -258,7 +258,7 @@ def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder])
     except (RefusedFileError, ValueError) as error:
         raise DataError([Fault(str(path), None, "transcript", f"is no usable text: {error}")]) from None
     text, around = clean(said.transcript), surroundings(said)
-    inputs: Inputs = {"points": code_points(text), "confidence": heard(said.confidence)}
+    inputs: Inputs = {"points": code_points(text), "confidence": confidence_input(said.confidence)}
     for name, encoder in encoders.items():
         inputs[name] = embed_texts(encoder, [text])[0]
         if spec["surroundings"]:

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     **{trainer: {"shared", "model_registry"} for trainer in TRAINERS},
 }
 LAYERS = {"data": 0, "features": 1, "learning": 2, "report": 3, "packaging": 3, "recipe": 4, "commands": 5}  # of shared
-NOT_INSTALLED = ("demo", "benchmarks")
+NOT_INSTALLED = ("demo", "benchmarks", "build_tools")
 COMMANDS = re.compile(r"(shared|model_registry)/commands/\w+\.py|\w+/__main__\.py")  # which may print and exit
 PICKLE_READERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "torch"}
 
@@ -158,6 +158,7 @@ def test_a_package_imports_only_what_the_architecture_allows(package: str) -> No
         ("orchestrator", "from visual_environment_trainer.train import main"),
         ("model_registry", "from shared.errors import Fault"),
         ("shared", "import demo.make_data"),
+        ("visual_environment_trainer", "from build_tools.onnx_builder import Network"),
     ],
 )
 def test_the_import_rule_notices_each_way_to_break_it(package: str, source: str) -> None:
@@ -245,6 +246,54 @@ def test_the_print_rule_notices_a_print_and_an_exit() -> None:
     assert printing(ast.parse("def f():\n    print(1)\n    sys.exit(2)")) == ["2: print", "3: sys.exit"]
     assert printing(ast.parse("Console().print(1)")) == []
     assert printing(ast.parse("def main():\n    sys.exit(2)\nif __name__ == '__main__':\n    sys.exit(main())")) == []
+
+
+INTERPRETER_TRICKS = {"os._exit", "gc.set_threshold", "gc.disable", "gc.freeze", "sys.setswitchinterval"}
+
+
+def tricks(tree: ast.Module) -> list[str]:
+    """Return every call in `tree` that changes how Python itself runs, and every import of another's private name."""
+    found = [
+        f"{node.lineno}: {called(node)}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and called(node) in INTERPRETER_TRICKS
+    ]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        found += [
+            f"{node.lineno}: {name}" for name in names if is_private(name) and name.split(".")[0] not in MAY_IMPORT
+        ]
+    return found
+
+
+def is_private(name: str) -> bool:
+    return any(part.startswith("_") and not part.endswith("__") for part in name.split("."))
+
+
+def test_no_package_relies_on_private_names_or_interpreter_tricks() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{fault}" for path in python_files(*MAY_IMPORT) for fault in tricks(parsed(path))
+    ]
+    assert not found, ", ".join(found)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import os\nos._exit(0)",
+        "import gc\ngc.set_threshold(50_000)",
+        "from spox import _value_prop as propagation",
+        "def late():\n    import spox._value_prop",
+    ],
+)
+def test_the_rule_on_tricks_notices_each_way_to_break_it(source: str) -> None:
+    assert len(tricks(ast.parse(source))) == 1
+    assert not tricks(ast.parse("from __future__ import annotations\nimport os, gc\ngc.collect()"))
 
 
 def test_shared_is_ours_and_not_another_package_of_that_name() -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import onnx
 
+from build_tools.onnx_builder import network_bytes
 from build_tools.speech.minilm import LONGEST, minilm, read_safetensors
 from build_tools.speech.sentencepiece_file import tokenizer_json
 from build_tools.speech.use import read_weights, sentence_encoder
-from shared.features.onnx_builder import network_bytes
 from speech_context_trainer.preprocessing.pretrained import TOKENIZER_FILE
 
 

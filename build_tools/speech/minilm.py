@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from shared.features.onnx_builder import Network
+from build_tools.onnx_builder import Network
 
 WIDTH = 384
 HEADS = 12

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from shared.features.onnx_builder import Network
+from build_tools.onnx_builder import Network
 
 WIDTH = 512
 _ORDERS = {2: (0, 1), 3: (1, 1), 5: (2, 2)}  # tokens in an n-gram -> how many of them to the left and right

@@ -13,9 +13,9 @@ from typing import Any
 import onnx
 
 from build_tools.make import Build
+from build_tools.onnx_builder import Network, network_bytes
 from build_tools.visual.layers import Convolution, State, layers_of
 from build_tools.visual.torch_file import read_torch_file
-from shared.features.onnx_builder import Network, network_bytes
 
 WIDTH = 1280  # numbers of the head, the embedding
 _STAGE_STRIDES = (1, 2, 2, 2, 1, 2, 1)

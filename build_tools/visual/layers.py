@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.features.onnx_builder import Network
+from build_tools.onnx_builder import Network
 
 State = dict[str, NDArray[Any]]
 Floats = NDArray[np.float64]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import sys
 import time
@@ -73,17 +72,7 @@ def trainer_main(trainer: Trainer, arguments: Sequence[str] | None = None) -> No
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[-1:] == ["--worker"]:
         sys.exit(serve(lambda job: train([*words[:-1], *job]), sys.stdin, sys.stdout))
-    code = train(words)
-    if arguments is None:
-        _leave(code)
-    sys.exit(code)
-
-
-def _leave(code: int) -> NoReturn:
-    """End the process at once: by now all files are closed, and taking Python down takes as long as a small model."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    sys.exit(train(words))
 
 
 def trainer_command(trainer: Trainer) -> click.Command:

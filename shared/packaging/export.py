@@ -25,7 +25,6 @@ from shared.features.graph import (
     build,
     merge_graphs,
     open_session,
-    quick_tracing,
 )
 from shared.features.graph_cache import recall_head_graph
 from shared.learning.candidates import FittedModel
@@ -65,7 +64,7 @@ def _head_graph(width: int, fitted: FittedModel, rule: DecisionRule, cache: Feat
 
     def trace() -> bytes:
         arguments = {spec.name: spec.argument() for spec in (entrance, *places)}
-        with quick_tracing(), constants_from([arguments[spec.name] for spec in places]):
+        with constants_from([arguments[spec.name] for spec in places]):
             return build(arguments, _predictions(arguments["features"], fitted, rule), {})
 
     return bind_inputs(

@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from build_tools.onnx_builder import network_bytes
 from build_tools.sound import speech_embedding
 from shared.features.encoders import load_encoder
-from shared.features.onnx_builder import network_bytes
 from shared.features.pretrained import is_complete, pretrained_folder
 from sound_trainer.preprocessing.pretrained import SPEECH_EMBEDDING
 

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from scipy.special import erf
 from tokenizers import Tokenizer
 
+from build_tools.onnx_builder import network_bytes
 from build_tools.speech import quantised
 from build_tools.speech.minilm import minilm, read_safetensors
 from build_tools.speech.sentencepiece_file import SentencePieceError, tokenizer_json
 from build_tools.speech.use import sentence_encoder
 from shared.features.cache import FeatureCache
 from shared.features.encoders import load_encoder
-from shared.features.onnx_builder import network_bytes
 from shared.features.pretrained import Pretrained, pretrained_folder
 from speech_context_trainer.preprocessing.pretrained import MINILM, MINILM_INT8, USE
 from speech_context_trainer.preprocessing.tokens import embed_texts, tokenise

@@ -14,11 +14,11 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
+from build_tools.onnx_builder import Network, network_bytes
 from build_tools.visual import efficientnet_lite
 from build_tools.visual.layers import WEIGHT_STEPS, Convolution, Int8Layers
 from build_tools.visual.torch_file import MAGIC, TorchFileError, read_torch_file
 from shared.features.encoders import load_encoder
-from shared.features.onnx_builder import Network, network_bytes
 from shared.features.pretrained import Pretrained, is_complete, pretrained_folder
 from visual_environment_trainer.preprocessing.pretrained import LITE0, LITE0_INT8, LITE2, LITE2_INT8
 

@@ -17,7 +17,7 @@ from shared.errors import ConfigError, DataError
 from shared.features.encoders import load_encoder
 from shared.features.graph import FeatureGraph, TensorSpec
 from shared.features.pretrained import pretrained_folder
-from speech_context_trainer.preprocessing.context import Confidence, heard
+from speech_context_trainer.preprocessing.context import Confidence, confidence_input
 from speech_context_trainer.train import TRAINER, SpeechConfig, usable_candidates
 from tests.speech_context_trainer.talk import ENGLISH, OTHER_LANGUAGES, write_sessions
 
@@ -209,7 +209,7 @@ def test_confidence_is_a_direction_and_nothing_where_it_is_unknown() -> None:
     function = Confidence(0.5)
     graph = FeatureGraph("confidence", (TensorSpec("confidence", "float32", (1,)),), function)
     for value in (None, 0.0, 0.3, 1.0):
-        inputs = {"confidence": heard(value)}
+        inputs = {"confidence": confidence_input(value)}
         (row,) = graph.run([inputs])
         np.testing.assert_allclose(row, function(inputs), atol=1e-6)
         assert np.linalg.norm(row) == pytest.approx(0.0 if value is None else 0.5, abs=1e-6)

@@ -28,7 +28,7 @@ from tests.visual_environment_trainer.pictures import (
 )
 from visual_environment_trainer.preprocessing.handmade import SIDE as HANDMADE_SIDE
 from visual_environment_trainer.robustness import keep_helpful_copies
-from visual_environment_trainer.train import TRAINER, VisualConfig, visual_candidates, way
+from visual_environment_trainer.train import TRAINER, VisualConfig, encoding_for, visual_candidates
 
 USER = "ana"
 
@@ -207,8 +207,8 @@ def test_a_second_run_decodes_nothing(tmp_path: Path, train: Train, monkeypatch:
 
 def test_what_many_pictures_are_seen_by_is_quicker() -> None:
     config, encoder = VisualConfig(), load_encoder("lite0_int8")
-    assert len(way(config, encoder, 10).viewing.views) == 3
-    assert len(way(config, encoder, config.several_views_up_to + 1).viewing.views) == 1
+    assert len(encoding_for(config, encoder, 10).viewing.views) == 3
+    assert len(encoding_for(config, encoder, config.several_views_up_to + 1).viewing.views) == 1
 
 
 def _clouded(count: int, dimension: int, seed: int) -> tuple[list[dict[str, Any]], np.ndarray]:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from build_tools.onnx_builder import Network, network_bytes
 from model_registry.storage.encoders import EncoderSpec, Source, Tensor, copy_encoder, read_encoder
 from shared.errors import ConfigError
 from shared.features.cache import FeatureCache, content_key
 from shared.features.encoders import TOGETHER, Encoder, encode_cached, export_encoder, load_encoder
-from shared.features.onnx_builder import Network, network_bytes
 
 F32 = NDArray[np.float32]
 
