@@ -29,7 +29,6 @@ import psutil
 
 from benchmarks.real_data import ROOT
 from benchmarks.speed import machine
-from model_registry.names import MODALITIES, Modality
 from orchestrator.backends.dask_cluster import DaskBackend
 from orchestrator.backends.dask_job import DaskSpec
 from orchestrator.backends.process import ThreadedBackend
@@ -37,7 +36,8 @@ from orchestrator.batch import Control, Stop, run_batch
 from orchestrator.jobs import Commands, Job, Outcome
 from orchestrator.run_folder import RunFolder
 from orchestrator.trainer_process import Limits, child_environment
-from orchestrator.workers import WorkerPool, processes
+from orchestrator.workers import WorkerPool, start_processes
+from shared.trainers import modality_names
 
 RESULTS = ROOT / "benchmarks" / "results" / "batches.jsonl"
 _SAMPLES = 20  # of each small job
@@ -85,7 +85,7 @@ def _warm(place: Path, users: int) -> dict[str, Any]:
         walls[name], processor[name] = _launch(place, data, slots, [f"--{name}", "--force"])
         seconds[name] = _job_seconds(place / "runs", slots if name == "warm" else 0)
     means = {name: sum(map(mean, rows.values())) / len(rows) for name, rows in seconds.items()}
-    jobs = users * len(MODALITIES)
+    jobs = users * len(modality_names())
     return {
         "jobs": jobs,
         "samples_a_job": _SAMPLES,
@@ -151,7 +151,7 @@ def _few(lines: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield five samples of each of the first two labels of each modality."""
     labels: dict[str, list[str]] = {
         modality: sorted({line["label"] for line in lines if line["modality"] == modality})[:2]
-        for modality in MODALITIES
+        for modality in modality_names()
     }
     taken: Counter[tuple[str, str]] = Counter()
     for line in lines:
@@ -163,14 +163,19 @@ def _few(lines: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _idle_commands(seconds: float) -> Commands:
     script = str(ROOT / "benchmarks" / "idle_trainer.py")
-    return {modality: (sys.executable, script, str(seconds)) for modality in MODALITIES}
+    return {modality: (sys.executable, script, str(seconds)) for modality in modality_names()}
 
 
 def _idle_jobs(data: Path, count: int) -> list[Job]:
     data.mkdir(exist_ok=True)
-    kinds: tuple[Modality, ...] = MODALITIES
+    modalities = modality_names()
     return [
-        Job(user=f"user{number // 4}", modality=kinds[number % 4], data=str(data), fingerprint="a.b.c")
+        Job(
+            user=f"user{number // len(modalities)}",
+            modality=modalities[number % len(modalities)],
+            data=str(data),
+            fingerprint="a.b.c",
+        )
         for number in range(count)
     ]
 
@@ -178,7 +183,7 @@ def _idle_jobs(data: Path, count: int) -> list[Job]:
 @contextmanager
 def _processes(folder: RunFolder, slots: int) -> Iterator[ThreadedBackend]:
     commands, environment = _idle_commands(0), child_environment(1)
-    pool = WorkerPool(processes(commands, environment), max(slots, len(commands)))
+    pool = WorkerPool(start_processes(commands, environment), max(slots, len(commands)))
     backend = ThreadedBackend(folder, commands, lambda job, outcome: outcome, slots, environment, Limits(), pool)
     with closing(backend):
         yield backend

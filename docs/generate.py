@@ -15,7 +15,6 @@ import tempfile
 import tomllib
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
@@ -27,6 +26,8 @@ from docs.architecture_picture import architecture_picture
 from docs.configuration import configuration_page
 from shared.commands.main import model_trainer
 from shared.commands.train import trainer_command
+from shared.recipe import load_recipe
+from shared.trainers import all_trainers
 
 ROOT = Path(__file__).resolve().parent.parent
 CLI_PAGE = ROOT / "docs" / "cli.md"
@@ -75,9 +76,9 @@ def command_reference() -> str:
 def commands() -> Iterator[click.Context]:
     """Yield every command in a context: model-trainer's, the trainers', the orchestrator's, the demo's."""
     yield from _with_subcommands("model-trainer", model_trainer, None)
-    for point in sorted(entry_points(group="model_trainer.trainers"), key=lambda point: point.name):
-        trainer = point.load()
-        yield from _with_subcommands(trainer.console_script, trainer_command(trainer), None)
+    for trainer in all_trainers().values():
+        command = trainer_command(trainer, load_recipe(trainer))
+        yield from _with_subcommands(trainer.console_script, command, None)
     for name, place in ORCHESTRATION.items():
         module, _, attribute = place.partition(":")
         yield from _with_subcommands(name, getattr(import_module(module), attribute), None)

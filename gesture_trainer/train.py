@@ -15,6 +15,7 @@ if __name__ == "__main__" and __package__ in (None, ""):  # run as a file: find 
 import numpy as np
 from pydantic import Field
 
+from gesture_trainer.modality import TRAINER
 from gesture_trainer.parts import PartsReport, answering_parts
 from gesture_trainer.preprocessing.augment import Augment, Augmentation
 from gesture_trainer.preprocessing.body import BodyMotion
@@ -33,7 +34,7 @@ from shared.errors import ConfigError
 from shared.evaluation import Validation
 from shared.features.cache import content_key
 from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec
-from shared.job import Job, ModelSpec, Outcome, Trainer
+from shared.job import Job, ModelSpec
 from shared.learning.candidates import (
     Auto,
     Candidate,
@@ -44,7 +45,7 @@ from shared.learning.candidates import (
     resolve_candidates,
 )
 from shared.learning.familiarity import whitened_familiarity
-from shared.recipe import featurise, load, package, validate
+from shared.recipe import Outcome, Recipe, featurise, load, package, validate
 from shared.schema_utils import Schema
 
 GestureFeatures = Literal[
@@ -258,12 +259,12 @@ def _function(features: GestureFeatures, data: Sequences, config: GestureConfig)
     )
 
 
-TRAINER = Trainer("gesture", GestureConfig, train, decode, "gesture_trainer", "gesture-train")
+RECIPE = Recipe(GestureConfig, train, decode)
 
 
 def main() -> None:
     """Run the gesture trainer's command line."""
-    trainer_main(TRAINER)
+    trainer_main(TRAINER, RECIPE)
 
 
 if __name__ == "__main__":

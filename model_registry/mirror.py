@@ -18,7 +18,7 @@ from typing import Any
 import fsspec
 
 from model_registry.errors import CorruptError, NoRegistryError, NotFoundError, RegistryError, UnreachableError
-from model_registry.names import MODALITIES, Modality, parse_modality, parse_user, parse_version
+from model_registry.names import is_modality, parse_modality, parse_user, parse_version
 from model_registry.storage.comparison import Difference, compare_versions
 from model_registry.storage.durable import (
     ensure_folder,
@@ -150,9 +150,8 @@ class MirrorRegistry:
         """Yield a registry in a temporary folder that has histories and entries, but no other files."""
         with TemporaryDirectory(prefix="registry-") as folder:
             source = _Source.of(self.url, Path(folder))
-            kinds: tuple[Modality, ...] = MODALITIES if modality is None else (parse_modality(modality),)
             for name in source.users() if user is None else [parse_user(user)]:
-                for kind in kinds:
+                for kind in source.modalities(name) if modality is None else [parse_modality(modality)]:
                     source.copy_entries(ModelSlot(source.into, name, kind))
             yield Registry(source.into)
 
@@ -180,11 +179,18 @@ class _Source:
         return source
 
     def users(self) -> list[str]:
+        return [name for name in self._listed("users") if _is_user(name)]
+
+    def modalities(self, user: str) -> list[str]:
+        return [name for name in self._listed(f"users/{user}") if is_modality(name)]
+
+    def _listed(self, folder: str) -> list[str]:
+        """Return the names in a folder, sorted; none where there is no such folder."""
         try:
-            names = [path.rstrip("/").rpartition("/")[2] for path in self.files.ls(f"{self.root}/users", detail=False)]
-        except FileNotFoundError:
+            paths = self.files.ls(f"{self.root}/{folder}", detail=False)
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(name for name in names if _is_user(name))
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
 
     def active(self, slot: ModelSlot, with_encoders: bool) -> ResolvedVersion | None:
         """Return a slot's active version, copied and checked, if there is one."""

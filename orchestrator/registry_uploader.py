@@ -39,26 +39,26 @@ def find_bundles(runs: Path) -> Iterator[Path]:
 
 
 def publisher(registry: WritableRegistry, policy: PromotionPolicy = "if-better") -> Publish:
-    """Return the function that publishes what a job made and adds to its outcome where that went."""
+    """Return a function that publishes a job's bundle and adds version, status and model card to its outcome."""
 
     def published(job: Job, outcome: Outcome) -> Outcome:
         try:
-            made, promotion = publish(Path(outcome.bundle), registry, policy)
+            result, promotion = publish(Path(outcome.bundle), registry, policy)
         except ConflictError as error:
             entry = _published_by_another(job, registry)
-            return _not_uploaded(outcome, error, False) if entry is None else _located(registry, outcome, entry)
+            return _not_uploaded(outcome, error, False) if entry is None else _with_version(registry, outcome, entry)
         except (StorageError, UnreachableError) as error:
             return _not_uploaded(outcome, error, True)
         except (RegistryError, OSError) as error:
             return _not_uploaded(outcome, error, isinstance(error, OSError))
-        located = _located(registry, outcome, made.entry)
-        return located if located.status == "active" else located.model_copy(update={"reason": promotion.reason})
+        final = _with_version(registry, outcome, result.entry)
+        return final if final.status == "active" else final.model_copy(update={"reason": promotion.reason})
 
     return published
 
 
 def _published_by_another(job: Job, registry: WritableRegistry) -> RegistryEntry | None:
-    """Return the version of a job that another process did at the same time, if that is what the conflict is."""
+    """Return the version of this job if another process ran it at the same time and published first."""
     with suppress(RegistryError):
         for entry in registry.entries(user=job.user, modality=job.modality):
             if entry.run_id == job.run_id:
@@ -71,7 +71,7 @@ def _not_uploaded(outcome: Outcome, error: Exception, transient: bool) -> Outcom
     return outcome.model_copy(update=update)
 
 
-def _located(registry: WritableRegistry, outcome: Outcome, entry: RegistryEntry) -> Outcome:
+def _with_version(registry: WritableRegistry, outcome: Outcome, entry: RegistryEntry) -> Outcome:
     update = {"version": entry.model_version, "status": entry.status, "model_card": model_card(registry, entry)}
     return outcome.model_copy(update=update)
 
@@ -95,7 +95,7 @@ def outcome_of_version(registry: WritableRegistry, entry: RegistryEntry) -> Outc
 
 
 def model_card(registry: WritableRegistry, entry: RegistryEntry) -> str:
-    """Return the path of a version's model card, empty where it has none; in a service it has a page instead."""
+    """Return the path of a version's model card; empty where there is none, or where a service shows it as a page."""
     if not isinstance(registry, Registry):
         return ""
     name = published_name("model_card", entry.user_id, entry.modality, entry.version)
@@ -111,13 +111,13 @@ def model_card(registry: WritableRegistry, entry: RegistryEntry) -> str:
     type=click.Choice(POLICIES),
     default="if-better",
     show_default=True,
-    help="Whether what is published becomes the active version, or stays a candidate.",
+    help="Whether a new version becomes the active one, or stays a candidate.",
 )
 @guarded
 def main(runs: Path, registry: WritableRegistry, promote: PromotionPolicy) -> None:
-    """Publish every finished bundle at or below the folder RUNS, one line each.
+    """Publish every finished bundle at or below the folder RUNS, and print one line for each.
 
-    Bundles that are in the registry already are left alone. The exit code is 3 when one was refused.
+    Bundles that the registry has already are left alone. The exit code is 3 when one was refused.
     """
     registry.check_writable()
     refused = count = 0

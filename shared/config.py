@@ -116,6 +116,8 @@ def config_from_request(training_config: Mapping[str, Any], config: AnyConfig) -
     asked = {key: value for key, value in training_config.items() if value not in (None, "", {}, [])}
     if not asked:
         return config
+    if "candidates" not in type(config).model_fields:
+        raise ConfigError(f"training_config: {', '.join(asked)}: this trainer's candidates cannot be chosen")
     kind = asked.get("model_type")
     if not isinstance(kind, str):
         raise ConfigError(f"training_config: model_type: is needed beside {', '.join(asked)}, as text, such as svm")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field, StrictBool
 
 from model_registry.messages import list_names
-from model_registry.names import DEFAULT_USER, InvalidNameError, Modality, parse_modality, parse_name
+from model_registry.names import DEFAULT_USER, InvalidNameError, Modality, parse_name
 from shared.data.a3cp import count_a3cp, is_a3cp, read_a3cp
 from shared.data.files import DataRoot, RefusedFileError
 from shared.data.own_layout import count_own, is_own, read_own, sessions_folder
@@ -28,6 +28,7 @@ from shared.data.records import Dropped, Reading, Record
 from shared.data.samples import Sample, encoding_faults, label_faults, load_features, verified
 from shared.errors import DataError, Fault
 from shared.schema_utils import Example, LabelStatus, Moment, Schema, SessionMetadata
+from shared.trainers import parse_known_modality
 
 __all__ = [
     "DataFilter",
@@ -298,7 +299,7 @@ def _parse_arguments(root: Path, users: Sequence[str], modality: str) -> tuple[M
     faults: list[Fault] = []
     known: Modality | None = None
     try:
-        known = parse_modality(modality)
+        known = parse_known_modality(modality)
     except InvalidNameError as refused:
         faults.append(Fault(str(root), None, "modality", str(refused)))
     for user in users:

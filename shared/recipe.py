@@ -1,24 +1,28 @@
-"""The steps that all recipes share: load, featurise, validate, package. A trainer's `train` puts them in order."""
+"""What a recipe is, and the steps that all share: load, featurise, validate, package. A `train` puts them in order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from model_registry.names import Modality
 from shared.config import TrainerConfig
 from shared.data_loader import Dataset, select_examples, verify_selection
-from shared.errors import QualityGateError
+from shared.errors import ConfigError, QualityGateError
 from shared.evaluation import Validation, validate_by_session
 from shared.features.arrays import Inputs
+from shared.features.encoders import Encoder
 from shared.features.graph import FeatureGraph, Samples
 from shared.features.graph_cache import recall
-from shared.job import Job, ModelSpec, Outcome
+from shared.job import Job, ModelSpec
 from shared.learning.candidates import Candidate, Rows, fit_candidate
-from shared.packaging.bundle import bundle_files, bundle_manifest, write_bundle
+from shared.packaging.bundle import Bundle, bundle_files, bundle_manifest, write_bundle
 from shared.packaging.export import export_model, replay, spread
 from shared.packaging.output import json_bytes
 from shared.packaging.promotion import publish
@@ -27,7 +31,41 @@ from shared.report.figures import confusion_picture
 from shared.report.metrics import report
 from shared.report.model_card import model_card
 from shared.report.training_log import dataset_fields, evaluation_fields, selection_fields, training_log
+from shared.schema_utils import TrainingLogEntry
+from shared.trainers import Trainer
 from shared.training_run import Audit, Exported, Replay, Report, TrainedModel, TrainingRun, Unit
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: its bundle and the training log entry that it prints."""
+
+    bundle: Bundle
+    entry: TrainingLogEntry
+
+
+Train = Callable[[Job, Any], Outcome]
+Decode = Callable[[Path, Mapping[str, Any], Mapping[str, Encoder]], Inputs]  # file, ModelSpec.decode, encoders
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a modality is trained and used: the schema of its configuration, its `train`, and one file -> inputs."""
+
+    config: type[TrainerConfig]
+    train: Train
+    decode: Decode
+
+
+def load_recipe(trainer: Trainer) -> Recipe:
+    """Import a trainer's recipe. Raises ConfigError where a package that it needs is not installed."""
+    try:
+        recipe: Recipe = importlib.import_module(f"{trainer.package}.train").RECIPE
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the {trainer.modality} trainer needs the package {error.name}, which is not installed"
+        ) from None
+    return recipe
 
 
 def load(job: Job, config: TrainerConfig, modality: Modality) -> Dataset:

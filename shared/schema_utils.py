@@ -6,6 +6,7 @@ writes may carry more fields than are known here (see `shared.data.a3cp`).
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import unicodedata
@@ -21,14 +22,16 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    JsonValue,
     PlainSerializer,
     StrictBool,
     StringConstraints,
     model_validator,
 )
 
-from model_registry.names import MODALITIES, Modality, parse_modality
+from model_registry.names import MODALITY_PATTERN, Modality, parse_user
 from model_registry.timestamps import format_time
+from shared.trainers import parse_known_modality
 
 SCHEMA_VERSION = "1.0.0"
 UNKNOWN = "unknown"  # the prediction for an input that a model rejects; never a trained label
@@ -36,6 +39,7 @@ PromotionPolicy = Literal["always", "if-better", "never"]  # whether a new versi
 LABEL_STATUSES = ("unconfirmed", "confirmed", "corrected", "rejected")
 
 _PRINTABLE_LENGTH = 128
+_REQUEST_LIMIT = 32 << 10  # bytes of a request's training_config
 
 
 def _printable(text: str) -> str:
@@ -61,8 +65,15 @@ def _relative(path: str) -> str:
     return path
 
 
-def _known_modality(value: Any) -> Modality:
-    return parse_modality(value)
+def _json_object(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Return `value` if JSON can hold it and a command line can carry it."""
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except ValueError:
+        raise ValueError("holds a number that is not finite") from None
+    if len(text) > _REQUEST_LIMIT:
+        raise ValueError(f"is larger than {_REQUEST_LIMIT >> 10} KiB")
+    return value
 
 
 def _utc(moment: datetime) -> datetime:
@@ -91,7 +102,9 @@ Label = Annotated[
     AfterValidator(_label),
 ]
 ShortText = Annotated[str, StringConstraints(max_length=2000)]
-KnownModality = Annotated[Modality, BeforeValidator(_known_modality)]
+KnownModality = Annotated[
+    Modality, StringConstraints(pattern=f"^{MODALITY_PATTERN}$"), BeforeValidator(parse_known_modality)
+]
 Timestamp = Annotated[AwareDatetime, AfterValidator(_utc), PlainSerializer(utc_text, when_used="json")]
 Moment = Annotated[Timestamp, BeforeValidator(_start_of_day)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -209,16 +222,33 @@ class SessionMetadata(BaseModel):
 
 
 class TrainingRequest(BaseModel):
-    """One request to retrain, as A3CP's job queue brings it."""
+    """One request to train or retrain a model, as A3CP's trainer and job queue write it; further fields are ignored.
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    `training_config` asks for a model: `model_type`, `architecture`, `hyperparameters`, `feature_set`. A trainer
+    follows it or refuses it; it never trains something else instead.
+    """
 
-    user_id: Identifier
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+    user_id: Annotated[str, AfterValidator(parse_user)]
     modality: KnownModality
-    timestamp: Timestamp
-    retrain_reason: ShortText
-    latest_model_version: str | None = None
-    policy_config_version: ShortText
+    timestamp: Timestamp | None = None
+    training_config: Annotated[dict[str, JsonValue], AfterValidator(_json_object)] = Field(default_factory=dict)
+    retrain_reason: ShortText = ""
+    latest_model_version: ShortText | None = None
+    policy_config_version: ShortText | None = None
+
+    def to_json(self) -> str:
+        """Return the request on one line, without fields that it leaves at their defaults."""
+        return self.model_dump_json(exclude_defaults=True)
+
+    def log_fields(self) -> dict[str, Any]:
+        """Return what the training log entry of a run that fulfils this request says of it."""
+        return {
+            "retrain_reason": self.retrain_reason or None,
+            "policy_config_version": self.policy_config_version,
+            "requested_training_config": dict(self.training_config) or None,
+        }
 
 
 class TrainingLogEntry(BaseModel):
@@ -253,6 +283,10 @@ class TrainingLogEntry(BaseModel):
     metrics: dict[str, Any] = Field(default_factory=dict)
     verdict: str | None = None
 
+    retrain_reason: str | None = None  # these three are those of the request that asked for the training
+    policy_config_version: str | None = None
+    requested_training_config: dict[str, Any] | None = None
+
 
 def logged_predictions(log: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Return record id -> (label, held-out prediction) of a training log; also of an old one, which said `answers`."""
@@ -272,7 +306,6 @@ def finite_floats(metrics: dict[str, Any]) -> dict[str, float]:
 
 __all__ = [
     "LABEL_STATUSES",
-    "MODALITIES",
     "SCHEMA_VERSION",
     "UNKNOWN",
     "Box",
@@ -280,7 +313,6 @@ __all__ = [
     "FeaturesRef",
     "FileRef",
     "LabelStatus",
-    "Modality",
     "SessionMetadata",
     "TrainingLogEntry",
     "TrainingRequest",

@@ -26,7 +26,7 @@ from shared.features.cache import content_key
 from shared.features.encoders import Encoder, export_encoder, load_encoder
 from shared.features.graph import FeatureGraph, TensorSpec
 from shared.features.graph_cache import recalled_meanwhile
-from shared.job import Job, ModelSpec, Outcome, Trainer
+from shared.job import Job, ModelSpec
 from shared.learning.candidates import (
     Auto,
     Candidate,
@@ -41,7 +41,8 @@ from shared.learning.duplicates import assign_duplicates_to_one_session
 from shared.learning.familiarity import FitFamiliarity, cosine_familiarity
 from shared.learning.heads import Classes, Features
 from shared.learning.kernel_ridge import LANDMARK_NUMBERS
-from shared.recipe import featurise, load, package, validate
+from shared.recipe import Outcome, Recipe, featurise, load, package, validate
+from speech_context_trainer.modality import TRAINER
 from speech_context_trainer.preprocessing.context import (
     Confidence,
     confidence_input,
@@ -266,12 +267,12 @@ def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder])
     return inputs
 
 
-TRAINER = Trainer("speech", SpeechConfig, train, decode, "speech_context_trainer", "speech-train")
+RECIPE = Recipe(SpeechConfig, train, decode)
 
 
 def main() -> None:
     """Run the speech trainer's command line."""
-    trainer_main(TRAINER)
+    trainer_main(TRAINER, RECIPE)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import re
 import shutil
@@ -16,7 +15,6 @@ import numpy as np
 import pytest
 
 from model_registry.client import RemoteRegistry
-from model_registry.names import MODALITIES
 from model_registry.service.tokens import add_token, tokens_file
 from model_registry.store import Registry
 from orchestrator.jobs import Job, Outcome
@@ -25,16 +23,11 @@ from shared.commands.main import model_trainer, run
 from shared.commands.train import trainer_command
 from shared.features.pretrained import pretrained_folder
 from shared.fingerprint import code_files, library_versions
-from shared.job import Trainer
+from shared.recipe import load_recipe
 from shared.report.model_card import metric_name
+from shared.trainers import find_trainer, modality_names
 from tests.model_registry.service.serving import served
 
-PACKAGES = {
-    "gesture": "gesture_trainer",
-    "sound": "sound_trainer",
-    "speech": "speech_context_trainer",
-    "visual_environment": "visual_environment_trainer",
-}
 Answer = tuple[int, str, str]  # exit code, standard output, standard error
 
 
@@ -43,17 +36,13 @@ def data(demo_data: Path) -> Path:
     return demo_data
 
 
-def _trainer(modality: str) -> Trainer:
-    found: Trainer = importlib.import_module(f"{PACKAGES[modality]}.train").TRAINER
-    return found
-
-
 @pytest.fixture
 def train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, dict[str, Any]]]:
     """Train and publish into `models`; return exit code and log entry."""
 
     def train(modality: str, data: Path, *words: str) -> tuple[int, dict[str, Any]]:
-        command = trainer_command(_trainer(modality))
+        trainer = find_trainer(modality)
+        command = trainer_command(trainer, load_recipe(trainer))
         places = ["--data", str(data), "--out", str(tmp_path / "out"), "--registry", str(tmp_path / "models")]
         code = run(lambda: command([*words, *places, "--demo-data"], standalone_mode=False))
         return code, json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -77,7 +66,7 @@ def _reproduce(call: Callable[..., Answer], modality: str, data: Path, *words: s
     return call("reproduce", "--user", "ana", "--modality", modality, "--version", "v1", "--data", str(data), *words)
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
+@pytest.mark.parametrize("modality", modality_names())
 def test_a_published_version_is_made_again_to_the_byte(
     modality: str, data: Path, train: Callable[..., Any], call: Callable[..., Answer]
 ) -> None:
@@ -260,7 +249,8 @@ def test_a_batch_publishes_a_worse_model_as_a_candidate_too(
     published: Callable[..., dict[str, Any]], data: Path, tmp_path: Path
 ) -> None:
     published()
-    command = trainer_command(_trainer("speech"))
+    speech = find_trainer("speech")
+    command = trainer_command(speech, load_recipe(speech))
     places = ["--user", "ana", "--data", str(data), "--out", str(tmp_path / "out"), "--run-id", "batch", "--demo-data"]
     assert run(lambda: command([*WORSE, *places], standalone_mode=False)) == 0
     store = Registry(tmp_path / "models")

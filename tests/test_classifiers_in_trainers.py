@@ -13,12 +13,13 @@ import numpy as np
 import onnx
 import pytest
 
-from model_registry.names import MODALITIES, Modality
+from model_registry.names import Modality
 from shared.features.graph import nodes
 from shared.features.pretrained import pretrained_folder
 from shared.learning.classifiers import Classifier
+from shared.trainers import find_trainer, modality_names
 from tests.paths import ROOT
-from tests.trainer_runs import copy_some, runs_of, trainer_of
+from tests.trainer_runs import copy_some, runs_of
 
 FEATURES: Mapping[Modality, str] = {
     "gesture": "body_motion",
@@ -41,7 +42,7 @@ QUICK = tuple(f"--set=evaluation.{key}=false" for key in ("random_split", "learn
 @pytest.fixture(scope="module")
 def roots(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Modality, Path]:
     folder = tmp_path_factory.mktemp("some")
-    return {modality: copy_some(demo_data, modality, folder / modality, EACH) for modality in MODALITIES}
+    return {modality: copy_some(demo_data, modality, folder / modality, EACH) for modality in modality_names()}
 
 
 def test_the_types_are_all_there_are() -> None:
@@ -49,7 +50,7 @@ def test_the_types_are_all_there_are() -> None:
 
 
 @pytest.mark.parametrize("kind", TYPES)
-@pytest.mark.parametrize("modality", MODALITIES)
+@pytest.mark.parametrize("modality", modality_names())
 def test_a_classifier_is_trained_calibrated_exported_and_replayed(
     modality: Modality,
     kind: str,
@@ -61,7 +62,7 @@ def test_a_classifier_is_trained_calibrated_exported_and_replayed(
     if features in ENCODERS and not (pretrained_folder() / ENCODERS[features] / "encoder.json").is_file():
         pytest.skip(f"{ENCODERS[features]} is not made; run: python -m build_tools")
     candidate = {"features": features, "classifier": {"type": kind} | SMALLER.get(kind, {})}
-    train = runs_of(trainer_of(modality), tmp_path / "out", capsys)
+    train = runs_of(find_trainer(modality), tmp_path / "out", capsys)
     runs = [train(roots[modality], *QUICK, "--set", f"candidates={json.dumps([candidate])}") for _ in range(2)]
     assert [run.code for run in runs] == [0, 0], runs[0].complaints[-2000:]
     entry = runs[0].entry

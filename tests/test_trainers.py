@@ -12,19 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_registry.names import MODALITIES, Modality
+from model_registry.names import Modality
 from model_registry.store import Registry
 from shared import recipe
-from shared.commands.predict import LiveModel, classifier_output, find_trainer, portable_model
+from shared.commands.predict import LiveModel, classifier_output, portable_model
 from shared.config import load_config
-from shared.job import Trainer
 from shared.learning.candidates import FittedModel
 from shared.learning.decision_rule import DecisionRule
 from shared.learning.heads import Features
+from shared.recipe import load_recipe
 from shared.schema_utils import TrainingLogEntry
+from shared.trainers import Trainer, find_trainer, modality_names
 from shared.training_run import Exported, Replay
 from tests.paths import ROOT
-from tests.trainer_runs import PACKAGES, USER, Run, copy_modality, copy_some, runs_of, trainer_of
+from tests.trainer_runs import PACKAGES, USER, Run, copy_modality, copy_some, runs_of
 
 A3CP_REQUIRED = {"user_id", "modality", "timestamp", "sample_count", "training_config", "status"}
 A3CP_REQUIRED |= {"model_artifact_path", "label_encoder_path", "schema_version"}
@@ -35,9 +36,9 @@ def data(demo_data: Path) -> Path:
     return demo_data
 
 
-@pytest.fixture(params=MODALITIES)
+@pytest.fixture(params=PACKAGES)
 def trainer(request: pytest.FixtureRequest) -> Trainer:
-    return trainer_of(request.param)
+    return find_trainer(request.param)
 
 
 @pytest.fixture
@@ -46,9 +47,9 @@ def train(trainer: Trainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_every_trainer_is_found_by_its_modality() -> None:
-    assert set(PACKAGES) == set(MODALITIES)
+    assert set(PACKAGES) == set(modality_names())
     for modality, package in PACKAGES.items():
-        found = find_trainer(modality)  # type: ignore[arg-type]
+        found = find_trainer(modality)
         assert (found.modality, found.package) == (modality, package)
 
 
@@ -60,8 +61,9 @@ def test_configurations_say_what_the_schema_says(trainer: Trainer) -> None:
         assert first.startswith("# ")
         assert f"{trainer.console_script} " in first
         assert f"--config {trainer.package}/configs/{path.name}" in first
-        loaded = load_config(trainer.config, path, [])
-        assert (loaded == trainer.config()) == (path.name == "default.yaml")
+        schema = load_recipe(trainer).config
+        loaded = load_config(schema, path, [])
+        assert (loaded == schema()) == (path.name == "default.yaml")
 
 
 def test_a_run_publishes_and_says_so(trainer: Trainer, train: Run, data: Path, tmp_path: Path) -> None:
@@ -138,7 +140,7 @@ def test_the_published_file_answers_as_training_did(
     samples = _samples(data, trainer.modality, tmp_path)
     assert len(samples) == len(chances)
     for k in range(0, len(samples), 9):
-        for found in (model.answer(samples[k], trainer), portable.answer(samples[k], trainer)):
+        for found in (live.answer(samples[k], load_recipe(trainer)) for live in (model, portable)):
             wanted = classifier_output(labels, chances[k], bool(accepted[k]))
             assert found.keys() == wanted.keys() >= {"unknown"}
             np.testing.assert_allclose(list(found.values()), list(wanted.values()), atol=1e-3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 from collections import Counter
@@ -16,7 +15,8 @@ import pytest
 from model_registry.names import Modality
 from shared.commands.main import run
 from shared.commands.train import trainer_command
-from shared.job import Trainer
+from shared.recipe import load_recipe
+from shared.trainers import Trainer
 
 PACKAGES = {
     "gesture": "gesture_trainer",
@@ -44,18 +44,12 @@ class TrainerRun:
 Run = Callable[..., TrainerRun]  # takes the data root and options
 
 
-def trainer_of(modality: str) -> Trainer:
-    """Return the modality's trainer."""
-    found: Trainer = importlib.import_module(f"{PACKAGES[modality]}.train").TRAINER
-    return found
-
-
 def runs_of(trainer: Trainer, out: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Return what runs the trainer's command on a data root with options."""
 
     def train(data: Path, *words: str, user: str = USER) -> TrainerRun:
         arguments = ["--user", user, "--data", str(data), "--out", str(out), "--demo-data", *words]
-        code = run(lambda: trainer_command(trainer)(arguments, standalone_mode=False))
+        code = run(lambda: trainer_command(trainer, load_recipe(trainer))(arguments, standalone_mode=False))
         printed = capsys.readouterr()
         (line,) = printed.out.splitlines()
         return TrainerRun(code, json.loads(line), printed.err)

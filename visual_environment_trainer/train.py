@@ -22,7 +22,7 @@ from shared.errors import ConfigError, DataError, Fault
 from shared.features.cache import content_key
 from shared.features.encoders import Encoder, export_encoder
 from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec
-from shared.job import Job, ModelSpec, Outcome, Trainer
+from shared.job import Job, ModelSpec
 from shared.learning.candidates import (
     Auto,
     Candidate,
@@ -34,8 +34,9 @@ from shared.learning.candidates import (
 )
 from shared.learning.duplicates import assign_duplicates_to_one_session
 from shared.learning.familiarity import centroid_familiarity
-from shared.recipe import featurise, load, package, validate
+from shared.recipe import Outcome, Recipe, featurise, load, package, validate
 from shared.schema_utils import Box
+from visual_environment_trainer.modality import TRAINER
 from visual_environment_trainer.preprocessing import handmade
 from visual_environment_trainer.preprocessing.choosing import OwnEncoder, select_encoder
 from visual_environment_trainer.preprocessing.embeddings import (
@@ -221,12 +222,12 @@ def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder])
     return Encoding(viewing, next(iter(encoders.values()), None))([views])[0]
 
 
-TRAINER = Trainer("visual_environment", VisualConfig, train, decode, "visual_environment_trainer", "visual-train")
+RECIPE = Recipe(VisualConfig, train, decode)
 
 
 def main() -> None:
     """Run the visual trainer's command line."""
-    trainer_main(TRAINER)
+    trainer_main(TRAINER, RECIPE)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from model_registry.commands.options import console, emit, guarded, json_option,
 from model_registry.errors import NotFoundError
 from model_registry.location import ReadableRegistry
 from model_registry.messages import and_more
-from model_registry.names import MODALITIES
 from model_registry.storage.comparison import Difference
 from model_registry.storage.entry import RegistryEntry
 from model_registry.store import Registry
@@ -24,7 +23,7 @@ _SESSIONS = 10  # sessions that a comparison lists one by one
 
 @click.command()
 @click.argument("user")
-@click.argument("modality", metavar=f"[{'|'.join(MODALITIES)}]")
+@click.argument("modality")
 @click.option("--version", help="This version instead of the active one, e.g. v3.")
 @click.option(
     "--into",

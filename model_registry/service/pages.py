@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from model_registry.names import MODALITIES
 from model_registry.service.api_reading import Store, file_response
 from model_registry.service.context import needs
 from model_registry.service.tokens import Token
@@ -86,11 +86,10 @@ def page_file(
 def _modalities(store: Registry, user: str) -> list[dict[str, object]]:
     """Return the rows of one user in the index: modality, active version if there is one, number of versions."""
     rows: list[dict[str, object]] = []
-    for modality in MODALITIES:
-        entries = list(store.entries(user=user, modality=modality))
-        if entries:
-            active = next((entry for entry in entries if entry.status == "active"), None)
-            rows.append({"modality": modality, "active": active, "count": len(entries)})
+    for modality, group in groupby(store.entries(user=user), key=lambda entry: entry.modality):
+        entries = list(group)
+        active = next((entry for entry in entries if entry.status == "active"), None)
+        rows.append({"modality": modality, "active": active, "count": len(entries)})
     return rows
 
 

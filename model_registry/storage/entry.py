@@ -24,7 +24,7 @@ from pydantic import (
 
 from model_registry.errors import DocumentError
 from model_registry.messages import printable
-from model_registry.names import ROLES, Modality, parse_name, parse_user
+from model_registry.names import MODALITY_PATTERN, ROLES, modality_aliases, parse_name, parse_user
 from model_registry.storage.encoders import Sha256
 
 SCHEMA_VERSION = "1.0.0"
@@ -38,6 +38,7 @@ Hash = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Timestamp = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 UserId = Annotated[str, AfterValidator(parse_user)]
+ModalityName = Annotated[str, StringConstraints(pattern=f"^{MODALITY_PATTERN}$")]
 RunId = Annotated[str, AfterValidator(lambda text: parse_name(text, "run id"))]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$", max_length=200)]
 StoredPath = Annotated[str, StringConstraints(min_length=1, max_length=400)]
@@ -52,6 +53,12 @@ def _label(text: str) -> str:
 
 
 Label = Annotated[Text, AfterValidator(_label)]
+
+
+def _no_alias(modality: str) -> str:
+    if modality in modality_aliases():
+        raise ValueError(f"{modality!r} is another name for {modality_aliases()[modality]!r}; write that")
+    return modality
 
 
 def _plain(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
@@ -143,7 +150,7 @@ class BundleManifest(Document):
 
     format: Literal[1]
     user_id: UserId
-    modality: Modality
+    modality: Annotated[ModalityName, AfterValidator(_no_alias)]
     run_id: RunId
     created: Timestamp
     files: dict[str, StoredFile]
@@ -169,7 +176,7 @@ class RegistryEntry(BundleEntry):
     """One version as A3CP reads it: a line of `model_registry.jsonl`. Paths are relative to the registry's root."""
 
     user_id: UserId
-    modality: Modality
+    modality: ModalityName
     run_id: RunId
     model_version: Annotated[str, StringConstraints(pattern=r"^v[1-9][0-9]{0,8}$")]
     status: Status
@@ -196,7 +203,7 @@ class VersionManifest(Document):
 
     format: Literal[1] = 1
     user_id: UserId
-    modality: Modality
+    modality: ModalityName
     version: PositiveInt
     run_id: RunId
     bundle_sha256: (

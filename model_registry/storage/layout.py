@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_registry.errors import InvalidNameError
-from model_registry.names import MODALITIES, Modality, parse_user
+from model_registry.names import Modality, is_modality, parse_user
 
 _VERSION_FOLDER = re.compile(r"v([1-9][0-9]{0,8})")
 
@@ -85,11 +85,19 @@ def users(root: Path) -> Iterator[str]:
             continue  # a staging folder, or not ours
 
 
+def modalities(root: Path, user: str) -> list[Modality]:
+    """Return the modalities that a user has a folder for, sorted."""
+    try:
+        names = [path.name for path in (users_folder(root) / user).iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(name for name in names if is_modality(name))
+
+
 def slots(root: Path, user: str | None = None, modality: Modality | None = None) -> Iterator[ModelSlot]:
     """Yield the slots that have a folder, by user and modality; only one user's if `user` is given."""
-    kinds: tuple[Modality, ...] = MODALITIES if modality is None else (modality,)
     for name in users(root) if user is None else [user]:
-        for kind in kinds:
+        for kind in modalities(root, name) if modality is None else (modality,):
             slot = ModelSlot(root, name, kind)
             if slot.folder.is_dir():
                 yield slot

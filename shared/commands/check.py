@@ -13,13 +13,14 @@ from typing import Any
 import click
 
 from model_registry.messages import list_names
-from model_registry.names import InvalidNameError, Modality, parse_modality, parse_name
+from model_registry.names import InvalidNameError, Modality, parse_name
 from shared.data.files import DataRoot, RefusedFileError
 from shared.data.records import Dropped, Reading, Record
 from shared.data.samples import encoding_faults, label_faults, verified
 from shared.data_loader import DataFilter, DataFormat, choose, known_users, read_user
 from shared.errors import DataError, Fault
 from shared.progress import Progress, bar, silent
+from shared.trainers import parse_known_modality
 
 _EXAMPLES = """
 \b
@@ -151,7 +152,7 @@ def check_command(
     Each fault is one line, `path:line: field: reason`.
     """
     try:
-        known = None if modality is None else parse_modality(modality)
+        known = None if modality is None else parse_known_modality(modality)
         for user in users:
             parse_name(user, "user id")
     except InvalidNameError as refused:

@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from model_registry.names import MODALITIES, InvalidNameError, Modality, parse_modality, parse_name
+from model_registry.names import InvalidNameError, Modality, parse_name
 from shared.data.import_sessions import Mode, Origin, SessionSplit, Summary, assign, find_samples, import_samples
 from shared.data.import_sources import Columns, Findings
 from shared.errors import DataError, Fault
 from shared.progress import bar
 from shared.schema_utils import LABEL_STATUSES
+from shared.trainers import modality_names, parse_known_modality
 
 _EXAMPLES = """
 \b
@@ -34,7 +35,7 @@ Examples:
 
 def _modality(_context: click.Context, _parameter: click.Parameter, value: str) -> Modality:
     try:
-        return parse_modality(value)
+        return parse_known_modality(value)
     except InvalidNameError as refused:
         raise click.BadParameter(str(refused)) from None
 
@@ -51,7 +52,7 @@ def _name(_context: click.Context, parameter: click.Parameter, value: str | None
 @click.option(
     "--data", required=True, type=click.Path(file_okay=False, path_type=Path), help="Data root to import into."
 )
-@click.option("--modality", required=True, callback=_modality, help=f"One of {', '.join(MODALITIES)}.")
+@click.option("--modality", required=True, callback=_modality, help=f"One of {', '.join(modality_names())}.")
 @click.option("--user", callback=_name, help="Who communicates, where the source does not say.")
 @click.option(
     "--consent/--no-consent",

@@ -13,14 +13,13 @@ import click
 from model_registry.commands.options import registry_option
 from model_registry.location import ReadableRegistry
 from model_registry.messages import and_more, list_names
-from model_registry.names import MODALITIES
 from model_registry.storage.entry import FILE_LIMIT, parse_json
 from model_registry.storage.resolution import ResolvedVersion
 from shared.errors import ConfigError
 from shared.schema_utils import logged_predictions
+from shared.trainers import Trainer, find_trainer, modality_names
 
 if TYPE_CHECKING:
-    from shared.job import Trainer
     from shared.packaging.bundle import Bundle
 
 Log = Mapping[str, Any]
@@ -31,7 +30,7 @@ _NAMED = 5  # record ids or figures that are told one by one
 
 @click.command("reproduce")
 @click.option("--user", required=True, help="Whose model; `_default` for the pooled one.")
-@click.option("--modality", required=True, metavar=f"[{'|'.join(MODALITIES)}]")
+@click.option("--modality", required=True, metavar=f"[{'|'.join(modality_names())}]")
 @click.option("--version", help="Which version, e.g. v3.  [default: the active one]")
 @registry_option("read")
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), required=True, help="Data root.")
@@ -48,8 +47,6 @@ def reproduce_command(
     Example:
       model-trainer reproduce --user ana --modality gesture --version v3 --registry models --data data
     """
-    from shared.commands.predict import find_trainer
-
     with (
         registry.open_version(user, modality, version) as resolved,
         tempfile.TemporaryDirectory(prefix="reproduce-") as out,
@@ -78,11 +75,13 @@ def reproduce(version: ResolvedVersion, trainer: Trainer, data: Path, out: Path)
 
     from shared.config import parse_config
     from shared.job import Job
+    from shared.recipe import load_recipe
 
+    recipe = load_recipe(trainer)
     before = _log(version.files["training_log"])
     threadpool_limits(1)  # as the trainer's command does: sums in another order would give other bytes
     users = tuple(before.get("users") or (version.entry.user_id,))
-    config = parse_config(trainer.config, dict(version.entry.config), f"the configuration of v{version.version}")
+    config = parse_config(recipe.config, dict(version.entry.config), f"the configuration of v{version.version}")
     job = Job(
         users,
         data,
@@ -92,7 +91,7 @@ def reproduce(version: ResolvedVersion, trainer: Trainer, data: Path, out: Path)
         fingerprint=version.entry.job_fingerprint,
         package=trainer.package,
     )
-    bundle = trainer.train(job, config).bundle
+    bundle = recipe.train(job, config).bundle
     changed = [role for role in COMPARED if _digest(bundle, role) != version.stored[role].sha256]
     if changed:
         yield from _causes(before, _log(bundle.folder / "training_log.json"))

@@ -22,9 +22,11 @@ from shared.commands.worker import serve
 from shared.errors import ConfigError, Fault, TrainerError
 from shared.logs import RunLog
 from shared.packaging.output import bundle_folder, output_faults, write_failure
+from shared.trainers import Trainer
 
 if TYPE_CHECKING:
-    from shared.job import Trainer
+    from shared.recipe import Recipe
+    from shared.schema_utils import TrainingRequest
 
 Entry = dict[str, Any]
 
@@ -55,16 +57,17 @@ _OPTIONS = (
     click.Option(["--demo-data/--no-demo-data"], default=None, help="Whether examples marked is_demo are used."),
     click.Option(["--data-format"], type=click.Choice(["auto", "own", "a3cp"]), default="auto", show_default=True),
     click.Option(["--run-id"], help="Name of this run; generated when absent."),
+    click.Option(["--request"], metavar="JSON", help="The A3CP training request that this run fulfils."),
     click.Option(["--cache/--no-cache"], default=True, show_default=True, help="Keep features by content hash."),
 )
 
 
-def trainer_main(trainer: Trainer, arguments: Sequence[str] | None = None) -> NoReturn:
+def trainer_main(trainer: Trainer, recipe: Recipe, arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a trainer's command line and exit with its code; with `--worker` last, run one for each line of input.
 
     Options before `--worker` stand at the beginning of every job.
     """
-    command = trainer_command(trainer)
+    command = trainer_command(trainer, recipe)
 
     def train(words: Sequence[str]) -> int:
         return run(lambda: command(list(words), prog_name=trainer.console_script, standalone_mode=False))
@@ -75,12 +78,12 @@ def trainer_main(trainer: Trainer, arguments: Sequence[str] | None = None) -> No
     sys.exit(train(words))
 
 
-def trainer_command(trainer: Trainer) -> click.Command:
+def trainer_command(trainer: Trainer, recipe: Recipe) -> click.Command:
     """Return the command that trains one modality."""
 
     def command(**given: Any) -> int:
         codes = [0]
-        for entry, code in _train_all(trainer, given):
+        for entry, code in _train_all(trainer, recipe, given):
             click.echo(json.dumps(entry, ensure_ascii=False))
             codes.append(code)
         return max(codes)
@@ -128,7 +131,7 @@ class _JsonCommand(click.Command):
             raise
 
 
-def _train_all(trainer: Trainer, given: Mapping[str, Any]) -> Iterator[tuple[Entry, int]]:
+def _train_all(trainer: Trainer, recipe: Recipe, given: Mapping[str, Any]) -> Iterator[tuple[Entry, int]]:
     """Yield the training log entry and the exit code of each user's run, or of the one run of a pool of users."""
     run_id = given["run_id"] or _new_run_id()
     pool = [name.strip() for name in (given["pool_users"] or "").split(",") if name.strip()]
@@ -137,14 +140,16 @@ def _train_all(trainer: Trainer, given: Mapping[str, Any]) -> Iterator[tuple[Ent
     if pool and not given["consent_to_pool"]:
         raise click.UsageError("--pool-users needs --consent-to-pool: everyone named must have agreed to it")
     for users in [tuple(dict.fromkeys(pool))] if pool else [(user,) for user in dict.fromkeys(given["users"])]:
-        yield _train(trainer, users, run_id, given)
+        yield _train(trainer, recipe, users, run_id, given)
 
 
-def _train(trainer: Trainer, users: tuple[str, ...], run_id: str, given: Mapping[str, Any]) -> tuple[Entry, int]:
+def _train(
+    trainer: Trainer, recipe: Recipe, users: tuple[str, ...], run_id: str, given: Mapping[str, Any]
+) -> tuple[Entry, int]:
     started = time.perf_counter()
     log = _run_log(trainer, users, run_id)
     try:
-        outcome = trainer.train(*_prepare(trainer, users, run_id, log, given))
+        outcome = recipe.train(*_prepare(trainer, recipe, users, run_id, log, given))
         entry = outcome.entry.model_dump(mode="json")
         code = 0
     except Exception as error:  # the one place of a trainer that catches everything
@@ -156,12 +161,12 @@ def _train(trainer: Trainer, users: tuple[str, ...], run_id: str, given: Mapping
 
 
 def _prepare(
-    trainer: Trainer, users: tuple[str, ...], run_id: str, log: RunLog, given: Mapping[str, Any]
+    trainer: Trainer, recipe: Recipe, users: tuple[str, ...], run_id: str, log: RunLog, given: Mapping[str, Any]
 ) -> tuple[Any, Any]:
     """Return job and configuration; what is wrong with the command line is found here, before anything is trained."""
     from threadpoolctl import threadpool_limits
 
-    from shared.config import load_config
+    from shared.config import config_from_request, load_config
     from shared.features.cache import FeatureCache
     from shared.job import Job
 
@@ -169,6 +174,7 @@ def _prepare(
     for user in users:
         parse_name(user, "--user")
     parse_name(run_id, "--run-id")
+    request = _parse_request(given["request"], trainer, log)
     if given["registry"] is not None:
         given["registry"].check_writable()
     options: dict[str, dict[str, Any]] = {}
@@ -180,12 +186,15 @@ def _prepare(
         options["--session"] = {"data": {"sessions": list(given["sessions"])}}
     faults = _path_faults(given, trainer.modality, log)
     try:
-        config = load_config(trainer.config, given["config"], given["settings"], options)
+        config = load_config(recipe.config, given["config"], given["settings"], options)
     except ConfigError as error:
         raise ConfigError([*faults, *error.faults]) from None
     log.record(training_config=config.model_dump(mode="json"))
     if faults:
         raise ConfigError(faults)
+    if request is not None:
+        config = config_from_request(request.training_config, config)
+        log.record(training_config=config.model_dump(mode="json"))
     if len(users) > 1 and not config.data.require_consent:
         raise ConfigError("data.require_consent: only consented examples may be pooled")
     job = Job(
@@ -195,14 +204,36 @@ def _prepare(
         run_id=run_id,
         registry=given["registry"],
         data_format=given["data_format"],
-        fingerprint=_fingerprint(trainer, users, given),
+        fingerprint=_fingerprint(trainer, users, given, request),
         package=trainer.package,
         promote=given["promote"],
         cache=FeatureCache() if given["cache"] else None,
         log=log,
+        request=request,
     )
     log.record(job_fingerprint=job.fingerprint)
     return job, config
+
+
+def _parse_request(text: str | None, trainer: Trainer, log: RunLog) -> TrainingRequest | None:
+    """Return the request of `--request`. Raises ConfigError with all faults, or where it is for another model."""
+    from pydantic import ValidationError
+
+    from shared.schema_faults import faults_of
+    from shared.schema_utils import TrainingRequest
+
+    if text is None:
+        return None
+    try:
+        request = TrainingRequest.model_validate_json(text)
+    except ValidationError as error:
+        raise ConfigError(faults_of(error, TrainingRequest, "--request", None)) from None
+    log.record(**request.log_fields())
+    user = log.fields["user_id"]
+    if (request.user_id, request.modality) != (user, trainer.modality):
+        requested = f"{request.user_id}'s {request.modality} model"
+        raise ConfigError(f"--request: is for {requested}, but this run trains {user}'s {trainer.modality} model")
+    return request
 
 
 def _path_faults(given: Mapping[str, Any], modality: Modality, log: RunLog) -> list[Fault]:
@@ -214,7 +245,9 @@ def _path_faults(given: Mapping[str, Any], modality: Modality, log: RunLog) -> l
     return faults
 
 
-def _fingerprint(trainer: Trainer, users: tuple[str, ...], given: Mapping[str, Any]) -> str:
+def _fingerprint(
+    trainer: Trainer, users: tuple[str, ...], given: Mapping[str, Any], request: TrainingRequest | None
+) -> str:
     """Return what this job depends on, as the orchestrator computes it beforehand."""
     from shared.features.pretrained import pretrained_folder
     from shared.fingerprint import Options, code_fingerprint, data_fingerprints, job_fingerprint
@@ -226,9 +259,10 @@ def _fingerprint(trainer: Trainer, users: tuple[str, ...], given: Mapping[str, A
         seed=given["seed"],
         demo_data=given["demo_data"],
         data_format=given["data_format"],
+        training_config=request.training_config if request else {},
     )
     code = code_fingerprint(trainer.package, pretrained_folder())
-    data = "+".join(data_fingerprints(given["data"], user)[trainer.modality] for user in users)
+    data = "+".join(data_fingerprints(given["data"], user, [trainer.modality])[trainer.modality] for user in users)
     return job_fingerprint(",".join(users), trainer.modality, data, options, code)
 
 

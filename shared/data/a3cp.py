@@ -29,10 +29,11 @@ from model_registry.messages import printable
 from model_registry.names import InvalidNameError, Modality, parse_modality
 from shared.data.a3cp_rows import CaptureOpen, Event, FeaturesReady, FinalLabel, Governed, SessionEvent, Transcript
 from shared.data.files import DataRoot, RefusedFileError, json_lines
-from shared.data.records import Dropped, Reading, Record
+from shared.data.records import Dropped, Reading, Record, foreign_modality
 from shared.errors import Fault
 from shared.schema_faults import Key, faults_of
 from shared.schema_utils import Example, LabelStatus, SessionMetadata
+from shared.trainers import modality_names, parse_known_modality
 
 SUPPORTED_VERSION = (1, 0, 0)
 _RECORDS = uuid.UUID("0d1f3a52-6c0e-5d0b-9c7e-a3c0a3c0a3c0")  # names transcripts, which carry no record id
@@ -211,17 +212,21 @@ def _take_final_label(row: FinalLabel, session: _Session) -> None:
 
 
 def _add_captures(session: _Session, root: DataRoot, modality: Modality | None) -> None:
+    parse = parse_known_modality if modality is None else parse_modality
+    foreign: dict[Modality, int] = {}  # without a trainer here -> first line
     latest: dict[tuple[str, str | None], tuple[datetime, int]] = {}
     for line, event, ready in session.ready:
         key = (ready.capture_id, event.modality)
         latest[key] = max(latest.get(key, (event.timestamp, line)), (event.timestamp, line))
     for line, event, ready in session.ready:
         try:
-            its_modality = parse_modality(event.modality or "gesture")
+            its_modality = parse(event.modality or "gesture")
         except InvalidNameError as refused:
             session.faults.append(Fault(session.path, line, "event.modality", str(refused)))
             continue
         if modality not in (None, its_modality):
+            if its_modality not in modality_names():
+                foreign.setdefault(its_modality, line)
             continue
         if latest[ready.capture_id, event.modality][1] != line:
             dropped = Dropped(event.record_id, "features were extracted again", session.path, line)
@@ -238,6 +243,7 @@ def _add_captures(session: _Session, root: DataRoot, modality: Modality | None) 
             session.faults.append(Fault(session.path, line, "event.raw_features_ref.uri", str(refused)))
             continue
         session.reading.records.append(Record(example, session.path, line, file))
+    session.reading.warnings.extend(foreign_modality(session.path, line, found) for found, line in foreign.items())
 
 
 def _add_transcripts(session: _Session, root: DataRoot) -> None:

@@ -12,10 +12,11 @@ from pydantic import ValidationError
 
 from model_registry.names import InvalidNameError, Modality, parse_modality, parse_name
 from shared.data.files import DataRoot, RefusedFileError, json_lines, parse_json, read_bounded
-from shared.data.records import Reading, Record
+from shared.data.records import Reading, Record, foreign_modality
 from shared.errors import Fault
 from shared.schema_faults import faults_of
 from shared.schema_utils import Example, SessionMetadata
+from shared.trainers import modality_names
 
 EXAMPLES = "examples.jsonl"
 SESSION = "session.json"
@@ -43,8 +44,9 @@ def is_own(root: Path, user: str) -> bool:
 def read_own(root: DataRoot, user: str, modality: Modality | None, sessions: Collection[str] | None = None) -> Reading:
     """Read the examples of `modality` (None: of all) in the user's sessions (None: in all).
 
-    Lines of another modality are skipped unchecked, so one modality's faults do not stop another. Sessions
-    that were not chosen are read for the ledger, and their faults are ignored.
+    Lines of another modality are skipped unchecked, so one modality's faults do not stop another; a modality without
+    a trainer here may be a misspelt one, and is a warning. Sessions that were not chosen are read for the ledger, and
+    their faults are ignored.
     """
     reading = Reading()
     try:
@@ -94,9 +96,12 @@ def _read_session(
         faults.append(Fault(str(path), None, "(file)", str(refused)))
         return
     name = str(path)
+    foreign: dict[Modality, int] = {}  # without a trainer here -> first line
     for line, value in json_lines(place, name, faults):
         try:
-            if parse_modality(value.get("modality", "")) != modality and modality is not None:
+            if modality is not None and (other := parse_modality(value.get("modality", ""))) != modality:
+                if other not in modality_names():
+                    foreign.setdefault(other, line)
                 continue
         except InvalidNameError:
             pass  # becomes a fault of the line below
@@ -109,6 +114,7 @@ def _read_session(
         elif example.features is not None:
             file = folder / example.features.uri
         reading.records.append(Record(example, name, line, file))
+    reading.warnings.extend(foreign_modality(name, line, other) for other, line in foreign.items())
 
 
 def _parse_example(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from model_registry.names import Modality
 from shared.errors import Fault
 from shared.schema_utils import Example, SessionMetadata
+from shared.trainers import modality_names
 
 
 @dataclass(frozen=True)
@@ -47,3 +49,9 @@ class Reading:
     session_ids: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     warnings: list[Fault] = field(default_factory=list)
+
+
+def foreign_modality(path: str, line: int, modality: Modality) -> Fault:
+    """Return the warning that lines of a modality are skipped and that nothing here trains it."""
+    known = ", ".join(modality_names())
+    return Fault(path, line, "modality", f"{modality!a} has no trainer here, so it is skipped; there are {known}")

@@ -12,6 +12,7 @@ from typing import Any
 
 from shared.report.charts import interval_chart, line_chart, timeline_chart
 from shared.schema_utils import TrainingLogEntry
+from shared.trainers import title_of
 from shared.training_run import Report
 
 _VERDICTS = {
@@ -29,12 +30,6 @@ _METRICS = {  # where the name is not the key with blanks
     "open_set_auroc": "open-set detection AUROC (label held out)",
 }
 _UNSEEN = {"session": "days", "person": "people"}
-_KINDS = {
-    "gesture": "Gestures",
-    "sound": "Sounds",
-    "speech": "Words",
-    "visual_environment": "Places and things",
-}
 
 
 def model_card(entry: TrainingLogEntry, result: Report) -> bytes:
@@ -42,7 +37,7 @@ def model_card(entry: TrainingLogEntry, result: Report) -> bytes:
     dumped = entry.model_dump(mode="json")
     page: str = _template().render(
         entry=dumped,
-        kind=_KINDS.get(entry.modality, entry.modality),
+        kind=title_of(entry.modality),
         verdict=_VERDICTS[result.verdict].format(unseen=_UNSEEN[result.unit]),
         result=result,
         metrics=result.metrics,

@@ -53,6 +53,7 @@ def training_log(run: TrainingRun) -> TrainingLogEntry:
             "feature_spec_id": run.model.graph.spec_id,
             "encoder_refs": [ref.model_dump() for ref in spec.encoder_refs],
             "job_fingerprint": job.fingerprint,
+            **(job.request.log_fields() if job.request else {}),
             "data_format": job.data_format,
             "model_sha256": hashlib.sha256(run.exported.model).hexdigest(),
             "replay": asdict(run.replay),

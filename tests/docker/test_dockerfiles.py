@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,41 @@ def test_a_dockerfile_installs_only_what_is_pinned_and_runs_as_nobody(path: Path
     installer = (ROOT / "images" / "install.sh").read_text("utf-8")
     assert "--no-deps --require-hashes --only-binary :all:" in installer
     assert not re.search(r"pip.* install (?!--quiet)", text)
+
+
+def copied_for_networks(dockerfile: Path) -> dict[str, Path]:
+    """Return module -> file of what the stage that makes the networks is given of ours."""
+    text = dockerfile.read_text("utf-8").replace("\\\n", " ")
+    stage = text[text.index("AS pretrained") :].split("\nFROM ")[0]
+    words = [word for line in stage.splitlines() if line.startswith("COPY ") for word in line.split()[1:-1]]
+    files = [
+        file for word in words for file in ([ROOT / word] if word.endswith(".py") else (ROOT / word).rglob("*.py"))
+    ]
+    parts = {file: file.relative_to(ROOT).with_suffix("").parts for file in files}
+    return {".".join(part for part in names if part != "__init__"): file for file, names in parts.items()}
+
+
+def imported_at_once(source: Path) -> Iterator[str]:
+    """Yield the dotted names that a module imports when it is imported itself."""
+    for node in ast.parse(source.read_text("utf-8")).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", DOCKERFILES[:4], ids=lambda path: path.parent.name)
+def test_the_stage_that_makes_networks_has_every_module_that_it_imports(path: Path) -> None:
+    copied = copied_for_networks(path)
+    assert {"build_tools.__main__", f"{path.parent.name}.preprocessing.pretrained"} <= copied.keys()
+    ours = {folder.name for folder in ROOT.iterdir() if (folder / "__init__.py").is_file()}
+    missing = [
+        f"{module} imports {name}"
+        for module, file in copied.items()
+        for name in imported_at_once(file)
+        if name.split(".")[0] in ours and name not in copied and name.rpartition(".")[0] not in copied.keys() - ours
+    ]
+    assert not missing
 
 
 @pytest.mark.parametrize("lock", LOCKS)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gesture_trainer.train import GestureConfig
-from shared.config import config_from_request
+from shared.config import TrainerConfig, config_from_request
 from shared.errors import ConfigError
 from shared.learning.classifiers import MLP, SVM, NearestNeighbors
 from sound_trainer.train import SoundConfig
@@ -32,6 +32,12 @@ def test_without_a_feature_set_each_that_suits_is_tried() -> None:
     (candidate,) = config_from_request({"model_type": "k-nearest neighbors"}, GestureConfig()).candidates
     assert candidate.features is None  # type: ignore[union-attr]
     assert candidate.classifier == NearestNeighbors()  # type: ignore[union-attr]
+
+
+def test_a_trainer_that_compares_fixed_candidates_takes_no_request_for_one() -> None:
+    with pytest.raises(ConfigError, match=r"training_config: model_type: this trainer's candidates cannot be chosen"):
+        config_from_request({"model_type": "svm"}, TrainerConfig())
+    assert config_from_request({}, TrainerConfig()) == TrainerConfig()
 
 
 @pytest.mark.parametrize("empty", [{}, {"model_type": None, "hyperparameters": {}, "feature_set": ""}])

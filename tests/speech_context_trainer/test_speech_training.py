@@ -18,7 +18,7 @@ from shared.features.encoders import load_encoder
 from shared.features.graph import FeatureGraph, TensorSpec
 from shared.features.pretrained import pretrained_folder
 from speech_context_trainer.preprocessing.context import Confidence, confidence_input
-from speech_context_trainer.train import TRAINER, SpeechConfig, usable_candidates
+from speech_context_trainer.train import RECIPE, TRAINER, SpeechConfig, usable_candidates
 from tests.speech_context_trainer.talk import ENGLISH, OTHER_LANGUAGES, write_sessions
 
 HAVE = [name for name in ("use", "minilm") if (pretrained_folder() / name / "encoder.json").is_file()]
@@ -35,7 +35,7 @@ def _only(*features: str) -> tuple[str, str]:
 
 def _train(capsys: pytest.CaptureFixture[str], data: Path, out: Path, *words: str) -> dict[str, Any]:
     arguments = ["--user", "ana", "--data", str(data), "--out", str(out), *words]
-    code = run(lambda: trainer_command(TRAINER)(arguments, standalone_mode=False))
+    code = run(lambda: trainer_command(TRAINER, RECIPE)(arguments, standalone_mode=False))
     entry: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert code == 0, entry["error_message"]
     return entry
@@ -48,7 +48,7 @@ def _model(entry: dict[str, Any], out: Path) -> LiveModel:
 
 def _label(model: LiveModel, text: str, folder: Path, name: str = "said.txt") -> str:
     (folder / name).write_text(text, encoding="utf-8")
-    inputs = TRAINER.decode(
+    inputs = RECIPE.decode(
         folder / name, model.properties["spec"]["decode"], {n: load_encoder(f) for n, f in model.encoders.items()}
     )
     wanted = {tensor.name: inputs[tensor.name] for tensor in model.session.get_inputs()}
@@ -226,10 +226,10 @@ def test_speech_context_is_another_name_for_speech() -> None:
 def test_a_file_that_is_no_text_is_refused_with_its_name(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=rf"{name}: transcript: ") as refused:
-        TRAINER.decode(tmp_path / name, {}, {})
+        RECIPE.decode(tmp_path / name, {}, {})
     assert len(refused.value.faults) == 1
 
 
 def test_an_empty_text_has_inputs(tmp_path: Path) -> None:
     (tmp_path / "said.txt").write_text("")
-    np.testing.assert_array_equal(TRAINER.decode(tmp_path / "said.txt", {}, {})["points"], [32])
+    np.testing.assert_array_equal(RECIPE.decode(tmp_path / "said.txt", {}, {})["points"], [32])

@@ -28,7 +28,7 @@ from tests.visual_environment_trainer.pictures import (
 )
 from visual_environment_trainer.preprocessing.handmade import SIDE as HANDMADE_SIDE
 from visual_environment_trainer.robustness import keep_helpful_copies
-from visual_environment_trainer.train import TRAINER, VisualConfig, encoding_for, visual_candidates
+from visual_environment_trainer.train import RECIPE, TRAINER, VisualConfig, encoding_for, visual_candidates
 
 USER = "ana"
 
@@ -52,7 +52,7 @@ def _logistic(*features: str) -> dict[str, Any]:
 def train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Train:
     def train(data: Path, *words: str, expect: int = 0) -> dict[str, Any]:
         arguments = ["--user", USER, "--data", str(data), "--out", str(tmp_path / "out")]
-        code = run(lambda: trainer_command(TRAINER)([*arguments, *words], standalone_mode=False))
+        code = run(lambda: trainer_command(TRAINER, RECIPE)([*arguments, *words], standalone_mode=False))
         printed = capsys.readouterr()
         entry: dict[str, Any] = json.loads(printed.out)
         assert code == expect, printed.err[-1500:]
@@ -68,7 +68,7 @@ def _live(entry: dict[str, Any], tmp_path: Path) -> LiveModel:
 
 def _label(model: LiveModel, path: Path) -> str:
     encoders = {name: load_encoder(folder) for name, folder in model.encoders.items()}
-    inputs = TRAINER.decode(path, model.properties["spec"]["decode"], encoders)
+    inputs = RECIPE.decode(path, model.properties["spec"]["decode"], encoders)
     wanted = {tensor.name: inputs[tensor.name] for tensor in model.session.get_inputs()}
     return str(model.properties["labels"][int(model.session.run(["label"], wanted)[0])])
 
@@ -272,7 +272,7 @@ def test_the_portable_file_answers_pictures_and_films_as_the_model_does(
         str(tmp_path / "models"),
     ]
     words += ["--set", f"candidates={json.dumps([_logistic('embedding', *(['middle'] if middle else []))])}"]
-    assert run(lambda: trainer_command(TRAINER)(words, standalone_mode=False)) == 0
+    assert run(lambda: trainer_command(TRAINER, RECIPE)(words, standalone_mode=False)) == 0
     capsys.readouterr()
     registry = Registry(tmp_path / "models")
     registry.export(USER, "visual_environment", tmp_path / "portable.onnx", form="onnx")
@@ -281,5 +281,5 @@ def test_the_portable_file_answers_pictures_and_films_as_the_model_does(
     assert [tensor.name for tensor in portable.session.get_inputs()] == ["lite0_int8_image"]
     long = film(tmp_path / "long.mp4", [room("pool", k // 10) for k in range(250)])  # 25 frames in three views each
     for path in [*sorted(data.glob("users/*/sessions/*/media/*.jpg"))[::6], long]:
-        one, two = live.answer(path, TRAINER), portable.answer(path, TRAINER)
+        one, two = live.answer(path, RECIPE), portable.answer(path, RECIPE)
         assert one == pytest.approx(two, abs=1e-4)

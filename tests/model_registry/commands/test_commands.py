@@ -121,7 +121,8 @@ def test_gc_doctor_reindex(root: Path) -> None:
 def test_refusals_are_one_line_and_no_traceback(root: Path, tmp_path: Path) -> None:
     for words, code in (
         (("resolve", "../etc", "gesture"), 2),
-        (("resolve", "user123", "gestures"), 2),
+        (("resolve", "user123", "../gesture"), 2),
+        (("resolve", "user123", "smell"), 3),
         (("show", "user123", "gesture", "v0"), 2),
         (("resolve", "nobody", "gesture"), 3),
         (("show", "user123", "gesture", "v99"), 3),

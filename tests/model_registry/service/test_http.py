@@ -300,6 +300,23 @@ def test_path_tricks_lead_nowhere(admin: TestClient, path: str) -> None:
     assert "root:" not in answer.text
 
 
+def test_a_modality_is_any_safe_name_and_a3cps_name_finds_ours(
+    store: Registry, admin: TestClient, tmp_path: Path
+) -> None:
+    assert upload(admin, make_bundle(tmp_path, run="r3", modality="smell")).status_code == 200
+    assert upload(admin, make_bundle(tmp_path, run="r4", modality="sound")).status_code == 200
+    assert admin.get("/v1/models/user123/smell").json()["entry"]["modality"] == "smell"
+    assert admin.get("/v1/models/user123/audio").json()["entry"]["modality"] == "sound"
+    assert admin.get("/v1/models/user123/taste").status_code == 404
+    page = admin.get("/").text
+    places = [page.index(f"/users/user123/{name}") for name in ("gesture", "smell", "sound")]
+    assert places == sorted(places)
+    refused = upload(admin, make_bundle(tmp_path, run="r5", modality="audio"))
+    assert refused.status_code == 422 and "another name for 'sound'" in refused.text
+    parameter = admin.get("/openapi.json").json()["paths"]["/v1/models/{user}/{modality}"]["get"]["parameters"][1]
+    assert parameter["schema"]["pattern"].startswith("^[a-z]") and "enum" not in parameter["schema"]
+
+
 def test_a_body_that_is_too_large_or_no_bundle_is_refused(admin: TestClient, store: Registry) -> None:
     before = all_bytes(store.root)
     assert admin.post("/v1/uploads", content=b"x" * (3 << 20)).status_code == 413

@@ -48,7 +48,11 @@ def test_a3cp_names_of_modalities_become_ours() -> None:
         ({"user_id": "x" * 300}, "user_id"),
         ({"user_id": "аnna"}, "user_id"),  # a Cyrillic letter
         ({"run_id": "-rf"}, "run_id"),
-        ({"modality": "smell"}, "modality"),
+        ({"modality": "Smell"}, "modality"),
+        ({"modality": "../up"}, "modality"),
+        ({"modality": "a.b"}, "modality"),
+        ({"modality": "x" * 65}, "modality"),
+        ({"modality": "gesture\n"}, "modality"),
         ({"format": 2}, "format"),
         ({"surprise": 1}, "surprise"),
         ({"entry": entry(surprise=1)}, "entry.surprise"),

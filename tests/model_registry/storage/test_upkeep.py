@@ -129,7 +129,7 @@ def test_the_journal_is_rebuilt_byte_for_byte(store: Registry, tmp_path: Path) -
 def test_erasure_leaves_no_byte_of_the_person(store: Registry, tmp_path: Path) -> None:
     publish(store, tmp_path, "r1", "r2", user="anna-muster")
     publish(store, tmp_path, "r1", user="ben")
-    store.publish(make_bundle(tmp_path, user="anna-muster", modality="speech", run="r9", labels=["secretlabel"]))
+    store.publish(make_bundle(tmp_path, user="anna-muster", modality="smell", run="r9", labels=["secretlabel"]))
     bens = {path: data for path, data in all_bytes(store.root).items() if "ben" in path}
     tombstone = store.erase("anna-muster", "asked for by the family")
     assert tombstone.versions == 3

@@ -9,7 +9,7 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from shared.commands.check import check_command
-from tests.shared.data.a3cp_folders import recorded_session, write_log
+from tests.shared.data.a3cp_folders import features_ready, recorded_session, write_log
 from tests.shared.data.session_folders import features_row, media_row, row, session_folder, two_sessions, write_rows
 
 
@@ -73,6 +73,21 @@ def test_faults_of_all_users_and_modalities_are_told_at_once(tmp_path: Path) -> 
     assert any("'eat' has 1 speech sample; at least 2 are needed" in line for line in faults)
     assert any("bad name" in line for line in faults)
     assert lines[-1] == f"{len(faults)} faults"
+
+
+def test_a_modality_that_nothing_here_trains_is_a_fault_of_its_line(tmp_path: Path) -> None:
+    folder = two_sessions(tmp_path)[0]
+    captures = {f"c{k}": "ab"[k % 2] for k in range(4)}
+    events = recorded_session(tmp_path, "s1", captures, "ben")
+    log = write_log(
+        tmp_path, "s1", [*events, features_ready(tmp_path, "c9", "s1", user="ben", modality="smell")], "ben"
+    )
+    with (folder / "examples.jsonl").open("a") as file:
+        file.write(json.dumps(row(folder, "typo", "eat", modality="gestrue")) + "\n")
+    result = run(str(tmp_path))
+    assert result.exit_code == 3
+    assert "modality: modality 'gestrue': must be one of gesture, sound, speech, visual_environment" in result.output
+    assert f"{log}:{len(events) + 1}: event.modality: modality 'smell': must be one of gesture" in result.output
 
 
 def test_one_user_or_modality_only(tmp_path: Path) -> None:

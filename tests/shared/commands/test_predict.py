@@ -10,9 +10,11 @@ import pytest
 from demo.make_data import PEOPLE, SESSIONS, write_session
 from model_registry.store import Registry
 from shared.commands.main import model_trainer, run
-from shared.commands.predict import LiveModel, find_trainer, portable_model
+from shared.commands.predict import LiveModel, portable_model
 from shared.commands.train import trainer_command
 from shared.errors import ConfigError
+from shared.recipe import load_recipe
+from shared.trainers import find_trainer
 
 USER = PEOPLE[0].user_id
 
@@ -25,7 +27,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_session(root / "data", PEOPLE[0], session, 0)
     words = ["--user", USER, "--data", str(root / "data"), "--out", str(root / "out"), "--demo-data"]
     words += ["--registry", str(root / "models"), "--set", "evaluation.folds=2"]
-    assert run(lambda: trainer_command(find_trainer("gesture"))(words, standalone_mode=False)) == 0
+    gesture = find_trainer("gesture")
+    assert run(lambda: trainer_command(gesture, load_recipe(gesture))(words, standalone_mode=False)) == 0
     return root / "models"
 
 

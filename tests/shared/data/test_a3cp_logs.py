@@ -53,6 +53,14 @@ def test_captures_are_read_with_their_intents_and_features(tmp_path: Path, top: 
     assert users_with_data(tmp_path) == {"anna": {"gesture": 4}}
 
 
+def test_captures_of_a_modality_that_nothing_here_trains_are_skipped_with_a_warning(tmp_path: Path) -> None:
+    events = recorded_session(tmp_path, "s1", LABELS)
+    write_log(tmp_path, "s1", [*events, features_ready(tmp_path, "c5", "s1", modality="smell")])
+    dataset = load(tmp_path)
+    assert labels_of(dataset) == LABELS
+    assert ["'smell' has no trainer here" in warning.reason for warning in dataset.warnings] == [True]
+
+
 def test_the_format_can_be_named_and_is_then_required(tmp_path: Path) -> None:
     write_log(tmp_path, "s1", recorded_session(tmp_path, "s1", LABELS))
     chosen = DataFilter()
@@ -184,7 +192,7 @@ def test_faults_of_a_log_are_told_at_once(tmp_path: Path) -> None:
         event("no time", "s1") | {"timestamp": "2026-03-01T10:00:00"},
         event("other user", "s1", user="ben"),
         event("other session", "s2"),
-        features_ready(tmp_path, "c6", "s1", modality="smell", label_correction="eat"),
+        features_ready(tmp_path, "c6", "s1", modality="Smell!", label_correction="eat"),
         {"record_id": "incomplete"},
     ]
     path = write_log(tmp_path, "s1", [*events, *wrong])

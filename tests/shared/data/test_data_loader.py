@@ -147,7 +147,7 @@ def test_every_fault_is_told_at_once_with_its_place(tmp_path: Path) -> None:
     (folder / "features/missing.npz").unlink()
     rows = [
         *good,
-        row(folder, "modality", "a", modality="smell"),
+        row(folder, "modality", "a", modality="Smell!"),
         missing,
         changed,
         {k: v for k, v in good[0].items() if k != "label"} | {"record_id": "label"},
@@ -231,6 +231,18 @@ def test_another_modality_does_not_stop_this_one(tmp_path: Path) -> None:
         file.write(json.dumps({"modality": "audio", "label": 5}) + "\n")
     assert len(load(tmp_path)) == 8
     assert "record_id: is missing" in str(refusal(tmp_path, "sound"))
+
+
+def test_lines_of_a_modality_that_nothing_here_trains_are_skipped_with_a_warning(tmp_path: Path) -> None:
+    folder = two_sessions(tmp_path)[0]
+    lines = len((folder / "examples.jsonl").read_text().splitlines())
+    with (folder / "examples.jsonl").open("a") as file:
+        file.write('{"modality": "gestrue"}\n{"modality": "gestrue"}\n{"modality": "sound"}\n')
+    dataset = load(tmp_path)
+    assert len(dataset) == 8
+    (warning,) = dataset.warnings
+    assert (warning.line, warning.field) == (lines + 1, "modality")
+    assert "'gestrue' has no trainer here" in warning.reason and "gesture, sound" in warning.reason
 
 
 def test_a3cps_names_of_modalities_are_accepted_and_ours_are_written(tmp_path: Path) -> None:
@@ -345,7 +357,8 @@ def test_users_and_modalities_are_counted_without_being_checked(tmp_path: Path) 
         file.write('{"modality": "image"}\nbroken\n{"modality": "smell"}\n')
     (tmp_path / "users/.hidden").mkdir()
     (tmp_path / "users/empty").mkdir()
-    assert users_with_data(tmp_path) == {"anna": {"speech": 8, "visual_environment": 1}, "ben": {"speech": 8}}
+    anna = {"smell": 1, "speech": 8, "visual_environment": 1}
+    assert users_with_data(tmp_path) == {"anna": anna, "ben": {"speech": 8}}
     with pytest.raises(DataError):
         users_with_data(tmp_path / "users/empty")
 

@@ -1,4 +1,4 @@
-"""A launch from beginning to end: lock, plan, batch, report; once, or again and again for a spool folder."""
+"""A batch from beginning to end: lock, plan, jobs, report; once, or for every file that comes into a spool folder."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from model_registry.storage.durable import check_writable
 from orchestrator.backends import Backend, Tls
 from orchestrator.backends.process import ThreadedBackend
 from orchestrator.batch import Control, Stop, run_batch, stopped_by_signals
-from orchestrator.jobs import COMMANDS, Commands, Outcome, one_line
+from orchestrator.jobs import Commands, Outcome, one_line, trainer_commands
 from orchestrator.lock import batch_lock
-from orchestrator.plan import Plan, Request, make_plan
+from orchestrator.plan import BatchSpec, Plan, make_plan
 from orchestrator.registry_uploader import outcome_of_version, publisher
 from orchestrator.report import Tally, print_report, report_console, summary
-from orchestrator.retraining import RetrainingRequest, put_away, read_requests, spooled
 from orchestrator.run_folder import RunFolder, mean_seconds, write_json
 from orchestrator.trainer_process import Limits, child_environment
-from orchestrator.workers import WorkerPool, processes
-from shared.data_loader import users_with_data
+from orchestrator.training_requests import Requests, move_spool_file, read_requests, spool_files
+from orchestrator.workers import WorkerPool, start_processes
 from shared.errors import ConfigError, DataError, Fault, TrainerError
 from shared.named_files import named_files
 from shared.schema_utils import PromotionPolicy
+from shared.trainers import all_trainers
 
-_LOOK = 1.0  # seconds between looks into a spool folder
+_POLL_SECONDS = 1.0  # between checks of a spool folder
 
 
 @dataclass(frozen=True)
@@ -46,66 +46,67 @@ class Settings:
 
     folder: RunFolder
     registry: WritableRegistry
-    commands: Commands
     slots: int
     limits: Limits
     control: Control
     warm: bool
+    commands: Commands | None = None  # none: those of the trainers installed where a job runs
     promote: PromotionPolicy = "if-better"
     backend: str = "process"
     scheduler: str | None = None
     tls: Tls | None = None
-    images: Mapping[Modality, str] = field(default_factory=dict)
+    images: Mapping[Modality, str] = field(default_factory=dict)  # in place of those that trainers declare
     cpus: float | None = None
     pids: int | None = None
 
 
-def launch(settings: Settings, request: Request) -> int:
+def launch(settings: Settings, spec: BatchSpec) -> int:
     """Run one batch and return the exit code. Raises TrainerError when nothing can be started."""
     _check_folders(settings)
-    with _locked(settings), _backend(settings, request) as backend, stopped_by_signals() as stop:
-        return _batch(settings, request, backend, stop)
+    with _locked(settings), _backend(settings, spec) as backend, stopped_by_signals() as stop:
+        return _batch(settings, spec, backend, stop)
 
 
-def follow(settings: Settings, request: Request, spool: Path) -> int:
+def follow(settings: Settings, spec: BatchSpec, spool: Path) -> int:
     """Run a batch for every file of requests that comes into the folder `spool`, until a signal; return the exit code.
 
-    A file is put into `done` when its batch has ended, so one whose batch was cut short is taken up again; what
-    cannot be read goes to `refused`.
+    A file moves to `done` when its batch has ended, so one whose batch was interrupted is read again; one that cannot
+    be read moves to `refused`.
     """
     _check_folders(settings)
-    with _locked(settings), _backend(settings, request) as backend, stopped_by_signals() as stop:
-        while not stop.asked:
-            for path in spooled(spool):
-                if stop.asked:
+    with _locked(settings), _backend(settings, spec) as backend, stopped_by_signals() as stop:
+        while not stop.requested:
+            for path in spool_files(spool):
+                if stop.requested:
                     break
                 try:
-                    asked = only_requested(request, read_requests(path))
+                    requested = only_requested(spec, read_requests([path]))
                 except DataError as error:
                     click.echo(str(error), err=True)
-                    put_away(path, "refused")
+                    move_spool_file(path, "refused")
                     continue
                 try:
-                    _batch(settings, asked, backend, stop)
-                except TrainerError as error:  # the data or the registry are away; the file stays for another time
+                    _batch(settings, requested, backend, stop)
+                except TrainerError as error:  # data or registry are out of reach; the file stays for later
                     click.echo(f"{path}: {error}", err=True)
                     break
-                if not stop.asked:
-                    put_away(path, "done")
-            until = time.monotonic() + _LOOK
-            while not stop.asked and time.monotonic() < until:
+                if not stop.requested:
+                    move_spool_file(path, "done")
+            until = time.monotonic() + _POLL_SECONDS
+            while not stop.requested and time.monotonic() < until:
                 time.sleep(0.1)
         return stop.exit_code
 
 
-def only_requested(request: Request, wanted: list[RetrainingRequest]) -> Request:
-    """Return `request` for the users and modalities that were asked for."""
-    pairs = frozenset((each.user_id, each.modality) for each in wanted)
-    return replace(request, users=tuple(dict.fromkeys(each.user_id for each in wanted)), only=pairs)
+def only_requested(spec: BatchSpec, requests: Requests) -> BatchSpec:
+    """Return `spec` limited to the models that were requested."""
+    return replace(spec, users=tuple(dict.fromkeys(user for user, _ in requests)), requests=requests)
 
 
-def plan_batch(settings: Settings, request: Request) -> Plan:
+def plan_batch(settings: Settings, spec: BatchSpec) -> Plan:
     """Return the plan for what data and registry hold now. Raises TrainerError."""
+    from shared.data_loader import users_with_data  # not needed for --help
+
     try:
         published = list(settings.registry.entries())
     except NotFoundError:
@@ -113,9 +114,9 @@ def plan_batch(settings: Settings, request: Request) -> Plan:
     except RegistryError as error:
         raise ConfigError(f"--registry: {one_line(error)}") from error
     folder = settings.folder
-    plan = make_plan(request, users_with_data(request.data), published, mean_seconds(folder), folder.refused)
+    plan = make_plan(spec, users_with_data(spec.data), published, mean_seconds(folder), folder.refused)
     if not (plan.jobs or plan.up_to_date or plan.refused or plan.without_data):
-        raise DataError([Fault(str(request.data), None, "users", "no examples of what was asked for")])
+        raise DataError([Fault(str(spec.data), None, "users", "no examples of the users and modalities asked for")])
     return plan
 
 
@@ -133,19 +134,19 @@ def _check_folders(settings: Settings) -> None:
 
 @contextmanager
 def _locked(settings: Settings) -> Iterator[None]:
-    with batch_lock(settings.folder.lock) as cut_short:
-        if cut_short:
-            click.echo(f"continuing the batch of {cut_short}, which was cut short", err=True)
+    with batch_lock(settings.folder.lock) as interrupted:
+        if interrupted:
+            click.echo(f"continuing the interrupted batch of {interrupted}", err=True)
         yield
 
 
 @contextmanager
-def _backend(settings: Settings, request: Request) -> Iterator[Backend]:
+def _backend(settings: Settings, spec: BatchSpec) -> Iterator[Backend]:
     match settings.backend:
         case "dask":
             backend = _dask(settings)
         case "docker":
-            backend = _docker(settings, request)
+            backend = _docker(settings, spec)
         case _:
             backend = _processes(settings)
     try:
@@ -155,55 +156,55 @@ def _backend(settings: Settings, request: Request) -> Iterator[Backend]:
 
 
 def _processes(settings: Settings) -> Backend:
+    commands = settings.commands or trainer_commands()
     environment = child_environment(max(1, (os.cpu_count() or 1) // settings.slots))
     pool = None
     if settings.warm:
-        most = max(settings.slots, len(settings.commands))
-        pool = WorkerPool(processes(settings.commands, environment), most)
+        pool = WorkerPool(start_processes(commands, environment), max(settings.slots, len(commands)))
     return _threads(settings, settings.limits, environment, pool)
 
 
-def _docker(settings: Settings, request: Request) -> Backend:
+def _docker(settings: Settings, spec: BatchSpec) -> Backend:
     try:
-        from orchestrator.backends.containers import IMAGES, ContainerLimits, Containers
+        from orchestrator.backends.containers import ContainerLimits, Containers
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"--backend docker: {error}; install the extra: pip install 'model-trainer[docker]'"
         ) from error
-    limits, folder = ContainerLimits(), settings.folder
+    folder, trainers = settings.folder, all_trainers()
     limits = ContainerLimits(
-        memory=settings.limits.memory or limits.memory,
+        memory=settings.limits.memory,
         cpus=settings.cpus or max(1.0, (os.cpu_count() or 1) / settings.slots),
-        pids=settings.pids or limits.pids,
+        pids=settings.pids or ContainerLimits.pids,
     )
     folder.bundles.mkdir(parents=True, exist_ok=True)
     containers = Containers(
         runs=folder.root,
-        images={**IMAGES, **settings.images},
+        trainers={name: replace(each, image=settings.images.get(name, each.image)) for name, each in trainers.items()},
         limits=limits,
-        readable=(request.data, *request.configs.values(), *_named(request)),
+        readable=(spec.data, *spec.configs.values(), *_named_files(spec)),
         writable=(folder.bundles,),
         cache=cache_folder().absolute(),
     )
     removed = containers.remove_leftovers()
     if removed:
-        click.echo(f"removed {removed} containers of the batch that was cut short", err=True)
-    most, seconds = max(settings.slots, len(IMAGES)), Limits(settings.limits.seconds)
+        click.echo(f"removed {removed} containers of an interrupted batch", err=True)
+    most, seconds = max(settings.slots, len(trainers)), Limits(settings.limits.seconds)
     pool = WorkerPool(containers.start, most) if settings.warm else WorkerPool(containers.start, most, jobs_each=1)
     return _threads(settings, seconds, {}, pool)
 
 
-def _named(request: Request) -> list[Path]:
+def _named_files(spec: BatchSpec) -> list[Path]:
     """Return the files and folders that configurations and `--set` name."""
-    given = [word.partition("=")[2] for words in request.overrides.values() for word in words]
-    return [Path(name) for name in named_files([*(path.read_bytes() for path in request.configs.values()), *given])]
+    values = [word.partition("=")[2] for words in spec.overrides.values() for word in words]
+    return [Path(name) for name in named_files([*(path.read_bytes() for path in spec.configs.values()), *values])]
 
 
 def _threads(
     settings: Settings, limits: Limits, environment: Mapping[str, str], pool: WorkerPool | None
 ) -> ThreadedBackend:
-    publish = publisher(settings.registry, settings.promote)
-    return ThreadedBackend(settings.folder, settings.commands, publish, settings.slots, environment, limits, pool)
+    commands, publish = settings.commands or trainer_commands(), publisher(settings.registry, settings.promote)
+    return ThreadedBackend(settings.folder, commands, publish, settings.slots, environment, limits, pool)
 
 
 def _dask(settings: Settings) -> Backend:
@@ -215,7 +216,7 @@ def _dask(settings: Settings) -> Backend:
     spec = DaskSpec(
         runs=str(settings.folder.root),
         registry=settings.registry.address,
-        commands=None if settings.commands is COMMANDS else dict(settings.commands),
+        commands=None if settings.commands is None else dict(settings.commands),
         seconds=settings.limits.seconds,
         memory=settings.limits.memory,
         warm=settings.warm,
@@ -224,43 +225,43 @@ def _dask(settings: Settings) -> Backend:
     return DaskBackend(spec, settings.scheduler, settings.slots, settings.tls)
 
 
-def _batch(settings: Settings, request: Request, backend: Backend, stop: Stop) -> int:
+def _batch(settings: Settings, spec: BatchSpec, backend: Backend, stop: Stop) -> int:
     folder, begun = settings.folder, time.monotonic()
-    plan = plan_batch(settings, request)
-    options = {"data": str(request.data), "registry": settings.registry.address, "slots": settings.slots}
+    plan = plan_batch(settings, spec)
+    options = {"data": str(spec.data), "registry": settings.registry.address, "slots": settings.slots}
     folder.begin(options, plan.jobs)
     tally = Tally()
-    with _telling(len(plan.jobs)) as tell:
+    with _progress_lines(len(plan.jobs)) as print_outcome:
 
-        def ended(outcome: Outcome) -> None:
+        def on_end(outcome: Outcome) -> None:
             tally.add(outcome)
-            tell(outcome)
+            print_outcome(outcome)
 
-        run_batch(plan.jobs, backend, folder, settings.control, stop, ended)
+        run_batch(plan.jobs, backend, folder, settings.control, stop, on_end)
     complete = tally.published == len(plan.jobs) and not plan.without_data and not plan.refused
     code = stop.exit_code or (0 if complete else 1)
     numbers = summary(plan, tally, time.monotonic() - begun, code)
     write_json(folder.summary, numbers)
     known = map(partial(outcome_of_version, settings.registry), plan.up_to_date)
     print_report(numbers, tally, known, plan.refused, report_console())
-    folder.note("end", {"exit_code": code})
+    folder.record("end", {"exit_code": code})
     return code
 
 
 @contextmanager
-def _telling(total: int) -> Iterator[Callable[[Outcome], None]]:
-    """Give a function that says on standard error how each job ended: under a bar on a terminal, plain elsewhere."""
+def _progress_lines(total: int) -> Iterator[Callable[[Outcome], None]]:
+    """Yield a function that prints on standard error how a job ended; on a terminal a bar stands below the lines."""
     console = Console(stderr=True)
     columns = TextColumn("{task.completed} of {task.total} jobs"), BarColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("jobs", total=total)
         count = 0
 
-        def tell(outcome: Outcome) -> None:
+        def print_outcome(outcome: Outcome) -> None:
             nonlocal count
             count += 1
-            told = f"{outcome.user} {outcome.modality}: {outcome.version}" if outcome.succeeded else outcome.line
-            console.print(Text(f"[{count}/{total}] {told}, {outcome.seconds:.1f} s"), soft_wrap=True)
+            text = f"{outcome.user} {outcome.modality}: {outcome.version}" if outcome.succeeded else outcome.line
+            console.print(Text(f"[{count}/{total}] {text}, {outcome.seconds:.1f} s"), soft_wrap=True)
             bar.advance(task)
 
-        yield tell
+        yield print_outcome
