@@ -16,7 +16,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from demo.make_data import PEOPLE, ROOMS, write_session
+from demo.make_data import PEOPLE, SESSIONS, write_session
 from docs.generate import commands
 from model_registry.commands import options
 from model_registry.service.tokens import add_token, tokens_file
@@ -233,8 +233,8 @@ def test_without_the_option_the_registry_is_in_the_users_data_folder(
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
-    for room in ROOMS:
-        write_session(root, PEOPLE[0], room, 0)
+    for session in SESSIONS:
+        write_session(root, PEOPLE[0], session, 0)
     return root
 
 

@@ -7,10 +7,10 @@ import ast
 from tests.paths import ROOT
 
 LAYERS = (
-    ("errors", "messages", "timestamps", "folders"),
+    ("errors", "messages", "timestamps"),
     ("names",),
     ("storage",),
-    ("http_schemas", "store"),
+    ("folders", "http_schemas", "store"),
     ("client", "mirror"),
     ("location",),
     ("service", "commands"),
