@@ -77,7 +77,7 @@ def test_nothing_is_left_where_writing_fails(tmp_path: Path, monkeypatch: pytest
 
 def test_an_out_that_is_a_file_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
-    with pytest.raises(ConfigError, match=r"out: --out: cannot be written: file exists"):
+    with pytest.raises(ConfigError, match=r"out: --out: cannot be written: not a directory"):
         _write(tmp_path / "out")
 
 
