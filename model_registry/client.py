@@ -29,6 +29,7 @@ from model_registry.errors import (
     RegistryError,
     UnreachableError,
 )
+from model_registry.folders import encoder_cache
 from model_registry.http_schemas import (
     ActiveVersionResponse,
     CollectResponse,
@@ -50,6 +51,7 @@ from model_registry.storage.encoders import SPEC_FILE, read_encoder
 from model_registry.storage.entry import BundleManifest, Document, ExportForm, RegistryEntry, Status
 from model_registry.storage.erasure import Erased, Removed
 from model_registry.storage.history import VersionRecord
+from model_registry.storage.layout import encoders_folder
 from model_registry.storage.publication import Publication, read_bundle
 from model_registry.storage.recovery import Finding
 from model_registry.storage.resolution import ResolvedVersion
@@ -89,10 +91,19 @@ class RemoteRegistry:
 
     # --- reading
 
-    def fetch(self, user: str, modality: str, into: Path, version: str | int | None = None) -> ResolvedVersion:
+    def fetch(
+        self,
+        user: str,
+        modality: str,
+        into: Path,
+        version: str | int | None = None,
+        *,
+        encoders_into: Path | None = None,
+    ) -> ResolvedVersion:
         """Download the active version, or `version`, into a folder; what is there already is only checked.
 
-        A file appears only when its sha256 is right. Raises CorruptError, NotFoundError, UnreachableError.
+        Encoders go into another folder if `encoders_into` is given. A file appears only when its sha256 is right.
+        Raises CorruptError, NotFoundError, UnreachableError.
         """
         query = {} if version is None else {"version": f"v{parse_version(version)}"}
         with storage_errors("fetch"), path_errors(into), self._client() as client:
@@ -101,7 +112,7 @@ class RemoteRegistry:
             folder = into / "users" / entry.user_id / entry.modality / entry.model_version
             for role, file in resolved.files.items():
                 self._download(client, f"{_version(entry)}/files/{role}", folder / file.name, file.sha256)
-            encoders = {ref.name: into / "encoders" / ref.sha256 for ref in entry.encoder_refs}
+            encoders = {ref.name: encoders_folder(encoders_into or into) / ref.sha256 for ref in entry.encoder_refs}
             for ref in entry.encoder_refs:
                 if ref.sha256 not in resolved.encoders:
                     raise CorruptError(f"{self.url}: the service does not list the files of encoder {ref.name}")
@@ -113,9 +124,13 @@ class RemoteRegistry:
 
     @contextmanager
     def open_version(self, user: str, modality: str, version: str | int | None = None) -> Iterator[ResolvedVersion]:
-        """Yield the active version, or `version`, downloaded into a temporary folder. Raises what `fetch` raises."""
+        """Yield the active version, or `version`, downloaded into a temporary folder. Raises what `fetch` raises.
+
+        Only its encoders are kept for the next time, in the cache folder.
+        """
         with TemporaryDirectory(prefix="registry-") as folder:
-            yield self.fetch(user, modality, Path(folder), version)
+            into = Path(folder)
+            yield self.fetch(user, modality, into, version, encoders_into=encoder_cache(into))
 
     def training_log(self, user: str, modality: str, version: str | int | None = None) -> bytes:
         """Return the training log of a user's own active version, or of `version`. Raises NotFoundError."""

@@ -68,13 +68,17 @@ def path_errors(path: Path) -> Iterator[None]:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise UnusablePathError unless files can be made in a folder, or the folder itself where there is none yet.
-
-    A temporary folder is made and removed again; nothing else changes.
-    """
+    """Raise UnusablePathError unless files can be made in a folder; see `try_writing`."""
     with path_errors(folder):
-        parent = nearest_existing(folder)
-        Path(tempfile.mkdtemp(prefix=STAGING, dir=parent)).rmdir()
+        try_writing(folder)
+
+
+def try_writing(folder: Path) -> None:
+    """Make a temporary folder and remove it again, in a folder or, where there is none yet, in its nearest parent.
+
+    Raises OSError where that fails, NotADirectoryError naming the file that is in the way.
+    """
+    Path(tempfile.mkdtemp(prefix=STAGING, dir=nearest_existing(folder))).rmdir()
 
 
 def nearest_existing(folder: Path) -> Path:

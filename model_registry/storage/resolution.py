@@ -49,7 +49,7 @@ def resolve_active(user: str, active: Callable[[str], ResolvedVersion | None]) -
     verdict `insufficient data`.
     """
     own = active(user)
-    if user != DEFAULT_USER and (own is None or own.entry.verdict == INSUFFICIENT_DATA):
+    if own is None or own.entry.verdict == INSUFFICIENT_DATA:
         pooled = active(DEFAULT_USER)
         if pooled is not None:
             return replace(pooled, user=user)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlparse
@@ -147,6 +147,52 @@ def test_a_download_continues_where_it_was_cut(address: str, secret: str, store:
     fetched = remote(address, secret, transport=Cutting()).fetch("user123", "gesture", tmp_path / "cache")
     assert fetched.files["model"].read_bytes() == content
     assert asked == [None, "bytes=100000-"]
+
+
+class Meddling(httpx.BaseTransport):
+    """Lets every request for the model through changed: `change` takes the request and gives its response."""
+
+    def __init__(self, change: Callable[[httpx.HTTPTransport, httpx.Request], httpx.Response]) -> None:
+        self.inner = httpx.HTTPTransport()
+        self.change = change
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/files/model"):
+            return self.change(self.inner, request)
+        return self.inner.handle_request(request)
+
+
+def test_a_download_starts_again_where_the_service_does_not_continue_it(
+    address: str, secret: str, store: Registry, tmp_path: Path
+) -> None:
+    content = bytes(range(256)) * 4000
+    store.publish(make_bundle(tmp_path, model=content))
+    statuses: list[int] = []
+
+    def change(inner: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        request.headers.pop("range", None)
+        response = inner.handle_request(request)
+        statuses.append(response.status_code)
+        if len(statuses) == 1:
+            return httpx.Response(200, headers=response.headers, stream=_Cut(response.read()[:100_000]))
+        return response
+
+    fetched = remote(address, secret, transport=Meddling(change)).fetch("user123", "gesture", tmp_path / "cache")
+    assert fetched.files["model"].read_bytes() == content and statuses == [200, 200]
+
+
+def test_what_was_changed_on_the_way_is_refused_and_not_kept(
+    address: str, secret: str, store: Registry, tmp_path: Path
+) -> None:
+    store.publish(make_bundle(tmp_path))
+
+    def change(inner: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        response = inner.handle_request(request)
+        return httpx.Response(200, content=response.read().replace(b"model", b"m0del"))
+
+    with pytest.raises(CorruptError, match="not what was published"):
+        remote(address, secret, transport=Meddling(change)).fetch("user123", "gesture", tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache").rglob("*") if "onnx" in path.name]
 
 
 class _Cut(httpx.SyncByteStream):

@@ -167,6 +167,8 @@ def test_no_upload_takes_a_file_with_a_hostile_name(store: Registry, tmp_path: P
     bundle = make_bundle(tmp_path / "more", run="r9", encoder_refs=[make_encoder(tmp_path / "more", network=b"new")])
     upload = uploads.begin(store.root, (bundle / "bundle.json").read_bytes())
     (sha256,) = upload.missing_encoders()
+    with pytest.raises(NotFoundError):
+        uploads.find(store.root, f"{upload.id}/../{upload.id}")  # there is such a folder
     for act in (
         lambda: uploads.find(store.root, name),
         lambda: uploads.expected_file(upload, name),

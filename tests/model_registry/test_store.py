@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
+import time
 from pathlib import Path
 
 import pytest
 
 from model_registry.errors import ConflictError, CorruptError, DocumentError, NotFoundError, RefusedBundleError
+from model_registry.storage import verification
 from model_registry.store import Registry
 from tests.model_registry.bundles import FILES, all_bytes, make_bundle, make_encoder
 
@@ -85,6 +88,15 @@ def test_a_candidate_published_again_for_service_is_promoted_once(store: Registr
     assert len((store.root / "users/user123/gesture/history.jsonl").read_text().splitlines()) == 2
 
 
+def test_a_candidate_that_a_newer_version_has_overtaken_is_not_promoted(store: Registry, tmp_path: Path) -> None:
+    old = make_bundle(tmp_path, run="r1")
+    store.publish(old, promote=False)
+    store.publish(make_bundle(tmp_path, run="r2"))
+    before = all_bytes(store.root)
+    assert store.publish(old).entry.status == "candidate"
+    assert all_bytes(store.root) == before
+
+
 def test_resolve_falls_back_to_the_pooled_model_and_says_so(store: Registry, tmp_path: Path) -> None:
     store.publish(make_bundle(tmp_path, user="_default", run="r1"))
     found = store.resolve("newcomer", "gesture")
@@ -152,6 +164,35 @@ def test_links_and_strangers_within_a_version_are_refused(store: Registry, tmp_p
     model.symlink_to(tmp_path / "moved")
     with pytest.raises(CorruptError, match="is a link"):
         store.resolve("user123", "gesture")
+
+
+def test_a_version_of_another_user_is_refused(store: Registry, tmp_path: Path) -> None:
+    store.publish(make_bundle(tmp_path))
+    shutil.copytree(store.root / "users/user123", store.root / "users/other")
+    for version in (None, 1):
+        with pytest.raises(CorruptError, match="belongs to user123/gesture v1"):
+            store.resolve("other", "gesture", version)
+
+
+def test_the_description_of_an_encoder_counts(store: Registry, tmp_path: Path) -> None:
+    store.publish(make_bundle(tmp_path, modality="speech", encoder_refs=[make_encoder(tmp_path)]))
+    path = store.resolve("user123", "speech").encoders["minilm"] / "encoder.json"
+    path.write_text(path.read_text().replace("Apache-2.0", "Apache-2.1"))
+    with pytest.raises(CorruptError, match=r"encoder\.json: is not what was published"):
+        store.resolve("user123", "speech")
+
+
+def test_a_hash_is_remembered_only_of_a_file_that_has_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two changes within one tick of the clock leave the times as they were."""
+    path = tmp_path / "file"
+    for age, same in ((0.0, False), (3600.0, True)):
+        changed = int((time.time() - age) * 1e9)
+        monkeypatch.setattr(verification, "_identity", lambda fd, changed=changed: (1, 2, 3, changed, changed))
+        hashes = []
+        for content in (b"one", b"two"):
+            path.write_bytes(content)
+            hashes.append(verification.checked_sha256(path))
+        assert (hashes[0] == hashes[1]) == same, age
 
 
 def spoil_missing(bundle: Path) -> None:

@@ -49,6 +49,8 @@ class Trace:
                 dirty[change.path] = "content"
             if change.source is not None:
                 moved = [path for path in dirty if path == change.source or path.is_relative_to(change.source)]
+                if change.source.parent != change.path.parent:
+                    dirty[change.source.parent] = f"name of {change.source.name}, which is gone"
                 for path in moved:
                     dirty[change.path / path.relative_to(change.source)] = dirty.pop(path)
             if change.kind != "remove":

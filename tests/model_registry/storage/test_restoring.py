@@ -95,10 +95,11 @@ def test_what_is_here_already_stays_as_it_is(tmp_path: Path, backup: Path) -> No
 
 
 def test_another_run_of_the_same_name_is_a_conflict(tmp_path: Path, backup: Path) -> None:
-    new = Registry(tmp_path / "new")
-    new.publish(make_bundle(tmp_path / "other", run="run2", verdict="weak"))
-    with pytest.raises(ConflictError, match="run2"):
-        new.restore(backup)
+    for number, changes in enumerate(({"verdict": "weak"}, {"model": b"model of another run2"})):
+        new = Registry(tmp_path / f"new{number}")
+        new.publish(make_bundle(tmp_path / f"other{number}", run="run2", **changes))  # type: ignore[arg-type]
+        with pytest.raises(ConflictError, match="run2"):
+            new.restore(backup)
 
 
 def changed(contents: Members, name: str, data: bytes) -> Members:

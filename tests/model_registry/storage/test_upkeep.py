@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 
 import pytest
 
 from model_registry.errors import ConflictError, CorruptError, NotFoundError
+from model_registry.storage import history
 from model_registry.store import Registry
 from tests.model_registry.bundles import all_bytes, make_bundle, make_encoder
 
@@ -44,6 +46,72 @@ def test_rollback_passes_over_archived_versions(store: Registry, tmp_path: Path)
     publish(store, tmp_path, "r1", "r2", "r3")
     store.archive("user123", "gesture", "v2", "mislabelled")
     assert store.rollback("user123", "gesture", "worse") == (3, 1)
+
+
+def test_rollback_passes_over_removed_versions(store: Registry, tmp_path: Path) -> None:
+    publish(store, tmp_path, "r1", "r2", "r3", "r4")
+    assert store.gc(1).versions == ("user123/gesture v1", "user123/gesture v2")
+    assert store.rollback("user123", "gesture", "worse") == (4, 3)
+    with pytest.raises(ConflictError, match="no version was active before v3"):
+        store.rollback("user123", "gesture", "again")
+
+
+def test_a_version_that_was_active_twice_is_gone_back_to_once(store: Registry, tmp_path: Path) -> None:
+    publish(store, tmp_path, "r1", "r2", "r3")
+    store.promote("user123", "gesture", 1)
+    assert store.rollback("user123", "gesture", "worse") == (1, 3)
+    assert store.rollback("user123", "gesture", "worse") == (3, 2)
+    with pytest.raises(ConflictError, match="no version was active before v2"):
+        store.rollback("user123", "gesture", "again")
+
+
+def test_a_rollback_after_a_withdrawal_returns_nothing_that_was_withdrawn(store: Registry, tmp_path: Path) -> None:
+    publish(store, tmp_path, "r1", "r2")
+    store.archive("user123", "gesture", 2, "harmful", withdraw=True)
+    with pytest.raises(ConflictError, match="no version is active"):
+        store.rollback("user123", "gesture", "worse")
+    publish(store, tmp_path, "r3")
+    assert store.rollback("user123", "gesture", "worse") == (3, 1)
+
+
+def test_the_pointer_says_since_when_its_version_is_active(store: Registry, tmp_path: Path) -> None:
+    publish(store, tmp_path, "r1", "r2")
+    store.rollback("user123", "gesture", "worse")
+    publish(store, tmp_path, "r3", promote=False)
+    times = [event.time for event in store.history("user123", "gesture")]
+    pointer = json.loads((store.root / "users/user123/gesture/active.json").read_text())
+    assert (pointer["version"], pointer["since"]) == (1, times[2])
+
+
+@pytest.mark.parametrize(("promote", "expected"), [(True, "active"), (False, "candidate")])
+def test_a_publication_that_was_interrupted_keeps_its_status(
+    store: Registry, tmp_path: Path, promote: bool, expected: str
+) -> None:
+    publish(store, tmp_path, "r1")
+    publish(store, tmp_path, "r2", promote=promote)
+    folder = store.root / "users/user123/gesture"
+    lines = (folder / "history.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "history.jsonl").write_bytes(lines[0])  # as if killed before the event was written
+    assert all(finding.mended for finding in store.doctor()) and store.doctor() == []
+    assert status(store)["v2"] == expected
+    assert store.resolve("user123", "gesture").version == (2 if promote else 1)
+
+
+def test_the_journal_stays_in_order_where_the_clock_goes_back(
+    store: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(store, tmp_path, "r1")
+
+    class Earlier(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime(2020, 1, 1, tzinfo=UTC)
+
+    monkeypatch.setattr(history, "datetime", Earlier)
+    publish(store, tmp_path, "r2", "r3")
+    times = [event.time for event in store.history("user123", "gesture")]
+    assert times == sorted(set(times)) and len(times) == 3
+    assert not store.reindex()
 
 
 def test_promote_changes_what_resolve_returns_and_is_idempotent(store: Registry, tmp_path: Path) -> None:
@@ -172,6 +240,7 @@ def test_gc_keeps_the_active_version_and_the_newest_archived(store: Registry, tm
         ("speech", "v2", "active"),
     ]
     assert not store.reindex() and store.doctor() == []
+    assert store.gc(0, dry_run=True).encoders == (ref["sha256"],)
     assert store.gc(0).encoders == (ref["sha256"],)
     assert list((store.root / "encoders").iterdir()) == []
     publish(store, tmp_path, "r6")
