@@ -104,13 +104,13 @@ def _located(root: Node, detail: Any) -> _Refused:
     key: Key = ()
     union: tuple[Key, Node] | None = None
     branch = ""
-    for part in detail["loc"]:
+    for index, part in enumerate(detail["loc"]):
         node = _resolved(root, node)
         if "discriminator" in node:
             node = _tagged(root, node).get(str(part), {})
         elif len(_alternatives(node)) > 1:
             union, branch = (union or (key, node)), (branch or str(part))
-            node = _branch(root, node, str(part))
+            node = _branch(root, node, str(part), detail["loc"][index + 1 :])
         elif part != "[key]":
             key, section, node = (*key, part), node, _member(node, part)
     context = detail.get("ctx", {})
@@ -276,12 +276,13 @@ def _tagged(root: Node, node: Node) -> dict[str, Node]:
     return {tag: _resolved(root, {"$ref": ref}) for tag, ref in node["discriminator"]["mapping"].items()}
 
 
-def _branch(root: Node, node: Node, name: str) -> Node:
-    """Return the alternative that pydantic calls by `name`: a model's class, or the kind of a plain value."""
+def _branch(root: Node, node: Node, name: str, rest: Sequence[int | str]) -> Node:
+    """Return the alternative that pydantic calls by `name`: a model's class, or else one that can hold the `rest`."""
     options = _alternatives(node)
     named = [option for option in options if option.get("$ref", "").rpartition("/")[2] == name]
-    plain = [option for option in options if "$ref" not in option]
-    return _resolved(root, (named or plain or options)[0])
+    kinds = ("array",) if rest and isinstance(rest[0], int) else ("object",) if rest else ()
+    fitting = [option for option in options if "$ref" not in option and option.get("type") in kinds]
+    return _resolved(root, (named or fitting or options)[0])
 
 
 def _member(node: Node, part: int | str) -> Node:
