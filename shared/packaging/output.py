@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from model_registry.names import Modality
-from model_registry.storage.durable import write_file_atomically
+from model_registry.storage.durable import STAGING, nearest_existing, write_file_atomically
 from shared.errors import Fault
 
 FAILURES = "failures"  # the folder of their logs
@@ -23,14 +23,11 @@ def bundle_folder(out: Path, modality: Modality, user: str, run_id: str) -> Path
 
 def output_faults(out: Path, bundle: Path) -> list[Fault]:
     """Return why the `bundle` cannot be written into the folder `out`; nothing is changed by trying."""
-    place = out.absolute()
-    while not os.path.lexists(place):
-        place = place.parent
-    if not place.is_dir():
-        what = "is a file" if place == out.absolute() else f"lies below {place}, which is a file"
-        return [Fault(str(out), None, "--out", f"{what}; name a folder for the bundles")]
     try:
-        Path(tempfile.mkdtemp(prefix=".staging-", dir=place)).rmdir()
+        Path(tempfile.mkdtemp(prefix=STAGING, dir=nearest_existing(out))).rmdir()
+    except NotADirectoryError as error:
+        what = "is a file" if error.filename == str(out.absolute()) else f"lies below {error.filename}, which is a file"
+        return [Fault(str(out), None, "--out", f"{what}; name a folder for the bundles")]
     except OSError as error:
         return [output_fault(out, error)]
     if os.path.lexists(bundle):
