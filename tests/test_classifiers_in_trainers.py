@@ -71,7 +71,7 @@ def test_a_classifier_is_trained_calibrated_exported_and_replayed(
     assert entry["metrics"]["chosen"].startswith(f"{features}: {kind}")
     assert entry["training_metrics"]["accuracy"] > entry["training_metrics"]["majority_baseline"] + 0.15
     assert 0 < entry["metrics"]["temperature"] < np.inf and np.isfinite(entry["metrics"]["rejection_threshold"])
-    assert 0 <= entry["training_metrics"]["false_rejection"] < 0.5
+    assert 0 <= entry["training_metrics"]["false_rejection_rate"] < 0.5
     assert entry["training_metrics"]["ece"] < 0.5
 
     replay = entry["replay"]

@@ -51,6 +51,7 @@ class _Config(_Schema):
     smoothing: _Window | _Filter | None = None
     encoder: str | _Filter = "lite0"
     encoders: dict[str, int] = {}
+    tried: Literal["auto"] | Annotated[tuple[_Candidate, ...], Field(min_length=1)] = "auto"
     name: Identifier = "x"
     hash: HashReference | None = None
     shape: tuple[int, int] = (1, 1)
@@ -128,6 +129,18 @@ def _candidate(**classifier: Any) -> dict[str, Any]:
         ),
         ({"smoothing": {"cutof": 1.0, "cutoff": 1.0}}, "smoothing.cutof", "is not a known key; valid keys: cutoff"),
         ({"smoothing": {"length": "x"}}, "smoothing.length", "must be a whole number, not 'x'"),
+        ({"tried": "atuo"}, "tried", "must be auto, or a list of at least 1, each a section with the keys features, "),
+        ({"tried": []}, "tried", "must be auto, or a list of at least 1, each a section with the keys features, "),
+        (
+            {"tried": [{"features": "hand_shape", "classifier": {"type": "svn"}}]},
+            "tried.0.classifier.type",
+            "must be one of svm, mlp, not 'svn'",
+        ),
+        (
+            {"tried": [{"features": "hand_shape", "classifier": {"type": "svm", "c": 1}}]},
+            "tried.0.classifier.c",
+            "is not a known key; valid keys: C, type, kernel",
+        ),
         ({"encoder": 5}, "encoder", "must be text, or a section with the keys cutoff, not 5"),
         ({"encoder": {"cutoff": "x"}}, "encoder.cutoff", "must be a number, not 'x'"),
     ],
