@@ -30,7 +30,7 @@ class GateConfig(Schema):
     """Below this nothing is published. It applies where sessions allow an estimate at all."""
 
     minimum_accuracy: float = Field(default=0.0, ge=0.0, le=1.0, description="least session-wise accuracy")
-    beat_majority: bool = Field(default=True, description="be better than always answering the commonest label")
+    beat_majority: bool = Field(default=True, description="be better than always predicting the most frequent label")
 
 
 class TrainerConfig(Schema):

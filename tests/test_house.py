@@ -45,9 +45,10 @@ TIERS: dict[str, tuple[tuple[set[str], ...], ...]] = {
         ({"commands", "__main__"},),
     ),
     "model_registry": (
-        ({"errors", "messages", "timestamps", "folders"},),
+        ({"errors", "messages", "timestamps"},),
         ({"names"},),
         ({"storage"},),
+        ({"folders"},),
         ({"store"}, {"http_schemas"}),
         ({"client"}, {"mirror"}),
         ({"location"},),

@@ -57,7 +57,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_a_fifth_modality_is_one_package_and_one_entry_point(done: tuple[Path, str]) -> None:
     folder, output = done
     assert "touch-train    Train one user's touch model" in output
-    assert "ana  touch: 24 samples, 24 used" in output and "no fault found" in output
+    assert "ana  touch: 24 samples, 24 used" in output and "no faults" in output
     entry = Registry(folder / "models").resolve("ana", "touch", "v1").entry
     assert (entry.modality, entry.verdict, entry.trainer_name) == ("touch", "good", "touch_trainer")
     log = json.loads((folder / "runs/jobs/ana/touch/log.json").read_text())

@@ -101,7 +101,7 @@ def test_a_model_no_better_than_the_commonest_label_is_published_only_where_that
     assert (tmp_path / "models").exists() == (code == 0)
     if code:
         assert entry["error_type"] == "QualityGateError"
-        assert "no better than always answering the commonest label" in entry["error_message"]
+        assert "no better than always predicting the most frequent label" in entry["error_message"]
     else:
         metrics = entry["training_metrics"]
         assert metrics["accuracy"] <= metrics["majority_baseline"] and entry["verdict"] == "weak"

@@ -6,11 +6,18 @@ import math
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
-from model_registry.names import Modality, parse_modality
 from shared.schema_faults import closest_first, faults_of, problems_of
-from shared.schema_utils import Example, HashReference, Identifier, SessionMetadata, TrainingLogEntry, TrainingRequest
+from shared.schema_utils import (
+    Example,
+    HashReference,
+    Identifier,
+    KnownModality,
+    SessionMetadata,
+    TrainingLogEntry,
+    TrainingRequest,
+)
 
 
 class _Schema(BaseModel):
@@ -46,7 +53,7 @@ class _Config(_Schema):
     seed: int = Field(default=0, ge=0, lt=100)
     strict: StrictBool = False
     since: AwareDatetime | None = None
-    modality: Annotated[Modality, BeforeValidator(parse_modality)] = "sound"
+    modality: KnownModality = "sound"
     candidates: tuple[_Candidate, ...] | None = Field(default=None, min_length=1)
     smoothing: _Window | _Filter | None = None
     encoder: str | _Filter = "lite0"
