@@ -18,14 +18,16 @@ ADVICE = "Record 6 more of `hungry<b>` in a new session: it is confused with `th
 LABELS = ("hungry<b>", "thirsty", "a label that is as long as labels may be, in order to be long")
 
 
-def _card(path: Path, verdict: str = "weak", scheme: str = "leave-one-session-out", **changes: Any) -> Path:
+def _card(
+    path: Path, verdict: str = "weak", scheme: str = "leave-one-session-out", gap: float = 0.12, **changes: Any
+) -> Path:
     rows = tuple(
         LabelReport(label, 0.9, 0.8, 0.6, 0.9, 0.85, 20, 3, label == LABELS[1], 0.7, 0.97, 0.66, 0.95, 0.81)
         for label in LABELS
     )
     metrics = {
         "accuracy": 0.8, "accuracy_low": 0.6, "accuracy_high": 0.9, "majority_baseline": 0.5, "coverage": 0.9,
-        "accuracy_accepted": 0.88, "top2_accuracy": 0.93, "ece": 0.07, "ece_uncalibrated": 0.21, "optimism_gap": 0.12,
+        "accuracy_accepted": 0.88, "top2_accuracy": 0.93, "ece": 0.07, "ece_uncalibrated": 0.21, "optimism_gap": gap,
         "random_split_accuracy": 0.92, "f1_macro": 0.77, "f1_macro_low": 0.61, "f1_macro_high": 0.89,
         "open_set_auroc": 0.83, "false_rejection_rate": 0.1,
     }  # fmt: skip
@@ -111,6 +113,15 @@ def test_the_card_gives_every_metric_with_its_interval(card: Path) -> None:
         assert told in plain, told
     once = _card(card.with_name("once.html"), scheme="within-session").read_text("utf-8")
     assert "All are from one session: on another day it may be less" in once and "A random split" not in once
+
+
+@pytest.mark.parametrize(
+    ("gap", "said"),
+    [(0.12, "12 percentage points more than"), (0.01, "hardly more than unseen"), (-0.03, "no more than unseen")],
+)
+def test_a_random_split_is_compared_whichever_way_it_differs(gap: float, said: str, tmp_path: Path) -> None:
+    text = _card(tmp_path / "card.html", gap=gap).read_text("utf-8")
+    assert said in text and text.count("percentage points more than") == (gap > 0.015)
 
 
 def test_the_card_gives_hashes_and_how_to_reproduce_the_model(card: Path) -> None:
