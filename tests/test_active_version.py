@@ -191,7 +191,9 @@ def _everywhere(call: Callable[..., Answer], models: Path, reader: str, fallback
     store = Registry(models)
     assert store.resolve("chika", "speech").fallback is fallback
     assert json.loads(call("registry", "resolve", "chika", "speech", "--json")[1])["fallback"] is fallback
-    assert ("a fallback: the user has no active model" in call("registry", "resolve", "chika", "speech")[1]) is fallback
+    assert (
+        "a fallback: the user has no active version" in call("registry", "resolve", "chika", "speech")[1]
+    ) is fallback
     token = add_token(tokens_file(models), reader, ("read",))
     with served(store) as url:
         headers = {"Authorization": f"Bearer {token}"}

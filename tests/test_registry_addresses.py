@@ -22,8 +22,9 @@ from model_registry.commands import options
 from model_registry.service.tokens import add_token, tokens_file
 from model_registry.store import Registry
 from shared.commands.main import model_trainer, run
-from shared.commands.predict import find_trainer
 from shared.commands.train import trainer_command
+from shared.recipe import load_recipe
+from shared.trainers import find_trainer
 from tests.model_registry.bundles import all_bytes, make_bundle
 from tests.model_registry.service.serving import served
 
@@ -35,6 +36,13 @@ TRAINERS = {
     "speech-train": "speech",
     "visual-train": "visual_environment",
 }
+
+
+def _trainer_command(modality: str) -> click.Command:
+    trainer = find_trainer(modality)
+    return trainer_command(trainer, load_recipe(trainer))
+
+
 # Arguments with which each command gets as far as its registry; {} are files made for it.
 ARGUMENTS: dict[str, list[str]] = {
     "model-trainer registry publish": ["{bundle}"],
@@ -82,7 +90,7 @@ def registry_options() -> dict[str, click.Option]:
 def invoke(path: str, words: list[str]) -> Result:
     """Run a command by its path as its console script does."""
     if path in TRAINERS:
-        command: click.Command = trainer_command(find_trainer(TRAINERS[path]))  # type: ignore[arg-type]
+        command: click.Command = _trainer_command(TRAINERS[path])
     elif path.startswith("model-trainer"):
         command, words = model_trainer, [*path.split()[1:], *words]
     else:

@@ -17,10 +17,11 @@ import sound_trainer.train as sound
 import speech_context_trainer.train as speech
 import visual_environment_trainer.train as visual
 from gesture_trainer.preprocessing.layouts import Layout, layout_of
-from model_registry.names import MODALITIES, Modality
+from model_registry.names import Modality
 from shared.features.pretrained import pretrained_folder
 from shared.learning.candidates import CandidateConfig
-from tests.trainer_runs import TrainerRun, copy_some, runs_of, trainer_of
+from shared.trainers import find_trainer, modality_names
+from tests.trainer_runs import TrainerRun, copy_some, runs_of
 
 QUICK = tuple(f"--set=evaluation.{key}=false" for key in ("random_split", "learning_curve", "unknown"))
 LABELS, SESSIONS, EACH = 4, 3, 4
@@ -33,7 +34,7 @@ def train(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 
     def train(modality: Modality, data: Path, *words: str) -> list[TrainerRun]:
         monkeypatch.setenv("MODEL_TRAINER_CACHE", str(tmp_path / "cache"))
-        run = runs_of(trainer_of(modality), tmp_path / "out", capsys)
+        run = runs_of(find_trainer(modality), tmp_path / "out", capsys)
         kinds = (("--no-cache",), ("--cache", *QUICK), ("--cache", *QUICK))
         return [run(data, *words, *kind) for kind in kinds]
 
@@ -178,7 +179,7 @@ def test_channels_are_trained_by_default_where_convolutions_win(width: int, tmp_
 @pytest.fixture(scope="module")
 def demo(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Modality, Path]:
     folder = tmp_path_factory.mktemp("some")
-    return {m: copy_some(demo_data, m, folder / m, EACH) for m in MODALITIES if m != "gesture"}
+    return {m: copy_some(demo_data, m, folder / m, EACH) for m in modality_names() if m != "gesture"}
 
 
 def _needs(*names: str) -> None:

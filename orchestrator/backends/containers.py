@@ -44,6 +44,13 @@ _PRINT_FINGERPRINT = (
 )
 _ERRORS = (DockerException, RequestException, OSError)
 
+_KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+
+
+def kernel_variables() -> dict[str, str]:
+    """Return the variables that choose kernels of linear algebra here: in a container they must choose the same."""
+    return {name: os.environ[name] for name in _KERNELS if name in os.environ}
+
 
 @dataclass(frozen=True)
 class ContainerLimits:
@@ -83,7 +90,7 @@ class Containers:
                 stdin_open=True,
                 user=f"{os.getuid()}:{os.getgid()}",
                 working_dir=str(Path.cwd()) if any(not path.is_absolute() for path in self.readable) else None,
-                environment={"MODEL_TRAINER_CACHE": _CACHE},
+                environment={"MODEL_TRAINER_CACHE": _CACHE, **kernel_variables()},
                 labels={_LABEL: str(self.runs)},
                 host_config=self._host_config(client, memory),
             )["Id"]

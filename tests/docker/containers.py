@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from orchestrator.backends.containers import kernel_variables
+
 PACKAGES = {
     "gesture-trainer": "gesture_trainer",
     "sound-trainer": "sound_trainer",
@@ -68,6 +70,7 @@ class Engine:
             "pids_limit": 256,
             "mem_limit": memory,
             "memswap_limit": memory,
+            "environment": kernel_variables(),
         }
         container = self.client.containers.create(
             image, list(words), volumes=volumes, user=user, **{**hardened, **options}

@@ -184,7 +184,7 @@ def test_each_failure_costs_its_own_job_and_says_why_in_one_line(
     assert batch.summary()["failed_by_cause"] == {"crashed": 2, "data": 1, "memory": 1}
     told = {line.split("] ")[1].split()[0]: line for line in done.stderr.splitlines() if line.startswith("[")}
     assert "memory: out of memory at 200 MiB; raise --memory" in told["hog"]
-    assert "exit code 1 without a training log entry; last words: Segmentation fault" in told["silent"]
+    assert "exit code 1 without a training log entry" in told["silent"] and "Segmentation fault" in told["silent"]
     assert "killed by signal 9" in told["killed"]
     journal = (batch.runs / "journal.jsonl").read_text()
     assert "out of memory at 200 MiB" in journal and "killed by signal 9" in journal
@@ -197,13 +197,15 @@ def test_an_absent_image_fails_its_own_jobs_and_others_see_their_configuration(
     engine: Engine, demo: Path, batch: Batch
 ) -> None:
     words = (f"--data={demo}", "--users=ana", "--modalities=gesture,sound", "--demo-data")
-    (batch.root / "a: gesture.yaml").write_text("candidates: [prototypes]\n")
+    (batch.root / "a: gesture.yaml").write_text(
+        "candidates: [{features: body_motion, classifier: {type: nearest_centroid}}]\n"
+    )
     config = f"--config=gesture={batch.root / 'a: gesture.yaml'}"
     done = batch.launch(*words, "--image=sound=no-such-image", config)
     assert done.returncode == 1
     assert "ana sound: engine: no image no-such-image; build it with: make images" in done.stderr
     (entry,) = batch.registry.entries()
-    assert entry.modality == "gesture" and entry.config["candidates"] == ["prototypes"]
+    assert entry.modality == "gesture" and entry.config["candidates"][0]["features"] == ["body_motion"]
     assert "no image no-such-image" in (batch.runs / "journal.jsonl").read_text()
 
 
@@ -211,7 +213,7 @@ def test_an_image_of_other_code_is_refused(engine: Engine, batch: Batch, fake: C
     batch.add("ana")
     done = batch.launch(fake({}, changed=True))
     assert done.returncode == 1
-    assert "is of other code than this; build it again with: make images" in done.stderr
+    assert "was built from other code than this; build it again with: make images" in done.stderr
     assert not batch.containers(engine)
 
 
@@ -219,7 +221,7 @@ def test_an_absent_engine_is_one_line_for_each_job(batch: Batch) -> None:
     batch.add("ana", "ben")
     done = batch.launch(DOCKER_HOST=f"unix://{batch.root}/nowhere.sock")
     assert done.returncode == 1
-    told = [line for line in done.stderr.splitlines() if "no Docker engine answers; start it" in line]
+    told = [line for line in done.stderr.splitlines() if "no Docker engine responds; start it" in line]
     assert len(told) == 2 and "Traceback" not in done.stderr
     assert batch.summary()["failed_by_cause"] == {"engine": 2}
 
@@ -250,6 +252,6 @@ def test_containers_of_a_killed_batch_are_removed_by_the_next_one(
     assert batch.containers(engine)
     done = batch.launch(image, "--jobs=1")
     assert done.returncode == 0, done.stderr
-    assert "removed 1 containers of the batch that was cut short" in done.stderr
+    assert "removed 1 containers of an interrupted batch" in done.stderr
     assert batch.versions() == {"ana": [1], "ben": [1]}
     assert not batch.containers(engine)

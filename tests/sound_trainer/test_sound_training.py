@@ -20,9 +20,9 @@ from shared.config import load_config
 from shared.errors import ConfigError
 from shared.features.cache import FeatureCache
 from shared.features.pretrained import is_complete, pretrained_folder
-from shared.job import Job, Outcome
+from shared.job import Job
 from shared.logs import RunLog
-from shared.recipe import load
+from shared.recipe import Outcome, load
 from sound_trainer.preprocessing.decode import open_recordings, read_wave
 from sound_trainer.preprocessing.pretrained import SPEECH_EMBEDDING
 from sound_trainer.train import SoundConfig, sound_candidates, train

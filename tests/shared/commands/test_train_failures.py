@@ -18,9 +18,10 @@ from shared.commands.train import UNKNOWN_USER, trainer_command
 from shared.config import TrainerConfig
 from shared.data_loader import load_features
 from shared.errors import ReplayError
-from shared.job import Job, ModelSpec, Outcome, Trainer
-from shared.recipe import load, package, validate
+from shared.job import Job, ModelSpec
+from shared.recipe import Outcome, Recipe, load, package, validate
 from shared.schema_utils import TrainingLogEntry
+from shared.trainers import find_trainer
 from tests.shared.data.session_folders import features_row, session_folder, write_rows
 from tests.shared.finished_runs import candidate_of
 
@@ -51,7 +52,8 @@ def _train(job: Job, config: TrainerConfig) -> Outcome:
     return package(job, validation, [{"x": row} for row in features], dataset, config, ModelSpec({}, "none"))
 
 
-TRAINER = Trainer("gesture", TrainerConfig, _train, lambda *_: {}, "gesture_trainer", "gesture-train")
+TRAINER = find_trainer("gesture")
+RECIPE = Recipe(TrainerConfig, _train, lambda *_: {})
 
 
 @dataclass
@@ -242,7 +244,7 @@ def test_a_failure_leaves_a_log_of_all_that_was_known(
     case, place = CASES[name], Place(tmp_path, monkeypatch)
     case.arrange(place)
     before = _files(tmp_path)
-    code = run(lambda: trainer_command(TRAINER)(place.words, standalone_mode=False))
+    code = run(lambda: trainer_command(TRAINER, RECIPE)(place.words, standalone_mode=False))
     printed = capsys.readouterr()
     (line,) = printed.out.splitlines()
     entry = json.loads(line)
@@ -286,7 +288,7 @@ def test_the_toy_recipe_that_fails_above_succeeds_when_nothing_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = Place(tmp_path, monkeypatch)
-    assert run(lambda: trainer_command(TRAINER)(place.words, standalone_mode=False)) == 0
+    assert run(lambda: trainer_command(TRAINER, RECIPE)(place.words, standalone_mode=False)) == 0
     entry = json.loads(capsys.readouterr().out)
     assert {key: entry[key] for key in COUNTS} == COUNTS
     assert Path(entry["bundle"]) == place.out / "gesture_anna_r1"
@@ -298,7 +300,7 @@ def test_each_of_several_users_leaves_a_log_of_their_own(
 ) -> None:
     place = Place(tmp_path, monkeypatch)
     place.words += ["--user", "ben", "--user", "carl"]
-    assert run(lambda: trainer_command(TRAINER)(place.words, standalone_mode=False)) == 3
+    assert run(lambda: trainer_command(TRAINER, RECIPE)(place.words, standalone_mode=False)) == 3
     entries = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(entry["user_id"], entry["status"]) for entry in entries] == [
         ("anna", "success"),

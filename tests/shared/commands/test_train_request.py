@@ -62,7 +62,7 @@ def test_what_a_trainer_has_not_is_refused_and_nothing_is_trained(train: Train, 
     assert (code, entry["status"], entry["error_type"]) == (2, "failure", "ConfigError")
     assert entry["error_message"].startswith("training_config: ")
     assert [entry[name] for name in FIELDS] == [REQUEST["retrain_reason"], "v1.0.0", wanted]
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["failures"]
 
 
 def test_a_requested_model_is_the_one_that_is_trained(train: Train) -> None:
@@ -81,10 +81,10 @@ def test_a_requested_model_is_the_one_that_is_trained(train: Train) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("{", "--request: (line): "),
+        ("{", "--request: (whole): is not readable JSON"),
         ('{"user_id": "ana", "modality": "smell"}', "--request: modality: "),
-        (json.dumps(REQUEST | {"user_id": "ben"}), "asks for ben's gesture model, but this run trains ana's"),
-        (json.dumps(REQUEST | {"modality": "audio"}), "asks for ana's sound model, but this run trains ana's gesture"),
+        (json.dumps(REQUEST | {"user_id": "ben"}), "is for ben's gesture model, but this run trains ana's"),
+        (json.dumps(REQUEST | {"modality": "audio"}), "is for ana's sound model, but this run trains ana's gesture"),
         (json.dumps(REQUEST | {"training_config": "lda"}), "--request: training_config: "),
     ],
 )
