@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 import traceback
@@ -25,6 +26,7 @@ _COMMANDS = {  # name -> where the command is and what it does; imported when it
     "registry": ("model_registry.commands.main:registry", "Publish, resolve, list, show and verify models."),
     "reproduce": ("shared.commands.reproduce:reproduce_command", "Train a published version again and compare."),
 }
+_TERMINATED = 128 + signal.SIGTERM  # the exit code after SIGTERM
 
 
 class _LazyGroup(click.Group):
@@ -95,6 +97,12 @@ def run(command: Callable[[], Any]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return 130
+    except SystemExit as stop:
+        if stop.code != _TERMINATED:
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_TERMINATED)  # all is unwound; threads of native libraries abort where Python waits for them to end
     except Exception as error:  # the one place that catches everything
         click.echo(error_text(error), err=True)
         if exit_code(error) == 5:
