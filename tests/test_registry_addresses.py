@@ -5,10 +5,8 @@ from __future__ import annotations
 import functools
 import importlib
 import json
-import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from shared.commands.train import trainer_command
 from shared.recipe import load_recipe
 from shared.trainers import find_trainer
 from tests.model_registry.bundles import all_bytes, make_bundle
+from tests.model_registry.nobody import allow_everything, as_nobody, folder_for_everybody
 from tests.model_registry.service.serving import served
 
 USER = PEOPLE[0].user_id
@@ -170,44 +169,22 @@ def assert_refused(path: str, result: Result, address: str) -> None:
         assert result.stdout == ""
 
 
-@pytest.fixture
-def forbidden() -> Iterator[Path]:
-    """A folder that its parent lets nobody into, outside pytest's own folders, which are root's alone."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        (root / "locked" / "registry").mkdir(parents=True)
-        yield root
+def test_a_folder_without_permission_is_one_line(files: dict[str, str], tmp_path: Path) -> None:
+    with folder_for_everybody() as place:
+        shutil.copytree(tmp_path, place / "files")
+        files = {key: value.replace(str(tmp_path), str(place / "files")) for key, value in files.items()}
+        (place / "locked" / "registry").mkdir(parents=True)
+        allow_everything(place)
+        (place / "locked").chmod(0)
+        address = str(place / "locked" / "registry")
 
+        def attempt() -> str:
+            for path in ARGUMENTS:
+                assert_refused(path, invoke(path, words_for(path, files, address)), address)
+            return "all refused"
 
-def test_a_folder_without_permission_is_one_line(files: dict[str, str], tmp_path: Path, forbidden: Path) -> None:
-    shutil.copytree(tmp_path, forbidden / "files")
-    files = {key: value.replace(str(tmp_path), str(forbidden / "files")) for key, value in files.items()}
-    for item in (forbidden, *forbidden.rglob("*")):
-        item.chmod(0o777 if item.is_dir() else 0o666)
-    (forbidden / "locked").chmod(0)
-    address = str(forbidden / "locked" / "registry")
-
-    def attempt() -> str:
-        for path in ARGUMENTS:
-            assert_refused(path, invoke(path, words_for(path, files, address)), address)
-        return "all refused"
-
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            if os.getuid() == 0:
-                os.setuid(65534)
-            outcome = attempt()
-        except BaseException as error:  # whatever it is, the test shall see it
-            outcome = f"{type(error).__name__}: {error}"
-        os.write(writer, outcome.encode()[:4000])
-        os._exit(0)
-    os.close(writer)
-    os.waitpid(child, 0)
-    with os.fdopen(reader) as file:
-        assert file.read() == "all refused"
-    (forbidden / "locked").chmod(0o700)
+        assert as_nobody(attempt) == "all refused"
+        (place / "locked").chmod(0o700)
 
 
 @pytest.mark.parametrize("address", ["http://", "nonsense://x", "s3://bucket/models", ""])

@@ -15,6 +15,7 @@ import pytest
 from model_registry.errors import NotFoundError, RegistryError, StorageError
 from model_registry.store import Registry
 from tests.model_registry.bundles import all_bytes, make_bundle, make_encoder
+from tests.model_registry.nobody import allow_everything, as_nobody, folder_for_everybody
 
 WRITERS, PUBLICATIONS, SLOTS = 16, 1000, 20
 
@@ -139,40 +140,17 @@ def test_a_read_only_file_system_can_be_read_and_says_why_it_takes_nothing(small
     assert store.publish(bundle).version == 2
 
 
-def test_a_forbidden_folder_is_said_and_works_once_allowed(tmp_path: Path) -> None:
-    store = Registry(tmp_path / "registry")
-    store.publish(make_bundle(tmp_path, run="r0"))
-    bundle = make_bundle(tmp_path, run="r1")
-    folder = store.root / "users/user123/gesture"
-
-    def attempt() -> str:
-        """Publish as a user who is not root, in a child process; return the error."""
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                if os.getuid() == 0:
-                    os.setuid(65534)
-                store.publish(bundle)
-                told = "published"
-            except Exception as error:  # whatever it is, the test shall see it
-                told = f"{type(error).__name__}: {error}"
-            os.write(writer, told.encode())
-            os._exit(0)
-        os.close(writer)
-        os.waitpid(child, 0)
-        with os.fdopen(reader) as file:
-            return file.read()
-
-    above = [path for path in tmp_path.parents if path.name.startswith(("pytest-", "popen-"))]
-    everything = [store.root, *store.root.rglob("*"), *above, tmp_path]
-    for path in everything:
-        path.chmod(path.stat().st_mode | (0o777 if path.is_dir() else 0o666))
-    folder.chmod(0o555)
-    assert (
-        attempt().startswith("StorageError: publish: Permission denied") and "check mount and permissions" in attempt()
-    )
-    assert [entry.model_version for entry in store.entries()] == ["v1"]
-    folder.chmod(0o777)
-    assert attempt() == "published"
-    assert store.resolve("user123", "gesture").version == 2
+def test_a_forbidden_folder_is_said_and_works_once_allowed() -> None:
+    with folder_for_everybody() as place:
+        store = Registry(place / "registry")
+        store.publish(make_bundle(place, run="r0"))
+        bundle = make_bundle(place, run="r1")
+        folder = store.root / "users/user123/gesture"
+        allow_everything(place)
+        folder.chmod(0o555)
+        refused = as_nobody(lambda: str(store.publish(bundle).version))
+        assert refused.startswith("StorageError: publish: Permission denied") and "mount and permissions" in refused
+        assert [entry.model_version for entry in store.entries()] == ["v1"]
+        folder.chmod(0o777)
+        assert as_nobody(lambda: str(store.publish(bundle).version)) == "2"
+        assert store.resolve("user123", "gesture").version == 2
