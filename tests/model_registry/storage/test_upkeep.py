@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 
 import pytest
 
-from model_registry.errors import ConflictError, CorruptError, NotFoundError
+from model_registry.errors import ConflictError, CorruptError, NotFoundError, StorageError
 from model_registry.storage import history
 from model_registry.store import Registry
 from tests.model_registry.bundles import all_bytes, make_bundle, make_encoder
@@ -72,6 +74,31 @@ def test_a_rollback_after_a_withdrawal_returns_nothing_that_was_withdrawn(store:
         store.rollback("user123", "gesture", "worse")
     publish(store, tmp_path, "r3")
     assert store.rollback("user123", "gesture", "worse") == (3, 1)
+
+
+@pytest.mark.parametrize("operation", ["promote", "rollback", "archive", "withdraw"])
+def test_a_disk_that_fails_while_recording_leaves_everything_as_it_was(
+    store: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    publish(store, tmp_path, "r1", "r2")
+    acts: dict[str, Callable[[], object]] = {
+        "promote": lambda: store.promote("user123", "gesture", 1),
+        "rollback": lambda: store.rollback("user123", "gesture", "worse"),
+        "archive": lambda: store.archive("user123", "gesture", 1),
+        "withdraw": lambda: store.archive("user123", "gesture", 2, withdraw=True),
+    }
+    before = all_bytes(store.root)
+
+    def full(paths: Iterable[Path]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(history, "sync_files", full)
+        with pytest.raises(StorageError, match="make room"):
+            acts[operation]()
+    assert all_bytes(store.root) == before
+    acts[operation]()
+    assert store.doctor() == [] and not store.reindex()
 
 
 def test_the_pointer_says_since_when_its_version_is_active(store: Registry, tmp_path: Path) -> None:
