@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import json
 import shutil
 from collections.abc import Callable
@@ -19,29 +18,14 @@ from docs.generate import commands
 from model_registry.commands import options
 from model_registry.service.tokens import add_token, tokens_file
 from model_registry.store import Registry
-from shared.commands.main import model_trainer, run
-from shared.commands.train import trainer_command
-from shared.recipe import load_recipe
-from shared.trainers import find_trainer
+from shared.commands.main import run
 from tests.model_registry.bundles import all_bytes, make_bundle
 from tests.model_registry.nobody import allow_everything, as_nobody, folder_for_everybody
 from tests.model_registry.service.serving import served
 
 USER = PEOPLE[0].user_id
 SLOT = ("user123", "gesture")
-TRAINERS = {
-    "gesture-train": "gesture",
-    "sound-train": "sound",
-    "speech-train": "speech",
-    "visual-train": "visual_environment",
-}
-
-
-def _trainer_command(modality: str) -> click.Command:
-    trainer = find_trainer(modality)
-    return trainer_command(trainer, load_recipe(trainer))
-
-
+TRAINERS = ("gesture-train", "sound-train", "speech-train", "visual-train")
 # Arguments with which each command gets as far as its registry; {} are files made for it.
 ARGUMENTS: dict[str, list[str]] = {
     "model-trainer registry publish": ["{bundle}"],
@@ -88,13 +72,10 @@ def registry_options() -> dict[str, click.Option]:
 
 def invoke(path: str, words: list[str]) -> Result:
     """Run a command by its path as its console script does."""
-    if path in TRAINERS:
-        command: click.Command = _trainer_command(TRAINERS[path])
-    elif path.startswith("model-trainer"):
-        command, words = model_trainer, [*path.split()[1:], *words]
-    else:
-        module = "launch" if path.endswith("launch_all.sh") else "registry_uploader"
-        command = importlib.import_module(f"orchestrator.{module}").main
+    root, _, rest = path.partition(" ")
+    grouped = root == "model-trainer"
+    command = next(context.command for context in commands() if context.command_path == (root if grouped else path))
+    words = [*rest.split(), *words] if grouped else words
 
     @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
     @click.pass_context
