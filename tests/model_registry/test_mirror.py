@@ -71,6 +71,13 @@ def test_a_copy_that_is_damaged_or_unfinished_is_refused(url: str, tmp_path: Pat
             MirrorRegistry(url).fetch("user123", "gesture", tmp_path / "here")
 
 
+def test_a_version_that_was_withdrawn_is_not_taken_from_an_earlier_copy(url: str, tmp_path: Path) -> None:
+    mirror = MirrorRegistry(url)
+    assert not mirror.fetch("user123", "gesture", tmp_path / "here").fallback
+    fsspec.filesystem("memory").rm(path(url, "users/user123/gesture/active.json"))
+    assert mirror.fetch("user123", "gesture", tmp_path / "here").fallback
+
+
 def test_what_is_not_there_is_said(url: str, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError):
         MirrorRegistry(url).fetch("user123", "sound", tmp_path / "here")

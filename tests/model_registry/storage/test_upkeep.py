@@ -124,6 +124,16 @@ def test_a_publication_that_was_interrupted_keeps_its_status(
     assert store.resolve("user123", "gesture").version == (2 if promote else 1)
 
 
+def test_a_lost_event_of_an_older_version_does_not_make_it_active(store: Registry, tmp_path: Path) -> None:
+    publish(store, tmp_path, "r1", "r2", "r3")
+    path = store.root / "users/user123/gesture/history.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + lines[2])
+    assert all(finding.mended for finding in store.doctor())
+    assert store.resolve("user123", "gesture").version == 3
+    assert status(store)["v3"] == "active" and status(store)["v2"] != "active"
+
+
 def test_the_journal_stays_in_order_where_the_clock_goes_back(
     store: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
