@@ -194,7 +194,6 @@ class _Source:
 
     def active(self, slot: ModelSlot, with_encoders: bool) -> ResolvedVersion | None:
         """Return a slot's active version, copied and checked, if there is one."""
-        slot.active.unlink(missing_ok=True)
         try:
             self.copy(self._name(slot.active))
         except NotFoundError:
