@@ -41,20 +41,24 @@ def checked_sha256(path: Path) -> str:
 
     A file whose inode, size and times are as they were when this process last read it is not read again.
     """
-    with os.fdopen(open_file(path), "rb") as file:
-        identity = _identity(file.fileno())
+    fd = open_file(path)
+    try:
+        identity = _identity(fd)
         key = (str(path), identity)
         with _lock:
             known = _remembered.get(key)
         if known is not None:
             return known
-        sha256 = file_sha256(file)
-        if _identity(file.fileno()) == identity and time.time() - identity[4] / 1e9 > _SETTLED_SECONDS:
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            sha256 = file_sha256(file)
+        if _identity(fd) == identity and time.time() - identity[4] / 1e9 > _SETTLED_SECONDS:
             with _lock:
                 _remembered[key] = sha256
                 while len(_remembered) > _REMEMBERED:
                     _remembered.popitem(last=False)
         return sha256
+    finally:
+        os.close(fd)
 
 
 def _identity(fd: int) -> _Identity:
