@@ -202,6 +202,17 @@ def modality_branches(tree: ast.Module) -> list[str]:
     return found
 
 
+def modality_lists(tree: ast.Module) -> list[str]:
+    """Return every literal, a schema's `Literal[…]` included, that holds the names of two modalities or more."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict | ast.List | ast.Tuple | ast.Set):
+            items = node.keys if isinstance(node, ast.Dict) else node.elts
+            named = [i.value for i in items if isinstance(i, ast.Constant) and i.value in modality_names()]
+            found += [f"{node.lineno}: {', '.join(named)}"] if len(named) > 1 else []
+    return found
+
+
 def unpickling(tree: ast.Module) -> list[str]:
     """Return every call in `tree` that may run code from a data file."""
     found = []
@@ -376,6 +387,27 @@ def test_shared_asks_nowhere_which_modality_it_has() -> None:
     ]
     assert not found, ", ".join(found)
     assert modality_branches(parsed(reader)), "the reader that is left out does ask"
+
+
+def test_only_trainers_and_what_builds_their_images_list_modalities() -> None:
+    files = python_files("shared", "model_registry", "orchestrator")
+    found = [f"{path.relative_to(ROOT)}:{fault}" for path in files for fault in modality_lists(parsed(path))]
+    assert not found, "declare it in <package>/modality.py: " + ", ".join(found)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "IMAGES = {'gesture': 'gesture-trainer', 'sound': 'sound-trainer'}",
+        "for modality in ('sound', 'speech'): f()",
+        "Modality = Literal['gesture', 'sound']",
+        "def f(kinds=['speech', 'gesture']): ...",
+        "KNOWN = {'visual_environment', 'sound'}",
+    ],
+)
+def test_the_rule_of_lists_notices_each_kind_of_list(source: str) -> None:
+    assert len(modality_lists(ast.parse(source))) == 1
+    assert modality_lists(ast.parse("example = ('gesture', 'stop')")) == []
 
 
 @pytest.mark.parametrize(
