@@ -46,7 +46,7 @@ class Case:
 CASES = {
     "gesture": Case("gesture_trainer", "signer", lambda: data_root("signs-1000"), 5, 5),
     "sound": Case("sound_trainer", "two", lambda: data_root("digits-1000"), 10, 4),
-    "speech": Case("speech_context_trainer", "talker", lambda: data_root("contexts"), 8, 3),
+    "speech": Case("speech_context_trainer", "talker", lambda: data_root("contexts"), 8, 4),
     "visual_environment": Case("visual_environment_trainer", "home", cropped_houses, 15, 4),
 }
 
