@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from onnx import TensorProto, helper
@@ -101,7 +102,7 @@ def batch(tmp_path: Path) -> Batch:
 @pytest.fixture
 def fake(engine: Engine, tmp_path: Path) -> Iterator[Callable[[Mapping[str, str]], str]]:
     """A function that builds a speech image whose trainer behaves as it is told, and gives the option that names it."""
-    tag = f"fake-trainer:{tmp_path.name.lower()}"
+    tag = f"fake-trainer:{uuid4().hex}"  # tests in other processes build theirs at the same time
 
     def build(behaviours: Mapping[str, str], changed: bool = False) -> str:
         context = tmp_path / "image"
