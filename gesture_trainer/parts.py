@@ -21,6 +21,7 @@ from shared.features.cache import content_key
 from shared.job import Job
 from shared.learning.candidates import Candidate, FittedModel, PrecomputedFeatures, Rows, fit_candidate
 from shared.learning.decision_rule import DecisionRule, fit_decision_rule
+from shared.learning.fold_fits import HeldOutLogits
 from shared.learning.folds import Indices
 from shared.learning.heads import Classes, Features, Head
 from shared.recipe import featurise
@@ -103,7 +104,7 @@ def answering_parts(
     sessions: Sequence[str],
     frames: int,
     stride: int,
-    false_rejection: float,
+    sizes: tuple[float, float],
 ) -> tuple[Validation, PartsReport | None]:
     """Return the validation with a winner that answers parts, too, and how held-out parts were answered.
 
@@ -131,10 +132,10 @@ def answering_parts(
         groups = np.unique([sessions[k] for k in owner], return_inverse=True)[1]
         logits, near = _held_out(ours, rows, truth, fold, len(set(classes.tolist())))
         rejected = [
-            (~_calibrated(ours, logits, near, truth, groups, fold != k, false_rejection)(logits, near)[2])[fold == k]
+            (~_calibrated(ours, logits, near, truth, groups, fold != k, sizes)(logits, near)[2])[fold == k]
             for k in np.unique(fold)
         ]
-        rule = _calibrated(ours, logits, near, truth, groups, np.ones(len(truth), bool), false_rejection)
+        rule = _calibrated(ours, logits, near, truth, groups, np.ones(len(truth), bool), sizes)
         fitted = fit_candidate(ours, truth, np.arange(len(truth)), logits.shape[1])
     report = PartsReport(
         len(cut), float((logits.argmax(axis=1) == truth).mean()), float(np.concatenate(rejected).mean())
@@ -174,6 +175,7 @@ def _calibrated(
     truth: Classes,
     groups: Indices,
     kept: NDArray[np.bool_],
-    rate: float,
+    sizes: tuple[float, float],
 ) -> DecisionRule:
-    return fit_decision_rule(logits[kept], near[kept], truth[kept], groups[kept], candidate.score_weights, rate)
+    held = HeldOutLogits(np.flatnonzero(kept), logits[kept], groups[kept])
+    return fit_decision_rule(held, near[kept], truth, groups, candidate.score_weights, sizes)

@@ -110,9 +110,9 @@ def report(
     if validation.random_accuracy is not None:
         metrics["random_split_accuracy"] = validation.random_accuracy
         metrics["optimism_gap"] = validation.random_accuracy - metrics["accuracy"]
-    if validation.unknown_auroc:
-        metrics["unknown_auroc"] = float(np.mean(list(validation.unknown_auroc.values())))
-    single, unknown = validation.folds.within_session, validation.unknown_auroc
+    if validation.left_out.auroc:
+        metrics["unknown_auroc"] = float(np.mean(list(validation.left_out.auroc.values())))
+    single, unknown = validation.folds.within_session, validation.left_out.auroc
     rows = tuple(
         _label_report(k, label, classes, predicted, groups, f1[k], k in single, unknown.get(k))
         for k, label in enumerate(labels)

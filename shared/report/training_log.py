@@ -81,7 +81,7 @@ def training_log(
                 "chosen_by_fold": list(validation.chosen_by_fold),
                 "temperature": validation.rule.temperature,
                 "rejection_threshold": validation.rule.threshold,
-                "unknown_auroc": {dataset.labels[k]: value for k, value in validation.unknown_auroc.items()},
+                "unknown_auroc": {dataset.labels[k]: value for k, value in validation.left_out.auroc.items()},
             },
             "feature_spec_id": graph.spec_id,
             "encoder_refs": [ref.model_dump() for ref in spec.encoder_refs],
