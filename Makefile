@@ -14,8 +14,8 @@ export MODEL_TRAINER_DATA ?= $(abspath ../shared/data)
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-setup: $(VENV)/.installed .pretrained/.complete ## make .venv, install locked packages, fetch pretrained models
-	@$(BIN)/python -m compileall -q $(PACKAGES)  # where Python keeps no bytecode, each start would compile them anew
+setup: $(VENV)/.installed .pretrained/.complete ## create .venv, install locked packages, build pretrained networks
+	@$(BIN)/python -m compileall -q $(PACKAGES)  # otherwise each start compiles the sources again where Python may not write bytecode
 
 $(VENV)/.installed: requirements/lock.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it with: make setup PYTHON=python3.11" >&2; exit 2; }
@@ -24,13 +24,14 @@ $(VENV)/.installed: requirements/lock.txt pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements/lock.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
 	@rm -rf *.egg-info  # stale ones would hide the installed entry points
+	@$(BIN)/python -c 'import sound_trainer, librosa; librosa.load, librosa.feature.rms'  # compiled by numba, once
 	@touch $@
 
 .pretrained/.complete: requirements/pretrained.lock $(wildcard build_tools/*.py build_tools/*/*.py */preprocessing/pretrained.py) | $(VENV)/.installed
 	@$(BIN)/python -m build_tools --out .pretrained
 	@touch $@
 
-demo: setup ## train three made-up users on all four modalities and show what was published
+demo: setup ## train models for three fictional people and print what was published
 	@demo/run.sh
 
 test: setup ## run the whole test suite
@@ -42,9 +43,9 @@ lint: setup ## ruff, mypy (strict), pyright (standard)
 	@$(BIN)/mypy
 	@$(BIN)/pyright
 
-check: lint test ## all that CI runs
+check: lint test ## everything that CI runs
 
-bench: setup ## every figure of speed, quickly (under 5 minutes); FULL=1 takes more runs, jobs and versions
+bench: setup ## measure speed (under 5 minutes); FULL=1 takes more runs, jobs and versions
 	@$(BIN)/python -m benchmarks.speed --runs $(if $(FULL),5,1)
 	@$(BIN)/python -m benchmarks.batches $(if $(FULL),,--users 5 --jobs 1000)
 	@$(BIN)/python -m benchmarks.registry_speed $(if $(FULL),,--users 1000)
@@ -55,7 +56,7 @@ bench-batches: setup ## measure warm workers, orchestration, memory and Dask wor
 bench-sessions: setup ## measure accuracy across sessions on real data, through the trainers
 	@$(BIN)/python -m benchmarks.sessions
 
-bench-accuracy: setup ## measure accuracy on real data, session-wise beside random splits
+bench-accuracy: setup ## measure accuracy on real data, by session and on random splits
 	@$(BIN)/python -m benchmarks.accuracy
 
 serve: setup ## serve the registry over HTTP on port 8077 (MODEL_TRAINER_REGISTRY names its folder)
@@ -88,5 +89,5 @@ sbom: ## write a software bill of materials of every image to .sbom
 	@for image in gesture-trainer sound-trainer speech-trainer visual-trainer model-trainer; do \
 	    docker run --rm -i --network none --entrypoint python $$image - <images/sbom.py >.sbom/$$image.cdx.json; done
 
-clean: ## remove what set-up and the demo made
+clean: ## remove what set-up and the demo created
 	rm -rf $(VENV) .pretrained .demo .sbom

@@ -1,1 +1,1 @@
-"""Measurements on real data. Nothing here is asserted: machines differ, and figures belong in docs/results.md."""
+"""Measurements on real data. They assert nothing, because machines differ; docs/results.md has the figures."""

@@ -1,4 +1,4 @@
-"""Accuracy on real data, a row for each figure beside its bar: `make bench-accuracy`."""
+"""Accuracy on real data, one row per figure with its target: `make bench-accuracy`."""
 
 from __future__ import annotations
 
@@ -19,30 +19,38 @@ MODALITIES = {
 
 
 @click.command()
-@click.option("--modality", "modalities", multiple=True, type=click.Choice(list(MODALITIES)), help="Only these.")
+@click.option(
+    "--modality",
+    "modalities",
+    multiple=True,
+    type=click.Choice(list(MODALITIES)),
+    help="Measure this modality only; can be repeated.",
+)
 def main(modalities: tuple[str, ...]) -> None:
-    """Print every figure with its Wilson interval and the bar it should reach.
+    """Print every figure with its interval and its target.
 
     \b
     Example:
       python -m benchmarks.accuracy --modality sound
     """
     if not SOURCE.is_dir():
-        raise click.ClickException(f"no real data at {SOURCE}; name the folder with MODEL_TRAINER_DATA")
+        raise click.ClickException(f"no real data at {SOURCE}; set MODEL_TRAINER_DATA to the folder that holds it")
     threadpool_limits(1)
     console = Console(width=110)
-    table = Table("figure", "value", "interval", "bar", "")
+    table = Table("figure", "value", "interval", "target", "")
     for modality in modalities or MODALITIES:
         for measure in MODALITIES[modality]:
-            for name, value, low, high, bar in measure():
-                told = "" if bar is None else "reached" if _reached(name, value, bar) else "missed"
-                table.add_row(name, f"{value:.3f}", f"{low:.3f}–{high:.3f}", "" if bar is None else f"{bar}", told)
-                console.print(f"{name}: {value:.3f} {told}", highlight=False)
+            for name, value, low, high, target in measure():
+                outcome = "" if target is None else "reached" if _reached(name, value, target) else "missed"
+                table.add_row(
+                    name, f"{value:.3f}", f"{low:.3f}–{high:.3f}", "" if target is None else f"{target}", outcome
+                )
+                console.print(f"{name}: {value:.3f} {outcome}", highlight=False)
     console.print(table)
 
 
-def _reached(name: str, value: float, bar: float) -> bool:
-    return value <= bar if "(at most)" in name else value >= bar
+def _reached(name: str, value: float, target: float) -> bool:
+    return value <= target if "(at most)" in name else value >= target
 
 
 if __name__ == "__main__":

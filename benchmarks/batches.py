@@ -1,8 +1,8 @@
-"""What the orchestrator costs and gains: `make bench`.
+"""Speed of the orchestrator: `make bench`.
 
-Warm workers against cold processes on small real jobs, orchestration seconds a job, memory over many jobs, two Dask
-workers against one, and how soon `--help` answers. Pairs are measured in the same run, so that their ratios mean
-something on a busy machine, too. Results are appended to benchmarks/results/batches.jsonl.
+Warm workers against cold processes on small real jobs, orchestration overhead per job, memory over many jobs, two Dask
+workers against one, and the time of `--help`. Pairs are measured in the same run, so that their ratios are meaningful
+on a busy machine, too. Results are appended to benchmarks/results/batches.jsonl.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ import psutil
 
 from benchmarks.real_data import ROOT
 from benchmarks.speed import machine
-from model_registry.names import MODALITIES, Modality
 from orchestrator.backends.dask_cluster import DaskBackend
 from orchestrator.backends.dask_job import DaskSpec
 from orchestrator.backends.process import ThreadedBackend
@@ -37,7 +36,8 @@ from orchestrator.batch import Control, Stop, run_batch
 from orchestrator.jobs import Commands, Job, Outcome
 from orchestrator.run_folder import RunFolder
 from orchestrator.trainer_process import Limits, child_environment
-from orchestrator.workers import WorkerPool, processes
+from orchestrator.workers import WorkerPool, start_processes
+from shared.trainers import modality_names
 
 RESULTS = ROOT / "benchmarks" / "results" / "batches.jsonl"
 _SAMPLES = 20  # of each small job
@@ -45,12 +45,15 @@ _SAMPLES = 20  # of each small job
 
 @click.command()
 @click.option(
-    "--only", multiple=True, type=click.Choice(["warm", "overhead", "memory", "dask", "help"]), help="Only these."
+    "--only",
+    multiple=True,
+    type=click.Choice(["warm", "overhead", "memory", "dask", "help"]),
+    help="Measure this only; can be repeated.",
 )
-@click.option("--users", default=10, show_default=True, help="Users of the comparison of warm and cold.")
-@click.option("--jobs", default=10_000, show_default=True, help="Jobs over which memory is watched.")
+@click.option("--users", default=10, show_default=True, help="Users in the comparison of warm and cold.")
+@click.option("--jobs", default=10_000, show_default=True, help="Jobs over which memory is measured.")
 def main(only: tuple[str, ...], users: int, jobs: int) -> None:
-    """Measure batches.
+    """Measure the speed of batches.
 
     \b
     Example:
@@ -73,7 +76,7 @@ def main(only: tuple[str, ...], users: int, jobs: int) -> None:
 def _warm(place: Path, users: int) -> dict[str, Any]:
     """Train small jobs of all modalities, warm and cold, after a first batch that fills the cache of embeddings.
 
-    `steady` leaves out the jobs for which a worker had to be started: in a batch of thousands they do not count.
+    `steady` leaves out the jobs for which a worker had to be started, which do not matter in a batch of thousands.
     """
     data, slots = _small_users(place / "data", users), 2
     _launch(place, data, slots, ["--warm"])
@@ -82,7 +85,7 @@ def _warm(place: Path, users: int) -> dict[str, Any]:
         walls[name], processor[name] = _launch(place, data, slots, [f"--{name}", "--force"])
         seconds[name] = _job_seconds(place / "runs", slots if name == "warm" else 0)
     means = {name: sum(map(mean, rows.values())) / len(rows) for name, rows in seconds.items()}
-    jobs = users * len(MODALITIES)
+    jobs = users * len(modality_names())
     return {
         "jobs": jobs,
         "samples_a_job": _SAMPLES,
@@ -96,16 +99,16 @@ def _warm(place: Path, users: int) -> dict[str, Any]:
 
 def _job_seconds(runs: Path, starts: int) -> dict[str, list[float]]:
     """Return the seconds of each modality's jobs without the `starts` longest, for which workers were started."""
-    found: dict[str, list[float]] = {}
+    by_modality: dict[str, list[float]] = {}
     for line in (runs / "journal.jsonl").read_text().splitlines():
         event = json.loads(line)
         if event["event"] == "finished":
-            found.setdefault(event["modality"], []).append(event["seconds"])
-    return {modality: sorted(seconds)[: len(seconds) - starts] for modality, seconds in found.items()}
+            by_modality.setdefault(event["modality"], []).append(event["seconds"])
+    return {modality: sorted(seconds)[: len(seconds) - starts] for modality, seconds in by_modality.items()}
 
 
 def _launch(place: Path, data: Path, slots: int, options: Sequence[str]) -> tuple[float, float]:
-    """Run a batch; return the seconds that it took, and those of the processor by it and all its trainers."""
+    """Run a batch; return its elapsed seconds, and the CPU seconds of the batch and all its trainers."""
     words = [
         "--data",
         str(data),
@@ -148,7 +151,7 @@ def _few(lines: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield five samples of each of the first two labels of each modality."""
     labels: dict[str, list[str]] = {
         modality: sorted({line["label"] for line in lines if line["modality"] == modality})[:2]
-        for modality in MODALITIES
+        for modality in modality_names()
     }
     taken: Counter[tuple[str, str]] = Counter()
     for line in lines:
@@ -160,14 +163,19 @@ def _few(lines: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _idle_commands(seconds: float) -> Commands:
     script = str(ROOT / "benchmarks" / "idle_trainer.py")
-    return {modality: (sys.executable, script, str(seconds)) for modality in MODALITIES}
+    return {modality: (sys.executable, script, str(seconds)) for modality in modality_names()}
 
 
 def _idle_jobs(data: Path, count: int) -> list[Job]:
     data.mkdir(exist_ok=True)
-    kinds: tuple[Modality, ...] = MODALITIES
+    modalities = modality_names()
     return [
-        Job(user=f"user{number // 4}", modality=kinds[number % 4], data=str(data), fingerprint="a.b.c")
+        Job(
+            user=f"user{number // len(modalities)}",
+            modality=modalities[number % len(modalities)],
+            data=str(data),
+            fingerprint="a.b.c",
+        )
         for number in range(count)
     ]
 
@@ -175,18 +183,18 @@ def _idle_jobs(data: Path, count: int) -> list[Job]:
 @contextmanager
 def _processes(folder: RunFolder, slots: int) -> Iterator[ThreadedBackend]:
     commands, environment = _idle_commands(0), child_environment(1)
-    pool = WorkerPool(processes(commands, environment), max(slots, len(commands)))
+    pool = WorkerPool(start_processes(commands, environment), max(slots, len(commands)))
     backend = ThreadedBackend(folder, commands, lambda job, outcome: outcome, slots, environment, Limits(), pool)
     with closing(backend):
         yield backend
 
 
 def _overhead(place: Path, count: int = 1000) -> dict[str, Any]:
-    """Run jobs that do nothing, one at a time: what is left is the orchestrator's own."""
+    """Run jobs that do nothing, one at a time: the time that remains is the orchestrator's overhead."""
     folder, jobs = RunFolder(place / "overhead"), _idle_jobs(place / "none", count)
     folder.begin({}, jobs)
     with _processes(folder, 1) as backend:
-        run_batch(jobs[:8], backend, folder, Control(), Stop(), lambda _: None)  # the workers are warm now
+        run_batch(jobs[:8], backend, folder, Control(), Stop(), lambda _: None)  # starts the workers
         started = time.perf_counter()
         outcomes: list[Outcome] = []
         run_batch(jobs, backend, folder, Control(), Stop(), outcomes.append)
@@ -196,21 +204,21 @@ def _overhead(place: Path, count: int = 1000) -> dict[str, Any]:
 
 
 def _memory(place: Path, count: int) -> dict[str, Any]:
-    """Return this process' resident memory after a tenth and after all of many jobs that do nothing."""
+    """Return the resident memory of this process after a tenth and after all of many jobs that do nothing."""
     folder, jobs = RunFolder(place / "memory"), _idle_jobs(place / "none", count)
     folder.begin({}, jobs)
-    seen: list[int] = []
+    resident: list[int] = []
     process = psutil.Process()
     with _processes(folder, 2) as backend:
-        run_batch(jobs, backend, folder, Control(), Stop(), lambda _: seen.append(process.memory_info().rss))
-    tenth, end = seen[count // 10], seen[-1]
+        run_batch(jobs, backend, folder, Control(), Stop(), lambda _: resident.append(process.memory_info().rss))
+    tenth, end = resident[count // 10], resident[-1]
     return {"jobs": count, "mb_after_a_tenth": tenth >> 20, "mb_at_the_end": end >> 20, "ratio": round(end / tenth, 3)}
 
 
 def _dask(place: Path, count: int = 60, seconds: float = 0.2) -> dict[str, Any]:
-    """Return jobs a second of one and of two Dask workers, each job a fifth of a second of computation.
+    """Return jobs per second of one and of two Dask workers; each job computes for a fifth of a second.
 
-    Beside it, what as many bare processes get done in the same run: more than that the machine does not allow.
+    As many bare processes, measured in the same run, show the most that the machine allows.
     """
     jobs = _idle_jobs(place / "none", count)
     rates: dict[str, dict[int, float]] = {"dask": {}, "bare": {}}
@@ -234,7 +242,7 @@ def _dask(place: Path, count: int = 60, seconds: float = 0.2) -> dict[str, Any]:
 
 
 def _bare(workers: int, count: int, seconds: float) -> float:
-    """Return the seconds that `workers` processes take for `count` such jobs, without an orchestrator."""
+    """Return the seconds that `workers` processes take for `count` jobs of `seconds` each, without an orchestrator."""
     command, lines = _idle_commands(seconds)["gesture"], "{}\n" * (count // workers)
     started = time.perf_counter()
     with ThreadPoolExecutor(workers) as pool:
@@ -245,7 +253,7 @@ def _bare(workers: int, count: int, seconds: float) -> float:
 
 
 def _help(runs: int = 5) -> dict[str, Any]:
-    """Return the least seconds that `model-trainer --help` takes, and a bare Python beside it."""
+    """Return the shortest time of `model-trainer --help` and of starting Python, in seconds."""
     commands = {
         "help": [str(Path(sys.executable).with_name("model-trainer")), "--help"],
         "python": [sys.executable, "-c", ""],

@@ -1,4 +1,4 @@
-"""Learning from few samples as training does it: candidates chosen and calibrated on those samples alone."""
+"""Few-shot training as the recipes do it: candidates are selected and calibrated on the few samples alone."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from shared.logs import RunLog
 from shared.report.intervals import wilson
 
 Numbers = NDArray[np.int64]
-Row = tuple[str, float, float, float, float | None]  # name, figure, its interval, and the bar
+Row = tuple[str, float, float, float, float | None]  # name, figure, lower and upper limit of its interval, target
 DRAWS = 10
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a model says of some samples: classes (n,), probabilities (n, K), accepted (n,) and score (n,)."""
+class Predictions:
+    """A model's output for n samples of K labels: classes (n,), probabilities (n, K), accepted (n,) and score (n,)."""
 
     classes: Numbers
     probabilities: NDArray[np.float32]
@@ -35,42 +35,45 @@ class Answers:
 
 
 def quiet_job(user: str, root: Path) -> Job:
-    """Return a job that keeps features in the user's cache and tells nothing."""
+    """Return a job that uses the feature cache and logs nothing."""
     return Job((user,), root, root, "accuracy", cache=FeatureCache(), log=RunLog(io.StringIO()))
 
 
 def load_all(root: Path, user: str, modality: str) -> Dataset:
-    """Return everything that a data root holds of a user's modality."""
+    """Return all of a user's samples of a modality in a data root."""
     return load_dataset(root, (user,), modality, DataFilter())
 
 
-def learn(
+def fit_and_predict(
     candidates: Sequence[Candidate], classes: Numbers, sessions: Sequence[str], train: Numbers, test: Numbers
-) -> Answers:
-    """Choose, calibrate and fit on the samples `train`; return the answers to `test`, in all labels' numbers."""
+) -> Predictions:
+    """Select, calibrate and fit on the samples `train`; return the predictions for `test`, indexed by all labels."""
     present, own = np.unique(classes[train], return_inverse=True)
-    few = [replace(c, source=_only(c, train)) for c in candidates]
+    few = [replace(c, source=_restricted(c, train)) for c in candidates]
     config = EvaluationConfig(random_split=False, unknown=False)
-    found = validate_by_session(few, own, [sessions[k] for k in train], train.tolist(), config, 0)
-    fitted = fit_candidate(found.winner, own, np.arange(len(train)), len(present))
-    whole = next(c for c in candidates if c.name == found.winner.name).source.rows(train).base
-    label, chances, accepted, score = found.answer(*fitted(whole[test]))
-    return Answers(present[label], np.asarray(chances), np.asarray(accepted), np.asarray(score))
+    validation = validate_by_session(few, own, [sessions[k] for k in train], train.tolist(), config, 0)
+    fitted = fit_candidate(validation.winner, own, np.arange(len(train)), len(present))
+    features = next(c for c in candidates if c.name == validation.winner.name).source.rows(train).base
+    label, probabilities, accepted, score = validation.rule(*fitted(features[test]))
+    return Predictions(present[label], np.asarray(probabilities), np.asarray(accepted), np.asarray(score))
 
 
-def drawn(classes: Numbers, pool: Numbers, each: int, seed: int) -> Numbers:
-    """Return `each` samples of every class, drawn from `pool`."""
+def draw_per_class(classes: Numbers, pool: Numbers, count: int, seed: int) -> Numbers:
+    """Return the indices of `count` samples of every class, drawn from the indices `pool`."""
     rng = np.random.default_rng(seed)
-    return np.concatenate([rng.choice(pool[classes[pool] == k], each, replace=False) for k in np.unique(classes[pool])])
+    return np.concatenate(
+        [rng.choice(pool[classes[pool] == k], count, replace=False) for k in np.unique(classes[pool])]
+    )
 
 
-def row(name: str, figure: float, samples: int, bar: float | None) -> Row:
+def wilson_row(name: str, figure: float, samples: int, target: float | None) -> Row:
     """Return a row of the table, with Wilson's interval over `samples`."""
     low, high = wilson(figure * samples, samples)
-    return name, figure, low, high, bar
+    return name, figure, low, high, target
 
 
-def _only(candidate: Candidate, train: Numbers) -> PrecomputedFeatures:
+def _restricted(candidate: Candidate, train: Numbers) -> PrecomputedFeatures:
+    """Return the candidate's features of the samples `train` alone, with their copies."""
     source: Any = candidate.source
     rows: Rows = source.computed
     owned = np.flatnonzero(np.isin(rows.owner, train))

@@ -1,4 +1,4 @@
-"""A trainer that trains nothing: it answers every job after burning the processor for a given time.
+"""A trainer that trains nothing: it completes every job after a given number of CPU seconds.
 
 python benchmarks/idle_trainer.py SECONDS --worker
 """
@@ -11,7 +11,7 @@ ENTRY = {"status": "success", "bundle": "", "sample_count": 20, "session_count":
 
 
 def main() -> None:
-    """Answer each line of standard input."""
+    """Complete one job per line of standard input."""
     seconds = float(sys.argv[1])
     for _ in sys.stdin:
         until = time.process_time() + seconds

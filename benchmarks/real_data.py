@@ -1,4 +1,4 @@
-"""The real data sets as data roots, imported with the project's own command."""
+"""The real data sets as data roots, imported with `model-trainer import`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+from model_registry.storage.durable import staged_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = Path(os.environ.get("MODEL_TRAINER_DATA") or ROOT.parent / "shared" / "data")
@@ -28,7 +30,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {  # name -> arguments of `model-trainer i
         "--split=train",
         "--labels={source}/clinc150/domains.json",
         "--limit=1000",
-        "--deal=5",
+        "--round-robin=5",
     ),
     "signs": (
         "kinivi-keypoints/keypoint.csv",
@@ -59,19 +61,18 @@ IMPORTS["digits-1000"] = (
 
 
 def data_root(name: str) -> Path:
-    """Return the data root of an import, made when it is not there yet."""
+    """Return the data root of an import, which is created if it does not exist."""
     root = WORK / name
     if not root.is_dir():
         source, *arguments = (argument.replace("{source}", str(SOURCE)) for argument in IMPORTS[name])
-        staged = root.with_name(f".{name}.staged")
-        command = [sys.executable, "-m", "shared", "import", str(SOURCE / source), f"--data={staged}", "--consent"]
-        subprocess.run([*command, *arguments], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
-        staged.rename(root)
+        with staged_folder(root) as staged:
+            command = [sys.executable, "-m", "shared", "import", str(SOURCE / source), f"--data={staged}", "--consent"]
+            subprocess.run([*command, *arguments], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
     return root
 
 
 def cropped_houses() -> Path:
-    """Return a data root of 1,000 images: five overlapping crops of photographs of houses, as files of their own."""
+    """Return a data root of 1,000 images: five overlapping crops of each of 200 photographs of houses."""
     import cv2
 
     pictures, root = WORK / "crops", WORK / "houses-1000"

@@ -1,7 +1,7 @@
-"""How fast the registry answers with 100,000 versions of 25,000 users in it: `python -m benchmarks.registry_speed`.
+"""Speed of a registry with 100,000 versions of 25,000 users: `python -m benchmarks.registry_speed`.
 
-The store is filled by writing what publishing would have written, without waiting for the disk; what is timed is done
-with fsync, on models of 1 MB. Appends one line to `benchmarks/results/registry_speed.jsonl`.
+The store is filled by writing directly what publishing would write, without fsync. The timed operations use fsync and
+models of 1 MB. Appends one line to `benchmarks/results/registry_speed.jsonl`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
@@ -33,8 +32,8 @@ from model_registry.storage.entry import (
     StoredFile,
     VersionManifest,
 )
-from model_registry.storage.history import stamp
 from model_registry.store import Registry
+from model_registry.timestamps import format_time, utc_now
 
 TARGETS = {"resolve": 1.0, "publish": 20.0}  # ms, median
 RESULTS = Path(__file__).parent / "results" / "registry_speed.jsonl"
@@ -50,7 +49,7 @@ ENTRY = BundleEntry(
     trainer_name="gesture_trainer",
     vector_version="hands_xy_v1",
     feature_spec_id="hands_xy_v1",
-    config={"seed": 0, "preprocessing": {"points": 21, "steps": 64}, "heads": ["lda", "ridge", "prototypes"]},
+    config={"seed": 0, "preprocessing": {"points": 21, "steps": 64}, "candidates": ["lda", "ridge", "prototypes"]},
     labels=tuple(f"label {n}" for n in range(10)),
     metrics={"accuracy": 0.91, "f1_macro": 0.9, "accuracy_low": 0.85, "accuracy_high": 0.95},
     verdict="good",
@@ -63,7 +62,7 @@ ENTRY = BundleEntry(
 
 
 def fill(root: Path, users: int, versions: int) -> None:
-    """Write `versions` small versions of each of `users` users, as publishing them one after the other would."""
+    """Write `versions` small versions for each of `users` users, as publishing them one after another would."""
     clock = datetime(2026, 1, 1, tzinfo=UTC)
     with (root / "model_registry.jsonl").open("wb") as journal:
         for number in range(users):
@@ -74,7 +73,7 @@ def fill(root: Path, users: int, versions: int) -> None:
                 clock += timedelta(milliseconds=1)
                 entry, manifest = write_version(folder, version)
                 event = Event(
-                    time=stamp(clock),
+                    time=format_time(clock, "microseconds"),
                     event="publish",
                     version=version,
                     active=version,
@@ -96,7 +95,7 @@ def fill(root: Path, users: int, versions: int) -> None:
 
 
 def write_version(folder: Path, version: int) -> tuple[RegistryEntry, bytes]:
-    """Write the folder of a small version; return its entry and what its manifest holds."""
+    """Write the folder of a small version; return its registry entry and the bytes of its manifest."""
     user, place = folder.parent.name, folder / f"v{version}"
     place.mkdir(parents=True)
     files = {role: stored(place / published_name(role, user, "gesture", version), data) for role, data in SMALL.items()}
@@ -133,7 +132,7 @@ def stored(path: Path, data: bytes) -> StoredFile:
 
 
 def make_bundle(folder: Path, user: str, run: str) -> Path:
-    """Write a bundle whose model has 1 MB."""
+    """Write a bundle with a model of 1 MB."""
     folder.mkdir(parents=True)
     contents = {**SMALL, "model": os.urandom(1_000_000)}
     manifest = BundleManifest(
@@ -150,54 +149,54 @@ def make_bundle(folder: Path, user: str, run: str) -> Path:
 
 
 def milliseconds(act: Callable[[int], Any], count: int = 100) -> float:
-    """Return the median time of a call."""
-    found = []
+    """Return the median time of a call of `act`, which gets the number of the call."""
+    times = []
     for number in range(count):
         start = time.perf_counter()
         act(number)
-        found.append((time.perf_counter() - start) * 1000)
-    return round(statistics.median(found), 3)
+        times.append((time.perf_counter() - start) * 1000)
+    return round(statistics.median(times), 3)
 
 
 def measure(root: Path, out: Path, users: int) -> dict[str, float]:
-    """Return medians in milliseconds of what is done with 100 users spread over the registry."""
+    """Return the median milliseconds of each operation, on 100 users spread over the registry."""
     store = Registry(root)
     spread = [f"user{number * users // 100:06d}" for number in range(100)]
     bundles = [make_bundle(out / user, user, "new") for user in spread]
-    found = {
+    medians = {
         "publish": milliseconds(lambda n: store.publish(bundles[n])),
         "publish_again": milliseconds(lambda n: store.publish(bundles[n])),
     }
-    time.sleep(2.5)  # until then a file's time stamp cannot tell whether it changed, and nothing is remembered
-    found["resolve_first"] = milliseconds(lambda n: store.resolve(spread[n], "gesture"))
-    found["resolve"] = milliseconds(lambda n: store.resolve(spread[n], "gesture"))
-    found["list_one_user"] = milliseconds(lambda n: list(store.entries(user=spread[n])))
+    time.sleep(2.5)  # a file that changed within the last two seconds is hashed again at every read
+    medians["resolve_first"] = milliseconds(lambda n: store.resolve(spread[n], "gesture"))
+    medians["resolve"] = milliseconds(lambda n: store.resolve(spread[n], "gesture"))
+    medians["list_one_user"] = milliseconds(lambda n: list(store.entries(user=spread[n])))
     command = [sys.executable, "-m", "model_registry", "resolve", spread[0], "gesture", "--registry", str(root)]
-    found["process_that_resolves"] = milliseconds(lambda n: subprocess.run(command, check=True, capture_output=True), 5)
+    medians["process_that_resolves"] = milliseconds(
+        lambda n: subprocess.run(command, check=True, capture_output=True), 5
+    )
     start = time.perf_counter()
-    assert not store.reindex(), "the journal was not what the histories say"
-    found["reindex"] = round((time.perf_counter() - start) * 1000, 1)
-    return found
+    assert not store.reindex(), "the journal disagrees with the histories"
+    medians["reindex"] = round((time.perf_counter() - start) * 1000, 1)
+    return medians
 
 
 @click.command()
 @click.option("--users", default=25_000, show_default=True)
-@click.option("--versions", default=4, show_default=True, help="Of each user.")
-@click.option("--folder", type=click.Path(path_type=Path), help="Where to work; on the disk to be measured.")
+@click.option("--versions", default=4, show_default=True, help="Versions per user.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Working folder, on the disk to be measured.")
 def main(users: int, versions: int, folder: Path | None) -> None:
-    """Fill a registry, time it, compare with one of 100 users, and append the result."""
-    work = Path(tempfile.mkdtemp(prefix="registry-speed-", dir=folder))
+    """Measure a large registry and one of 100 users, and append the result."""
     results = {}
-    try:
+    with tempfile.TemporaryDirectory(prefix="registry-speed-", dir=folder) as place:
+        work = Path(place)
         for name, count in (("small", 100), ("full", users)):
             start = time.perf_counter()
             fill(Registry(work / name).created(), count, versions)
             click.echo(f"{count * versions} versions written in {time.perf_counter() - start:.0f} s", err=True)
             results[name] = measure(work / name, work / f"{name}-bundles", count)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     line = {
-        "time": stamp(datetime.now(UTC)),
+        "time": utc_now(),
         "machine": f"{platform.machine()}, {os.cpu_count()} processors",
         "users": users,
         "versions": users * versions,

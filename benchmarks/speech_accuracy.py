@@ -1,7 +1,7 @@
-"""How well speech models trained through the recipe answer clinc150's official test split, against their bars.
+"""The speech recipe on ten contexts of CLINC150, measured on the official test split.
 
-Ten contexts. Training texts are drawn at random, dealt over five sessions and trained on by the recipe itself; what is
-measured is the file that it writes.
+Training texts are drawn at random, distributed over five sessions, and the recipe trains on them. The model file that
+it writes is what is measured.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ from speech_context_trainer.train import SpeechConfig, train
 SESSIONS = 5
 WORD_ERRORS = 0.2
 MANY_DRAWS = 3  # of 1,000 texts
-FEW_TEXTS_BARS = {3: 0.60, 5: 0.68, 10: 0.77, 20: 0.84}
+FEW_TEXTS_TARGETS = {3: 0.60, 5: 0.68, 10: 0.77, 20: 0.84}
 Inputs = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts with their contexts' numbers (n,); -1 is out of scope."""
+    """Texts with the index of their context (n,); -1 is out of scope."""
 
     texts: tuple[str, ...]
     contexts: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What one trained model answers on the test split."""
+class Scores:
+    """Figures of one trained model on the test split."""
 
     accuracy: float
     noisy_accuracy: float
@@ -78,57 +78,57 @@ def with_word_errors(texts: Sequence[str], seed: int) -> list[str]:
     words = sorted({word for text in split("train").texts for word in text.split()})
     changed = []
     for text in texts:
-        heard: list[str] = []
+        recognised: list[str] = []
         for word in text.split():
             kind = rng.integers(3) if rng.random() < WORD_ERRORS else -1
             other = words[rng.integers(len(words))]
-            heard += {-1: [word], 0: [other], 1: [], 2: [word, other]}[int(kind)]
-        changed.append(" ".join(heard) or text)
+            recognised += {-1: [word], 0: [other], 1: [], 2: [word, other]}[int(kind)]
+        changed.append(" ".join(recognised) or text)
     return changed
 
 
 def few_texts() -> list[Row]:
-    """Accuracy on the test split after 3 to 20 texts of each context, over ten draws."""
+    """Accuracy on the test split after training on 3 to 20 texts of each context, over ten draws."""
     return [
-        _row(f"contexts, {k} texts each", [drawn(k, seed).accuracy for seed in range(DRAWS)], bar)
-        for k, bar in FEW_TEXTS_BARS.items()
+        _row(f"contexts, {k} texts per label", [train_and_test(k, seed).accuracy for seed in range(DRAWS)], target)
+        for k, target in FEW_TEXTS_TARGETS.items()
     ]
 
 
 def thousand_texts() -> list[Row]:
-    """Accuracy after 1,000 texts."""
-    return [_row("contexts, 1,000 texts", [drawn(100, seed).accuracy for seed in range(MANY_DRAWS)], 0.935)]
+    """Accuracy after training on 1,000 texts."""
+    return [_row("contexts, 1,000 texts", [train_and_test(100, seed).accuracy for seed in range(MANY_DRAWS)], 0.935)]
 
 
 def out_of_scope() -> list[Row]:
-    """How well the score tells the test split from texts of no context."""
-    few = [drawn(20, seed).out_of_scope for seed in range(DRAWS)]
-    many = [drawn(100, seed).out_of_scope for seed in range(MANY_DRAWS)]
+    """AUROC of the score for texts of no context."""
+    few = [train_and_test(20, seed).out_of_scope for seed in range(DRAWS)]
+    many = [train_and_test(100, seed).out_of_scope for seed in range(MANY_DRAWS)]
     return [
-        _row("contexts, out of scope, AUROC, 20 texts each", few, 0.90),
-        _row("contexts, out of scope, AUROC, 100 texts each", many, 0.94),
+        _row("contexts, out-of-scope AUROC, 20 texts per label", few, 0.90),
+        _row("contexts, out-of-scope AUROC, 100 texts per label", many, 0.94),
     ]
 
 
 def calibration() -> list[Row]:
     """Expected calibration error of the probabilities on the test split."""
-    few = [drawn(20, seed).calibration_error for seed in range(DRAWS)]
-    many = [drawn(100, seed).calibration_error for seed in range(MANY_DRAWS)]
+    few = [train_and_test(20, seed).calibration_error for seed in range(DRAWS)]
+    many = [train_and_test(100, seed).calibration_error for seed in range(MANY_DRAWS)]
     return [
-        _row("contexts, 20 texts each, calibration error (at most)", few, 0.03),
-        _row("contexts, 1,000 texts, calibration error (at most)", many, 0.03),
+        _row("contexts, 20 texts per label, ECE (at most)", few, 0.03),
+        _row("contexts, 1,000 texts, ECE (at most)", many, 0.03),
     ]
 
 
 def recognition_errors() -> list[Row]:
-    """Points lost at 20 texts of each context where a fifth of the words is replaced, left out or added."""
-    lost = [drawn(20, seed).accuracy - drawn(20, seed).noisy_accuracy for seed in range(DRAWS)]
-    return [_row("contexts, points lost to 20 % word errors (at most)", lost, 0.12)]
+    """Accuracy lost, at 20 training texts of each context, if a fifth of the words is replaced, left out or added."""
+    lost = [train_and_test(20, seed).accuracy - train_and_test(20, seed).noisy_accuracy for seed in range(DRAWS)]
+    return [_row("contexts, accuracy lost to 20 % word errors (at most)", lost, 0.12)]
 
 
 @cache
-def drawn(k: int, seed: int) -> Drawn:
-    """Train on `k` texts of each context, drawn with `seed`, and return how the written model answers."""
+def train_and_test(k: int, seed: int) -> Scores:
+    """Train on `k` texts of each context, drawn with `seed`, and return the figures of the written model."""
     texts = split("train")
     rng = np.random.default_rng(seed)
     chosen = [rng.choice(np.flatnonzero(texts.contexts == c), k, replace=False) for c in range(len(contexts()))]
@@ -144,19 +144,19 @@ def drawn(k: int, seed: int) -> Drawn:
             cache=FeatureCache(),
             log=RunLog(io.StringIO()),
         )
-        # Beside this measurement the trainer's own estimates are not needed.
+        # The trainer's own estimates are not needed here.
         config = SpeechConfig.model_validate({"evaluation": {"random_split": False, "unknown": False}})
         model = (train(job, config).bundle.folder / "model.onnx").read_bytes()
     truth = split("test").contexts
-    known, chances = _answers(model, "test")
-    unknown, _ = _answers(model, "oos_test")
-    _, noisy = _answers(model, "noisy")
-    right = chances.argmax(axis=1) == truth
-    return Drawn(
-        float(right.mean()),
+    known, probabilities = _predict(model, "test")
+    unknown, _ = _predict(model, "oos_test")
+    _, noisy = _predict(model, "noisy")
+    correct = probabilities.argmax(axis=1) == truth
+    return Scores(
+        float(correct.mean()),
         float((noisy.argmax(axis=1) == truth).mean()),
         auroc(known, unknown),
-        calibration_error(chances, right),
+        calibration_error(probabilities, correct),
     )
 
 
@@ -170,17 +170,17 @@ def _inputs(name: str) -> list[Inputs]:
     ]
 
 
-def _answers(model: bytes, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return scores (n,) and probabilities (n, K)."""
+def _predict(model: bytes, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the model's scores (n,) and probabilities (n, K) for a split of n texts."""
     session = open_session(model)
-    wanted = [tensor.name for tensor in session.get_inputs()]
+    names = [tensor.name for tensor in session.get_inputs()]
 
-    def one(sample: Inputs) -> Any:
-        return session.run(["score", "probabilities"], {tensor: sample[tensor] for tensor in wanted})
+    def run(sample: Inputs) -> Any:
+        return session.run(["score", "probabilities"], {tensor: sample[tensor] for tensor in names})
 
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(one, _inputs(name)))
-    return np.array([score for score, _ in found]), np.stack([chances for _, chances in found])
+        outputs = list(pool.map(run, _inputs(name)))
+    return np.array([score for score, _ in outputs]), np.stack([probabilities for _, probabilities in outputs])
 
 
 def _write_sessions(root: Path, texts: Texts, chosen: Sequence[NDArray[np.int64]]) -> None:
@@ -188,13 +188,13 @@ def _write_sessions(root: Path, texts: Texts, chosen: Sequence[NDArray[np.int64]
         folder = root / "users" / "talker" / "sessions" / f"s{session}"
         folder.mkdir(parents=True)
         day = f"2026-01-{session + 1:02d}T10:00:00.000Z"
-        about = {"user_id": "talker", "session_id": f"s{session}", "start_time": day, "end_time": day}
-        (folder / "session.json").write_text(json.dumps(about))
+        metadata = {"user_id": "talker", "session_id": f"s{session}", "start_time": day, "end_time": day}
+        (folder / "session.json").write_text(json.dumps(metadata))
         lines = [
             json.dumps(
                 {
                     "record_id": f"t{row:05d}",
-                    **{key: about[key] for key in ("user_id", "session_id")},
+                    **{key: metadata[key] for key in ("user_id", "session_id")},
                     "timestamp": day,
                     "modality": "speech",
                     "label": contexts()[context],
@@ -213,11 +213,11 @@ def _read(name: str) -> Any:
     return json.loads((SOURCE / "clinc150" / name).read_text(encoding="utf-8"))
 
 
-def _row(name: str, figures: Sequence[float], bar: float) -> Row:
+def _row(name: str, figures: Sequence[float], target: float) -> Row:
     """Return the mean over draws with its 95 % interval (Student's t)."""
     mean, error = float(np.mean(figures)), float(np.std(figures, ddof=1) / np.sqrt(len(figures)))
     half = error * float(stdtrit(len(figures) - 1, 0.975))
-    return name, mean, mean - half, mean + half, bar
+    return name, mean, mean - half, mean + half, target
 
 
 FIGURES = (few_texts, thousand_texts, out_of_scope, calibration, recognition_errors)

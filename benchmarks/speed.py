@@ -1,7 +1,7 @@
 """Seconds from process start to published version for 1,000 samples of each modality: `make bench`.
 
-Each trainer runs as a cold process, without and with cached features. Prints medians of the seconds on the clock and of
-the processor's, which say more on a busy machine. Appends them with a description of the machine to
+Each trainer runs as a cold process, without and with cached features. Prints medians of elapsed seconds and of CPU
+seconds, which are more reliable on a busy machine, and appends them with a description of the machine to
 benchmarks/results/speed.jsonl.
 """
 
@@ -34,13 +34,13 @@ RESULTS = ROOT / "benchmarks" / "results" / "speed.jsonl"
 
 @dataclass(frozen=True)
 class Case:
-    """One trainer on one data root, with the seconds that are aimed at."""
+    """One trainer on one data root, with the target in seconds."""
 
     package: str
     user: str
     data: Callable[[], Path]
-    aim: float
-    aim_cached: float
+    target: float
+    target_cached: float
 
 
 CASES = {
@@ -52,8 +52,16 @@ CASES = {
 
 
 @click.command()
-@click.option("--runs", default=3, show_default=True, help="Counted runs of each, after one that warms the disk.")
-@click.option("--modality", "modalities", multiple=True, type=click.Choice(list(CASES)), help="Only these.")
+@click.option(
+    "--runs", default=3, show_default=True, help="Measured runs of each, after one that fills the disk cache."
+)
+@click.option(
+    "--modality",
+    "modalities",
+    multiple=True,
+    type=click.Choice(list(CASES)),
+    help="Measure this modality only; can be repeated.",
+)
 def main(runs: int, modalities: tuple[str, ...]) -> None:
     """Time the trainers on real data.
 
@@ -62,13 +70,13 @@ def main(runs: int, modalities: tuple[str, ...]) -> None:
       python -m benchmarks.speed --runs 5 --modality sound
     """
     if not SOURCE.is_dir():
-        raise click.ClickException(f"no real data at {SOURCE}; name the folder with MODEL_TRAINER_DATA")
+        raise click.ClickException(f"no real data at {SOURCE}; set MODEL_TRAINER_DATA to the folder that holds it")
     rows = []
     for modality in modalities or CASES:
         case = CASES[modality]
         root = case.data()
         for cached in (False, True):
-            rows.append(_measured(modality, case, root, cached, runs))
+            rows.append(_measure(modality, case, root, cached, runs))
     Console().print(_table(rows))
     for row in rows:
         click.echo(_stages(row))
@@ -78,7 +86,7 @@ def main(runs: int, modalities: tuple[str, ...]) -> None:
     click.echo(f"appended to {RESULTS.relative_to(ROOT)}")
 
 
-def _measured(modality: str, case: Case, root: Path, cached: bool, runs: int) -> dict[str, Any]:
+def _measure(modality: str, case: Case, root: Path, cached: bool, runs: int) -> dict[str, Any]:
     walls, processor, entries = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -101,7 +109,7 @@ def _measured(modality: str, case: Case, root: Path, cached: bool, runs: int) ->
         "wall": statistics.median(walls),
         "walls": walls,
         "processor": statistics.median(processor),
-        "aim": case.aim_cached if cached else case.aim,
+        "target": case.target_cached if cached else case.target,
         "stages": stages,
         "peak_memory": max(e["peak_memory_bytes"] for e in entries),
     }
@@ -121,13 +129,13 @@ def _once(case: Case, root: Path, place: Path, number: int) -> tuple[float, dict
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(title="cold process to published version, median seconds")
-    for name in ("modality", "cache", "samples", "seconds", "aim", "processor", "samples/s", "peak MB"):
+    table = Table(title="from cold process to published version, median seconds")
+    for name in ("modality", "cache", "samples", "seconds", "target", "CPU seconds", "samples/s", "peak MB"):
         table.add_column(name, justify="left" if name in ("modality", "cache") else "right")
     for row in rows:
         rate, peak = row["samples"] / row["wall"], row["peak_memory"] / 1e6
         cells = [row["modality"], "filled" if row["cached"] else "empty", str(row["samples"]), f"{row['wall']:.2f}"]
-        table.add_row(*cells, f"{row['aim']:.0f}", f"{row['processor']:.2f}", f"{rate:.0f}", f"{peak:.0f}")
+        table.add_row(*cells, f"{row['target']:.0f}", f"{row['processor']:.2f}", f"{rate:.0f}", f"{peak:.0f}")
     return table
 
 
@@ -137,6 +145,7 @@ def _stages(row: dict[str, Any]) -> str:
 
 
 def machine() -> dict[str, Any]:
+    """Return processor, memory, load and library versions."""
     names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     packages = ("numpy", "scikit-learn", "onnxruntime", "ndonnx")

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import click
 
-from model_registry.storage.encoders import SPEC_FILE, EncoderSpec, staged_folder
+from model_registry.storage.durable import staged_folder
+from model_registry.storage.encoders import SPEC_FILE, EncoderSpec
 from shared.errors import ConfigError, TrainerError
 from shared.features.pretrained import Pretrained, declared, is_complete, pretrained_folder
 

@@ -46,11 +46,6 @@ class Network:
 
     def inline(self, model: onnx.ModelProto, prefix: str, *inputs: str) -> str:
         """Append a whole one-output model, brought to this opset, fed with `inputs`."""
-        (exit_,) = self.embedded(model, prefix, *inputs).values()
-        return exit_
-
-    def embedded(self, model: onnx.ModelProto, prefix: str, *inputs: str) -> dict[str, str]:
-        """Append a whole model, brought to this opset, fed with `inputs`; return its outputs' names here."""
         model = onnx.version_converter.convert_version(model, OPSET)
         graph = onnx.compose.add_prefix_graph(model.graph, prefix)
         constant = {tensor.name for tensor in graph.initializer}
@@ -61,7 +56,8 @@ class Network:
                 node.input[place] = renamed.get(name, name)
             self._nodes.append(node)
         self._constants.extend(graph.initializer)
-        return {value.name: f"{prefix}{value.name}" for value in model.graph.output}
+        (output,) = graph.output
+        return str(output.name)
 
     def model(
         self, name: str, inputs: Mapping[str, tuple[str, Shape]], outputs: Mapping[str, Shape]

@@ -1,1 +1,1 @@
-"""Demo data: three made-up people, four modalities, three sessions each. Not installed."""
+"""Demo data: three fictional people, four modalities, three sessions each. Not installed."""

@@ -1,4 +1,4 @@
-"""Drawing with simple shapes, textures and colours: pictures are (300, 440, 3) float32 RGB in 0–1."""
+"""Simple shapes, textures and colours for pictures (300, 440, 3) float32 RGB in 0–1."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Landmark sequences of a small kinematic arm and hand, seen by a camera.
+"""Landmark sequences of a simple kinematic arm and hand in front of a camera.
 
 Body frame: origin between the shoulders, unit one shoulder width, x to the right of the picture, y down, z towards
-the camera. The gesture is written for the person's right hand, which stands on the left of the picture, and mirrored
-for the left one.
+the camera. Gestures are written for the person's right hand, which is on the left of the picture, and mirrored for the
+left one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.people import Person, Room
+from demo.people import Person, SessionConditions
 
 Array = NDArray[np.float64]
 ENCODING = "mediapipe_tasks_video_xy_v1"
@@ -30,7 +30,7 @@ _UPPER_ARM, _FOREARM = 0.85, 0.75
 
 @dataclass(frozen=True)
 class Motion:
-    """What one hand does over T frames."""
+    """The motion of one hand over T frames."""
 
     wrist: Array  # (T, 3)
     fingers: Array  # (T, 5) curl of thumb … little finger, 0 straight, 1 closed
@@ -39,17 +39,17 @@ class Motion:
     turn: Array  # (T,) radians about the forearm; 0 = palm to the camera
 
 
-def landmarks(label: str, person: Person, room: Room, rng: np.random.Generator) -> NDArray[np.float32]:
+def landmarks(label: str, person: Person, session: SessionConditions, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return (T, 214) float32: 107 points x (x, y) in image coordinates 0–1; a missing point is (0, 0)."""
     seconds = 2.0 / person.tempo * float(np.exp(rng.normal(0, 0.15)))
     frames = int(np.clip(round(seconds * FRAMES_PER_SECOND), 16, 60))
     phase = np.linspace(rng.uniform(0, 0.06), rng.uniform(0.92, 1.0), frames)
-    other_hand = room.last and person.changes_hand
+    other_hand = session.last and person.changes_hand
     left = person.left_handed != other_hand
-    clumsiness = 1.35 if other_hand else 1.15 if room.last else 1.0
+    clumsiness = 1.35 if other_hand else 1.15 if session.last else 1.0
 
     active, helper = _GESTURES[label](phase, person.reach, rng)
-    active = _made(active, _habit(label, person, room), person.variation * clumsiness, rng)
+    active = _performed(active, _habit(label, person, session), person.variation * clumsiness, rng)
     wander = rng.normal(0, 0.07 * clumsiness * person.variation, 3)
     shake = _tremor(frames, person.tremor * clumsiness, rng)
     near = _envelope(phase)[:, None]
@@ -72,14 +72,14 @@ def landmarks(label: str, person: Person, room: Room, rng: np.random.Generator) 
     body = np.concatenate(
         [_pose(head, left_arm, right_arm, left_hand, right_hand), left_hand, right_hand, face], axis=1
     )
-    picture = _project(body + sway[:, None], room, rng)
-    picture += rng.normal(0, 0.0025 * (1 + 0.6 * (room.exposure < 0.7)), picture.shape)
+    picture = _project(body + sway[:, None], session, rng)
+    picture += rng.normal(0, 0.0025 * (1 + 0.6 * (session.exposure < 0.7)), picture.shape)
 
     lost = np.zeros(picture.shape[:2], bool)
     lost |= (picture < 0.001).any(-1) | (picture > 0.999).any(-1)
     for start, points in ((POSE, left_hand), (POSE + HAND, right_hand)):
-        lost[:, start : start + HAND] |= _lost_frames(points[:, 0], room.landmarks_lost, rng)[:, None]
-    lost[:, POSE + 2 * HAND :] |= (rng.random(frames) < room.landmarks_lost / 3)[:, None]
+        lost[:, start : start + HAND] |= _lost_frames(points[:, 0], session.landmarks_lost, rng)[:, None]
+    lost[:, POSE + 2 * HAND :] |= (rng.random(frames) < session.landmarks_lost / 3)[:, None]
     picture[lost] = 0.0
     return picture.reshape(frames, -1).astype(np.float32)
 
@@ -147,16 +147,16 @@ _GESTURES: dict[str, Callable[[Array, float, np.random.Generator], tuple[Motion,
 }
 
 
-# --- how it comes out
+# --- variation between days and takes
 
 
-def _habit(label: str, person: Person, room: Room) -> np.random.Generator:
-    """Return what decides how a person makes a gesture on one day: the same for all takes of a session."""
-    return np.random.default_rng(zlib.crc32(f"{person.user_id}/{room.session_id}/{label}".encode()))
+def _habit(label: str, person: Person, session: SessionConditions) -> np.random.Generator:
+    """Return the generator of a person's habits for a gesture on one day, the same for all takes of a session."""
+    return np.random.default_rng(zlib.crc32(f"{person.user_id}/{session.session_id}/{label}".encode()))
 
 
-def _made(motion: Motion, habit: np.random.Generator, variation: float, rng: np.random.Generator) -> Motion:
-    """Return the motion as it comes out: now and then half made, in another place, with fingers that do not obey."""
+def _performed(motion: Motion, habit: np.random.Generator, variation: float, rng: np.random.Generator) -> Motion:
+    """Return the motion as performed: at times incomplete, shifted, or with other finger positions."""
 
     def off(count: int, by_day: float, by_take: float) -> Array:
         return habit.normal(0, by_day * variation, count) + rng.normal(0, by_take * variation, count)
@@ -313,19 +313,19 @@ def _pose(head: Array, left_arm: Array, right_arm: Array, left_hand: Array, righ
     return np.concatenate([head, np.stack(pairs, axis=1), below], axis=1)
 
 
-def _project(body: Array, room: Room, rng: np.random.Generator) -> Array:
-    """Return (T, N, 2) image coordinates of body points seen by the room's camera."""
-    distance = room.camera_distance * float(np.exp(rng.normal(0, 0.04)))
+def _project(body: Array, session: SessionConditions, rng: np.random.Generator) -> Array:
+    """Return (T, N, 2) image coordinates of body points in the session's camera."""
+    distance = session.camera_distance * float(np.exp(rng.normal(0, 0.04)))
     scale = 1.25 / (distance - body[..., 2])
-    tilt = np.radians(room.camera_tilt + rng.normal(0, 2.0))
+    tilt = np.radians(session.camera_tilt + rng.normal(0, 2.0))
     x = body[..., 0] * np.cos(tilt) - body[..., 1] * np.sin(tilt)
     y = body[..., 0] * np.sin(tilt) + body[..., 1] * np.cos(tilt)
-    shift = np.array(room.camera_shift) + rng.normal(0, 0.012, 2)
+    shift = np.array(session.camera_shift) + rng.normal(0, 0.012, 2)
     return np.stack([0.5 + shift[0] + 0.75 * scale * x, 0.42 + shift[1] + scale * y], axis=-1)
 
 
 def _lost_frames(wrist: Array, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return (T,): frames in which the hand is not found, more often while it moves fast, in short runs."""
+    """Return (T,): frames in which the hand is not detected, in short runs, more often while it moves fast."""
     speed = np.linalg.norm(np.diff(wrist, axis=0, prepend=wrist[:1]), axis=1)
     chance = share * (0.5 + 6 * speed)
     lost = rng.random(len(wrist)) < chance

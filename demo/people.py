@@ -1,4 +1,4 @@
-"""Who the three made-up people are, what they communicate, and how their sessions differ."""
+"""The three fictional people, what they communicate, and how their sessions differ."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ SAMPLES_PER_LABEL = 8  # in each session
 
 
 @dataclass(frozen=True)
-class Room:
+class SessionConditions:
     """What changes from one session to the next: camera, microphone, light, and how people talk."""
 
     session_id: str
@@ -20,7 +20,7 @@ class Room:
     camera_shift: tuple[float, float]  # image widths and heights
     camera_tilt: float  # degrees
     last: bool  # the person is tired, and may use the other hand
-    landmarks_lost: float  # share of frames in which a hand is not found
+    landmarks_lost: float  # share of frames in which a hand is not detected
     # microphone
     sample_rate: int
     channels: int
@@ -48,7 +48,7 @@ class Person:
     reach: float  # 1 = full range of movement
     tempo: float  # 1 = a gesture of about two seconds
     tremor: float  # shoulder widths
-    variation: float  # how differently the same gesture comes out, from take to take and from day to day
+    variation: float  # how much the same gesture differs between takes and between days
     changes_hand: bool  # in the last session
     gestures: tuple[str, ...]
     # voice
@@ -116,8 +116,8 @@ PEOPLE = (
     ),
 )
 
-ROOMS = (
-    Room(
+SESSIONS = (
+    SessionConditions(
         session_id="sess_1",
         day="2026-03-02",
         device="tablet",
@@ -140,7 +140,7 @@ ROOMS = (
         wording=0,
         word_errors=0.0,
     ),
-    Room(
+    SessionConditions(
         session_id="sess_2",
         day="2026-03-05",
         device="laptop",
@@ -163,7 +163,7 @@ ROOMS = (
         wording=1,
         word_errors=0.04,
     ),
-    Room(
+    SessionConditions(
         session_id="sess_3",
         day="2026-03-11",
         device="phone",

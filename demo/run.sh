@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes the demo's data, trains three made-up people on four modalities, publishes the models and prints the table.
-#   demo/run.sh [FOLDER]      everything goes to FOLDER (default: .demo in the project's root)
-# Running it again keeps what is there and up to date, and trains the rest; remove the folder to start anew.
+# Generates the demo data, trains models for three fictional people and four modalities, publishes them and prints a table.
+#   demo/run.sh [FOLDER]      everything is written to FOLDER (default: .demo in the project's root)
+# Running it again trains only what is missing or out of date; remove the folder to start from scratch.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 folder=${1:-.demo}

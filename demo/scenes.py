@@ -1,7 +1,7 @@
 """Pictures of the places in a home and around it, drawn from simple shapes, textures and light.
 
-A place has its own furniture and a home its own colours, so the same kitchen comes back in each session under other
-light, from another spot, with other clutter.
+A place has its own furniture and a home its own colours, so the same kitchen appears in each session under different
+light, from a different position, with different clutter.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from numpy.typing import NDArray
 
 from demo import drawing as draw
 from demo.drawing import HIGH, WIDE, Colour, Picture
-from demo.people import Person, Room
+from demo.people import Person, SessionConditions
 
 WIDTH, HEIGHT = 320, 240
 
 
-def photograph(place: str, person: Person, room: Room, rng: np.random.Generator) -> NDArray[np.uint8]:
+def photograph(place: str, person: Person, session: SessionConditions, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return (240, 320, 3) uint8 BGR: `place` in the person's home under the session's light."""
     home = np.random.default_rng([person.home, sum(place.encode())])
     scene = _PLACES[place](home, rng)
     for _ in range(int(rng.integers(0, 3))):
         _clutter(scene, rng)
     if rng.random() < 0.35:
-        _somebody(scene, rng)
+        _person(scene, rng)
     picture = _camera(scene, rng)
-    return _light(picture, room, rng, outside=place in ("garden", "street"))
+    return _light(picture, session, rng, outside=place in ("garden", "street"))
 
 
 # --- places: the home's own generator, the picture's generator -> (300, 440, 3) RGB 0–1
@@ -278,7 +278,7 @@ def _car(scene: Picture, x: int, y: int, rng: np.random.Generator) -> None:
 
 
 def _clutter(scene: Picture, rng: np.random.Generator) -> None:
-    """Draw something that may stand anywhere: a box, a bag, a ball, a chair back."""
+    """Draw an object that may be anywhere: a box, a ball or a chair."""
     x, y = int(rng.integers(0, WIDE - 60)), int(rng.integers(190, HIGH - 40))
     colour = draw.any_hue(rng, 0.5, 0.6)
     kind = rng.random()
@@ -294,8 +294,8 @@ def _clutter(scene: Picture, rng: np.random.Generator) -> None:
         draw.box(scene, (x - 4, y - 4, x + 46, y + 6), wood)
 
 
-def _somebody(scene: Picture, rng: np.random.Generator) -> None:
-    """Draw a person who stands in the way."""
+def _person(scene: Picture, rng: np.random.Generator) -> None:
+    """Draw a person in front of the scene."""
     x, top = int(rng.integers(40, WIDE - 40)), int(rng.integers(60, 120))
     skin, cloth = draw.hsv(0.07, rng.uniform(0.3, 0.6), rng.uniform(0.35, 0.9)), draw.any_hue(rng, 0.5, 0.5)
     draw.soft_box(scene, (x - 34, top + 44, x + 34, HIGH + 40), cloth)
@@ -309,7 +309,7 @@ def _somebody(scene: Picture, rng: np.random.Generator) -> None:
 
 
 def _camera(scene: Picture, rng: np.random.Generator) -> Picture:
-    """Return (240, 320, 3): the part of the scene that the camera sees, from a spot that varies."""
+    """Return (240, 320, 3): the part of the scene that the camera sees, from a varying position."""
     zoom = rng.uniform(0.6, 0.95) if rng.random() < 0.65 else rng.uniform(0.24, 0.4)  # some are close-ups
     wide, high = WIDE * zoom, HIGH * zoom
     left, top = rng.uniform(0, WIDE - wide), rng.uniform(0, HIGH - high)
@@ -323,18 +323,18 @@ def _camera(scene: Picture, rng: np.random.Generator) -> Picture:
     )
 
 
-def _light(picture: Picture, room: Room, rng: np.random.Generator, outside: bool) -> NDArray[np.uint8]:
+def _light(picture: Picture, session: SessionConditions, rng: np.random.Generator, outside: bool) -> NDArray[np.uint8]:
     """Return (240, 320, 3) uint8 BGR under the session's light: exposure, colour, shadow, blur and sensor noise."""
-    exposure = room.exposure * float(np.exp(rng.normal(0, 0.12))) * (1.1 if outside else 1.0)
-    warmth = (1 + (room.warmth - 1) * (0.3 if outside else 1.0)) * float(np.exp(rng.normal(0, 0.04)))
+    exposure = session.exposure * float(np.exp(rng.normal(0, 0.12))) * (1.1 if outside else 1.0)
+    warmth = (1 + (session.warmth - 1) * (0.3 if outside else 1.0)) * float(np.exp(rng.normal(0, 0.04)))
     balance = np.array([warmth**0.5, 1.0, warmth**-0.5], np.float32)
     angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.35)
     x, y = np.meshgrid(np.linspace(-1, 1, WIDTH, dtype=np.float32), np.linspace(-1, 1, HEIGHT, dtype=np.float32))
     slope = 1 + reach * (x * np.cos(angle) + y * np.sin(angle)) - 0.12 * (x**2 + y**2)
     lit = picture * balance * np.float32(exposure) * slope.astype(np.float32)[..., None]
     lit *= 1 + 0.06 * draw.blotches(HEIGHT, WIDTH, 6, rng)[..., None]
-    blur = room.blur * rng.uniform(0.5, 1.6)
+    blur = session.blur * rng.uniform(0.5, 1.6)
     if blur > 0.3:
         lit = np.asarray(cv2.GaussianBlur(lit, (0, 0), blur), np.float32)
-    lit += rng.normal(0, 0.012 / room.exposure, lit.shape).astype(np.float32)
+    lit += rng.normal(0, 0.012 / session.exposure, lit.shape).astype(np.float32)
     return np.asarray(np.clip(lit[..., ::-1], 0, 1) ** 0.9 * 255, np.uint8)

@@ -1,4 +1,4 @@
-"""What partners say around the person, as a speech recogniser writes it down; wording differs between sessions."""
+"""What others say around the person, as a speech recogniser transcribes it; wording differs between sessions."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from demo.people import Person, Room
+from demo.people import Person, SessionConditions
 
-# A topic's first list is said in every session, the others in one session each.
+# The first list of a topic occurs in every session, the others in one session each.
 _TEMPLATES: dict[str, tuple[tuple[str, ...], ...]] = {
     "meal": (
         (
@@ -102,47 +102,47 @@ _MISHEARD = {
 
 @dataclass(frozen=True)
 class Utterance:
-    """A transcript as the recogniser gave it."""
+    """A transcript as the recogniser returns it."""
 
     text: str
     confidence: float
     is_partial: bool
 
 
-def utterance(topic: str, person: Person, room: Room, rng: np.random.Generator) -> Utterance:
-    """Return one transcript of `topic` in the session's wording, with its recogniser's mistakes."""
+def utterance(topic: str, person: Person, session: SessionConditions, rng: np.random.Generator) -> Utterance:
+    """Return one transcript of `topic` in the session's wording, with recognition errors."""
     every, *by_session = _TEMPLATES[topic]
-    templates = every if rng.random() < 0.6 else by_session[room.wording]
+    templates = every if rng.random() < 0.6 else by_session[session.wording]
     text = _one(_OPENINGS, rng) + _one(templates, rng) + _one(_CLOSINGS, rng)
     while "{" in text:
         slot = text[text.index("{") + 1 : text.index("}")]
         filling = person.user_id if slot == "name" else _one(_WORDS[slot], rng)
         text = text.replace("{" + slot + "}", filling, 1)
-    heard, mistakes = _mishear(text.split(), room.word_errors, rng)
-    confidence = float(np.clip(rng.normal(0.93 - 0.12 * mistakes, 0.04), 0.2, 0.99))
-    return Utterance(" ".join(heard), round(confidence, 2), False)
+    words, errors = _misrecognise(text.split(), session.word_errors, rng)
+    confidence = float(np.clip(rng.normal(0.93 - 0.12 * errors, 0.04), 0.2, 0.99))
+    return Utterance(" ".join(words), round(confidence, 2), False)
 
 
 def cut_short(complete: Utterance, rng: np.random.Generator) -> Utterance:
-    """Return what the recogniser showed before the sentence was over."""
+    """Return the partial transcript that the recogniser returns before the sentence is complete."""
     words = complete.text.split()
     return Utterance(" ".join(words[: max(1, int(len(words) * rng.uniform(0.3, 0.6)))]), complete.confidence, True)
 
 
-def _mishear(words: list[str], share: float, rng: np.random.Generator) -> tuple[list[str], int]:
-    """Return the words as recognised, some replaced, lost or doubled, and the number of mistakes."""
-    heard: list[str] = []
-    mistakes = 0
+def _misrecognise(words: list[str], share: float, rng: np.random.Generator) -> tuple[list[str], int]:
+    """Return the words as recognised, some replaced, lost or doubled, and the number of errors."""
+    recognised: list[str] = []
+    errors = 0
     for word in words:
         if rng.random() >= share * (3 if word in _MISHEARD else 1):
-            heard.append(word)
+            recognised.append(word)
             continue
-        mistakes += 1
+        errors += 1
         if word in _MISHEARD:
-            heard.append(_MISHEARD[word])
+            recognised.append(_MISHEARD[word])
         elif rng.random() < 0.3:
-            heard += [word, word]
-    return heard or words, mistakes
+            recognised += [word, word]
+    return recognised or words, errors
 
 
 def _one(choices: tuple[str, ...], rng: np.random.Generator) -> str:

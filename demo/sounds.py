@@ -1,4 +1,4 @@
-"""Non-verbal sounds: a glottal source through formants, breath, clicks and claps, heard by a microphone."""
+"""Non-verbal sounds: a glottal source through formants, breath, clicks and claps, recorded by a microphone."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import butter, fftconvolve, lfilter, sosfilt
 
-from demo.people import Person, Room
+from demo.people import Person, SessionConditions
 
 Array = NDArray[np.float64]
 
 
-def recording(label: str, person: Person, room: Room, rng: np.random.Generator) -> NDArray[np.int16]:
-    """Return (N, channels) int16 at the room's sample rate: silence, the sound, silence, with the room's noise."""
-    rate = room.sample_rate
+def recording(label: str, person: Person, session: SessionConditions, rng: np.random.Generator) -> NDArray[np.int16]:
+    """Return (N, channels) int16 at the session's sample rate: silence, the sound, silence, with background noise."""
+    rate = session.sample_rate
     dry = _SOUNDS[label](person, rate, rng)
-    dry = _lowered(dry, rng.uniform(0.0, 0.7))  # turned away from the microphone, or not
+    dry = _muffled(dry, rng.uniform(0.0, 0.7))  # turned away from the microphone, or not
     dry = dry / (np.sqrt(np.mean(dry**2)) + 1e-9)
     wave = np.concatenate([np.zeros(int(rate * rng.uniform(0.03, 0.15))), dry, np.zeros(int(rate * 0.08))])
-    wave = _echo(wave, room.echo_seconds, rate, rng)
-    wave = sosfilt(butter(4, min(room.bandwidth_hz, 0.47 * rate), fs=rate, output="sos"), wave)
+    wave = _echo(wave, session.echo_seconds, rate, rng)
+    wave = sosfilt(butter(4, min(session.bandwidth_hz, 0.47 * rate), fs=rate, output="sos"), wave)
     sides = []
-    for _ in range(room.channels):
-        noise = _noise(len(wave), room.noise_slope, rate, rng) * 10 ** (-(room.noise_db + rng.normal(0, 2)) / 20)
-        hum = 0.3 * 10 ** (-room.noise_db / 20) * np.sin(2 * np.pi * 50 * np.arange(len(wave)) / rate)
+    for _ in range(session.channels):
+        noise = _noise(len(wave), session.noise_slope, rate, rng) * 10 ** (-(session.noise_db + rng.normal(0, 2)) / 20)
+        hum = 0.3 * 10 ** (-session.noise_db / 20) * np.sin(2 * np.pi * 50 * np.arange(len(wave)) / rate)
         sides.append(wave * 10 ** (rng.normal(0, 0.5) / 20) + noise + hum)
-    loud = 10 ** ((room.gain_db + rng.normal(0, 3)) / 20)
+    loud = 10 ** ((session.gain_db + rng.normal(0, 3)) / 20)
     return np.asarray(np.clip(np.stack(sides, axis=1) * loud * 0.35, -1, 1) * 32767).astype(np.int16)
 
 
@@ -203,8 +203,8 @@ def _strokes(
     return wave
 
 
-def _lowered(wave: Array, amount: float) -> Array:
-    """Return (N,) with its high notes taken away: 0 leaves it as it is, 1 takes all."""
+def _muffled(wave: Array, amount: float) -> Array:
+    """Return (N,) low-pass filtered: `amount` 0 leaves the sound unchanged, 1 removes everything."""
     return np.asarray(lfilter([1 - amount], [1, -amount], wave))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Iterator, Set
-from importlib.metadata import entry_points
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
@@ -15,6 +14,8 @@ from pydantic.fields import FieldInfo
 from shared.config import TrainerConfig
 from shared.learning.candidates import CandidateConfig
 from shared.learning.classifiers import Classifier, ClassifierConfig
+from shared.recipe import load_recipe
+from shared.trainers import all_trainers
 
 INTRODUCTION = """# Configuration
 
@@ -59,11 +60,10 @@ def configuration_page() -> str:
         parts.append(
             f"### `{schema.model_fields['type'].default}`\n\n{description}\n\n{_table(schema, classifier=True)}"
         )
-    trainers = {point.name: point.load() for point in entry_points(group="model_trainer.trainers")}
     common = set(TrainerConfig.model_fields)
     parts.append(f"## Keys of every trainer\n\n{_table(TrainerConfig)}")
-    for name in sorted(trainers):
-        parts.append(f"## Keys of the {name} trainer\n\n{_table(trainers[name].config, without=common)}")
+    for name, trainer in all_trainers().items():
+        parts.append(f"## Keys of the {name} trainer\n\n{_table(load_recipe(trainer).config, without=common)}")
     return "\n".join(parts)
 
 

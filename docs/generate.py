@@ -1,7 +1,7 @@
-"""Write the parts of the documentation that the code itself knows: the command reference, the demo's table.
+"""Write the parts of the documentation that follow from the code.
 
-python -m docs.generate                  docs/cli.md, from the commands' --help
-python -m docs.generate --demo .demo     also docs/demo.svg, from a run of the demo
+python -m docs.generate           docs/cli.md from the commands' --help, docs/architecture.svg from the imports
+python -m docs.generate --demo    also docs/demo.svg, from a run of the demo
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import itertools
 import re
 import subprocess
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
@@ -22,14 +22,18 @@ from rich.console import Console
 from rich.text import Text
 
 from demo.make_data import main as make_data
+from docs.architecture_picture import architecture_picture
 from docs.configuration import configuration_page
 from shared.commands.main import model_trainer
 from shared.commands.train import trainer_command
+from shared.recipe import load_recipe
+from shared.trainers import all_trainers
 
 ROOT = Path(__file__).resolve().parent.parent
 CLI_PAGE = ROOT / "docs" / "cli.md"
 CONFIGURATION_PAGE = ROOT / "docs" / "configuration.md"
 DEMO_PICTURE = ROOT / "docs" / "demo.svg"
+ARCHITECTURE_PICTURE = ROOT / "docs" / "architecture.svg"
 WIDTH = 100
 ORCHESTRATION = {  # how a command is started -> where it is
     "orchestrator/launch_all.sh": "orchestrator.launch:main",
@@ -41,12 +45,19 @@ ORCHESTRATION = {  # how a command is started -> where it is
 @click.command(epilog="Example: .venv/bin/python -m docs.generate --demo")
 @click.option("--demo", is_flag=True, help="Run the demo in a temporary folder and draw its table.")
 def main(demo: bool) -> None:
-    """Write docs/cli.md and docs/configuration.md, and docs/demo.svg with --demo."""
+    """Write docs/cli.md, docs/configuration.md and docs/architecture.svg, and docs/demo.svg with --demo."""
     CLI_PAGE.write_text(command_reference(), encoding="utf-8")
     CONFIGURATION_PAGE.write_text(configuration_page(), encoding="utf-8")
+    ARCHITECTURE_PICTURE.write_text(architecture_picture(ROOT, installed_packages()), encoding="utf-8")
     if demo:
         with tempfile.TemporaryDirectory() as folder:
             DEMO_PICTURE.write_text(demo_picture(Path(folder)), encoding="utf-8")
+
+
+def installed_packages() -> list[str]:
+    """Return the top-level packages that are type-checked and installed."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return list(settings["tool"]["mypy"]["packages"])
 
 
 def command_reference() -> str:
@@ -65,9 +76,9 @@ def command_reference() -> str:
 def commands() -> Iterator[click.Context]:
     """Yield every command in a context: model-trainer's, the trainers', the orchestrator's, the demo's."""
     yield from _with_subcommands("model-trainer", model_trainer, None)
-    for point in sorted(entry_points(group="model_trainer.trainers"), key=lambda point: point.name):
-        trainer = point.load()
-        yield from _with_subcommands(trainer.console_script, trainer_command(trainer), None)
+    for trainer in all_trainers().values():
+        command = trainer_command(trainer, load_recipe(trainer))
+        yield from _with_subcommands(trainer.console_script, command, None)
     for name, place in ORCHESTRATION.items():
         module, _, attribute = place.partition(":")
         yield from _with_subcommands(name, getattr(import_module(module), attribute), None)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +13,12 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from gesture_trainer.preprocessing.extraction import NO_FACE, NO_LANDMARK, Clip, extract_clips, unseen
+from gesture_trainer.preprocessing.extraction import NO_FACE, NO_LANDMARK, Clip, extract_clips, without_landmark
 from gesture_trainer.preprocessing.landmarker import BODY
 from gesture_trainer.preprocessing.sandbox import Failure
 from gesture_trainer.train import GestureConfig
-from model_registry.names import parse_name
+from model_registry.names import InvalidNameError, parse_name
+from model_registry.storage.durable import write_file_atomically
 from shared.config import load_config
 from shared.data.feature_files import features_bytes
 from shared.data.files import DataRoot, RefusedFileError, sha256_of
@@ -37,12 +36,12 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command("extract")
-@click.option("--data", type=_FOLDER, help="A data root whose gesture clips are looked at.")
-@click.option("--user", "users", multiple=True, help="Whose clips; may be repeated.")
-@click.option("--out", required=True, type=_FOLDER, help="Where to: a new data root, or a folder for files.")
-@click.option("--config", type=_FILE, help="A gesture trainer's YAML file; its section extraction counts.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Lay a value over the configuration.")
-@click.option("--cache/--no-cache", default=True, show_default=True, help="Use what was found before.")
+@click.option("--data", type=_FOLDER, help="Data root whose gesture clips are extracted.")
+@click.option("--user", "users", multiple=True, help="Whose clips; repeat for several.")
+@click.option("--out", required=True, type=_FOLDER, help="A new data root, or a folder for files.")
+@click.option("--config", type=_FILE, help="Configuration of the gesture trainer; its section extraction is used.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override one configuration key.")
+@click.option("--cache/--no-cache", default=True, show_default=True, help="Use cached landmarks.")
 @click.argument("files", nargs=-1, type=_FILE)
 def extract_command(
     data: Path | None,
@@ -53,11 +52,11 @@ def extract_command(
     cache: bool,
     files: tuple[Path, ...],
 ) -> int:
-    """Find the landmarks of clips and images and write them as feature files that A3CP and `gesture-train` read.
+    """Extract the landmarks of clips and images into feature files that A3CP and `gesture-train` read.
 
-    Takes FILES, which become OUT/NAME.npz, or a data root, whose sessions appear in OUT with feature files in the
-    place of clips; an example that is there already stays as it is. Stopped and started again it goes on where
-    it was. One JSON line says what became of all.
+    Takes FILES, which become OUT/NAME.npz, or a data root, whose sessions are written to OUT with feature files in
+    place of clips; an example that is already there is kept. An interrupted run resumes where it stopped. One JSON
+    line sums up the result.
 
     \b
     Examples:
@@ -66,7 +65,7 @@ def extract_command(
       model-trainer extract --out signs --set extraction.encoding=mediapipe_tasks_hands_xyz_v1 a.jpg b.jpg
     """
     if bool(files) == bool(data) or bool(data) != bool(users):
-        raise click.UsageError("name files, or a data root with --data and whose clips with --user")
+        raise click.UsageError("give files, or a data root with --data and users with --user")
     settled = load_config(GestureConfig, config, settings)
     log, kept = RunLog(), FeatureCache() if cache else None
     if data is None:
@@ -86,7 +85,7 @@ def extract_command(
         "written": len(results) - len(faults),
         "failed": len(faults),
         "frames": sum(map(len, sequences)),
-        "frames_without_landmark": int(sum(unseen(sequence).sum() for sequence in sequences)),
+        "frames_without_landmark": int(sum(without_landmark(sequence).sum() for sequence in sequences)),
     }
     click.echo(json.dumps(summary))
     if faults:
@@ -97,12 +96,12 @@ def extract_command(
 def _extract_files(
     files: Sequence[Path], out: Path, config: GestureConfig, cache: FeatureCache | None, log: RunLog
 ) -> tuple[list[Fault], list[Result]]:
-    """Write OUT/NAME.npz for each file that gives landmarks; return the others' faults, and all results."""
+    """Write OUT/NAME.npz for each file with landmarks; return the others' faults, and all results."""
     targets: dict[Path, Path] = {}
     for path in dict.fromkeys(files):
         target = out / f"{path.stem}.npz"
         if target in targets:
-            raise ConfigError(f"{targets[target]} and {path} would both become {target}; extract them apart")
+            raise ConfigError(f"{targets[target]} and {path} would both become {target}; extract them separately")
         targets[target] = path
     faults: list[Fault] = []
     found: list[tuple[Path, Clip]] = []
@@ -118,7 +117,7 @@ def _extract_files(
         if reason is not None or isinstance(result, Failure):
             faults.append(Fault(str(targets[target]), None, "media", str(reason)))
         else:
-            _write(target, features_bytes(result))
+            write_file_atomically(target, features_bytes(result))
     unread = len(targets) - len(found)
     return faults, [*results, *[Failure("cannot be read")] * unread]
 
@@ -128,7 +127,7 @@ def _extract_user(
 ) -> tuple[list[Fault], list[Result]]:
     """Write a user's sessions to another data root with feature files in place of clips."""
     if out.resolve() == data.resolve():
-        raise ConfigError("--out: name another folder than --data; recordings are never changed")
+        raise ConfigError("--out: give another folder than --data; recordings are never changed")
     with log.stage("load"):
         everything = DataFilter(require_consent=False, include_demo=True, label_status=_ALL)
         dataset = load_dataset(data, [user], "gesture", everything, minimum_per_label=1)
@@ -139,8 +138,7 @@ def _extract_user(
     for sample, result in zip(samples, results, strict=True):
         reason = _reason(result)
         if reason is not None or isinstance(result, Failure):
-            path, _, line = sample.origin.rpartition(":")
-            faults.append(Fault(path, int(line), "media", f"{sample.path.name if sample.path else ''}: {reason}"))
+            faults.append(sample.media_fault(str(reason)))
         else:
             sessions[sample.session_id].append(_addition(sample.example, result, config))
     with writing(out):
@@ -182,29 +180,24 @@ def _reason(result: Result) -> str | None:
     """Return why nothing is written for a clip."""
     if isinstance(result, Failure):
         return result.reason
-    return NO_LANDMARK if unseen(result).all() else None
+    return NO_LANDMARK if without_landmark(result).all() else None
+
+
+def _file_stem(record_id: str) -> str:
+    """Return the record id where it can be a file's name, else its hash: logs of others may hold any text."""
+    try:
+        return parse_name(record_id, "record id")
+    except InvalidNameError:
+        return hashlib.sha256(record_id.encode()).hexdigest()
 
 
 def _addition(example: Example, sequence: NDArray[np.float32], config: GestureConfig) -> Addition:
     content = features_bytes(sequence)
     reference = FeaturesRef(
-        uri=f"features/{example.record_id}.npz",
+        uri=f"features/{_file_stem(example.record_id)}.npz",
         hash=f"sha256:{hashlib.sha256(content).hexdigest()}",
         encoding=config.extraction.encoding,
         shape=(sequence.shape[0], sequence.shape[1]),
     )
     changes = {"media": None, "features": reference, "onset": None, "offset": None}
     return Addition(example.model_copy(update=changes), content)
-
-
-def _write(target: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -21,7 +21,6 @@ from shared.features.cache import content_key
 from shared.job import Job
 from shared.learning.candidates import Candidate, FittedModel, PrecomputedFeatures, Rows, fit_candidate
 from shared.learning.decision_rule import DecisionRule, fit_decision_rule
-from shared.learning.fold_fits import HeldOutLogits
 from shared.learning.folds import Indices
 from shared.learning.heads import Classes, Features, Head
 from shared.recipe import featurise
@@ -55,7 +54,9 @@ class PartHead:
 
     def __call__(self, features: Array) -> Array:
         xp = namespace(features)
-        return xp.where(is_part(features, self.frames), self.part(features) * self.scale, self.whole(features))
+        return xp.where(
+            is_part(features, self.frames), self.part(features) * const(self.scale, features), self.whole(features)
+        )
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class PartFamiliarity:
         xp, ours, theirs = namespace(features), self.part_rule, self.whole_rule
         logits, near = self.part.head(features), self.part.familiarity(features)
         score = ours.score(logits, near) + const(theirs.threshold - ours.threshold, features)
-        first = greatest(logits * self.scale, axis=1) - const(theirs.means[0], features)
+        first = greatest(logits * const(self.scale, features), axis=1) - const(theirs.means[0], features)
         score = score - first * const(theirs.weights[0] / theirs.deviations[0], features)
         near = score * const(theirs.deviations[1] / theirs.weights[1], features) + const(theirs.means[1], features)
         return xp.where(is_part(features, self.frames)[:, 0], near, self.whole.familiarity(features))
@@ -104,7 +105,7 @@ def answering_parts(
     sessions: Sequence[str],
     frames: int,
     stride: int,
-    sizes: tuple[float, float],
+    rates: tuple[float, float],
 ) -> tuple[Validation, PartsReport | None]:
     """Return the validation with a winner that answers parts, too, and how held-out parts were answered.
 
@@ -132,10 +133,10 @@ def answering_parts(
         groups = np.unique([sessions[k] for k in owner], return_inverse=True)[1]
         logits, near = _held_out(ours, rows, truth, fold, len(set(classes.tolist())))
         rejected = [
-            (~_calibrated(ours, logits, near, truth, groups, fold != k, sizes)(logits, near)[2])[fold == k]
+            (~_calibrated(ours, logits, near, truth, groups, fold != k, rates)(logits, near)[2])[fold == k]
             for k in np.unique(fold)
         ]
-        rule = _calibrated(ours, logits, near, truth, groups, np.ones(len(truth), bool), sizes)
+        rule = _calibrated(ours, logits, near, truth, groups, np.ones(len(truth), bool), rates)
         fitted = fit_candidate(ours, truth, np.arange(len(truth)), logits.shape[1])
     report = PartsReport(
         len(cut), float((logits.argmax(axis=1) == truth).mean()), float(np.concatenate(rejected).mean())
@@ -175,7 +176,6 @@ def _calibrated(
     truth: Classes,
     groups: Indices,
     kept: NDArray[np.bool_],
-    sizes: tuple[float, float],
+    rates: tuple[float, float],
 ) -> DecisionRule:
-    held = HeldOutLogits(np.flatnonzero(kept), logits[kept], groups[kept])
-    return fit_decision_rule(held, near[kept], truth, groups, candidate.score_weights, sizes)
+    return fit_decision_rule(logits[kept], near[kept], truth[kept], groups[kept], candidate.score_weights, rates)

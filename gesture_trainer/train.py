@@ -15,6 +15,7 @@ if __name__ == "__main__" and __package__ in (None, ""):  # run as a file: find 
 import numpy as np
 from pydantic import Field
 
+from gesture_trainer.modality import TRAINER
 from gesture_trainer.parts import PartsReport, answering_parts
 from gesture_trainer.preprocessing.augment import Augment, Augmentation
 from gesture_trainer.preprocessing.body import BodyMotion
@@ -25,7 +26,7 @@ from gesture_trainer.preprocessing.landmarker import EXTRACTED_WIDTHS, RATE
 from gesture_trainer.preprocessing.layouts import COORDINATES, Layout, is_guess
 from gesture_trainer.preprocessing.motion import Resampled, Statistics
 from gesture_trainer.preprocessing.paths import PathGeometry
-from gesture_trainer.preprocessing.sequences import Sequences, cut, decode, landmark_sequences
+from gesture_trainer.preprocessing.sequences import Sequences, decode, landmark_sequences, split_into_windows
 from shared.commands.train import trainer_main
 from shared.config import TrainerConfig
 from shared.data_loader import Dataset
@@ -33,7 +34,7 @@ from shared.errors import ConfigError
 from shared.evaluation import Validation
 from shared.features.cache import content_key
 from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec
-from shared.job import Job, ModelSpec, Outcome, Trainer
+from shared.job import Job, ModelSpec
 from shared.learning.candidates import (
     Auto,
     Candidate,
@@ -44,7 +45,7 @@ from shared.learning.candidates import (
     resolve_candidates,
 )
 from shared.learning.familiarity import whitened_familiarity
-from shared.recipe import featurise, load, package, validate
+from shared.recipe import Outcome, Recipe, featurise, load, package, validate
 from shared.schema_utils import Schema
 
 GestureFeatures = Literal[
@@ -126,7 +127,9 @@ def train(job: Job, config: GestureConfig) -> Outcome:
     notes = extraction_notes(job, sequences)
     if config.preprocessing.window is not None:
         notes += (f"samples are parts of at most {config.preprocessing.window} frames of {len(dataset)} sequences",)
-        sequences, dataset = cut(sequences, dataset, config.preprocessing.window, config.preprocessing.stride)
+        sequences, dataset = split_into_windows(
+            sequences, dataset, config.preprocessing.window, config.preprocessing.stride
+        )
     candidates = gesture_candidates(job, config, sequences, few=int(np.bincount(dataset.label_index).max()) <= FEW)
     validation = validate(job, candidates, dataset, config)
     validation, parts = with_parts(job, validation, sequences, dataset, config)
@@ -186,6 +189,7 @@ def model_spec(
         normalisation_version="points_v1",
         expected_frame_rate=RATE if data.encoding in EXTRACTED_WIDTHS else None,
         expected_length=settings.parts if parts else settings.window,
+        encoding=data.encoding,
         notes=notes,
     )
 
@@ -255,12 +259,12 @@ def _function(features: GestureFeatures, data: Sequences, config: GestureConfig)
     )
 
 
-TRAINER = Trainer("gesture", GestureConfig, train, decode, "gesture_trainer", "gesture-train")
+RECIPE = Recipe(GestureConfig, train, decode)
 
 
 def main() -> None:
     """Run the gesture trainer's command line."""
-    trainer_main(TRAINER)
+    trainer_main(TRAINER, RECIPE)
 
 
 if __name__ == "__main__":

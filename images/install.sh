@@ -15,9 +15,10 @@ python3 -m pip --python "$VENV/bin/python" install --quiet --disable-pip-version
 
 cd "$prefix"/lib/python3*/site-packages
 find . -type d \( -name tests -o -name test \) ! -path './jinja2/*' -prune -exec rm -rf {} +
-for pattern in conftest.py 'test_*.py' '*.pyi' '*.pyx' '*.pxd' '*.h' '*.hpp' '*.c' '*.cpp' '*.a'; do
+for pattern in conftest.py 'test_*.py' '*.pyx' '*.pxd' '*.h' '*.hpp' '*.c' '*.cpp' '*.a'; do
     find . -type f -name "$pattern" -delete
 done
+find . -type f -name '*.pyi' ! -path './librosa/*' -delete  # librosa reads its own, to import modules when they are used
 # A copy of ONNX Runtime for programs in C, and its tools for changing models.
 rm -rf onnxruntime/capi/libonnxruntime.so.* onnxruntime/tools onnxruntime/datasets onnxruntime/transformers \
     onnxruntime/quantization

@@ -1,41 +1,68 @@
-"""The registry of another machine, through its HTTP service: the same verbs as `Registry`.
+"""The registry behind an HTTP service, with the same operations as `Registry`.
 
-Every request may be repeated without harm, so lost answers and short outages are tried again: a run that was published
-is not published twice, and an upload continues with the files that are missing.
+Requests may be repeated without harm, so lost responses and short outages are retried: a run that was published is not
+published twice, and an interrupted upload continues with the files that are missing.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import httpx
+from pydantic import TypeAdapter, ValidationError
 
+from model_registry import errors
 from model_registry.errors import (
     ConflictError,
     CorruptError,
+    DocumentError,
+    NoRegistryError,
     NotFoundError,
     RegistryError,
     UnreachableError,
 )
-from model_registry.location import Fetched
+from model_registry.folders import encoder_cache
+from model_registry.http_schemas import (
+    ActiveVersionResponse,
+    CollectResponse,
+    EraseResponse,
+    FindingResponse,
+    ListResponse,
+    PublishResponse,
+    ReindexResponse,
+    ResolveResponse,
+    UploadResponse,
+    VerifyResponse,
+    VersionResponse,
+)
 from model_registry.names import parse_modality, parse_user, parse_version
-from model_registry.service.documents import ListAnswer, PublishedAnswer, ResolvedAnswer, ServingAnswer, UploadAnswer
-from model_registry.storage.durable import ensure_folder, storage_errors
+from model_registry.storage import restoring
+from model_registry.storage.comparison import Difference, compare_versions
+from model_registry.storage.durable import ensure_folder, file_sha256, path_errors, staged_file, storage_errors
 from model_registry.storage.encoders import SPEC_FILE, read_encoder
-from model_registry.storage.entry import BundleManifest, Document, RegistryEntry, Status
-from model_registry.storage.publication import Published, read_bundle
+from model_registry.storage.entry import BundleManifest, Document, ExportForm, RegistryEntry, Status
+from model_registry.storage.erasure import Erased, Removed
+from model_registry.storage.history import VersionRecord
+from model_registry.storage.layout import encoders_folder
+from model_registry.storage.publication import Publication, read_bundle
+from model_registry.storage.recovery import Finding
+from model_registry.storage.resolution import ResolvedVersion
 
 TOKEN_VARIABLE = "MODEL_TRAINER_TOKEN"
-_AGAIN = {408, 425, 429, 500, 502, 503, 504, 507}
-_KINDS: dict[str, type[RegistryError]] = {kind.__name__: kind for kind in RegistryError.__subclasses__()}
-_Answer = TypeVar("_Answer", bound=Document)
+_RETRIED = {408, 425, 429, 500, 502, 503, 504, 507}
+_KINDS: dict[str, type[RegistryError]] = {
+    name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, RegistryError)
+}
+_FINDINGS = TypeAdapter(list[FindingResponse])
+_Response = TypeVar("_Response", bound=Document)
 
 
 @dataclass(frozen=True)
@@ -45,59 +72,76 @@ class RemoteRegistry:
     url: str
     token: str = field(default_factory=lambda: os.environ.get(TOKEN_VARIABLE, ""), repr=False)
     attempts: int = 6
-    pause: float = 0.5  # seconds before the second attempt; doubles each time, give or take
+    pause: float = 0.5  # seconds before the second attempt; doubles each time, with jitter
     transport: httpx.BaseTransport | None = field(default=None, repr=False)
 
-    def publish(self, bundle_dir: Path, *, promote: bool = True, reason: str = "") -> Published:
-        """Publish a bundle, or return what its run was published as. Raises RefusedBundleError, ConflictError,
-        UnreachableError when the service does not answer in time."""
-        bundle = Path(bundle_dir)
-        manifest = read_bundle(bundle)
-        with self._client() as client:
-            try:
-                return self._upload(client, bundle, manifest, promote, reason)
-            except NotFoundError:  # the service forgot the upload, or had published it when the answer was lost
-                return self._upload(client, bundle, manifest, promote, reason)
-
-    def resolve(self, user: str, modality: str, version: str | int | None = None) -> ResolvedAnswer:
-        """Return the version that serves, or `version`, as the service describes it. `fetch` also downloads it."""
-        query = {} if version is None else {"version": f"v{parse_version(version)}"}
-        with self._client() as client:
-            return self._get(client, ResolvedAnswer, f"/v1/models/{parse_user(user)}/{parse_modality(modality)}", query)
-
-    def fetch(self, user: str, modality: str, into: Path, version: str | int | None = None) -> Fetched:
-        """Download the version that serves, or `version`, into a folder; what is there already is only checked.
-
-        A file appears only when its sha256 is right. Raises CorruptError, NotFoundError, UnreachableError.
-        """
-        found = self.resolve(user, modality, version)
-        entry = found.entry
-        place = f"/v1/models/{entry.user_id}/{entry.modality}/versions/{entry.model_version}/files"
-        folder = into / "users" / entry.user_id / entry.modality / entry.model_version
-        files = {role: folder / file.name for role, file in found.files.items()}
-        names = {ref.sha256: ref.name for ref in entry.encoder_refs}
-        encoders = {names[sha256]: into / "encoders" / sha256 for sha256 in found.encoders}
-        with storage_errors("fetch"), self._client() as client:
-            for role, file in found.files.items():
-                self._download(client, f"{place}/{role}", files[role], file.sha256)
-            for sha256, content in found.encoders.items():
-                for name, digest in content.items():
-                    self._download(client, f"/v1/encoders/{sha256}/{name}", into / "encoders" / sha256 / name, digest)
-        return Fetched(found.user_id, entry.version, entry, files, encoders, found.fallback)
-
-    def serving_log(self, user: str, modality: str) -> bytes:
-        """Return the training log of a user's own version that serves. Raises NotFoundError, UnreachableError."""
-        found = self.resolve(user, modality)
-        if found.fallback:
-            raise NotFoundError(f"{user}/{modality}: the pooled model serves")
-        place = f"{_pair(user, modality)}/versions/{found.entry.model_version}/files/training_log"
-        with self._client() as client:
-            return self._asked(client, lambda: client.get(place)).content
+    def __post_init__(self) -> None:
+        """Raise NoRegistryError where `url` is no URL of a host."""
+        try:
+            valid = bool(httpx.URL(self.url).host)
+        except httpx.InvalidURL:
+            valid = False
+        if not valid:
+            raise NoRegistryError(f"{self.url}: not a valid URL; write one such as https://registry.example:8077")
 
     @property
     def address(self) -> str:
-        """Where the service is."""
-        return self.url
+        """The URL of the service."""
+        return self.url.rstrip("/")
+
+    # --- reading
+
+    def fetch(
+        self,
+        user: str,
+        modality: str,
+        into: Path,
+        version: str | int | None = None,
+        *,
+        encoders_into: Path | None = None,
+    ) -> ResolvedVersion:
+        """Download the active version, or `version`, into a folder; what is there already is only checked.
+
+        Encoders go into another folder if `encoders_into` is given. A file appears only when its sha256 is right.
+        Raises CorruptError, NotFoundError, UnreachableError.
+        """
+        query = {} if version is None else {"version": f"v{parse_version(version)}"}
+        with storage_errors("fetch"), path_errors(into), self._client() as client:
+            resolved = self._get(client, ResolveResponse, _slot(user, modality), query)
+            entry = resolved.entry
+            folder = into / "users" / entry.user_id / entry.modality / entry.model_version
+            for role, file in resolved.files.items():
+                self._download(client, f"{_version(entry)}/files/{role}", folder / file.name, file.sha256)
+            encoders = {ref.name: encoders_folder(encoders_into or into) / ref.sha256 for ref in entry.encoder_refs}
+            for ref in entry.encoder_refs:
+                if ref.sha256 not in resolved.encoders:
+                    raise CorruptError(f"{self.url}: the service does not list the files of encoder {ref.name}")
+                for name, sha256 in resolved.encoders[ref.sha256].items():
+                    place = f"/v1/encoders/{ref.sha256}/{name}"
+                    self._download(client, place, encoders[ref.name] / name, sha256)
+        files = {role: folder / file.name for role, file in resolved.files.items()}
+        return ResolvedVersion(resolved.user_id, entry, folder, files, resolved.files, encoders)
+
+    @contextmanager
+    def open_version(self, user: str, modality: str, version: str | int | None = None) -> Iterator[ResolvedVersion]:
+        """Yield the active version, or `version`, downloaded into a temporary folder. Raises what `fetch` raises.
+
+        Only its encoders are kept for the next time, in the cache folder.
+        """
+        with TemporaryDirectory(prefix="registry-") as folder:
+            into = Path(folder)
+            yield self.fetch(user, modality, into, version, encoders_into=encoder_cache(into))
+
+    def training_log(self, user: str, modality: str, version: str | int | None = None) -> bytes:
+        """Return the training log of a user's own active version, or of `version`. Raises NotFoundError."""
+        with self._client() as client:
+            if version is None:
+                resolved = self._get(client, ResolveResponse, _slot(user, modality), {})
+                if resolved.fallback:
+                    raise NotFoundError(f"{user}/{modality}: no active version of their own")
+                version = resolved.entry.version
+            place = f"{_slot(user, modality)}/versions/v{parse_version(version)}/files/training_log"
+            return self._request(lambda: client.get(place)).content
 
     def entries(
         self,
@@ -112,44 +156,138 @@ class RemoteRegistry:
         query: dict[str, str] = {name: value for name, value in filters.items() if value is not None}
         with self._client() as client:
             while True:
-                page = self._get(client, ListAnswer, "/v1/models", {**query, "limit": "1000"})
+                page = self._get(client, ListResponse, "/v1/models", {**query, "limit": "1000"})
                 yield from page.entries
                 if page.next is None:
                     return
                 query["after"] = page.next
 
-    def promote(self, user: str, modality: str, version: str | int, reason: str = "") -> int | None:
-        """Let a version serve; return the one that served."""
-        wish = {"version": f"v{parse_version(version)}", "reason": reason}
+    def show(self, user: str, modality: str, version: str | int) -> VersionRecord:
+        """Return a version's entry and its events. Raises NotFoundError."""
         with self._client() as client:
-            return self._post(client, ServingAnswer, f"{_pair(user, modality)}/promote", wish).before
+            place = f"{_slot(user, modality)}/versions/v{parse_version(version)}"
+            response = self._get(client, VersionResponse, place, {})
+        return VersionRecord(response.entry, response.history)
+
+    def verify_all(
+        self, *, user: str | None = None, modality: str | None = None, version: str | int | None = None
+    ) -> Iterator[tuple[str, str | None]]:
+        """Let the service check every version, or those named; yield each one's name and what is wrong, or None."""
+        only = None if version is None else parse_version(version)
+        with self._client() as client:
+            for entry in self.entries(user=user, modality=modality):
+                if only is None or entry.version == only:
+                    response = self._get(client, VerifyResponse, f"{_version(entry)}/verify", {})
+                    yield (
+                        f"{entry.user_id}/{entry.modality} {entry.model_version}",
+                        "\n".join(response.faults.values()) or None,
+                    )
+
+    def diff(self, user: str, modality: str, before: str | int, after: str | int) -> Difference:
+        """Compare two versions. Raises NotFoundError."""
+        return compare_versions(self, user, modality, before, after)
+
+    def export(
+        self, user: str, modality: str, target: Path, *, version: str | int | None = None, form: ExportForm
+    ) -> None:
+        """Download the active version, or `version`, as one file."""
+        with storage_errors("export"), path_errors(target), self._client() as client:
+            query = {} if version is None else {"version": f"v{parse_version(version)}"}
+            entry = self._get(client, ResolveResponse, _slot(user, modality), query).entry
+            self._download(client, f"{_version(entry)}/export", target, None, {"form": form})
+
+    # --- changing
+
+    def check_writable(self) -> None:
+        """Do nothing: whether the service accepts a publication is known once it is attempted."""
+
+    def publish(self, bundle_dir: Path, *, promote: bool = True, reason: str = "") -> Publication:
+        """Publish a bundle, or return what its run was published as. Raises RefusedBundleError, ConflictError,
+        UnreachableError when the service does not respond in time."""
+        bundle = Path(bundle_dir)
+        manifest = read_bundle(bundle)
+        with self._client() as client:
+            try:
+                return self._upload(client, bundle, manifest, promote, reason)
+            except NotFoundError:  # the upload was removed, or was published and the response lost
+                return self._upload(client, bundle, manifest, promote, reason)
+
+    def restore(self, archive: Path, *, promote: bool = False) -> Publication:
+        """Publish the version in a tar of `export`. See `restoring`."""
+        return restoring.restore(self, archive, promote=promote)
+
+    def promote(self, user: str, modality: str, version: str | int, reason: str = "") -> int | None:
+        """Make a version the active one; return the one that was."""
+        body = {"version": f"v{parse_version(version)}", "reason": reason}
+        with self._client() as client:
+            return self._post(client, ActiveVersionResponse, f"{_slot(user, modality)}/promote", body).before
 
     def rollback(self, user: str, modality: str, reason: str) -> tuple[int | None, int | None]:
-        """Let what served before serve again; return both numbers. Asked once: twice would go back twice."""
+        """Return to the version that was active before; return both numbers. Not retried: twice would go back twice."""
         with self._client() as client:
-            answer = self._post(
-                client, ServingAnswer, f"{_pair(user, modality)}/rollback", {"reason": reason}, once=True
+            response = self._post(
+                client, ActiveVersionResponse, f"{_slot(user, modality)}/rollback", {"reason": reason}, once=True
             )
-        return answer.before, answer.active
+        return response.before, response.active
+
+    def archive(
+        self, user: str, modality: str, version: str | int, reason: str = "", *, withdraw: bool = False
+    ) -> None:
+        """Take a version out of use, with `withdraw` also the active one."""
+        body = {"version": f"v{parse_version(version)}", "reason": reason, "withdraw": withdraw}
+        with self._client() as client:
+            self._request(lambda: client.post(f"{_slot(user, modality)}/archive", json=body))
+
+    def erase(self, user: str, reason: str) -> Erased:
+        """Remove all of a user's models. Not retried: the second time there is nothing to remove."""
+        with self._client() as client:
+            place = f"/v1/users/{parse_user(user)}/erase"
+            response = self._post(client, EraseResponse, place, {"reason": reason}, once=True)
+        return Erased(response.id, response.versions)
+
+    def gc(self, keep: int, *, dry_run: bool = False) -> Removed:
+        """Remove archived versions beyond the newest `keep`, and unused encoders."""
+        with self._client() as client:
+            response = self._post(client, CollectResponse, "/v1/gc", {"keep": keep, "dry_run": dry_run}, once=True)
+        return Removed(response.versions, response.encoders, response.bytes)
+
+    def doctor(self, on_slot: Callable[[str], None] = lambda slot: None) -> list[Finding]:
+        """Let the service find and mend what crashes left; `on_slot` is not called."""
+        with self._client() as client:
+            response = self._request(lambda: client.post("/v1/doctor"), once=True)
+        try:
+            findings = _FINDINGS.validate_json(response.content)
+        except ValidationError as error:
+            raise DocumentError(f"{self.url}: doctor: {error.error_count()} invalid fields in the response") from None
+        return [Finding(finding.what, finding.mended) for finding in findings]
+
+    def reindex(self) -> bool:
+        """Let the service rebuild `model_registry.jsonl`; return whether that changed it."""
+        with self._client() as client:
+            return self._post(client, ReindexResponse, "/v1/reindex", {}).changed
+
+    # --- requests
 
     def _upload(
         self, client: httpx.Client, bundle: Path, manifest: BundleManifest, promote: bool, reason: str
-    ) -> Published:
+    ) -> Publication:
         choice = {"promote": str(promote).lower(), "reason": reason}
         description = (bundle / "bundle.json").read_bytes()
-        begun = self._answer(
-            client, UploadAnswer, lambda: client.post("/v1/uploads", content=description, params=choice, headers=_JSON)
+        upload = self._parsed(
+            UploadResponse,
+            lambda: client.post("/v1/uploads", content=description, params=choice, headers=_JSON),
         )
-        if begun.published is not None:
-            return _published(begun.published)
-        place = f"/v1/uploads/{begun.id}"
-        for sha256 in begun.missing_encoders:
+        if upload.published is not None:
+            return _publication(upload.published)
+        place = f"/v1/uploads/{upload.id}"
+        for sha256 in upload.missing_encoders:
             folder = bundle.parent / "encoders" / sha256
             for name in (SPEC_FILE, *read_encoder(folder).files):
                 self._send(client, f"{place}/encoders/{sha256}/{name}", folder / name)
-        for role in begun.missing_files:
-            self._send(client, f"{place}/files/{role}", bundle / manifest.files[role].name)
-        return _published(self._answer(client, PublishedAnswer, lambda: client.post(f"{place}/publish", params=choice)))
+        for role, file in manifest.files.items():
+            if role in upload.missing_files:
+                self._send(client, f"{place}/files/{role}", bundle / file.name)
+        return _publication(self._parsed(PublishResponse, lambda: client.post(f"{place}/publish", params=choice)))
 
     def _send(self, client: httpx.Client, place: str, path: Path) -> None:
         def send() -> httpx.Response:
@@ -157,67 +295,69 @@ class RemoteRegistry:
                 headers = {"Content-Length": str(path.stat().st_size), "Content-Type": "application/octet-stream"}
                 return client.put(place, content=file, headers=headers)
 
-        self._asked(client, send)
+        self._request(send)
 
-    def _download(self, client: httpx.Client, place: str, target: Path, sha256: str) -> None:
-        """Download one file unless it is there; continue where a cut connection stopped."""
-        if target.is_file() and _sha256(target) == sha256:
+    def _download(
+        self,
+        client: httpx.Client,
+        place: str,
+        target: Path,
+        sha256: str | None,
+        query: dict[str, str] | None = None,
+    ) -> None:
+        """Download one file unless it is there; continue where a connection broke. `sha256` is checked if given."""
+        if sha256 is not None and target.is_file() and file_sha256(target) == sha256:
             return
-        ensure_folder(target.parent, Path(target.anchor))
-        part = target.with_name(f".{target.name}.{os.urandom(8).hex()}.part")
+        ensure_folder(target.parent)
+        with staged_file(target) as file:
 
-        def load() -> httpx.Response:
-            have = part.stat().st_size if part.exists() else 0
-            headers = {"Range": f"bytes={have}-", "If-Range": f'"{sha256}"'} if have else {}
-            with client.stream("GET", place, headers=headers) as response:
-                if response.is_success:
-                    with part.open("ab" if response.status_code == 206 else "wb") as file:
-                        for piece in response.iter_bytes():
-                            file.write(piece)
-                        file.flush()
-                        os.fsync(file.fileno())
-                else:
-                    response.read()
-            return response
+            def load() -> httpx.Response:
+                start = file.tell() if sha256 is not None else 0
+                headers = {"Range": f"bytes={start}-", "If-Range": f'"{sha256}"'} if start else {}
+                with client.stream("GET", place, headers=headers, params=query) as response:
+                    if not response.is_success:
+                        response.read()
+                        return response
+                    if response.status_code != 206:
+                        file.seek(0)
+                        file.truncate()
+                    for piece in response.iter_bytes():
+                        file.write(piece)
+                return response
 
-        try:
-            self._asked(client, load)
-            if _sha256(part) != sha256:
+            self._request(load)
+            file.seek(0)
+            if sha256 is not None and file_sha256(file) != sha256:
                 raise CorruptError(f"{place}: what was received is not what was published")
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
 
-    def _get(self, client: httpx.Client, kind: type[_Answer], place: str, query: dict[str, str]) -> _Answer:
-        return self._answer(client, kind, lambda: client.get(place, params=query))
+    def _get(self, client: httpx.Client, kind: type[_Response], place: str, query: dict[str, str]) -> _Response:
+        return self._parsed(kind, lambda: client.get(place, params=query))
 
     def _post(
-        self, client: httpx.Client, kind: type[_Answer], place: str, wish: dict[str, Any], *, once: bool = False
-    ) -> _Answer:
-        return self._answer(client, kind, lambda: client.post(place, json=wish), once=once)
+        self, client: httpx.Client, kind: type[_Response], place: str, body: dict[str, Any], *, once: bool = False
+    ) -> _Response:
+        return self._parsed(kind, lambda: client.post(place, json=body), once=once)
 
-    def _answer(
-        self, client: httpx.Client, kind: type[_Answer], ask: Callable[[], httpx.Response], *, once: bool = False
-    ) -> _Answer:
-        return kind.from_json(self._asked(client, ask, once=once).content, self.url)
+    def _parsed(self, kind: type[_Response], send: Callable[[], httpx.Response], *, once: bool = False) -> _Response:
+        return kind.from_json(self._request(send, once=once).content, self.url)
 
-    def _asked(self, client: httpx.Client, ask: Callable[[], httpx.Response], *, once: bool = False) -> httpx.Response:
-        """Ask until there is an answer that more asking would not change. Raises what the service refuses."""
+    def _request(self, send: Callable[[], httpx.Response], *, once: bool = False) -> httpx.Response:
+        """Send a request until there is a response that repeating would not change. Raises what the service refuses."""
         last, reason = 1 if once else self.attempts, ""
         for attempt in range(1, last + 1):
             wait = self.pause * 2**attempt * random.uniform(0.25, 0.75)
             try:
-                response = ask()
+                response = send()
             except httpx.HTTPError as error:
                 reason = f"{type(error).__name__}: {error}"
             else:
-                if response.status_code not in _AGAIN or _kind(response) is not None:
-                    return _refused(response)
+                if response.status_code not in _RETRIED or _kind(response) is not None:
+                    return _successful(response)
                 reason = f"{response.status_code} {_detail(response)}"
                 wait = max(wait, _retry_after(response))
             if attempt < last:
                 time.sleep(wait)
-        raise UnreachableError(f"{self.url}: no answer after {last} attempts: {reason}")
+        raise UnreachableError(f"{self.url}: no response after {last} attempts: {reason}")
 
     def _client(self) -> httpx.Client:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
@@ -228,26 +368,32 @@ class RemoteRegistry:
 _JSON = {"Content-Type": "application/json"}
 
 
-def _pair(user: str, modality: str) -> str:
+def _slot(user: str, modality: str) -> str:
     return f"/v1/models/{parse_user(user)}/{parse_modality(modality)}"
 
 
-def _published(answer: PublishedAnswer) -> Published:
-    entry = answer.entry
-    folder = Path(entry.model_artifact_path).parent
-    return Published(entry.user_id, entry.modality, entry.version, folder, entry, answer.created)
+def _version(entry: RegistryEntry) -> str:
+    return f"{_slot(entry.user_id, entry.modality)}/versions/{entry.model_version}"
 
 
-def _refused(response: httpx.Response) -> httpx.Response:
+def _publication(response: PublishResponse) -> Publication:
+    return Publication(response.entry, response.created)
+
+
+def _successful(response: httpx.Response) -> httpx.Response:
+    """Return a response that reports success. Raises the registry's error that another one reports."""
     if response.is_success:
         return response
     if response.status_code in (401, 403):
         raise ConflictError(f"{_detail(response)}: set {TOKEN_VARIABLE} to a token with the scope that is needed")
-    raise (_kind(response) or RegistryError)(_detail(response))
+    kind = _kind(response)
+    if kind is not None:
+        raise kind(_detail(response))
+    raise RegistryError(f"{response.url}: {response.status_code} {_detail(response)}: is this a registry's address?")
 
 
 def _kind(response: httpx.Response) -> type[RegistryError] | None:
-    """Return which of the registry's errors an answer reports, if it is one: asking again would not change it."""
+    """Return which of the registry's errors a response reports, if it reports one: a retry would not change it."""
     try:
         return _KINDS.get(response.json()["error"])
     except (ValueError, KeyError, TypeError):
@@ -267,8 +413,3 @@ def _detail(response: httpx.Response) -> str:
 def _retry_after(response: httpx.Response) -> float:
     value = response.headers.get("retry-after", "")
     return min(float(value), 60.0) if value.isdigit() else 0.0
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

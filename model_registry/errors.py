@@ -18,11 +18,17 @@ class InvalidNameError(RegistryError, ValueError):
 
 
 class NotFoundError(RegistryError):
-    """No such user, modality, version or active model."""
+    """No such user, modality, version or active version."""
+
+
+class NoRegistryError(NotFoundError):
+    """The folder or address that was given holds no registry."""
+
+    exit_code = 2
 
 
 class DocumentError(RegistryError):
-    """A JSON document that is not what it should be; carries every fault found, one line each."""
+    """An invalid JSON document; carries every fault found, one line each."""
 
     def __init__(self, faults: Iterable[str] | str) -> None:
         self.faults = (faults,) if isinstance(faults, str) else tuple(faults)
@@ -34,7 +40,7 @@ class RefusedBundleError(RegistryError):
 
 
 class CorruptError(RegistryError):
-    """Something published no longer is what was published. Names the file; nothing of it may be used."""
+    """A published file is no longer what was published. Names the file; nothing of the version may be used."""
 
 
 class ConflictError(RegistryError):
@@ -42,8 +48,14 @@ class ConflictError(RegistryError):
 
 
 class UnreachableError(RegistryError):
-    """The registry's service gave no answer. Asking again later does no harm."""
+    """The registry's service did not respond. Trying again later does no harm."""
 
 
 class StorageError(RegistryError):
     """The file system refused: full, read-only, or no permission. Nothing became visible."""
+
+
+class UnusablePathError(StorageError):
+    """A path given on the command line cannot be used: a file instead of a folder, or a folder without permission."""
+
+    exit_code = 2

@@ -1,159 +1,276 @@
-"""Reading a registry that lies on an object store or any other file system that fsspec knows.
+"""A copy of a registry on an object store, or on any other file system that fsspec can read.
 
-What is read there is as sure as on a disk: every file is compared with the manifest, and the manifest with the pointer,
-so a copy that is unfinished, mixed or damaged is refused and never used. What is not promised there: that the newest
-version is seen at once, and anything about writing. Publish to a folder or a service, and copy from there.
+Reading is as safe there as on a disk: every file is compared with the manifest, and the manifest with the pointer, so a
+copy that is incomplete, mixed or damaged is refused and never used. Not guaranteed there: that the newest version is
+visible at once, and anything about writing. Publish to a folder or a service, and copy from there.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import fsspec
 
-from model_registry.errors import CorruptError, DocumentError, NotFoundError
-from model_registry.location import Fetched
-from model_registry.names import DEFAULT_USER, Modality, parse_modality, parse_user, parse_version
-from model_registry.storage.durable import ensure_folder, storage_errors
-from model_registry.storage.encoders import SPEC_FILE, EncoderSpec
+from model_registry.errors import CorruptError, NoRegistryError, NotFoundError, RegistryError, UnreachableError
+from model_registry.names import is_modality, parse_modality, parse_user, parse_version
+from model_registry.storage.comparison import Difference, compare_versions
+from model_registry.storage.durable import (
+    ensure_folder,
+    file_sha256,
+    path_errors,
+    read_file,
+    storage_errors,
+    write_file_atomically,
+)
+from model_registry.storage.encoders import SPEC_FILE, read_encoder
 from model_registry.storage.entry import (
     DOCUMENT_LIMIT,
-    ActivePointer,
-    Document,
+    FILE_LIMIT,
+    ExportForm,
     RegistryEntry,
+    Status,
     VersionManifest,
-    parse_json,
 )
-from model_registry.storage.history import HISTORY_LIMIT, parse_events, published_manifest
+from model_registry.storage.history import (
+    HISTORY_LIMIT,
+    VersionRecord,
+    published_manifest,
+    read_entry,
+    read_events,
+    read_pointer,
+    statuses,
+)
+from model_registry.storage.layout import ModelSlot
 from model_registry.storage.publication import ENCODER_LIMIT
-from model_registry.store import INSUFFICIENT
-
-_Kind = TypeVar("_Kind", bound=Document)
+from model_registry.storage.resolution import ResolvedVersion, resolve_active
+from model_registry.storage.verification import read_version
+from model_registry.store import Registry
 
 
 @dataclass(frozen=True)
-class _Place:
-    """A registry's root on some file system."""
+class MirrorRegistry:
+    """A registry that can only be read, at an fsspec URL such as `s3://bucket/models`.
+
+    What is needed of it is copied into a folder with a registry's own layout, and read from there.
+    """
+
+    url: str
+
+    @property
+    def address(self) -> str:
+        """The URL."""
+        return self.url.rstrip("/")
+
+    def fetch(self, user: str, modality: str, into: Path, version: str | int | None = None) -> ResolvedVersion:
+        """Copy the active version, or `version`, into a folder and return it; what is there already is only checked.
+
+        A file appears only when its sha256 is right. Raises NotFoundError, and CorruptError naming the file.
+        """
+        return self._fetch(user, modality, into, version, with_encoders=True)
+
+    @contextmanager
+    def open_version(self, user: str, modality: str, version: str | int | None = None) -> Iterator[ResolvedVersion]:
+        """Yield the active version, or `version`, copied into a temporary folder. Raises what `fetch` raises."""
+        with TemporaryDirectory(prefix="registry-") as folder:
+            yield self.fetch(user, modality, Path(folder), version)
+
+    def training_log(self, user: str, modality: str, version: str | int | None = None) -> bytes:
+        """Return the training log of a user's own active version, or of `version`. Raises NotFoundError."""
+        with TemporaryDirectory(prefix="registry-") as folder:
+            resolved = self._fetch(user, modality, Path(folder), version, with_encoders=False)
+            if resolved.fallback:
+                raise NotFoundError(f"{user}/{modality}: no active version of their own")
+            return read_file(resolved.files["training_log"], FILE_LIMIT)
+
+    def entries(
+        self,
+        *,
+        user: str | None = None,
+        modality: str | None = None,
+        status: Status | None = None,
+        verdict: str | None = None,
+    ) -> Iterator[RegistryEntry]:
+        """Yield published versions with their present status, by user, modality and version."""
+        with self._documents(user, modality) as store:
+            yield from store.entries(user=user, modality=modality, status=status, verdict=verdict)
+
+    def show(self, user: str, modality: str, version: str | int) -> VersionRecord:
+        """Return a version's entry and its events. Raises NotFoundError."""
+        with self._documents(user, modality) as store:
+            return store.show(user, modality, version)
+
+    def verify_all(
+        self, *, user: str | None = None, modality: str | None = None, version: str | int | None = None
+    ) -> Iterator[tuple[str, str | None]]:
+        """Copy and check every version, or those named; yield each one's name and what is wrong with it, or None."""
+        only = None if version is None else parse_version(version)
+        for entry in self.entries(user=user, modality=modality):
+            if only is None or entry.version == only:
+                name = f"{entry.user_id}/{entry.modality} {entry.model_version}"
+                try:
+                    with self.open_version(entry.user_id, entry.modality, entry.version):
+                        yield name, None
+                except RegistryError as error:
+                    yield name, str(error)
+
+    def diff(self, user: str, modality: str, before: str | int, after: str | int) -> Difference:
+        """Compare two versions. Raises NotFoundError."""
+        return compare_versions(self, user, modality, before, after)
+
+    def export(
+        self, user: str, modality: str, target: Path, *, version: str | int | None = None, form: ExportForm
+    ) -> None:
+        """Write the active version, or `version`, to one file. See `portable`."""
+        from model_registry.storage import portable  # ONNX takes longer to import than everything else together
+
+        with self.open_version(user, modality, version) as resolved:
+            portable.export(resolved, target, form)
+
+    def _fetch(
+        self, user: str, modality: str, into: Path, version: str | int | None, *, with_encoders: bool
+    ) -> ResolvedVersion:
+        slot = ModelSlot(into, parse_user(user), parse_modality(modality))
+        with storage_errors("fetch"), path_errors(into):
+            source = _Source.of(self.url, into)
+            if version is not None:
+                return source.exact(slot, parse_version(version), with_encoders)
+            resolved = resolve_active(slot.user, lambda user: source.active(replace(slot, user=user), with_encoders))
+        if resolved is None:
+            raise NotFoundError(f"{slot}: no active version at {self.url}")
+        return resolved
+
+    @contextmanager
+    def _documents(self, user: str | None, modality: str | None) -> Iterator[Registry]:
+        """Yield a registry in a temporary folder that has histories and entries, but no other files."""
+        with TemporaryDirectory(prefix="registry-") as folder:
+            source = _Source.of(self.url, Path(folder))
+            for name in source.users() if user is None else [parse_user(user)]:
+                for kind in source.modalities(name) if modality is None else [parse_modality(modality)]:
+                    source.copy_entries(ModelSlot(source.into, name, kind))
+            yield Registry(source.into)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A registry on some file system, and the folder into which parts of it are copied, under the same names."""
 
     files: Any  # fsspec publishes no types
     root: str
+    into: Path
 
-    def read(self, name: str, limit: int) -> bytes:
+    @classmethod
+    def of(cls, url: str, into: Path) -> _Source:
+        """Raise NoRegistryError where fsspec cannot open `url`, or no registry is there."""
+        try:
+            files, root = fsspec.core.url_to_fs(url.rstrip("/"))
+        except (ValueError, ImportError) as error:
+            raise NoRegistryError(f"{url}: cannot be opened: {error}") from None
+        source = cls(files, root, into)
+        try:
+            source.copy("registry.json")
+        except NotFoundError:
+            raise NoRegistryError(f"{url}: no registry here; check --registry") from None
+        return source
+
+    def users(self) -> list[str]:
+        return [name for name in self._listed("users") if _is_user(name)]
+
+    def modalities(self, user: str) -> list[str]:
+        return [name for name in self._listed(f"users/{user}") if is_modality(name)]
+
+    def _listed(self, folder: str) -> list[str]:
+        """Return the names in a folder, sorted; none where there is no such folder."""
+        try:
+            paths = self.files.ls(f"{self.root}/{folder}", detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
+
+    def active(self, slot: ModelSlot, with_encoders: bool) -> ResolvedVersion | None:
+        """Return a slot's active version, copied and checked, if there is one."""
+        slot.active.unlink(missing_ok=True)
+        try:
+            self.copy(self._name(slot.active))
+        except NotFoundError:
+            return None
+        pointer = read_pointer(slot)
+        if pointer is None:
+            return None
+        version = self._version(slot, pointer.version, pointer.manifest_sha256, with_encoders)
+        return replace(version, entry=version.entry.model_copy(update={"status": "active"}))
+
+    def exact(self, slot: ModelSlot, number: int, with_encoders: bool) -> ResolvedVersion:
+        """Return a version, copied and checked. Raises NotFoundError."""
+        self.copy(self._name(slot.history), limit=HISTORY_LIMIT)
+        events = read_events(slot)
+        status = statuses(events).get(number)
+        if status is None:
+            raise NotFoundError(f"{slot} v{number}: no such version")
+        version = self._version(slot, number, published_manifest(events, number), with_encoders)
+        return replace(version, entry=version.entry.model_copy(update={"status": status}))
+
+    def copy_entries(self, slot: ModelSlot) -> None:
+        """Copy a slot's history and the entries of its versions, where it has any."""
+        try:
+            self.copy(self._name(slot.history), limit=HISTORY_LIMIT)
+        except NotFoundError:
+            return
+        for version in statuses(read_events(slot)):
+            self.copy(self._name(slot.version_folder(version) / "registry_entry.json"), complete=True)
+
+    def _version(self, slot: ModelSlot, number: int, manifest_sha256: str, with_encoders: bool) -> ResolvedVersion:
+        folder = slot.version_folder(number)
+        path = folder / "manifest.json"
+        self.copy(self._name(path), manifest_sha256, complete=True)
+        manifest = VersionManifest.from_json(read_file(path, DOCUMENT_LIMIT), self._name(path))
+        for file in manifest.files.values():
+            self.copy(self._name(folder / file.name), file.sha256, file.size, complete=True)
+        if with_encoders:
+            for ref in read_entry(slot, number).encoder_refs:
+                place = f"encoders/{ref.sha256}"
+                self.copy(f"{place}/{SPEC_FILE}", manifest.encoders.get(ref.sha256), complete=True)
+                for name, sha256 in read_encoder(self.into / place).files.items():
+                    self.copy(f"{place}/{name}", sha256, ENCODER_LIMIT, complete=True)
+        return read_version(slot, number, manifest_sha256, with_encoders=with_encoders)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.into).as_posix()
+
+    def copy(
+        self, name: str, sha256: str | None = None, limit: int = DOCUMENT_LIMIT, *, complete: bool = False
+    ) -> None:
+        """Copy one file, unless it is there with the right sha256.
+
+        Raises NotFoundError, or with `complete`, where another file says that it exists, CorruptError.
+        """
+        target = self.into / name
+        if sha256 is not None and target.is_file() and file_sha256(target) == sha256:
+            return
         try:
             with self.files.open(f"{self.root}/{name}", "rb") as file:
                 data: bytes = file.read(limit + 1)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            if complete:
+                raise CorruptError(f"{name}: is missing: the copy is not complete") from None
             raise NotFoundError(f"{name}: no such file") from None
+        except OSError as error:
+            raise UnreachableError(f"{self.root}/{name}: cannot be read: {error}") from error
         if len(data) > limit:
             raise CorruptError(f"{name}: larger than {limit} bytes")
-        return data
-
-    def checked(self, name: str, sha256: str | None, limit: int = DOCUMENT_LIMIT) -> bytes:
-        try:
-            data = self.read(name, limit)
-        except NotFoundError:
-            raise CorruptError(f"{name}: is missing: the copy is not complete") from None
         if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
             raise CorruptError(f"{name}: is not what was published, or the copy is not complete")
-        return data
+        ensure_folder(target.parent)
+        write_file_atomically(target, data)
 
 
-@dataclass(frozen=True)
-class _Found:
-    folder: str
-    manifest: VersionManifest
-    entry: RegistryEntry
-
-
-def fetch(url: str, user: str, modality: str, into: Path, version: str | int | None = None) -> Fetched:
-    """Copy the version that serves, or `version`, from the registry at an fsspec URL into a folder; return it.
-
-    Falls back to `_default` as `Registry.resolve` does. Raises NotFoundError, and CorruptError naming the file.
-    """
-    place = _Place(*fsspec.core.url_to_fs(url.rstrip("/")))
-    person, kind = parse_user(user), parse_modality(modality)
-    if version is not None:
-        found = _exact(place, person, kind, parse_version(version))
-    else:
-        own = _serving(place, person, kind)
-        spare = None
-        if person != DEFAULT_USER and (own is None or own.entry.verdict == INSUFFICIENT):
-            spare = _serving(place, DEFAULT_USER, kind)
-        chosen = spare or own
-        if chosen is None:
-            raise NotFoundError(f"{person}/{kind}: no active version at {url}")
-        found = chosen
-    with storage_errors("fetch"):
-        files = _copy_files(place, found, into)
-        encoders = {
-            ref.name: _copy_encoder(place, ref.sha256, found.manifest.encoders.get(ref.sha256), into)
-            for ref in found.entry.encoder_refs
-        }
-    return Fetched(person, found.manifest.version, found.entry, files, encoders, found.entry.user_id != person)
-
-
-def _serving(place: _Place, user: str, modality: Modality) -> _Found | None:
-    folder = f"users/{user}/{modality}"
+def _is_user(name: str) -> bool:
     try:
-        pointer = _document(ActivePointer, place.read(f"{folder}/active.json", DOCUMENT_LIMIT), f"{folder}/active.json")
-    except NotFoundError:
-        return None
-    return _version(place, user, modality, pointer.version, pointer.manifest_sha256)
-
-
-def _exact(place: _Place, user: str, modality: Modality, version: int) -> _Found:
-    name = f"users/{user}/{modality}/history.jsonl"
-    events = parse_events(place.read(name, HISTORY_LIMIT), name)
-    return _version(place, user, modality, version, published_manifest(events, version))
-
-
-def _version(place: _Place, user: str, modality: Modality, version: int, sha256: str) -> _Found:
-    folder = f"users/{user}/{modality}/v{version}"
-    name = f"{folder}/manifest.json"
-    manifest = _document(VersionManifest, place.checked(name, sha256), name)
-    if (manifest.user_id, manifest.modality, manifest.version) != (user, modality, version):
-        raise CorruptError(f"{name}: belongs to {manifest.user_id}/{manifest.modality} v{manifest.version}")
-    name = f"{folder}/registry_entry.json"
-    entry = _document(RegistryEntry, place.checked(name, manifest.files["registry_entry"].sha256), name)
-    return _Found(folder, manifest, entry)
-
-
-def _copy_files(place: _Place, found: _Found, into: Path) -> dict[str, Path]:
-    files = {}
-    for role, file in found.manifest.files.items():
-        name = f"{found.folder}/{file.name}"
-        _write(into / name, place.checked(name, file.sha256, file.size))
-        if role != "registry_entry":
-            files[role] = into / name
-    return files
-
-
-def _copy_encoder(place: _Place, sha256: str, spec_sha256: str | None, into: Path) -> Path:
-    folder = f"encoders/{sha256}"
-    description = place.checked(f"{folder}/{SPEC_FILE}", spec_sha256)
-    spec = EncoderSpec.model_validate(parse_json(description, f"{folder}/{SPEC_FILE}"))
-    for name, digest in spec.files.items():
-        _write(into / folder / name, place.checked(f"{folder}/{name}", digest, ENCODER_LIMIT))
-    _write(into / folder / SPEC_FILE, description)
-    return into / folder
-
-
-def _document(kind: type[_Kind], data: bytes, name: str) -> _Kind:
-    try:
-        return kind.from_json(data, name)
-    except DocumentError as error:
-        raise CorruptError(str(error)) from None
-
-
-def _write(target: Path, data: bytes) -> None:
-    ensure_folder(target.parent, Path(target.anchor))
-    part = target.with_name(f".{target.name}.{os.urandom(8).hex()}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+        return parse_user(name) == name
+    except ValueError:
+        return False

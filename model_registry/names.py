@@ -6,16 +6,20 @@ Everything that becomes part of a path passes through here first, so no other mo
 
 from __future__ import annotations
 
+import functools
 import re
-from typing import Literal, cast, get_args
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import TypeAlias
 
 from model_registry.errors import InvalidNameError as InvalidNameError
+from model_registry.messages import printable
 
-Modality = Literal["gesture", "sound", "speech", "visual_environment"]
-MODALITIES = cast("tuple[Modality, ...]", get_args(Modality))
+Modality: TypeAlias = str  # a name that `parse_modality` returned; which ones have a trainer is known elsewhere
+MODALITY_PATTERN = r"[a-z](?:[a-z0-9_]{0,62}[a-z0-9])?"
 DEFAULT_USER = "_default"  # the reserved user under which pooled models are published
 
-_ALIASES: dict[str, Modality] = {"audio": "sound", "image": "visual_environment", "speech_context": "speech"}
+_MODALITY = re.compile(MODALITY_PATTERN)
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?")
 _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
 
@@ -28,7 +32,7 @@ def parse_name(text: str, what: str = "user id") -> str:
     """
     if not isinstance(text, str) or _NAME.fullmatch(text) is None or ".." in text:
         raise InvalidNameError(
-            f"{what} {shown(text)}: use 1 to 64 letters, digits, '_', '-' or '.', "
+            f"{what} {printable(text)}: use 1 to 64 letters, digits, '_', '-' or '.', "
             "beginning and ending with a letter or digit"
         )
     return text
@@ -40,27 +44,37 @@ def parse_user(text: str) -> str:
 
 
 def parse_modality(text: str) -> Modality:
-    """Return the modality that `text` names; A3CP's `audio`, `image` and `speech_context` are accepted."""
-    for modality in MODALITIES:
-        if text == modality:
-            return modality
-    if isinstance(text, str) and text in _ALIASES:
-        return _ALIASES[text]
-    raise InvalidNameError(f"modality {shown(text)}: must be one of {', '.join(MODALITIES)}")
+    """Return the modality that `text` names, an alias resolved; any safe name is one, whatever is trained here."""
+    name = modality_aliases().get(text, text) if isinstance(text, str) else text
+    if not is_modality(name):
+        raise InvalidNameError(
+            f"modality {printable(text)}: use 1 to 64 lower-case letters, digits or '_', such as gesture, "
+            "beginning with a letter and ending with a letter or digit"
+        )
+    return name
+
+
+def is_modality(name: object) -> bool:
+    """Return whether `name` is a safe name of a modality as it stands in files and paths, aliases aside."""
+    return isinstance(name, str) and _MODALITY.fullmatch(name) is not None
+
+
+@functools.cache
+def modality_aliases() -> Mapping[str, Modality]:
+    """Return other name -> modality, as installed packages declare it: A3CP says `audio` for `sound`.
+
+    An alias is an entry point `audio = "sound"` of the group `model_trainer.modality_aliases`. It is metadata, so no
+    trainer is imported, and a registry without any trainer beside it knows the names too.
+    """
+    return {point.name: point.value for point in entry_points(group="model_trainer.modality_aliases")}
 
 
 def parse_version(text: str | int) -> int:
     """Return the number of a version written as `v3`, `3` or 3."""
     match = _VERSION.fullmatch(f"v{text}" if isinstance(text, int) or str(text)[:1] != "v" else str(text))
     if match is None:
-        raise InvalidNameError(f"version {shown(text)}: must look like v1, v2, …")
+        raise InvalidNameError(f"version {printable(text)}: must look like v1, v2, …")
     return int(match.group(1))
-
-
-def shown(text: object) -> str:
-    """Return hostile text as a short printable ASCII literal for error messages."""
-    literal = ascii(text)
-    return literal if len(literal) <= 80 else literal[:77] + "...'"
 
 
 _FILE_NAMES = {

@@ -1,4 +1,4 @@
-"""One attempt at a job, the same on every backend: train, publish, leave the traces in the run folder."""
+"""One attempt at a job, the same on every backend: train, publish, and record it in the run folder."""
 
 from __future__ import annotations
 
@@ -17,31 +17,32 @@ Publish = Callable[[Job, Outcome], Outcome]
 
 
 def attempt(planned: Job, folder: RunFolder, commands: Commands, train: Train, publish: Publish) -> Outcome:
-    """Train a job on the data as they are now, publish what came out and return how it ended.
+    """Train a job on the data as they are now, publish its bundle and return how it ended.
 
-    What an earlier attempt finished and could not publish is published without training again. Data that changed
-    meanwhile are noticed by their fingerprint, and nothing is published. Never raises: one job's trouble is its own.
+    A bundle that an earlier attempt finished but could not publish is published without training again. If the data
+    change during training, their fingerprint shows it and nothing is published. Never raises, so that one job cannot
+    stop the others.
     """
     try:
         job = with_present_data(planned)
         place = folder.start_job(job, job.command(commands, folder.bundles))
-        log = _finished_before(folder.bundles / job.bundle_name)
+        log = _finished_log(folder.bundles / job.bundle_name)
         if log is not None:
             outcome = outcome_from_log(job, log, 0, 0.0)
         else:
             outcome, log = train(job, job.command(commands, folder.bundles), place / "events.jsonl")
         if outcome.succeeded:
-            outcome = _published(job, outcome, publish)
+            outcome = _publish_unless_changed(job, outcome, publish)
             if outcome.cause == "upload" and not outcome.transient:
-                shutil.rmtree(outcome.bundle, ignore_errors=True)  # damaged; the next attempt trains again
+                shutil.rmtree(outcome.bundle, ignore_errors=True)  # damaged: the next attempt trains again
         folder.finish_job(job, log, outcome)
     except Exception as error:  # such as a full disk
         return failed(planned, "internal", f"{type(error).__name__}: {error}")
     return outcome
 
 
-def _finished_before(bundle: Path) -> dict[str, Any] | None:
-    """Return the training log entry of a whole bundle; anything less is cleared away for the trainer."""
+def _finished_log(bundle: Path) -> dict[str, Any] | None:
+    """Return the training log entry of a finished bundle; an unfinished one is deleted."""
     if not bundle.exists():
         return None
     if (bundle / "bundle.json").is_file():
@@ -52,7 +53,7 @@ def _finished_before(bundle: Path) -> dict[str, Any] | None:
     return None
 
 
-def _published(job: Job, outcome: Outcome, publish: Publish) -> Outcome:
+def _publish_unless_changed(job: Job, outcome: Outcome, publish: Publish) -> Outcome:
     manifest = read_json(Path(outcome.bundle) / "bundle.json") or {}
     trained_on = (manifest.get("entry") or {}).get("job_fingerprint", job.fingerprint)
     if "data" in changes(job.fingerprint, trained_on) or with_present_data(job).fingerprint != job.fingerprint:

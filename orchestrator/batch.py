@@ -1,4 +1,4 @@
-"""Runs a plan's jobs on a backend: retries what may go well, keeps going when one fails, and stops when told to."""
+"""Runs a plan's jobs on a backend: retries transient failures, carries on after others, and stops on signals."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from orchestrator.backends import Backend
 from orchestrator.jobs import Job, Outcome
 from orchestrator.run_folder import RunFolder
 
-_LOOK = 0.2  # seconds between looks at whether a signal came
-_LONGEST_BACKOFF = 60.0  # seconds
+_POLL_SECONDS = 0.2  # between checks for signals
+_MAX_BACKOFF = 60.0  # seconds
 
 
 @dataclass(frozen=True)
 class Control:
-    """How a batch deals with failures and with being told to stop."""
+    """How a batch handles failures and signals."""
 
     retries: int = 2  # further attempts, after transient failures only
-    backoff: float = 1.0  # seconds before the first further attempt; doubled each time
-    max_failures: int | None = None  # so many failed jobs, and no further one starts
-    fail_fast: bool = False  # the first failure ends the batch, running jobs too
-    drain_seconds: float = 60.0  # after SIGTERM running jobs have so long to finish
+    backoff: float = 1.0  # seconds before the first retry; doubled each time
+    max_failures: int | None = None  # after so many failed jobs no further one starts
+    fail_fast: bool = False  # the first failure ends the batch, running jobs included
+    drain_seconds: float = 60.0  # that running jobs have to finish after SIGTERM
 
 
 @dataclass(frozen=True, order=True)
-class _Again:
-    """A job that failed and is tried again, and when."""
+class _Retry:
+    """A failed job that will be retried, and when."""
 
     when: float
     job: Job = field(compare=False)
@@ -41,21 +41,21 @@ class _Again:
 
 @dataclass
 class Stop:
-    """Signals that asked the batch to stop: the first SIGTERM lets running jobs finish, anything more does not."""
+    """The signals received: after one SIGTERM running jobs may finish, after anything more they are ended."""
 
     signals: list[int] = field(default_factory=list)
     since: float = 0.0
 
     @property
-    def asked(self) -> bool:
+    def requested(self) -> bool:
         return bool(self.signals)
 
     @property
     def exit_code(self) -> int:
         return 128 + self.signals[0] if self.signals else 0
 
-    def at_once(self, drain_seconds: float) -> bool:
-        """Say whether running jobs are to be ended now."""
+    def ends_running_jobs(self, drain_seconds: float) -> bool:
+        """Return whether running jobs must end now."""
         if not self.signals:
             return False
         drained = time.monotonic() - self.since > drain_seconds
@@ -64,14 +64,14 @@ class Stop:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[Stop]:
-    """Within the block, SIGINT and SIGTERM are noted instead of ending this process."""
+    """Within the block, SIGINT and SIGTERM are recorded instead of ending this process."""
     stop = Stop()
 
-    def note(number: int, _: FrameType | None) -> None:
+    def record(number: int, _: FrameType | None) -> None:
         stop.since = stop.since or time.monotonic()
         stop.signals.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, record) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
@@ -85,40 +85,40 @@ def run_batch(
     folder: RunFolder,
     control: Control,
     stop: Stop,
-    ended: Callable[[Outcome], None],
+    on_end: Callable[[Outcome], None],
 ) -> None:
-    """Run the jobs; `ended` hears how each ended, at once.
+    """Run the jobs; `on_end` is called with the outcome of each as soon as it has ended for good.
 
-    Jobs that were never started, because the batch was stopped or too many failed, have no outcome.
+    Jobs that never started, because the batch was stopped or too many failed, have no outcome.
     """
     waiting = deque(jobs)
-    later: list[_Again] = []
+    retries: list[_Retry] = []
     attempts: dict[tuple[str, str], int] = {}
     running: dict[tuple[str, str], Job] = {}
     failures = 0
 
-    def note_end(outcome: Outcome) -> None:
-        folder.note("finished", outcome.model_dump())
-        ended(outcome)
+    def record_end(outcome: Outcome) -> None:
+        folder.record("finished", outcome.model_dump())
+        on_end(outcome)
 
-    while waiting or later or running:
-        closing = stop.asked or _too_many(control, failures)
+    while waiting or retries or running:
+        closing = stop.requested or _too_many(control, failures)
         if closing:
             waiting.clear()
-            while later:
-                note_end(later.pop().outcome)
-        if stop.at_once(control.drain_seconds) or (control.fail_fast and failures):
+            while retries:
+                record_end(retries.pop().outcome)
+        if stop.ends_running_jobs(control.drain_seconds) or (control.fail_fast and failures):
             backend.cancel()
-        while later and later[0].when <= time.monotonic():
-            waiting.appendleft(heapq.heappop(later).job)
+        while retries and retries[0].when <= time.monotonic():
+            waiting.appendleft(heapq.heappop(retries).job)
         while waiting and len(running) < backend.slots:
             job = waiting.popleft()
             running[job.user, job.modality] = job
             backend.submit(job)
         if not running:
-            time.sleep(_LOOK / 4)  # all that is left is waiting for its next attempt
+            time.sleep(_POLL_SECONDS / 4)  # only retries are left
             continue
-        outcome = backend.wait(_LOOK)
+        outcome = backend.wait(_POLL_SECONDS)
         if outcome is None:
             continue
         key = (outcome.user, outcome.modality)
@@ -126,12 +126,12 @@ def run_batch(
         attempts[key] = attempts.get(key, 0) + 1
         outcome = outcome.model_copy(update={"attempts": attempts[key]})
         if outcome.transient and attempts[key] <= control.retries and not closing:
-            pause = min(control.backoff * 2 ** (attempts[key] - 1), _LONGEST_BACKOFF)
-            heapq.heappush(later, _Again(time.monotonic() + pause, job, outcome))
-            folder.note("again", {"user": job.user, "modality": job.modality, "reason": outcome.line})
+            pause = min(control.backoff * 2 ** (attempts[key] - 1), _MAX_BACKOFF)
+            heapq.heappush(retries, _Retry(time.monotonic() + pause, job, outcome))
+            folder.record("retry", {"user": job.user, "modality": job.modality, "reason": outcome.line})
             continue
         failures += not outcome.succeeded
-        note_end(outcome)
+        record_end(outcome)
 
 
 def _too_many(control: Control, failures: int) -> bool:

@@ -1,4 +1,4 @@
-"""What a batch is made of: jobs, how each one ended, and the commands that train a modality."""
+"""What a batch is made of: jobs, how each ended, and the commands that train a modality."""
 
 from __future__ import annotations
 
@@ -11,20 +11,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from model_registry.names import MODALITIES, Modality
+from model_registry.names import Modality
 from shared.errors import ConfigError
+from shared.schema_utils import TrainingRequest
+from shared.trainers import all_trainers
 
 Commands = Mapping[Modality, tuple[str, ...]]
-
-TRAINER_PACKAGES: Mapping[Modality, str] = {
-    "gesture": "gesture_trainer",
-    "sound": "sound_trainer",
-    "speech": "speech_context_trainer",
-    "visual_environment": "visual_environment_trainer",
-}
-COMMANDS: Commands = {
-    modality: (sys.executable, "-m", f"{package}.train") for modality, package in TRAINER_PACKAGES.items()
-}
 
 Cause = Literal[
     "",
@@ -58,9 +50,9 @@ _TRANSIENT = frozenset(
 class Job(BaseModel):
     """One training run to be done: what a backend needs and nothing else, so that it travels as JSON.
 
-    `fingerprint` tells data, options and code (`shared.fingerprint`). The run id follows from it, so a job that is
-    done again after an interruption is the same run, and the registry takes a run once. `forced` is a mark that
-    makes it another run all the same.
+    `fingerprint` identifies data, options and code (`shared.fingerprint`). The run id follows from it, so a job that
+    is repeated after an interruption is the same run, and the registry takes a run once. `forced` is a random mark
+    that makes it another run nonetheless.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +62,7 @@ class Job(BaseModel):
     data: str
     fingerprint: str
     arguments: tuple[str, ...] = ()
+    request: TrainingRequest | None = None
     samples: int = Field(0, ge=0)
     reasons: tuple[Reason, ...] = ()
     estimated_seconds: float = 0.0
@@ -89,13 +82,14 @@ class Job(BaseModel):
         return f"{self.modality}_{self.user}_{self.run_id}"
 
     def command(self, commands: Commands, bundles: Path) -> tuple[str, ...]:
-        """Return the words that start the job's trainer."""
+        """Return the command line that runs the job's trainer."""
         return (*commands[self.modality], *self.words(bundles))
 
     def words(self, bundles: Path) -> tuple[str, ...]:
         """Return the trainer's options."""
         names = ("--user", self.user, "--data", self.data, "--out", str(bundles), "--run-id", self.run_id)
-        return (*names, *self.arguments)
+        request = () if self.request is None else ("--request", self.request.to_json())
+        return (*names, *self.arguments, *request)
 
 
 class Outcome(BaseModel):
@@ -108,7 +102,7 @@ class Outcome(BaseModel):
     run_id: str
     cause: Cause = ""
     reason: str = ""
-    transient: bool = False  # it may go well another time, with nothing changed
+    transient: bool = False  # a retry may succeed although nothing changed
     attempts: int = 1
     stage: str = ""
     exit_code: int = 0
@@ -130,13 +124,13 @@ class Outcome(BaseModel):
 
     @property
     def line(self) -> str:
-        """Say in one line which job failed and why."""
+        """One line that says which job failed and why."""
         stage = f" in {self.stage}" if self.stage else ""
         return f"{self.user} {self.modality}: {self.cause}{stage}: {self.reason}"
 
 
 def outcome_from_log(job: Job, log: Mapping[str, Any] | None, exit_code: int, seconds: float) -> Outcome:
-    """Return the outcome that a trainer's log entry and exit code tell; a missing log entry counts as a crash."""
+    """Return the outcome of a trainer's log entry and exit code; a missing log entry counts as a crash."""
     if log is None:
         reason = "ended without a training log entry"
         return _outcome(job, exit_code, seconds, cause="crashed", reason=reason)
@@ -165,7 +159,7 @@ def outcome_from_log(job: Job, log: Mapping[str, Any] | None, exit_code: int, se
 def failed(
     job: Job, cause: Cause, reason: str, exit_code: int = -1, seconds: float = 0.0, transient: bool = False
 ) -> Outcome:
-    """Return the outcome of a job that ended for `cause` without a word from its trainer."""
+    """Return the outcome of a job that ended for `cause` without a training log entry."""
     return _outcome(job, exit_code, seconds, cause=cause, reason=one_line(reason), transient=transient)
 
 
@@ -186,16 +180,28 @@ def one_line(text: object, width: int = 300) -> str:
     return flat if len(flat) <= width else flat[: width - 1] + "…"
 
 
-def read_commands(path: Path) -> Commands:
-    """Return the trainers' commands with those that a JSON file (modality -> list of words) names instead.
+def trainer_commands(overrides: Path | None = None) -> Commands:
+    """Return the command of every installed trainer, with those that the JSON file `overrides` names instead.
 
-    For trainers that live in environments of their own. Raises ConfigError.
+    The file maps modality -> list of words, for trainers that live in environments of their own. Raises ConfigError.
     """
+    commands: dict[Modality, tuple[str, ...]] = {
+        modality: (sys.executable, "-m", f"{trainer.package}.train") for modality, trainer in all_trainers().items()
+    }
+    return commands if overrides is None else {**commands, **_read_commands(overrides, commands)}
+
+
+def _read_commands(path: Path, known: Commands) -> Commands:
     try:
-        table = TypeAdapter(dict[Modality, tuple[str, ...]]).validate_python(json.loads(path.read_text("utf-8")))
+        table = TypeAdapter(dict[str, tuple[str, ...]]).validate_python(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, ValidationError) as error:
         raise ConfigError(f"{path}: trainer commands: {one_line(error)}") from error
-    empty = [modality for modality, words in table.items() if not words]
-    if empty:
-        raise ConfigError(f"{path}: trainer commands: no command given for {', '.join(empty)}")
-    return {modality: table.get(modality, COMMANDS[modality]) for modality in MODALITIES}
+    faults = [
+        f"{path}: trainer commands: {one_line(modality)}: "
+        + ("no command is given" if modality in known else f"must be one of {', '.join(known)}")
+        for modality, words in table.items()
+        if modality not in known or not words
+    ]
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return table

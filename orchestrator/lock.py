@@ -1,6 +1,6 @@
 """One batch at a time in a run folder.
 
-The lock is the kernel's (`flock`), so it goes with the process that held it, however that ended. The file tells who
+The lock is the kernel's (`flock`), so it ends with the process that held it, however that ended. The file says who
 holds it, and after a crash who held it last.
 """
 
@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orchestrator.run_folder import now, read_json
+from model_registry.timestamps import utc_now
+from orchestrator.run_folder import read_json
 from shared.errors import ConfigError
 
 
 @contextmanager
 def batch_lock(path: Path) -> Iterator[str]:
-    """Hold the lock in `path` within the block; give the owner whose batch was cut short, or an empty text.
+    """Hold the lock in `path` within the block; yield the owner whose batch was interrupted, or an empty text.
 
     Raises ConfigError naming the owner when another batch is running.
     """
@@ -32,10 +33,10 @@ def batch_lock(path: Path) -> Iterator[str]:
         except BlockingIOError:
             owner = _owner(path) or "another process"
             raise ConfigError(
-                f"{path.parent}: {owner} runs a batch here; wait for its end or give other --runs"
+                f"{path.parent}: {owner} runs a batch here; wait for its end or choose another folder with --runs"
             ) from None
         before = _owner(path)
-        _write(descriptor, {"pid": os.getpid(), "host": socket.gethostname(), "since": now()})
+        _write(descriptor, {"pid": os.getpid(), "host": socket.gethostname(), "since": utc_now()})
         yield before
         _write(descriptor, {})
     finally:
@@ -43,7 +44,7 @@ def batch_lock(path: Path) -> Iterator[str]:
 
 
 def is_locked(path: Path) -> bool:
-    """Say whether a process holds the lock; nothing is written."""
+    """Return whether a process holds the lock; nothing is written."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

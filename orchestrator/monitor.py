@@ -13,43 +13,44 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from model_registry.messages import and_more
 from orchestrator.lock import is_locked
 from orchestrator.monitor_page import page_server
 from orchestrator.progress import Follower, Progress
 from orchestrator.run_folder import RunFolder
 
-_LOOK = 0.5  # seconds between looks
-_RUNNING_SHOWN = 20
+_POLL_SECONDS = 0.5  # between reads of the run folder
+_RUNNING_ROWS = 20
 
 _EXAMPLES = """\b
 Examples:
   python -m orchestrator.monitor runs                 # follow until the batch ends
   python -m orchestrator.monitor runs --once --json   # the state now, for a script
-  python -m orchestrator.monitor runs --json          # one JSON line a change, until the end
+  python -m orchestrator.monitor runs --json          # one JSON line for each change, until the end
   python -m orchestrator.monitor runs --serve 8080    # http://127.0.0.1:8080/, /state.json and /metrics
 """
 
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("runs", type=click.Path(path_type=Path))
-@click.option("--once", is_flag=True, help="Show the present state and end.")
+@click.option("--once", is_flag=True, help="Show the present state and exit.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines instead of a table.")
 @click.option("--serve", "address", metavar="[HOST:]PORT", help="Serve a page, /state.json and /metrics until stopped.")
 def main(runs: Path, once: bool, as_json: bool, address: str | None) -> None:
     """Show what the batch in the folder RUNS is doing: totals, rate, time left, running jobs, last errors.
 
     For cron: the exit code is 0 when no job failed, 1 when one did, 2 when RUNS holds no batch, and with --once 4
-    when the batch neither ended nor has a process that runs it.
+    when the batch has not ended and no process runs it.
     """
     folder = RunFolder(runs)
     if not folder.journal.is_file():
-        raise click.UsageError(f"{runs}: no batch was started in this folder; give launch_all.sh's --runs")
+        raise click.UsageError(f"{runs}: no batch was started in this folder; name the one of launch_all.sh --runs")
     follower = Follower(folder)
     if address is not None:
         _serve(follower, address)
     progress = _follow_as_json(follower, once) if as_json else _follow_in_terminal(follower, once)
     if not progress.finished and not is_locked(folder.lock):
-        click.echo("the batch was cut short; the command that started it continues it", err=True)
+        click.echo("the batch was interrupted; the command that started it continues it", err=True)
         raise SystemExit(4)
     raise SystemExit(1 if progress.failed else 0)
 
@@ -67,32 +68,32 @@ def _serve(follower: Follower, address: str) -> NoReturn:
 
 
 def _follow_as_json(follower: Follower, once: bool) -> Progress:
-    said = ""
+    printed = ""
     while True:
-        progress = follower.look()
+        progress = follower.read()
         line = progress.model_dump_json()
-        if line != said:
+        if line != printed:
             click.echo(line)
-            said = line
+            printed = line
         if once or progress.finished:
             return progress
-        time.sleep(_LOOK)
+        time.sleep(_POLL_SECONDS)
 
 
 def _follow_in_terminal(follower: Follower, once: bool) -> Progress:
-    progress = follower.look()
+    progress = follower.read()
     if once:
-        Console().print(picture(progress))
+        Console().print(tables(progress))
         return progress
-    with Live(picture(progress), refresh_per_second=4) as live:
+    with Live(tables(progress), refresh_per_second=4) as live:
         while not progress.finished:
-            time.sleep(_LOOK)
-            progress = follower.look()
-            live.update(picture(progress))
+            time.sleep(_POLL_SECONDS)
+            progress = follower.read()
+            live.update(tables(progress))
     return progress
 
 
-def picture(progress: Progress) -> Group:
+def tables(progress: Progress) -> Group:
     """Return the batch as tables for a terminal."""
     head = Text(f"{progress.done} of {progress.total} jobs ended, {progress.failed} failed")
     head.append(f", {progress.jobs_per_second:.2f} jobs/s")
@@ -106,11 +107,11 @@ def picture(progress: Progress) -> Group:
     parts: list[Text | Table] = [head, totals]
     if progress.running:
         running = Table("running", "modality", "stage", "progress")
-        for job in progress.running[:_RUNNING_SHOWN]:
+        for job in progress.running[:_RUNNING_ROWS]:
             part = f"{job.done}/{job.total}" if job.total else ""
             running.add_row(Text(job.user), job.modality, Text(job.stage), part)
-        if len(progress.running) > _RUNNING_SHOWN:
-            running.add_row(f"and {len(progress.running) - _RUNNING_SHOWN} more", "", "", "")
+        if len(progress.running) > _RUNNING_ROWS:
+            running.add_row(and_more(len(progress.running) - _RUNNING_ROWS), "", "", "")
         parts.append(running)
     parts.extend(Text(f"failed: {line}", style="red") for line in progress.last_errors)
     return Group(*parts)

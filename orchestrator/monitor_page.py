@@ -19,35 +19,35 @@ _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inl
 
 def page_server(follower: Follower, host: str, port: int) -> ThreadingHTTPServer:
     """Return a server of `/`, `/state.json` and `/metrics`; port 0 takes a free one. Raises OSError."""
-    lock = threading.Lock()  # one look at a time: a follower remembers where it read to
+    lock = threading.Lock()  # one read at a time: a follower remembers how far it has read
 
-    def look() -> Progress:
+    def read() -> Progress:
         with lock:
-            return follower.look()
+            return follower.read()
 
-    return ThreadingHTTPServer((host, port), partial(_Handler, look))
+    return ThreadingHTTPServer((host, port), partial(_Handler, read))
 
 
 class _Handler(BaseHTTPRequestHandler):
     server_version = "model-trainer"
     sys_version = ""
 
-    def __init__(self, look: Callable[[], Progress], *rest: object) -> None:
-        self._look = look
+    def __init__(self, read: Callable[[], Progress], *rest: object) -> None:
+        self._read = read
         super().__init__(*rest)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
         path = self.path.split("?", 1)[0]
         if path == "/":
-            self._answer("text/html; charset=utf-8", _PAGE.read_bytes())
+            self._respond("text/html; charset=utf-8", _PAGE.read_bytes())
         elif path == "/state.json":
-            self._answer("application/json", self._look().model_dump_json().encode())
+            self._respond("application/json", self._read().model_dump_json().encode())
         elif path == "/metrics":
-            self._answer("text/plain; version=0.0.4; charset=utf-8", metrics(self._look()))
+            self._respond("text/plain; version=0.0.4; charset=utf-8", metrics(self._read()))
         else:
             self.send_error(404)
 
-    def _answer(self, kind: str, body: bytes) -> None:
+    def _respond(self, kind: str, body: bytes) -> None:
         self.send_response(200)
         for name, value in {
             "Content-Type": kind,
@@ -61,11 +61,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: a page that asks every second is no news."""
+        """Log nothing: the page polls every second."""
 
 
 class _Gauges:
-    """A batch's state in Prometheus' terms."""
+    """A batch's state as Prometheus gauges."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress

@@ -1,4 +1,4 @@
-"""What a batch is doing, read from its run folder and from nothing else; only files grown since are read again."""
+"""What a batch is doing, read from its run folder alone; each read continues where the last one ended."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from model_registry.names import MODALITIES, Modality
+from model_registry.names import Modality
 from orchestrator.jobs import Outcome, one_line
 from orchestrator.run_folder import RunFolder, read_json, tail
 
@@ -60,18 +60,18 @@ class Progress(BaseModel):
 
 
 class Follower:
-    """Follows one run folder. `look` reads what has been appended since the last look."""
+    """Follows one run folder; `read` takes in what was appended since it was last called."""
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
-        self._forget(None)
+        self._reset(None)
 
-    def _forget(self, identity: tuple[int, int] | None) -> None:
+    def _reset(self, identity: tuple[int, int] | None) -> None:
         self._identity = identity
         self._offset = 0
         self._started = ""
         self._last = ""
-        self._over = False
+        self._finished = False
         self._totals: Counter[Modality] = Counter()
         self._done: Counter[Modality] = Counter()
         self._failed: Counter[Modality] = Counter()
@@ -79,8 +79,8 @@ class Follower:
         self._offsets: dict[tuple[str, Modality], int] = {}
         self._errors: deque[str] = deque(maxlen=_LAST_ERRORS)
 
-    def look(self) -> Progress:
-        """Return the batch as its files tell it now. A new batch in the same folder is noticed."""
+    def read(self) -> Progress:
+        """Return the batch as its files describe it now; a new batch in the same folder starts from nothing."""
         self._read_journal()
         for key in self._running:
             self._read_events(key)
@@ -93,10 +93,10 @@ class Follower:
             total=total,
             done=done,
             failed=failed,
-            finished=self._over,
+            finished=self._finished,
             jobs_per_second=round(rate, 3),
-            eta_seconds=None if self._over or rate == 0 else round(left / rate, 1),
-            modalities=tuple(self._row(modality) for modality in MODALITIES if self._totals[modality]),
+            eta_seconds=None if self._finished or rate == 0 else round(left / rate, 1),
+            modalities=tuple(self._row(modality) for modality in sorted(self._totals)),
             running=tuple(self._running.values()),
             last_errors=tuple(self._errors),
         )
@@ -113,7 +113,7 @@ class Follower:
     def _rate(self, done: int) -> float:
         if not self._started or not done:
             return 0.0
-        until = _seconds(self._last) if self._over else time.time()
+        until = _seconds(self._last) if self._finished else time.time()
         return done / max(until - _seconds(self._started), 1e-3)
 
     def _read_journal(self) -> None:
@@ -123,7 +123,7 @@ class Follower:
             return
         identity = (status.st_dev, status.st_ino)
         if identity != self._identity:
-            self._forget(identity)
+            self._reset(identity)
             plan = read_json(self._folder.plan) or {}
             self._totals.update(job["modality"] for job in plan.get("jobs", ()))
         while True:
@@ -132,9 +132,9 @@ class Follower:
                 return
             self._offset = offset
             for line in lines:
-                self._take(line)
+                self._apply(line)
 
-    def _take(self, line: dict[str, Any]) -> None:
+    def _apply(self, line: dict[str, Any]) -> None:
         self._last = str(line.get("time", self._last))
         event = line.get("event")
         if event == "batch":
@@ -143,7 +143,7 @@ class Follower:
             key = (line["user"], line["modality"])
             self._running[key] = Running(user=key[0], modality=key[1], started=self._last)
             self._offsets[key] = 0
-        elif event == "again":
+        elif event == "retry":
             self._running.pop((line["user"], line["modality"]), None)
             self._offsets.pop((line["user"], line["modality"]), None)
         elif event == "finished":
@@ -159,7 +159,7 @@ class Follower:
                 self._failed[outcome.modality] += 1
                 self._errors.append(outcome.line)
         elif event == "end":
-            self._over = True
+            self._finished = True
             self._running.clear()
 
     def _read_events(self, key: tuple[str, Modality]) -> None:

@@ -10,23 +10,22 @@ from pathlib import Path
 
 import click
 
+from model_registry.commands.options import guarded, registry_option
 from model_registry.errors import ConflictError, RegistryError, StorageError, UnreachableError
-from model_registry.location import AnyRegistry, open_registry
+from model_registry.location import WritableRegistry
 from model_registry.names import published_name
 from model_registry.storage.entry import RegistryEntry
-from model_registry.store import DEFAULT_ROOT, Registry
+from model_registry.store import Registry
 from orchestrator.attempt import Publish
 from orchestrator.jobs import UP_TO_DATE, Job, Outcome, one_line
 from shared.packaging.promotion import POLICIES, publish
 from shared.schema_utils import PromotionPolicy
 
-DEFAULT_REGISTRY = str(DEFAULT_ROOT)
-
 _EXAMPLES = """\b
 Examples:
-  python -m orchestrator.registry_uploader runs --registry model_registry/store
+  python -m orchestrator.registry_uploader runs --registry models
   MODEL_TRAINER_TOKEN=… python -m orchestrator.registry_uploader runs --registry https://registry.example
-  python -m orchestrator.registry_uploader runs/bundles/gesture_user123_20260301 --registry model_registry/store
+  python -m orchestrator.registry_uploader runs/bundles/gesture_user123_20260301 --registry models
 """
 
 
@@ -39,27 +38,27 @@ def find_bundles(runs: Path) -> Iterator[Path]:
             yield Path(place)
 
 
-def publisher(registry: AnyRegistry, policy: PromotionPolicy = "if-better") -> Publish:
-    """Return the function that publishes what a job made and adds to its outcome where that went."""
+def publisher(registry: WritableRegistry, policy: PromotionPolicy = "if-better") -> Publish:
+    """Return a function that publishes a job's bundle and adds version, status and model card to its outcome."""
 
     def published(job: Job, outcome: Outcome) -> Outcome:
         try:
-            made, promotion = publish(Path(outcome.bundle), registry, policy)
+            result, promotion = publish(Path(outcome.bundle), registry, policy)
         except ConflictError as error:
             entry = _published_by_another(job, registry)
-            return _not_uploaded(outcome, error, False) if entry is None else _located(registry, outcome, entry)
+            return _not_uploaded(outcome, error, False) if entry is None else _with_version(registry, outcome, entry)
         except (StorageError, UnreachableError) as error:
             return _not_uploaded(outcome, error, True)
         except (RegistryError, OSError) as error:
             return _not_uploaded(outcome, error, isinstance(error, OSError))
-        located = _located(registry, outcome, made.entry)
-        return located if located.status == "active" else located.model_copy(update={"reason": promotion.reason})
+        final = _with_version(registry, outcome, result.entry)
+        return final if final.status == "active" else final.model_copy(update={"reason": promotion.reason})
 
     return published
 
 
-def _published_by_another(job: Job, registry: AnyRegistry) -> RegistryEntry | None:
-    """Return the version of a job that another process did at the same time, if that is what the conflict is."""
+def _published_by_another(job: Job, registry: WritableRegistry) -> RegistryEntry | None:
+    """Return the version of this job if another process ran it at the same time and published first."""
     with suppress(RegistryError):
         for entry in registry.entries(user=job.user, modality=job.modality):
             if entry.run_id == job.run_id:
@@ -72,12 +71,12 @@ def _not_uploaded(outcome: Outcome, error: Exception, transient: bool) -> Outcom
     return outcome.model_copy(update=update)
 
 
-def _located(registry: AnyRegistry, outcome: Outcome, entry: RegistryEntry) -> Outcome:
+def _with_version(registry: WritableRegistry, outcome: Outcome, entry: RegistryEntry) -> Outcome:
     update = {"version": entry.model_version, "status": entry.status, "model_card": model_card(registry, entry)}
     return outcome.model_copy(update=update)
 
 
-def outcome_of_version(registry: AnyRegistry, entry: RegistryEntry) -> Outcome:
+def outcome_of_version(registry: WritableRegistry, entry: RegistryEntry) -> Outcome:
     """Return a version that needed no training as the outcome of its job; its `status` is "up to date"."""
     return Outcome(
         user=entry.user_id,
@@ -95,8 +94,8 @@ def outcome_of_version(registry: AnyRegistry, entry: RegistryEntry) -> Outcome:
     )
 
 
-def model_card(registry: AnyRegistry, entry: RegistryEntry) -> str:
-    """Return the path of a version's model card, empty where it has none; in a service it has a page instead."""
+def model_card(registry: WritableRegistry, entry: RegistryEntry) -> str:
+    """Return the path of a version's model card; empty where there is none, or where a service shows it as a page."""
     if not isinstance(registry, Registry):
         return ""
     name = published_name("model_card", entry.user_id, entry.modality, entry.version)
@@ -106,33 +105,34 @@ def model_card(registry: AnyRegistry, entry: RegistryEntry) -> str:
 
 @click.command(epilog=_EXAMPLES)
 @click.argument("runs", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--registry", default=DEFAULT_REGISTRY, show_default=True, help="The registry's folder, or http://….")
+@registry_option("write")
 @click.option(
     "--promote",
     type=click.Choice(POLICIES),
     default="if-better",
     show_default=True,
-    help="Whether what is published serves at once, or stays a candidate.",
+    help="Whether a new version becomes the active one, or stays a candidate.",
 )
-def main(runs: Path, registry: str, promote: PromotionPolicy) -> None:
-    """Publish every finished bundle at or below the folder RUNS, one line each.
+@guarded
+def main(runs: Path, registry: WritableRegistry, promote: PromotionPolicy) -> None:
+    """Publish every finished bundle at or below the folder RUNS, and print one line for each.
 
-    Bundles that are in the registry already are left alone. The exit code is 3 when one was refused.
+    Bundles that the registry has already are left alone. The exit code is 3 when one was refused.
     """
-    store = open_registry(registry)
+    registry.check_writable()
     refused = count = 0
     for bundle in find_bundles(runs):
         count += 1
         try:
-            published, decided = publish(bundle, store, promote)
+            publication, promotion = publish(bundle, registry, promote)
         except (RegistryError, OSError) as error:
             refused += 1
             click.echo(f"{bundle}: refused: {one_line(error)}", err=True)
             continue
-        told = "published as" if published.created else "was published before as"
-        where = f"{published.user} {published.modality} {published.entry.model_version}"
-        why = "" if published.entry.status == "active" else f" ({published.entry.status}: {decided.reason})"
-        click.echo(f"{bundle}: {told} {where}{why}")
+        entry = publication.entry
+        how = "published as" if publication.created else "was published before as"
+        why = "" if entry.status == "active" else f" ({entry.status}: {promotion.reason})"
+        click.echo(f"{bundle}: {how} {entry.user_id} {entry.modality} {entry.model_version}{why}")
     if not count:
         click.echo(f"{runs}: no finished bundle here; train something first", err=True)
     sys.exit(3 if refused or not count else 0)

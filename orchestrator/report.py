@@ -1,4 +1,4 @@
-"""What a batch came to: for people a table and one line for each failure, for programs `summary.json`."""
+"""The result of a batch: for people a table and one line for each failure, for programs `summary.json`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from model_registry.messages import and_more
 from orchestrator.jobs import UP_TO_DATE, Outcome
 from orchestrator.plan import Plan
 
@@ -23,13 +24,13 @@ _PLAIN_WIDTH = 150  # columns where the output is no terminal
 
 
 def report_console() -> Console:
-    """Return standard output, wide enough for the table when it is a file or a pipe."""
+    """Return standard output, wide enough for the table where it is a file or a pipe."""
     console = Console()
     return console if console.is_terminal else Console(width=_PLAIN_WIDTH)
 
 
 class Tally:
-    """What has come of a batch so far. Grows with what went wrong, not with what went well."""
+    """The counts of a batch so far. Its memory grows with the failures, not with the successes."""
 
     def __init__(self) -> None:
         self.ended = self.published = self.promoted = self.candidates = self.attempts = 0
@@ -67,7 +68,7 @@ def _named(outcome: Outcome, **more: Any) -> dict[str, Any]:
 
 
 def summary(plan: Plan, tally: Tally, seconds: float, exit_code: int) -> dict[str, Any]:
-    """Return the batch in numbers, with the jobs that someone should look at named."""
+    """Return the batch in numbers, and the jobs that need attention by name."""
     known = [entry for entry in plan.up_to_date if entry.verdict == "insufficient data"]
     short = tally.short_of_data + [
         {"user": entry.user_id, "modality": entry.modality, "why": entry.verdict} for entry in known
@@ -96,10 +97,12 @@ def summary(plan: Plan, tally: Tally, seconds: float, exit_code: int) -> dict[st
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
-    """Yield the jobs as JSON lines, in the words of a retraining request."""
+    """Yield the jobs as JSON lines, each a training request that `--requests` reads."""
     for job in plan.jobs:
-        told = {"user_id": job.user, "modality": job.modality, "retrain_reason": " and ".join(job.reasons)}
-        yield json.dumps({**told, "samples": job.samples, "estimated_seconds": job.estimated_seconds})
+        request = {"user_id": job.user, "modality": job.modality, "retrain_reason": " and ".join(job.reasons)}
+        if job.request is not None:
+            request |= json.loads(job.request.to_json())
+        yield json.dumps({**request, "samples": job.samples, "estimated_seconds": job.estimated_seconds})
 
 
 def print_plan(plan: Plan, slots: int, console: Console) -> None:
@@ -115,9 +118,9 @@ def print_plan(plan: Plan, slots: int, console: Console) -> None:
     if plan.jobs:
         console.print(table)
     minutes = plan.estimated_seconds / max(1, min(slots, len(plan.jobs))) / 60
-    told = f"{len(plan.jobs)} jobs, about {minutes:.1f} minutes with {slots} at once"
+    jobs = f"{len(plan.jobs)} jobs, about {minutes:.1f} minutes with {slots} at once"
     refused = f", {len(plan.refused)} refused before" if plan.refused else ""
-    console.print(f"{told}; {len(plan.up_to_date)} up to date{refused}")
+    console.print(f"{jobs}; {len(plan.up_to_date)} up to date{refused}")
 
 
 def print_report(
@@ -127,13 +130,13 @@ def print_report(
     refused: Iterable[Outcome],
     console: Console,
 ) -> None:
-    """Print the table of what is published, where the model cards are, why jobs failed, and the sums."""
+    """Print the table of published versions, the paths of their model cards, why jobs failed, and the totals."""
     rows = sorted([*tally.shown, *islice(up_to_date, _ROWS_SHOWN)], key=_name)[:_ROWS_SHOWN]
     if rows:
         console.print(_table(rows))
     more = numbers["published"] + numbers["up_to_date"] - len(rows)
     if more:
-        console.print(f"and {more} more")
+        console.print(and_more(more))
     cards = [outcome.model_card for outcome in rows if outcome.model_card]
     if cards:
         console.print("model cards:")
@@ -141,30 +144,28 @@ def print_report(
             console.print(Text(f"  {card}"), soft_wrap=True)
     for outcome in rows:
         if outcome.status == "candidate":
-            told = f"stays a candidate: {outcome.user} {outcome.modality} {outcome.version}: {outcome.reason}"
-            console.print(Text(told), soft_wrap=True)
+            text = f"stays a candidate: {outcome.user} {outcome.modality} {outcome.version}: {outcome.reason}"
+            console.print(Text(text), soft_wrap=True)
     for outcome in sorted(tally.failures, key=_name):
         console.print(Text(f"failed: {outcome.line}", style="red"), soft_wrap=True)
     for outcome in sorted(refused, key=_name):
-        told = f"refused before, and nothing changed since: {outcome.user} {outcome.modality}: {outcome.reason}"
-        console.print(Text(f"{told} (--force trains it again)", style="red"), soft_wrap=True)
+        text = f"refused before, and nothing changed since: {outcome.user} {outcome.modality}: {outcome.reason}"
+        console.print(Text(f"{text} (--force trains it again)", style="red"), soft_wrap=True)
     needing = numbers["users_needing_more_data"]
     if needing:
         console.print(Text("more data needed: " + ", ".join(f"{row['user']} {row['modality']}" for row in needing)))
-    console.print(_sums(numbers), soft_wrap=True)
+    console.print(_totals(numbers), soft_wrap=True)
 
 
-def _sums(numbers: dict[str, Any]) -> str:
-    told = (
-        f"{numbers['published']} published ({numbers['promoted']} serving, {numbers['kept_as_candidate']} candidates)"
-    )
+def _totals(numbers: dict[str, Any]) -> str:
+    text = f"{numbers['published']} published ({numbers['promoted']} active, {numbers['kept_as_candidate']} candidates)"
     causes = ", ".join(f"{count} {cause}" for cause, count in numbers["failed_by_cause"].items())
-    told += f", {numbers['up_to_date']} up to date, {numbers['failed']} failed" + (f" ({causes})" if causes else "")
+    text += f", {numbers['up_to_date']} up to date, {numbers['failed']} failed" + (f" ({causes})" if causes else "")
     if numbers["refused_before"]:
-        told += f", {numbers['refused_before']} refused before"
+        text += f", {numbers['refused_before']} refused before"
     if numbers["not_started"]:
-        told += f", {numbers['not_started']} not started"
-    return f"{told}, {numbers['seconds']:.1f} s"
+        text += f", {numbers['not_started']} not started"
+    return f"{text}, {numbers['seconds']:.1f} s"
 
 
 def _table(outcomes: Sequence[Outcome]) -> Table:

@@ -1,7 +1,7 @@
-"""The folder of a batch: where its plan, its journal and each job's files lie, and how they are written.
+"""The folder of a batch: where its plan, its journal and each job's files are, and how they are written.
 
 run.json            the plan: options and jobs
-journal.jsonl       one line when a job starts and one when it ends, appended; what the monitor follows
+journal.jsonl       a line when a job starts, is retried and ends, appended; what the monitor follows
 jobs/<user>/<modality>/
     job.json        the job and its command
     events.jsonl    the trainer's standard error
@@ -14,34 +14,28 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
-import threading
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from model_registry.names import Modality
+from model_registry.storage.durable import append_line, remove_abandoned, write_file_atomically
+from model_registry.timestamps import utc_now
 from orchestrator.jobs import Job, Outcome
 
 
-def now() -> str:
-    """Return the present time as A3CP writes it: UTC, milliseconds, `Z`."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as JSON so that a reader sees the old file or the new one.
 
-
-def write_whole(path: Path, value: object) -> None:
-    """Write `value` as JSON so that a reader sees the old file or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    temporary.write_text(json.dumps(value, ensure_ascii=False) + "\n", "utf-8")
-    temporary.replace(path)
+    It is not synced: a batch is continued from the registry and the bundles, which are.
+    """
+    write_file_atomically(path, (json.dumps(value, ensure_ascii=False) + "\n").encode(), durable=False)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the JSON object in `path`; None when the file is missing or is no JSON object."""
+    """Return the JSON object in `path`; None if the file is missing or holds no JSON object."""
     try:
         value = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
@@ -50,7 +44,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 class RunFolder:
-    """A batch's folder on disk. Paths only; nothing is kept in memory that the disk does not hold."""
+    """A batch's folder on disk; all of its state is on disk."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -84,42 +78,35 @@ class RunFolder:
     def begin(self, options: Mapping[str, Any], jobs: Iterable[Job]) -> None:
         """Write the plan of a new batch and start its journal. Bundles and jobs of earlier batches stay."""
         self.bundles.mkdir(parents=True, exist_ok=True)
-        for staged in self.bundles.glob(".staging-*"):  # of a trainer that was killed
-            shutil.rmtree(staged, ignore_errors=True)
-        listed = [job.model_dump() for job in jobs]
-        write_whole(self.plan, {"format": 1, "started": now(), "options": dict(options), "jobs": listed})
-        fresh = self.journal.with_name(".journal.jsonl")
-        fresh.write_text(json.dumps({"time": now(), "event": "batch", "total": len(listed)}) + "\n", "utf-8")
-        fresh.replace(self.journal)
+        remove_abandoned(self.bundles)  # what killed trainers left
+        listed = [job.model_dump(mode="json") for job in jobs]
+        write_json(self.plan, {"format": 1, "started": utc_now(), "options": dict(options), "jobs": listed})
+        write_json(self.journal, {"time": utc_now(), "event": "batch", "total": len(listed)})
 
-    def note(self, event: str, fields: Mapping[str, Any]) -> None:
+    def record(self, event: str, fields: Mapping[str, Any]) -> None:
         """Append one line to the journal, in one write so that lines never mix."""
-        line = json.dumps({"time": now(), "event": event, **fields}, ensure_ascii=False) + "\n"
-        descriptor = os.open(self.journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(descriptor, line.encode())
-        finally:
-            os.close(descriptor)
+        line = json.dumps({"time": utc_now(), "event": event, **fields}, ensure_ascii=False) + "\n"
+        append_line(self.journal, line.encode())
 
     def start_job(self, job: Job, command: Iterable[str]) -> Path:
-        """Return the job's folder with its command written and the files of an earlier attempt gone."""
+        """Return the job's folder, with its command written and the files of an earlier attempt removed."""
         folder = self.job(job.user, job.modality)
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("result.json", "log.json", "events.jsonl"):
             with contextlib.suppress(FileNotFoundError):
                 (folder / name).unlink()
-        write_whole(folder / "job.json", {**job.model_dump(), "started": now(), "command": list(command)})
+        write_json(folder / "job.json", {**job.model_dump(mode="json"), "started": utc_now(), "command": list(command)})
         return folder
 
     def finish_job(self, job: Job, log: Mapping[str, Any] | None, outcome: Outcome) -> None:
-        """Write what the trainer said and how the job ended; the result comes last."""
+        """Write the training log entry and how the job ended; the result last."""
         folder = self.job(job.user, job.modality)
         if log is not None:
-            write_whole(folder / "log.json", log)
-        write_whole(folder / "result.json", {"finished": now(), **outcome.model_dump()})
+            write_json(folder / "log.json", log)
+        write_json(folder / "result.json", {"finished": utc_now(), **outcome.model_dump()})
 
     def refused(self, user: str, modality: Modality, fingerprint: str) -> Outcome | None:
-        """Return how the quality gate refused this very job when it was last trained here; None if it did not."""
+        """Return the outcome if the quality gate refused this very job when it was last trained here, else None."""
         folder = self.job(user, modality)
         job, result = read_json(folder / "job.json"), read_json(folder / "result.json")
         if job is None or result is None or job.get("fingerprint") != fingerprint or result.get("cause") != "gate":
@@ -131,7 +118,7 @@ class RunFolder:
 
 
 def mean_seconds(folder: RunFolder) -> dict[Modality, float]:
-    """Return the mean seconds that each modality's jobs took in the last batch of this folder."""
+    """Return the mean seconds of each modality's jobs in the last batch of this folder."""
     seconds: dict[Modality, list[float]] = {}
     offset, after = -1, 0
     while offset != after:
@@ -146,7 +133,7 @@ def mean_seconds(folder: RunFolder) -> dict[Modality, float]:
 def tail(path: Path, offset: int, limit: int = 1 << 20) -> tuple[list[dict[str, Any]], int]:
     """Return the JSON objects in the whole lines of `path` after byte `offset`, and the next offset.
 
-    A last line without its end is left for the next call; lines that are no JSON object are skipped. At most
+    A last line without its newline is left for the next call; lines that hold no JSON object are skipped. At most
     `limit` bytes are read at a time.
     """
     try:

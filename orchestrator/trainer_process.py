@@ -1,7 +1,7 @@
-"""One trainer as a child process: started, listened to, limited and, when need be, ended with all it started.
+"""One trainer as a child process: started, its output collected, limited, and ended with everything it started.
 
-The child is in a process group of its own, so Ctrl-C in the terminal reaches only the orchestrator, which then
-ends the group. Where `setpriv` exists (any Linux), the kernel kills the child when the orchestrator dies.
+The child has a process group of its own, so Ctrl-C in the terminal reaches only the orchestrator, which then ends
+the group. Where `setpriv` exists (any Linux), the kernel kills the child when the orchestrator dies.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ import psutil
 
 from orchestrator.jobs import Cause, Job, Outcome, failed, outcome_from_log
 
-_LOOK = 0.2  # seconds between looks at the limits
+_POLL_SECONDS = 0.2  # between checks of the limits
 _GRACE = 3.0  # seconds between SIGTERM and SIGKILL
-_OUTPUT_LIMIT = 256 << 20  # bytes of standard output or error after which a trainer is out of control
+_OUTPUT_LIMIT = 256 << 20  # bytes of standard output and error
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one job may take; None is no limit. `memory` counts resident bytes of the whole process tree."""
+    """What one job may use; None is no limit. `memory` counts resident bytes of the whole process tree."""
 
     seconds: float | None = None
     memory: int | None = None
 
 
-class Talker(Protocol):
-    """What can be listened to: a process here, or one in a container. Its two outputs do not block."""
+class RunningTrainer(Protocol):
+    """A process here or in a container. Reading from its two outputs does not block."""
 
     @property
     def pid(self) -> int: ...
@@ -57,16 +57,16 @@ def _dies_with_parent() -> tuple[str, ...]:
 
 
 def child_environment(threads: int) -> dict[str, str]:
-    """Return this process' environment with numeric libraries held to `threads` threads each."""
+    """Return this process' environment with numerical libraries limited to `threads` threads each."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
     return {**os.environ, **{name: str(threads) for name in names}, "PYTHONUNBUFFERED": "1"}
 
 
-def start(command: Sequence[str], environment: Mapping[str, str], talks: bool = False) -> subprocess.Popen[bytes]:
-    """Start `command`; with `talks` its standard input stays open for jobs."""
+def start(command: Sequence[str], environment: Mapping[str, str], stdin: bool = False) -> subprocess.Popen[bytes]:
+    """Start `command`; with `stdin` its standard input is a pipe, for jobs."""
     process = subprocess.Popen(
         (*_dies_with_parent(), *command),
-        stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
+        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=dict(environment),
@@ -80,11 +80,11 @@ def start(command: Sequence[str], environment: Mapping[str, str], talks: bool = 
 
 def stop(process: subprocess.Popen[bytes], grace: float = _GRACE) -> None:
     """End the child and everything that it started: SIGTERM, then SIGKILL after `grace` seconds."""
-    for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, None)):
+    for number, timeout in ((signal.SIGTERM, grace), (signal.SIGKILL, None)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(patience)
+            process.wait(timeout)
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             with contextlib.suppress(OSError):
@@ -92,7 +92,7 @@ def stop(process: subprocess.Popen[bytes], grace: float = _GRACE) -> None:
 
 
 def resident_bytes(pid: int) -> int:
-    """Return the resident memory of a process and all its descendants in bytes; 0 when it is gone."""
+    """Return the resident memory of a process and all its descendants in bytes; 0 when it has ended."""
     try:
         parent = psutil.Process(pid)
         family = [parent, *parent.children(recursive=True)]
@@ -113,47 +113,47 @@ def run_once(
     limits: Limits,
     cancelled: threading.Event,
 ) -> tuple[Outcome, dict[str, Any] | None]:
-    """Run one trainer to its end in a process of its own; return the outcome and its training log entry."""
+    """Run a job to its end in a process of its own; return the outcome and the training log entry."""
     begun = time.monotonic()
     try:
         process = start(command, environment)
     except OSError as error:
         return failed(job, "internal", f"{command[0]}: {error.strerror}"), None
     try:
-        broken, output = listen(process, events, limits, cancelled)
-        exit_code = process.wait() if broken is None else -1
+        violation, output = collect_output(process, events, limits, cancelled)
+        exit_code = process.wait() if violation is None else -1
     finally:
         stop(process)
     seconds = time.monotonic() - begun
-    if broken is not None:
-        return failed(job, *broken, seconds=seconds), None
+    if violation is not None:
+        return failed(job, *violation, seconds=seconds), None
     log = last_object(output)
     if log is None or exit_code < 0:
-        reason = how_it_died(exit_code, events)
+        reason = crash_reason(exit_code, events)
         return failed(job, "crashed", reason, exit_code, seconds, transient=exit_code < 0), log
     return outcome_from_log(job, log, exit_code, seconds), log
 
 
-def listen(
-    process: Talker,
+def collect_output(
+    process: RunningTrainer,
     events: Path,
     limits: Limits,
     cancelled: threading.Event,
-    enough: Callable[[bytes], bool] = lambda output: False,
+    complete: Callable[[bytes], bool] = lambda output: False,
 ) -> tuple[tuple[Cause, str] | None, bytes]:
-    """Copy standard error to `events` and gather standard output until the child ends or the output is `enough`.
+    """Copy standard error to `events` and collect standard output until the child ends or the output is `complete`.
 
-    Returns why listening was broken off (None when it was not) and the output.
+    Returns which limit was exceeded (None for none) and the output.
     """
     assert process.stdout is not None and process.stderr is not None
     output = bytearray()
-    begun = looked = time.monotonic()
+    begun = checked = time.monotonic()
     with selectors.DefaultSelector() as selector, events.open("ab", buffering=0) as record:
         selector.register(process.stdout, selectors.EVENT_READ, output.extend)
         selector.register(process.stderr, selectors.EVENT_READ, record.write)
         written = 0
         while selector.get_map():
-            ready = selector.select(_LOOK)
+            ready = selector.select(_POLL_SECONDS)
             for key, _ in ready:
                 block = _read(cast(IO[bytes], key.fileobj))
                 if block is None:
@@ -163,22 +163,22 @@ def listen(
                     written += len(block)
                 else:
                     selector.unregister(key.fileobj)
-            if output.endswith(b"\n") and enough(bytes(output)):
-                while rest := _read(process.stderr):  # written before the output, so it is here by now
+            if output.endswith(b"\n") and complete(bytes(output)):
+                while rest := _read(process.stderr):  # written before the output, so it has arrived
                     record.write(rest)
                 return None, bytes(output)
             if not ready and process.poll() is not None:
-                break  # it is gone; what it started may hold the pipes open
+                break  # it has ended, although a child of its own may hold the pipes open
             moment = time.monotonic()
-            if moment - looked >= _LOOK or not ready:
-                looked = moment
-                broken = _over(process.pid, moment - begun, written, limits, cancelled)
-                if broken is not None:
-                    return broken, bytes(output)
+            if moment - checked >= _POLL_SECONDS or not ready:
+                checked = moment
+                violation = _exceeded(process.pid, moment - begun, written, limits, cancelled)
+                if violation is not None:
+                    return violation, bytes(output)
     return None, bytes(output)
 
 
-def _over(
+def _exceeded(
     pid: int, seconds: float, written: int, limits: Limits, cancelled: threading.Event
 ) -> tuple[Cause, str] | None:
     if cancelled.is_set():
@@ -195,7 +195,7 @@ def _over(
 
 
 def _read(pipe: IO[bytes]) -> bytes | None:
-    """Return what the pipe holds, empty at its end; None when there is nothing yet."""
+    """Return what the pipe holds, empty at its end; None while it holds nothing."""
     try:
         return os.read(pipe.fileno(), 1 << 16)
     except BlockingIOError:
@@ -214,18 +214,20 @@ def last_object(output: bytes) -> dict[str, Any] | None:
     return None
 
 
-def how_it_died(exit_code: int, events: Path) -> str:
-    """Say by which signal or exit code a trainer died, with the last words of its standard error."""
+def crash_reason(exit_code: int, events: Path) -> str:
+    """Return which signal or exit code ended a trainer, with the last line of its standard error."""
     if exit_code < 0:
-        how = f"killed by {signal.Signals(-exit_code).name}"
-    else:
-        how = f"exit code {exit_code} without a training log entry"
-    words = last_words(events)
-    return f"{how}; last words: {words}" if words else how
+        return with_last_line(f"killed by {signal.Signals(-exit_code).name}", events)
+    return with_last_line(f"exit code {exit_code} without a training log entry", events)
 
 
-def last_words(events: Path) -> str:
-    """Return the last line of a trainer's standard error."""
+def with_last_line(reason: str, events: Path) -> str:
+    """Return `reason` followed by the last line of a trainer's standard error, if it wrote any."""
+    line = _last_line(events)
+    return f"{reason}; last output: {line}" if line else reason
+
+
+def _last_line(events: Path) -> str:
     with events.open("rb") as record:
         record.seek(max(0, events.stat().st_size - 4096))
         lines = [line for line in record.read().decode("utf-8", "replace").splitlines() if line.strip()]

@@ -1,8 +1,8 @@
-"""Warm workers: trainers that stay, so that libraries and encoders are loaded once for many jobs.
+"""Warm workers: trainers that keep running, so that libraries and encoders are loaded once for many jobs.
 
 A worker is the trainer's command with `--worker`. It reads one JSON object a line, `{"args": [...], "job": name}`, and
-answers each with one line, the training log entry, with the `exit_code` that the command would have had. It trains
-one job at a time; when it crashes, that job is lost and nothing else.
+responds to each with one line: the training log entry, and the `exit_code` that the command would have had. It trains
+one job at a time; if it crashes, that job is lost and nothing else.
 """
 
 from __future__ import annotations
@@ -19,16 +19,24 @@ from typing import IO, Any, Protocol
 
 from model_registry.names import Modality
 from orchestrator.jobs import Cause, Commands, Job, Outcome, failed, outcome_from_log
-from orchestrator.trainer_process import Limits, Talker, how_it_died, last_object, listen, start, stop
+from orchestrator.trainer_process import (
+    Limits,
+    RunningTrainer,
+    collect_output,
+    crash_reason,
+    last_object,
+    start,
+    stop,
+)
 from shared.errors import TrainerError
 
-_JOBS_PER_WORKER = 500  # then it is replaced, whatever its libraries may have kept
-_FAREWELL = 2.0  # seconds that an idle worker has to end by itself
+_JOBS_PER_WORKER = 500  # then it is replaced, which frees whatever its libraries have kept
+_CLOSE_SECONDS = 2.0  # that an idle worker has to end by itself
 
 
 @dataclass(frozen=True)
 class ExitReason:
-    """How a trainer ended that gave no answer."""
+    """How a trainer ended that did not respond."""
 
     cause: Cause
     reason: str
@@ -36,35 +44,35 @@ class ExitReason:
     transient: bool
 
 
-class Trainer(Talker, Protocol):
+class WorkerHandle(RunningTrainer, Protocol):
     """A trainer that was started with `--worker`, wherever it runs."""
 
-    def say(self, line: bytes) -> None:
-        """Write to its standard input. Raises OSError when it is gone."""
+    def send(self, line: bytes) -> None:
+        """Write to its standard input. Raises OSError when it has ended."""
         ...
 
     def close_stdin(self) -> None:
         """Close its standard input, after which it ends by itself."""
         ...
 
-    def ended_within(self, seconds: float) -> bool:
-        """Wait for it to end by itself."""
+    def wait(self, seconds: float) -> None:
+        """Wait until it has ended by itself, at most `seconds`."""
         ...
 
     def stop(self) -> None:
-        """End it and all that it started, and let go of it."""
+        """End it and everything that it started, and release its pipes."""
         ...
 
-    def death(self, events: Path) -> ExitReason:
-        """Say how it ended; it has closed its outputs."""
+    def exit_reason(self, events: Path) -> ExitReason:
+        """Return how it ended, after it has closed its outputs."""
         ...
 
 
-Start = Callable[[Modality], Trainer]  # raises OSError or TrainerError
+Start = Callable[[Modality], WorkerHandle]  # raises OSError or TrainerError
 
 
-class ProcessTrainer:
-    """A trainer that is a child process."""
+class WorkerProcess:
+    """A worker that is a child process."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -84,7 +92,7 @@ class ProcessTrainer:
     def poll(self) -> int | None:
         return self._process.poll()
 
-    def say(self, line: bytes) -> None:
+    def send(self, line: bytes) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(line)
         self._process.stdin.flush()
@@ -94,51 +102,50 @@ class ProcessTrainer:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
 
-    def ended_within(self, seconds: float) -> bool:
+    def wait(self, seconds: float) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
-        return self._process.poll() is not None
 
     def stop(self) -> None:
         stop(self._process)
 
-    def death(self, events: Path) -> ExitReason:
+    def exit_reason(self, events: Path) -> ExitReason:
         code = self._process.wait()
-        return ExitReason("crashed", how_it_died(code, events), code, transient=code < 0)
+        return ExitReason("crashed", crash_reason(code, events), code, transient=code < 0)
 
 
-def processes(commands: Commands, environment: Mapping[str, str]) -> Start:
-    """Return what starts trainers as child processes."""
+def start_processes(commands: Commands, environment: Mapping[str, str]) -> Start:
+    """Return a function that starts workers as child processes."""
 
-    def begin(modality: Modality) -> Trainer:
-        return ProcessTrainer(start((*commands[modality], "--worker"), environment, talks=True))
+    def start_worker(modality: Modality) -> WorkerHandle:
+        return WorkerProcess(start((*commands[modality], "--worker"), environment, stdin=True))
 
-    return begin
+    return start_worker
 
 
 @dataclass
 class Worker:
-    """One warm trainer. `clean` tells whether it can take another job."""
+    """One warm trainer; `usable` says whether it can take another job."""
 
     modality: Modality
-    trainer: Trainer
+    handle: WorkerHandle
     jobs: int = 0
-    clean: bool = True
+    usable: bool = True
 
 
 class WorkerPool:
-    """Workers by modality, started when needed, at most `most` at a time; safe to use from several threads."""
+    """Workers by modality, started when needed, at most `most` at a time; safe for use from several threads."""
 
     def __init__(self, start: Start, most: int, jobs_each: int = _JOBS_PER_WORKER) -> None:
         self._start = start
         self._most = most
         self._jobs_each = jobs_each
         self._lock = threading.Lock()
-        self._idle: list[Worker] = []  # the one used longest ago first
+        self._idle: list[Worker] = []  # least recently used first
         self._alive = 0
 
     def take(self, modality: Modality) -> Worker:
-        """Return an idle worker of `modality`, or a new one, for which another idle one makes room.
+        """Return an idle worker of `modality`, or a new one, for which the least recently used one ends if need be.
 
         Raises OSError or TrainerError when none can be started.
         """
@@ -147,28 +154,28 @@ class WorkerPool:
                 if worker.modality == modality:
                     self._idle.remove(worker)
                     return worker
-            spare = self._idle.pop(0) if self._alive >= self._most and self._idle else None
-            self._alive += spare is None
-        if spare is not None:
-            _dismiss(spare)
+            evicted = self._idle.pop(0) if self._alive >= self._most and self._idle else None
+            self._alive += evicted is None
+        if evicted is not None:
+            _end(evicted)
         try:
-            trainer = self._start(modality)
+            handle = self._start(modality)
         except (OSError, TrainerError):
             with self._lock:
                 self._alive -= 1
             raise
-        return Worker(modality, trainer)
+        return Worker(modality, handle)
 
     def give_back(self, worker: Worker) -> None:
-        """Keep the worker for the next job, unless it is broken or has done enough."""
-        keep = worker.clean and worker.jobs < self._jobs_each
+        """Keep the worker for the next job, unless it is unusable or has done its number of jobs."""
+        keep = worker.usable and worker.jobs < self._jobs_each
         with self._lock:
             if keep:
                 self._idle.append(worker)
             else:
                 self._alive -= 1
         if not keep:
-            _dismiss(worker)
+            _end(worker)
 
     def close(self) -> None:
         """End all idle workers."""
@@ -176,9 +183,9 @@ class WorkerPool:
             idle, self._idle = self._idle, []
             self._alive -= len(idle)
         for worker in idle:
-            worker.trainer.close_stdin()
+            worker.handle.close_stdin()
         for worker in idle:
-            _dismiss(worker)
+            _end(worker)
 
 
 def run_warm(
@@ -189,51 +196,51 @@ def run_warm(
     limits: Limits,
     cancelled: threading.Event,
 ) -> tuple[Outcome, dict[str, Any] | None]:
-    """Run one job in a warm worker; return the outcome and its training log entry."""
+    """Run one job in a warm worker; return the outcome and the training log entry."""
     try:
         worker = pool.take(job.modality)
     except OSError as error:
         return failed(job, "internal", f"the trainer cannot be started: {error}"), None
     except TrainerError as error:
         return failed(job, "engine", str(error)), None
-    worker.clean = False
+    worker.usable = False
     try:
-        outcome, log = _ask(job, words, worker, events, limits, cancelled)
-        worker.clean = log is not None
+        outcome, log = _run(job, words, worker.handle, events, limits, cancelled)
+        worker.usable = log is not None
         worker.jobs += 1
         return outcome, log
     finally:
         pool.give_back(worker)
 
 
-def _ask(
-    job: Job, words: Sequence[str], worker: Worker, events: Path, limits: Limits, cancelled: threading.Event
+def _run(
+    job: Job, words: Sequence[str], handle: WorkerHandle, events: Path, limits: Limits, cancelled: threading.Event
 ) -> tuple[Outcome, dict[str, Any] | None]:
     begun = time.monotonic()
-    request = json.dumps({"args": list(words), "job": job.name}) + "\n"
-    with contextlib.suppress(OSError):  # it died while idle: told below
-        worker.trainer.say(request.encode())
-    broken, output = listen(worker.trainer, events, limits, cancelled, lambda output: _reply(output) is not None)
+    line = json.dumps({"args": list(words), "job": job.name}) + "\n"
+    with contextlib.suppress(OSError):  # it ended while it was idle, which shows below
+        handle.send(line.encode())
+    violation, output = collect_output(handle, events, limits, cancelled, lambda output: _response(output) is not None)
     seconds = time.monotonic() - begun
-    if broken is not None:
-        worker.trainer.stop()
-        return failed(job, *broken, seconds=seconds), None
-    log = _reply(output)
+    if violation is not None:
+        handle.stop()
+        return failed(job, *violation, seconds=seconds), None
+    log = _response(output)
     if log is None:
-        death = worker.trainer.death(events)
-        return failed(job, death.cause, death.reason, death.exit_code, seconds, transient=death.transient), None
+        end = handle.exit_reason(events)
+        return failed(job, end.cause, end.reason, end.exit_code, seconds, transient=end.transient), None
     exit_code = log.pop("exit_code")
     return outcome_from_log(job, log, exit_code, seconds), log
 
 
-def _reply(output: bytes) -> dict[str, Any] | None:
-    """Return the training log entry, which is the last line; other output of a library's is no answer."""
+def _response(output: bytes) -> dict[str, Any] | None:
+    """Return the training log entry on the last line; libraries may have printed other lines before it."""
     value = last_object(output)
     return value if value is not None and isinstance(value.get("exit_code"), int) and "status" in value else None
 
 
-def _dismiss(worker: Worker) -> None:
-    worker.trainer.close_stdin()
-    if worker.clean:
-        worker.trainer.ended_within(_FAREWELL)
-    worker.trainer.stop()
+def _end(worker: Worker) -> None:
+    worker.handle.close_stdin()
+    if worker.usable:
+        worker.handle.wait(_CLOSE_SECONDS)
+    worker.handle.stop()

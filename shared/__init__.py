@@ -1,11 +1,8 @@
 """What every trainer uses: data in, evaluation, export, bundles. Knows no modality."""
 
-import gc
 import os
 
 # One thread a computation, several computations side by side: sums in a fixed order give the same bytes on any number
 # of cores, and threads of OpenMP do not wait for each other. Read when the libraries are loaded, which is later.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-gc.set_threshold(50_000, 20, 100)  # at Python's 700, looking for garbage is a tenth of starting, and there is none

@@ -10,7 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, StrictBool
 
-from model_registry.names import DEFAULT_USER, InvalidNameError, Modality, parse_modality, parse_name
+from model_registry.messages import list_names
+from model_registry.names import DEFAULT_USER, InvalidNameError, Modality, parse_name
 from shared.data.a3cp import count_a3cp, is_a3cp, read_a3cp
 from shared.data.files import DataRoot, RefusedFileError
 from shared.data.own_layout import count_own, is_own, read_own, sessions_folder
@@ -27,6 +28,7 @@ from shared.data.records import Dropped, Reading, Record
 from shared.data.samples import Sample, encoding_faults, label_faults, load_features, verified
 from shared.errors import DataError, Fault
 from shared.schema_utils import Example, LabelStatus, Moment, Schema, SessionMetadata
+from shared.trainers import parse_known_modality
 
 __all__ = [
     "DataFilter",
@@ -93,12 +95,20 @@ class Dataset:
 
     @cached_property
     def groups(self) -> tuple[str, ...]:
-        """For each sample what must not stand on both sides of a split: its session; with several users, its user."""
-        return tuple(group_of(session, self.users) for session in self.session_ids)
+        """For each sample what never straddles a split: its session; with several users, its user.
+
+        A model of several people is for somebody else, so it is tested on people that it was not trained on.
+        """
+        return self.session_ids if len(self.users) == 1 else tuple(sample.user_id for sample in self.samples)
+
+    @cached_property
+    def encoding(self) -> str:
+        """What the samples are: the encoding of their feature files, or the media types of their files."""
+        return ", ".join(sorted({sample.encoding for sample in self.samples}))
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of what is learnt from: record ids, labels, sessions and contents; of no path and no time."""
+        """SHA-256 of the training data: record ids, labels, sessions and contents; not of paths and times."""
         rows = sorted(
             [
                 sample.record_id,
@@ -117,12 +127,23 @@ def session_key(user: str, session: str, users: Sequence[str]) -> str:
     return session if len(users) == 1 else f"{user}/{session}"
 
 
-def group_of(session: str, users: Sequence[str]) -> str:
-    """Return what a session is validated with: itself, or in a dataset of several users all sessions of its user.
+@dataclass(frozen=True)
+class Selection:
+    """The examples that a filter chose from the sessions of one user or of several, before any file is opened."""
 
-    A model of several people is for somebody else, so it is tested on people that it has not seen.
-    """
-    return session if len(users) == 1 else session.split("/")[0]
+    root: DataRoot
+    modality: Modality
+    users: tuple[str, ...]
+    records: tuple[Record, ...]
+    ledger: tuple[Dropped, ...]
+    sessions: Mapping[str, SessionMetadata]
+    faults: tuple[Fault, ...]
+    warnings: tuple[Fault, ...]
+
+    @property
+    def place(self) -> str:
+        """The folders that were read, for faults that are of no single file."""
+        return ", ".join(str(self.root.path / "users" / user) for user in self.users)
 
 
 def load_dataset(
@@ -140,6 +161,17 @@ def load_dataset(
     paths and links out of the root, damaged or non-finite features, a mixture of encodings, a single label, and
     labels with fewer than `minimum_per_label` samples.
     """
+    selection = select_examples(root, users, modality, data_filter, data_format=data_format)
+    return verify_selection(selection, minimum_per_label)
+
+
+def select_examples(
+    root: Path, users: Sequence[str], modality: str, data_filter: DataFilter, *, data_format: DataFormat = "auto"
+) -> Selection:
+    """Read the users' sessions and choose among their examples; what is wrong with them is in `faults`.
+
+    Raises DataError where there is nothing to read: an unknown modality, a bad user id, no such folder.
+    """
     known_modality, data_root = _parse_arguments(root, users, modality)
     readings = {user: read_user(data_root, user, known_modality, data_filter, data_format) for user in users}
     faults = [fault for reading in readings.values() for fault in reading.faults]
@@ -147,25 +179,39 @@ def load_dataset(
     records: list[Record] = []
     for reading in readings.values():
         records += choose(reading, data_filter, ledger, faults)
-    place = ", ".join(str(root / "users" / user) for user in users)
-    faults += _unknown_sessions(readings, data_filter, place)
-    faults += label_faults(records, known_modality, minimum_per_label, ledger, place, bool(faults))
-    faults += encoding_faults(records, place)
-    samples = [sample for record in records if (sample := verified(data_root, record, faults)) is not None]
+    sessions = {
+        session_key(user, session, users): metadata
+        for user, reading in readings.items()
+        for session, metadata in reading.sessions.items()
+    }
+    warnings = tuple(warning for reading in readings.values() for warning in reading.warnings)
+    selection = Selection(
+        data_root, known_modality, tuple(users), tuple(records), tuple(ledger), sessions, tuple(faults), warnings
+    )
+    unknown = _unknown_sessions(readings, data_filter, selection.place)
+    return replace(selection, faults=(*selection.faults, *unknown))
+
+
+def verify_selection(selection: Selection, minimum_per_label: int) -> Dataset:
+    """Return the data set of a selection, with every file proved unchanged and readable.
+
+    Raises DataError with the selection's faults and those of its files, labels and encodings.
+    """
+    modality, users, place = selection.modality, selection.users, selection.place
+    faults = list(selection.faults)
+    faults += label_faults(selection.records, modality, minimum_per_label, selection.ledger, place, bool(faults))
+    faults += encoding_faults(selection.records, modality, place)
+    samples = [s for record in selection.records if (s := verified(selection.root, record, faults)) is not None]
     if faults:
         raise DataError(dict.fromkeys(faults))
     return Dataset(
-        modality=known_modality,
+        modality=modality,
         user_id=users[0] if len(users) == 1 else DEFAULT_USER,
-        users=tuple(users),
+        users=users,
         samples=tuple(sorted(samples, key=lambda sample: (sample.record_id, sample.user_id, sample.session_id))),
-        ledger=tuple(sorted(ledger, key=lambda dropped: (dropped.origin, dropped.record_id))),
-        sessions={
-            session_key(user, session, users): metadata
-            for user, reading in readings.items()
-            for session, metadata in reading.sessions.items()
-        },
-        warnings=tuple(warning for reading in readings.values() for warning in reading.warnings),
+        ledger=tuple(sorted(selection.ledger, key=lambda dropped: (dropped.path, dropped.line, dropped.record_id))),
+        sessions=selection.sessions,
+        warnings=selection.warnings,
     )
 
 
@@ -176,12 +222,12 @@ def batches(dataset: Dataset, size: int) -> Iterator[tuple[Sample, ...]]:
 
 
 def users_with_data(root: Path) -> dict[str, dict[Modality, int]]:
-    """Return how many examples of each modality each user has: a quick look at both layouts that checks nothing.
+    """Return how many examples of each modality each user has: in both layouts; nothing is checked.
 
     Raises DataError where `root` is no folder with users.
     """
     data_root = _open_root(root)
-    found: dict[str, dict[Modality, int]] = {}
+    by_user: dict[str, dict[Modality, int]] = {}
     for user in known_users(root):
         counts: Counter[Modality] = Counter()
         if is_own(root, user):
@@ -189,16 +235,16 @@ def users_with_data(root: Path) -> dict[str, dict[Modality, int]]:
         if is_a3cp(data_root, user):
             counts += count_a3cp(data_root, user)
         if counts:
-            found[user] = dict(sorted(counts.items()))
-    if not found:
+            by_user[user] = dict(sorted(counts.items()))
+    if not by_user:
         raise DataError(
             [Fault(str(root), None, "users", "no user has data here; `model-trainer import` brings some in")]
         )
-    return found
+    return by_user
 
 
 def known_users(root: Path) -> list[str]:
-    """Return the user ids that have a folder in the data root, sorted; folders with other names are passed over."""
+    """Return the user ids that have a folder in the data root, sorted; folders with other names are skipped."""
     names: set[str] = set()
     for users in (root / "users", root / "logs" / "users"):
         try:
@@ -253,7 +299,7 @@ def _parse_arguments(root: Path, users: Sequence[str], modality: str) -> tuple[M
     faults: list[Fault] = []
     known: Modality | None = None
     try:
-        known = parse_modality(modality)
+        known = parse_known_modality(modality)
     except InvalidNameError as refused:
         faults.append(Fault(str(root), None, "modality", str(refused)))
     for user in users:
@@ -288,21 +334,21 @@ def choose(reading: Reading, data_filter: DataFilter, ledger: list[Dropped], fau
         earlier = first.get(example.record_id)
         if reason is None and earlier is not None:
             if earlier.example != example:
-                told = f"{example.record_id!a} is also the id of another example, at {earlier.origin}"
-                faults.append(Fault(record.path, record.line, "record_id", told))
+                reason = f"{example.record_id!a} is also the id of another example, at {earlier.path}:{earlier.line}"
+                faults.append(record.fault("record_id", reason))
                 continue
             reason = "duplicate"
         if reason is None:
             first[example.record_id] = record
         else:
-            ledger.append(Dropped(example.record_id, reason, record.origin))
+            ledger.append(record.dropped(reason))
     return list(first.values())
 
 
 def _unknown_sessions(readings: Mapping[str, Reading], data_filter: DataFilter, place: str) -> list[Fault]:
     known = {session for reading in readings.values() for session in reading.session_ids}
     return [
-        Fault(place, None, "session", f"{session!a} is not there; there are {some(sorted(known))}")
+        Fault(place, None, "session", f"there is no session {session!a}; there are {some(sorted(known))}")
         for session in data_filter.sessions or ()
         if known and session not in known
     ]
@@ -316,4 +362,4 @@ def _is_name(text: str) -> bool:
 
 
 def some(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return list_names(names, 8)

@@ -21,9 +21,19 @@ class Fault:
 
 
 class TrainerError(Exception):
-    """Root of every error that is raised on purpose. Anything else that escapes is internal (exit code 5)."""
+    """Root of every error that is raised on purpose. Anything else that escapes is internal (exit code 5).
+
+    Carries a message, or every fault found in an input rather than only the first: the message then has a line each.
+    """
 
     exit_code = 5
+
+    def __init__(self, problem: str | Iterable[Fault]) -> None:
+        self.faults: tuple[Fault, ...] = ()
+        if not isinstance(problem, str):
+            self.faults = tuple(sorted(problem, key=lambda f: (f.path, f.line or 0, f.field, f.reason)))
+            problem = "\n".join(map(str, self.faults))
+        super().__init__(problem)
 
 
 class ConfigError(TrainerError):
@@ -33,13 +43,9 @@ class ConfigError(TrainerError):
 
 
 class DataError(TrainerError):
-    """The data cannot be used; carries every fault found, not only the first."""
+    """The data cannot be used."""
 
     exit_code = 3
-
-    def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults = tuple(sorted(faults, key=lambda f: (f.path, f.line or 0, f.field, f.reason)))
-        super().__init__("\n".join(map(str, self.faults)))
 
 
 class QualityGateError(TrainerError):

@@ -90,7 +90,7 @@ def validate_by_session(
     fits = FoldFits(candidates, classes, count, folds)
     pairs = {outer | inner for outer in folds.outer for inner in folds.inner(outer)}
     fits.run({*folds.outer, *pairs}, progress)
-    sizes = (config.false_rejection, config.false_acceptance)
+    rates = (config.false_rejection, config.false_acceptance)
     groups_of_labels = label_groups(count) if config.unknown and count > 1 else ()
 
     def rule_for(chosen: int, units: Sequence[Cells], without: Cells, unknown: UnknownOutputs) -> DecisionRule:
@@ -98,7 +98,8 @@ def validate_by_session(
         held, near = fits.held(chosen, units, without), fits.familiarity(chosen, units, without)
         single = len(np.unique(groups[held.indices])) == 1
         shifted = fits.simulate_session_shift(chosen, units, without) if single else ()
-        return fit_decision_rule(held, near, classes, groups, candidates[chosen].score_weights, sizes, unknown, shifted)
+        truth, own, weights = classes[held.indices], groups[held.indices], candidates[chosen].score_weights
+        return fit_decision_rule(held.logits, near, truth, own, weights, rates, unknown, shifted)
 
     n = len(classes)
     place, predicted = np.full(n, -1, np.int64), np.zeros(n, np.int64)
@@ -210,7 +211,7 @@ def _judge_left_out(
     accepted, scores = np.zeros(len(unknown.indices), np.bool_), np.zeros(len(unknown.indices), np.float32)
     for number, rule in enumerate(rules):
         own = fold[unknown.indices] == number
-        scores[own] = rule.unknown_scores(unknown.logits[own], unknown.familiarity[own], unknown.informative[own])
+        scores[own] = rule.unknown_scores(unknown.only(own))
         accepted[own] = scores[own] >= rule.threshold
         scores[own] -= rule.threshold
     known = score - np.array([rules[k].threshold for k in fold], np.float32)

@@ -20,7 +20,7 @@ import os
 import platform
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
@@ -29,7 +29,8 @@ from typing import Any
 from pydantic_core import from_json
 
 from model_registry.errors import InvalidNameError
-from model_registry.names import MODALITIES, Modality, parse_modality
+from model_registry.names import Modality, parse_modality
+from model_registry.storage.durable import file_sha256
 from shared.named_files import named_files
 
 _PART = 20  # hex digits of each part: 80 bits
@@ -47,6 +48,7 @@ class Options:
     seed: int | None = None
     demo_data: bool | None = None
     data_format: str = "auto"
+    training_config: Mapping[str, Any] = field(default_factory=dict)  # of the request that asks for the training
 
 
 def job_fingerprint(user: str, modality: str, data: str, options: Options, code: str) -> str:
@@ -66,6 +68,7 @@ def job_fingerprint(user: str, modality: str, data: str, options: Options, code:
                     options.seed,
                     options.demo_data,
                     options.data_format,
+                    dict(options.training_config),
                     named_files([options.config, *given]),
                 ]
             ),
@@ -74,13 +77,14 @@ def job_fingerprint(user: str, modality: str, data: str, options: Options, code:
     )
 
 
-def data_fingerprints(root: Path, user: str) -> dict[Modality, str]:
-    """Return for each modality a hex digest of the lines that describe the user's data of it; a quick look.
+def data_fingerprints(root: Path, user: str, modalities: Iterable[Modality]) -> dict[Modality, str]:
+    """Return for each of `modalities` a hex digest of the lines that describe the user's data of it; a quick look.
 
     Only JSON lines are read, in both layouts: they name every file with its sha256, which is checked when the data
-    are loaded. A line that names no known modality counts for all of them, so that nothing is overlooked.
+    are loaded. A line that names no modality counts for all of them, so that nothing is overlooked. Which trainers
+    are installed makes no difference: an image holds one.
     """
-    totals: dict[Modality, Any] = {modality: hashlib.sha256() for modality in MODALITIES}
+    totals: dict[Modality, Any] = {modality: hashlib.sha256() for modality in modalities}
     for top in (root / "users" / user, root / "logs" / "users" / user):
         for path in _line_files(top):
             heading = f"\0{path.relative_to(root).as_posix()}\n".encode()
@@ -88,7 +92,7 @@ def data_fingerprints(root: Path, user: str) -> dict[Modality, str]:
             with path.open("rb") as lines:
                 for line in lines:
                     modality = _modality_of(line)
-                    for concerned in MODALITIES if modality is None else (modality,):
+                    for concerned in totals if modality is None else totals.keys() & {modality}:
                         totals[concerned].update(line if concerned in begun else heading + line)
                         begun.add(concerned)
     return {modality: total.hexdigest() for modality, total in totals.items()}
@@ -217,10 +221,7 @@ def _folder(name: str) -> Path:
 
 
 def _contents(name: str, root: Path, paths: Iterable[Path]) -> dict[str, str]:
-    return {
-        f"{name}/{path.relative_to(root).as_posix()}": hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(paths)
-    }
+    return {f"{name}/{path.relative_to(root).as_posix()}": file_sha256(path) for path in sorted(paths)}
 
 
 def _digest(value: Sequence[Any] | Mapping[str, Any]) -> str:

@@ -1,24 +1,18 @@
-"""What a training run is given and what it gives back: the values that the steps of a recipe pass on."""
+"""What a training run is given, and what it says of its model: values that the steps of a recipe pass on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from model_registry.names import Modality
+from model_registry.location import WritableRegistry
 from model_registry.storage.entry import EncoderRef
-from shared.config import TrainerConfig
 from shared.data_loader import DataFormat
-from shared.features.arrays import Inputs
 from shared.features.cache import FeatureCache
-from shared.features.encoders import Encoder
 from shared.logs import RunLog
-from shared.schema_utils import PromotionPolicy, TrainingLogEntry
-
-if TYPE_CHECKING:
-    from shared.packaging.bundle import Bundle
+from shared.schema_utils import PromotionPolicy, TrainingRequest
 
 
 @dataclass(frozen=True)
@@ -29,21 +23,14 @@ class Job:
     data: Path
     out: Path
     run_id: str
-    registry: Path | None = None
+    registry: WritableRegistry | None = None
     data_format: DataFormat = "auto"
     fingerprint: str = ""
     package: str = ""  # the trainer's, for the log: its code and what it requires
-    promote: PromotionPolicy = "if-better"  # whether what is published serves at once
+    promote: PromotionPolicy = "if-better"  # whether the new version becomes the active one
     cache: FeatureCache | None = None
     log: RunLog = field(default_factory=RunLog)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A finished run: its bundle and the training log entry that it prints."""
-
-    bundle: Bundle
-    entry: TrainingLogEntry
+    request: TrainingRequest | None = None  # what asked for this training, for the log
 
 
 @dataclass(frozen=True)
@@ -55,21 +42,6 @@ class ModelSpec:
     expected_frame_rate: float | None = None
     expected_length: int | None = None
     encoder_refs: tuple[EncoderRef, ...] = ()
+    encoding: str = ""  # what `decode` makes of media, where A3CP has a name for it; else it is the data set's own
     notes: tuple[str, ...] = ()  # for the training log and the model card
     media: tuple[Mapping[str, Any], ...] = ()  # for the training log: how each sample was recorded
-
-
-Train = Callable[[Job, Any], Outcome]
-Decode = Callable[[Path, Mapping[str, Any], Mapping[str, Encoder]], Inputs]  # file, ModelSpec.decode, encoders
-
-
-@dataclass(frozen=True)
-class Trainer:
-    """A modality's part: the schema of its configuration, its recipe, and how one file becomes a model's inputs."""
-
-    modality: Modality
-    config: type[TrainerConfig]
-    train: Train
-    decode: Decode
-    package: str
-    console_script: str

@@ -1,4 +1,4 @@
-"""What a run tells while it works: stages with their seconds, progress and warnings.
+"""What a run reports while it works: stages with their seconds, progress and warnings.
 
 On a terminal that is a bar; otherwise one JSON object a line on standard error, which the monitor follows.
 """
@@ -10,24 +10,24 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any, TextIO
+
+from model_registry.timestamps import utc_now
 
 STAGES = ("load", "decode", "encode", "featurise", "validate", "fit", "export", "replay", "bundle", "publish")
 _EVERY = 0.2  # seconds between two progress lines of one stage
 
 
-def utc_now() -> str:
-    """Return the time as A3CP writes it: UTC, milliseconds, `Z`."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 class RunLog:
-    """Collects seconds a stage and warnings, and tells the outside through one of the two writers below."""
+    """Collects the seconds of each stage, warnings, and what becomes known of the run; reports progress as it goes.
+
+    `fields` are the fields of the training log entry that are known so far, so that a run that fails logs them too.
+    """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.seconds: dict[str, float] = {}
         self.warnings: list[str] = []
+        self.fields: dict[str, Any] = {}
         self.current = "load"
         self._stream = stream or sys.stderr
         self._bar = _Bar(self._stream) if self._stream.isatty() else None
@@ -38,32 +38,40 @@ class RunLog:
         """Time one stage; entering it again adds to its seconds. A stage that fails stays `current`."""
         self.current = name
         started = time.perf_counter()
-        self._tell("stage", stage=name, done=0, total=0)
+        self._emit("stage", stage=name, done=0, total=0)
         try:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
+    def record(self, **fields: Any) -> None:
+        """Keep fields of the training log entry as soon as they are known; a later value replaces an earlier one."""
+        self.fields |= fields
+
+    def rounded_seconds(self) -> dict[str, float]:
+        """Return how long each stage took so far."""
+        return {name: round(value, 4) for name, value in self.seconds.items()}
+
     def progress(self, done: int, total: int) -> None:
-        """Tell how far the current stage is; at most a few times a second, and always when it is complete."""
+        """Report how far the current stage is; at most a few times a second, and always when it is complete."""
         now = time.perf_counter()
         if done < total and now - self._last < _EVERY:
             return
         self._last = now
-        self._tell("stage", stage=self.current, done=done, total=total)
+        self._emit("stage", stage=self.current, done=done, total=total)
 
     def warn(self, message: str) -> None:
         """Keep a warning for the training log, and show it."""
         self.warnings.append(message)
-        self._tell("warning", message=message)
+        self._emit("warning", message=message)
 
     def end(self, status: str) -> None:
-        """Tell that the run is over."""
-        self._tell("end", status=status)
+        """Report that the run is over."""
+        self._emit("end", status=status)
         if self._bar is not None:
             self._bar.close()
 
-    def _tell(self, event: str, **fields: Any) -> None:
+    def _emit(self, event: str, **fields: Any) -> None:
         if self._bar is not None:
             self._bar.show(event, fields)
             return

@@ -1,49 +1,80 @@
-"""The steps that all recipes share: load, featurise, validate, package. A trainer's `train` puts them in order."""
+"""What a recipe is, and the steps that all share: load, featurise, validate, package. A `train` puts them in order."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from model_registry.names import Modality
-from model_registry.storage.entry import BundleEntry
-from model_registry.store import Registry
 from shared.config import TrainerConfig
-from shared.data_loader import Dataset, group_of, load_dataset
-from shared.errors import QualityGateError
+from shared.data_loader import Dataset, select_examples, verify_selection
+from shared.errors import ConfigError, QualityGateError
 from shared.evaluation import Validation, validate_by_session
 from shared.features.arrays import Inputs
+from shared.features.encoders import Encoder
 from shared.features.graph import FeatureGraph, Samples
 from shared.features.graph_cache import recall
-from shared.job import Job, ModelSpec, Outcome
-from shared.learning.candidates import Candidate, FittedModel, Rows, fit_candidate
-from shared.learning.heads import Features
-from shared.packaging.bundle import Bundle, json_bytes, label_encoder, label_map, write_bundle
-from shared.packaging.export import Exported, export_model, replay, spread
+from shared.job import Job, ModelSpec
+from shared.learning.candidates import Candidate, Rows, fit_candidate
+from shared.packaging.bundle import Bundle, bundle_files, bundle_manifest, write_bundle
+from shared.packaging.export import export_model, replay, spread
+from shared.packaging.output import json_bytes
 from shared.packaging.promotion import publish
-from shared.report.audit import Audit, audit
+from shared.report.audit import audit
 from shared.report.figures import confusion_picture
-from shared.report.metrics import Report, Unit, report
+from shared.report.metrics import report
 from shared.report.model_card import model_card
-from shared.report.training_log import seconds, training_log
+from shared.report.training_log import dataset_fields, evaluation_fields, selection_fields, training_log
 from shared.schema_utils import TrainingLogEntry
+from shared.trainers import Trainer
+from shared.training_run import Audit, Exported, Replay, Report, TrainedModel, TrainingRun, Unit
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: its bundle and the training log entry that it prints."""
+
+    bundle: Bundle
+    entry: TrainingLogEntry
+
+
+Train = Callable[[Job, Any], Outcome]
+Decode = Callable[[Path, Mapping[str, Any], Mapping[str, Encoder]], Inputs]  # file, ModelSpec.decode, encoders
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a modality is trained and used: the schema of its configuration, its `train`, and one file -> inputs."""
+
+    config: type[TrainerConfig]
+    train: Train
+    decode: Decode
+
+
+def load_recipe(trainer: Trainer) -> Recipe:
+    """Import a trainer's recipe. Raises ConfigError where a package that it needs is not installed."""
+    try:
+        recipe: Recipe = importlib.import_module(f"{trainer.package}.train").RECIPE
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the {trainer.modality} trainer needs the package {error.name}, which is not installed"
+        ) from None
+    return recipe
 
 
 def load(job: Job, config: TrainerConfig, modality: Modality) -> Dataset:
     """Load the job's labelled examples, or raise DataError with every fault in them."""
     with job.log.stage("load"):
-        dataset = load_dataset(
-            job.data,
-            job.users,
-            modality,
-            config.data,
-            data_format=job.data_format,
-            minimum_per_label=config.minimum_per_label,
-        )
+        selection = select_examples(job.data, job.users, modality, config.data, data_format=job.data_format)
+        job.log.record(**selection_fields(selection))
+        dataset = verify_selection(selection, config.minimum_per_label)
+    job.log.record(**dataset_fields(dataset))
     for warning in dataset.warnings:
         job.log.warn(str(warning))
     return dataset
@@ -57,7 +88,7 @@ def featurise(
     augment: Callable[[Inputs, np.random.Generator], Sequence[Inputs]] | None = None,
     seed: int = 0,
 ) -> Rows:
-    """Return the features of all samples, from the cache where `keys` (hashes of what each was made from) are known.
+    """Return the features of all samples, from the cache where `keys` (hashes of the inputs) are known.
 
     With `augment`, the copies that it makes of each sample get features too; they are never cached.
     """
@@ -76,9 +107,9 @@ def featurise(
         owner: list[int] = []
         if augment is not None:
             for k in range(len(samples)):
-                made = augment(samples[k], np.random.default_rng([seed, k]))
-                copies.extend(made)
-                owner.extend([k] * len(made))
+                augmented = augment(samples[k], np.random.default_rng([seed, k]))
+                copies.extend(augmented)
+                owner.extend([k] * len(augmented))
         extra = list(graph.run(copies)) if copies else []
         matrix = np.stack(extra) if extra else np.zeros((0, base.shape[1]), np.float32)
         return Rows(base, matrix, np.array(owner, np.int64))
@@ -95,11 +126,14 @@ def validate(
 
     `sessions` replaces those of the data set.
     """
+    job.log.record(**dataset_fields(dataset))  # decoding may have left samples out
     with job.log.stage("validate"):
         times = [sample.example.timestamp for sample in dataset.samples]
-        classes, users = dataset.label_index, dataset.users
-        groups = [group_of(session, users) for session in sessions or dataset.session_ids]
-        return validate_by_session(candidates, classes, groups, times, config.evaluation, config.seed, job.log.progress)
+        group_of = dict(zip(dataset.session_ids, dataset.groups, strict=True))
+        groups = [group_of[session] for session in sessions or dataset.session_ids]
+        return validate_by_session(
+            candidates, dataset.label_index, groups, times, config.evaluation, config.seed, job.log.progress
+        )
 
 
 def package(
@@ -111,50 +145,24 @@ def package(
     spec: ModelSpec,
     replayed: int | None = None,
 ) -> Outcome:
-    """Judge, fit on everything, export, replay, write the bundle, and publish it where the job names a registry.
+    """Judge, fit on all samples, export, replay, write the bundle, and publish it where the job names a registry.
 
     `replayed` bounds how many samples run through the whole graph; the others run through what follows the features.
     Raises QualityGateError below the gate, ReplayError if the graph disagrees with training.
     """
+    result = judge(job, validation, dataset, config)
+    model, audited = fit(job, validation, dataset, result)
+    exported = export(job, validation, dataset, spec, model)
+    proof = prove(job, validation, model, exported, samples, replayed)
+    run = TrainingRun(job, config, dataset, spec, validation, result, audited, model, exported, proof)
+    return publish_outcome(job, write(run))
+
+
+def judge(job: Job, validation: Validation, dataset: Dataset, config: TrainerConfig) -> Report:
+    """Return the metrics of a validation. Raises QualityGateError where they are below the gate."""
     unit: Unit = "session" if len(dataset.users) == 1 else "person"
     result = report(validation, dataset.label_index, dataset.groups, dataset.labels, unit)
-    _pass_gate(result, config)
-    everything = np.arange(len(dataset))
-    source = validation.winner.source
-    with job.log.stage("fit"), ThreadPoolExecutor(1) as pool:
-        fitting = pool.submit(fit_candidate, validation.winner, dataset.label_index, everything, len(dataset.labels))
-        found = _audit(job, result, validation, source.rows(everything).base, dataset)
-        fitted = fitting.result()
-    graph, features = source.graph(everything), source.rows(everything).base
-    with job.log.stage("export"):
-        recall(graph, job.cache)
-        exported = _export(job, graph, features.shape[1], fitted, validation, dataset, spec)
-    with job.log.stage("replay"):
-        whole = spread(len(dataset), replayed)
-        answered = replay(exported, features, samples, whole, fitted, validation.rule, job.log.progress)
-    with job.log.stage("bundle"):
-        entry = training_log(job, result, found, validation, dataset, config, spec, graph, exported, answered)
-        bundle = _bundle(job, entry, result, validation, dataset, config, spec, graph, exported)
-    entry = entry.model_copy(update={"bundle": str(bundle.folder), "seconds": seconds(job)})
-    if job.registry is None:
-        return Outcome(bundle, entry)
-    with job.log.stage("publish"):
-        published, promotion = publish(bundle.folder, Registry(job.registry), job.promote)
-    if published.entry.status != "active":
-        job.log.warn(f"published as a candidate that does not serve: {promotion.reason}")
-    update = {
-        "model_version": published.entry.model_version,
-        "model_artifact_path": published.entry.model_artifact_path,
-        "label_encoder_path": published.entry.label_encoder_path,
-        "promotion": asdict(promotion),
-        "warnings": list(job.log.warnings),
-        "seconds": seconds(job),
-    }
-    return Outcome(bundle, entry.model_copy(update=update))
-
-
-def _pass_gate(result: Report, config: TrainerConfig) -> None:
-    """Raise QualityGateError where sessions allow an estimate and it is below the gate."""
+    job.log.record(**evaluation_fields(result, validation, dataset))
     accuracy, baseline = result.metrics["accuracy"], result.metrics["majority_baseline"]
     if accuracy < config.gate.minimum_accuracy:
         raise QualityGateError(
@@ -162,20 +170,28 @@ def _pass_gate(result: Report, config: TrainerConfig) -> None:
         )
     if config.gate.beat_majority and result.verdict != "insufficient data" and accuracy <= baseline:
         raise QualityGateError(
-            f"session-wise accuracy {accuracy:.3f} is no better than always answering the commonest label "
+            f"session-wise accuracy {accuracy:.3f} is no better than always predicting the most frequent label "
             f"({baseline:.3f}); record more samples, or publish all the same with --set gate.beat_majority=false"
         )
+    return result
 
 
-def _export(
-    job: Job,
-    graph: FeatureGraph,
-    width: int,
-    fitted: FittedModel,
-    validation: Validation,
-    dataset: Dataset,
-    spec: ModelSpec,
-) -> Exported:
+def fit(job: Job, validation: Validation, dataset: Dataset, result: Report) -> tuple[TrainedModel, Audit]:
+    """Fit the selected candidate on all samples and, at the same time, audit them."""
+    every, source = np.arange(len(dataset)), validation.winner.source
+    with job.log.stage("fit"), ThreadPoolExecutor(1) as pool:
+        fitting = pool.submit(fit_candidate, validation.winner, dataset.label_index, every, len(dataset.labels))
+        features = source.rows(every).base
+        audited = audit(result, validation, dataset, features)
+        model = TrainedModel(source.graph(every), features, fitting.result())
+    for warning in audited.warnings:
+        job.log.warn(warning)
+    return model, audited
+
+
+def export(job: Job, validation: Validation, dataset: Dataset, spec: ModelSpec, model: TrainedModel) -> Exported:
+    """Return the model as one ONNX graph that says how to decode its inputs and what its labels are."""
+    graph = model.graph
     described = {
         "modality": dataset.modality,
         "feature_spec_id": graph.spec_id,
@@ -186,61 +202,52 @@ def _export(
         "expected_frame_rate": spec.expected_frame_rate,
         "expected_length": spec.expected_length,
     }
-    return export_model(graph, width, fitted, validation.rule, dataset.labels, described, job.cache)
+    with job.log.stage("export"):
+        recall(graph, job.cache)
+        width = model.features.shape[1]
+        return export_model(graph, width, model.fitted, validation.rule, dataset.labels, described, job.cache)
 
 
-def _audit(job: Job, result: Report, validation: Validation, features: Features, dataset: Dataset) -> Audit:
-    ids = [sample.record_id for sample in dataset.samples]
-    hashes = [sample.content_sha256 for sample in dataset.samples]
-    classes, sessions = dataset.label_index, dataset.session_ids
-    found = audit(result, validation, features, classes, sessions, ids, hashes, dataset.labels)
-    for warning in found.warnings:
-        job.log.warn(warning)
-    return found
+def prove(
+    job: Job, validation: Validation, model: TrainedModel, exported: Exported, samples: Samples, replayed: int | None
+) -> Replay:
+    """Run the samples through the exported graph. Raises ReplayError where it disagrees with training."""
+    with job.log.stage("replay"):
+        whole = spread(len(model.features), replayed)
+        return replay(exported, model.features, samples, whole, model.fitted, validation.rule, job.log.progress)
 
 
-def _bundle(
-    job: Job,
-    entry: TrainingLogEntry,
-    result: Report,
-    validation: Validation,
-    dataset: Dataset,
-    config: TrainerConfig,
-    spec: ModelSpec,
-    graph: FeatureGraph,
-    exported: Exported,
-) -> Bundle:
-    described = BundleEntry(
-        timestamp=entry.model_dump(mode="json")["timestamp"],
-        trainer_name=f"{dataset.modality}_trainer",
-        vector_version=graph.spec_id,
-        feature_spec_id=graph.spec_id,
-        config=config.model_dump(mode="json"),
-        labels=dataset.labels,
-        metrics=result.metrics,
-        verdict=result.verdict,
-        example_count=len(dataset),
-        session_count=len(set(dataset.session_ids)),
-        examples_hash=f"sha256:{_hash_of_ids(dataset)}",
-        data_fingerprint=dataset.fingerprint,
-        job_fingerprint=job.fingerprint,
-        normalisation_version=spec.normalisation_version,
-        expected_frame_rate=spec.expected_frame_rate,
-        expected_length=spec.expected_length,
-        rejection_threshold=validation.rule.threshold,
-    )
-    title = f"{dataset.user_id}, {dataset.modality}: {result.metrics['accuracy']:.2f} across sessions"
-    picture = confusion_picture(result.confusion, dataset.labels, title)
-    files = {
-        "model": exported.model,
-        "label_map": label_map(dataset.labels),
-        "label_encoder": label_encoder(dataset.labels),
-        "training_log": json_bytes(entry.model_dump(mode="json")),
-        "model_card": model_card(entry, result),
-        "confusion_matrix": picture,
+def write(run: TrainingRun) -> Outcome:
+    """Write the bundle: model, labels, training log, model card, confusion matrix."""
+    with run.job.log.stage("bundle"):
+        entry = training_log(run)
+        logged = entry.model_dump(mode="json")
+        title = f"{entry.user_id}, {entry.modality}: {run.report.metrics['accuracy']:.2f} across {run.report.unit}s"
+        reports = {
+            "training_log": json_bytes(logged),
+            "model_card": model_card(entry, run.report),
+            "confusion_matrix": confusion_picture(run.report.confusion_matrix, run.dataset.labels, title),
+        }
+        files = bundle_files(run, reports)
+        bundle = write_bundle(run.job.out, bundle_manifest(run, files, logged["timestamp"]), files)
+    update = {"bundle": str(bundle.folder), "seconds": run.job.log.rounded_seconds()}
+    return Outcome(bundle, entry.model_copy(update=update))
+
+
+def publish_outcome(job: Job, outcome: Outcome) -> Outcome:
+    """Publish a bundle in the job's registry, if it names one, and say so in the training log entry."""
+    if job.registry is None:
+        return outcome
+    with job.log.stage("publish"):
+        published, promotion = publish(outcome.bundle.folder, job.registry, job.promote)
+    if published.entry.status != "active":
+        job.log.warn(f"published as a candidate, not as the active version: {promotion.reason}")
+    update = {
+        "model_version": published.entry.model_version,
+        "model_artifact_path": published.entry.model_artifact_path,
+        "label_encoder_path": published.entry.label_encoder_path,
+        "promotion": asdict(promotion),
+        "warnings": list(job.log.warnings),
+        "seconds": job.log.rounded_seconds(),
     }
-    return write_bundle(job.out, dataset.user_id, dataset.modality, job.run_id, files, described, spec.encoder_refs)
-
-
-def _hash_of_ids(dataset: Dataset) -> str:
-    return hashlib.sha256("\n".join(sorted(s.record_id for s in dataset.samples)).encode()).hexdigest()
+    return replace(outcome, entry=outcome.entry.model_copy(update=update))

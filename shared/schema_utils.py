@@ -6,10 +6,11 @@ writes may carry more fields than are known here (see `shared.data.a3cp`).
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -21,22 +22,24 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    JsonValue,
     PlainSerializer,
     StrictBool,
     StringConstraints,
-    ValidationError,
     model_validator,
 )
 
-from model_registry.names import MODALITIES, Modality, parse_modality, shown
-from shared.errors import Fault
+from model_registry.names import MODALITY_PATTERN, Modality, parse_user
+from model_registry.timestamps import format_time
+from shared.trainers import parse_known_modality
 
 SCHEMA_VERSION = "1.0.0"
-UNKNOWN = "unknown"  # what a model answers when it rejects an input; never a trained label
+UNKNOWN = "unknown"  # the prediction for an input that a model rejects; never a trained label
 PromotionPolicy = Literal["always", "if-better", "never"]  # whether a new version becomes the active one
 LABEL_STATUSES = ("unconfirmed", "confirmed", "corrected", "rejected")
 
 _PRINTABLE_LENGTH = 128
+_REQUEST_LIMIT = 32 << 10  # bytes of a request's training_config
 
 
 def _printable(text: str) -> str:
@@ -49,12 +52,12 @@ def _label(text: str) -> str:
     """Return the label in Unicode's composed form, so that the same word typed on two systems is one label."""
     text = unicodedata.normalize("NFC", text)
     if text.casefold() == UNKNOWN:
-        raise ValueError(f"'{UNKNOWN}' is what a model answers to a rejected input; choose another label")
+        raise ValueError(f"'{UNKNOWN}' is the prediction for a rejected input; choose another label")
     return text
 
 
 def _relative(path: str) -> str:
-    """Return `path` if it stays in the folder that it is relative to, as far as its text tells."""
+    """Return `path` if it stays in the folder that it is relative to, as far as its text says."""
     if not path.isprintable() or "\\" in path or path.startswith("/") or re.match(r"[A-Za-z]:", path):
         raise ValueError("must be a path relative to the session folder, with '/' between its parts")
     if any(part in ("", ".", "..") for part in path.split("/")):
@@ -62,8 +65,15 @@ def _relative(path: str) -> str:
     return path
 
 
-def _known_modality(value: Any) -> Modality:
-    return parse_modality(value)
+def _json_object(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Return `value` if JSON can hold it and a command line can carry it."""
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except ValueError:
+        raise ValueError("holds a number that is not finite") from None
+    if len(text) > _REQUEST_LIMIT:
+        raise ValueError(f"is larger than {_REQUEST_LIMIT >> 10} KiB")
+    return value
 
 
 def _utc(moment: datetime) -> datetime:
@@ -81,7 +91,7 @@ def _start_of_day(value: Any) -> Any:
 
 def utc_text(moment: datetime) -> str:
     """Return a moment as A3CP writes it: UTC, milliseconds, `Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return format_time(moment)
 
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=_PRINTABLE_LENGTH), AfterValidator(_printable)]
@@ -92,7 +102,9 @@ Label = Annotated[
     AfterValidator(_label),
 ]
 ShortText = Annotated[str, StringConstraints(max_length=2000)]
-KnownModality = Annotated[Modality, BeforeValidator(_known_modality)]
+KnownModality = Annotated[
+    Modality, StringConstraints(pattern=f"^{MODALITY_PATTERN}$"), BeforeValidator(parse_known_modality)
+]
 Timestamp = Annotated[AwareDatetime, AfterValidator(_utc), PlainSerializer(utc_text, when_used="json")]
 Moment = Annotated[Timestamp, BeforeValidator(_start_of_day)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -182,8 +194,8 @@ class Example(Schema):
     def _one_content(self) -> Self:
         given = [name for name in ("media", "features", "transcript") if getattr(self, name) is not None]
         if len(given) != 1:
-            found = "none is there" if not given else f"{' and '.join(given)} are there"
-            raise ValueError(f"exactly one of media, features and transcript is needed; {found}")
+            given_names = " and ".join(given) or "none"
+            raise ValueError(f"exactly one of media, features and transcript is needed; given: {given_names}")
         if self.transcript is not None and not self.transcript.strip():
             raise ValueError("the transcript is empty")
         if self.offset is not None and self.offset <= (self.onset or 0.0):
@@ -192,7 +204,7 @@ class Example(Schema):
 
 
 class SessionMetadata(BaseModel):
-    """One recording sitting: `session.json`. Further fields are kept, for whoever keeps the records."""
+    """One recording session: `session.json`. Further fields are kept, for whoever keeps the records."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -210,16 +222,33 @@ class SessionMetadata(BaseModel):
 
 
 class TrainingRequest(BaseModel):
-    """One request to retrain, as A3CP's job queue brings it."""
+    """One request to train or retrain a model, as A3CP's trainer and job queue write it; further fields are ignored.
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    `training_config` asks for a model: `model_type`, `architecture`, `hyperparameters`, `feature_set`. A trainer
+    follows it or refuses it; it never trains something else instead.
+    """
 
-    user_id: Identifier
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+    user_id: Annotated[str, AfterValidator(parse_user)]
     modality: KnownModality
-    timestamp: Timestamp
-    retrain_reason: ShortText
-    latest_model_version: str | None = None
-    policy_config_version: ShortText
+    timestamp: Timestamp | None = None
+    training_config: Annotated[dict[str, JsonValue], AfterValidator(_json_object)] = Field(default_factory=dict)
+    retrain_reason: ShortText = ""
+    latest_model_version: ShortText | None = None
+    policy_config_version: ShortText | None = None
+
+    def to_json(self) -> str:
+        """Return the request on one line, without fields that it leaves at their defaults."""
+        return self.model_dump_json(exclude_defaults=True)
+
+    def log_fields(self) -> dict[str, Any]:
+        """Return what the training log entry of a run that fulfils this request says of it."""
+        return {
+            "retrain_reason": self.retrain_reason or None,
+            "policy_config_version": self.policy_config_version,
+            "requested_training_config": dict(self.training_config) or None,
+        }
 
 
 class TrainingLogEntry(BaseModel):
@@ -254,6 +283,17 @@ class TrainingLogEntry(BaseModel):
     metrics: dict[str, Any] = Field(default_factory=dict)
     verdict: str | None = None
 
+    retrain_reason: str | None = None  # these three are those of the request that asked for the training
+    policy_config_version: str | None = None
+    requested_training_config: dict[str, Any] | None = None
+
+
+def logged_predictions(log: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return record id -> (label, held-out prediction) of a training log; also of an old one, which said `answers`."""
+    metrics = log.get("metrics")
+    rows = metrics.get("predictions", metrics.get("answers")) if isinstance(metrics, Mapping) else None
+    return {record: (label, predicted) for record, label, predicted in rows or ()}
+
 
 def finite_floats(metrics: dict[str, Any]) -> dict[str, float]:
     """Return the entries of `metrics` that A3CP's `training_metrics` may hold: finite numbers, as floats."""
@@ -264,37 +304,8 @@ def finite_floats(metrics: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def faults_of(error: ValidationError, path: str, line: int | None, known: Iterable[str] = ()) -> list[Fault]:
-    """Return one fault for each thing that pydantic found wrong in the object at `path:line`."""
-    return [
-        Fault(path, line, _field(part["loc"]), _reason(part["type"], part["msg"], known)) for part in error.errors()
-    ]
-
-
-def _field(location: tuple[int | str, ...]) -> str:
-    parts = (str(part) for part in location)
-    return ".".join(part if part.isidentifier() or part.isdigit() else shown(part) for part in parts) or "(line)"
-
-
-def _reason(kind: str, message: str, known: Iterable[str]) -> str:
-    names = ", ".join(known)
-    match kind:
-        case "missing":
-            return "is missing"
-        case "extra_forbidden":
-            return f"is not a known field; known are {names}" if names else "is not a known field"
-        case "timezone_aware":
-            return "must carry a time zone, as in 2026-03-01T10:00:00.000Z"
-        case "string_pattern_mismatch":
-            return "must be the SHA-256 in 64 lower-case hexadecimal digits (features: 'sha256:' before it)"
-        case _:
-            text = message.removeprefix("Value error, ")
-            return text if kind == "value_error" else f"{text[:1].lower()}{text[1:]}"
-
-
 __all__ = [
     "LABEL_STATUSES",
-    "MODALITIES",
     "SCHEMA_VERSION",
     "UNKNOWN",
     "Box",
@@ -302,11 +313,10 @@ __all__ = [
     "FeaturesRef",
     "FileRef",
     "LabelStatus",
-    "Modality",
     "SessionMetadata",
     "TrainingLogEntry",
     "TrainingRequest",
-    "faults_of",
     "finite_floats",
+    "logged_predictions",
     "utc_text",
 ]

@@ -16,7 +16,7 @@ from shared.commands.train import trainer_main
 from shared.config import TrainerConfig
 from shared.features.encoders import load_encoder
 from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec
-from shared.job import Job, ModelSpec, Outcome, Trainer
+from shared.job import Job, ModelSpec
 from shared.learning.candidates import (
     Auto,
     Candidate,
@@ -27,7 +27,8 @@ from shared.learning.candidates import (
     resolve_candidates,
 )
 from shared.learning.familiarity import cosine_familiarity
-from shared.recipe import featurise, load, package, validate
+from shared.recipe import Outcome, Recipe, featurise, load, package, validate
+from sound_trainer.modality import TRAINER
 from sound_trainer.preprocessing.augment import Augment, Augmentation
 from sound_trainer.preprocessing.decode import Decoding, Recordings, decode, open_recordings
 from sound_trainer.preprocessing.embedding import SpeechEmbedding
@@ -98,12 +99,12 @@ def _function(features: SoundFeatures, config: SoundConfig) -> FeatureFunction:
             return FullSpectralFeatures()
 
 
-TRAINER = Trainer("sound", SoundConfig, train, decode, "sound_trainer", "sound-train")
+RECIPE = Recipe(SoundConfig, train, decode)
 
 
 def main() -> None:
     """Run the sound trainer's command line."""
-    trainer_main(TRAINER)
+    trainer_main(TRAINER, RECIPE)
 
 
 if __name__ == "__main__":

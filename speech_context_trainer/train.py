@@ -26,7 +26,7 @@ from shared.features.cache import content_key
 from shared.features.encoders import Encoder, export_encoder, load_encoder
 from shared.features.graph import FeatureGraph, TensorSpec
 from shared.features.graph_cache import recalled_meanwhile
-from shared.job import Job, ModelSpec, Outcome, Trainer
+from shared.job import Job, ModelSpec
 from shared.learning.candidates import (
     Auto,
     Candidate,
@@ -41,11 +41,12 @@ from shared.learning.duplicates import assign_duplicates_to_one_session
 from shared.learning.familiarity import FitFamiliarity, cosine_familiarity
 from shared.learning.heads import Classes, Features
 from shared.learning.kernel_ridge import LANDMARK_NUMBERS
-from shared.recipe import featurise, load, package, validate
+from shared.recipe import Outcome, Recipe, featurise, load, package, validate
+from speech_context_trainer.modality import TRAINER
 from speech_context_trainer.preprocessing.context import (
     Confidence,
+    confidence_input,
     embed_surroundings,
-    heard,
     read_utterance,
     surroundings,
 )
@@ -56,7 +57,7 @@ from speech_context_trainer.preprocessing.tokens import embed_texts
 SpeechFeatures = Literal["ngrams", "minilm", "use", "minilm_context", "use_context", "confidence"]
 SpeechCandidate = CandidateConfig[SpeechFeatures]
 SURROUNDINGS: frozenset[SpeechFeatures] = frozenset({"minilm_context", "use_context", "confidence"})
-ENCODER_OF: Mapping[SpeechFeatures, str] = {
+ENCODER_OF: Mapping[str, str] = {
     "minilm": "minilm",
     "minilm_context": "minilm",
     "use": "use",
@@ -105,7 +106,8 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
     if any(value is not None for value in sure):
         widths["confidence"] = 1
     configs = usable_candidates(config, widths.keys(), few=len(texts) <= FEW * len(labels))
-    graphs = {name: _graph(name, widths) for name in dict.fromkeys(name for c in configs for name in c.features or ())}
+    used: dict[SpeechFeatures, None] = dict.fromkeys(name for c in configs for name in c.features or ())
+    graphs: dict[str, FeatureGraph] = {name: _graph(name, widths) for name in used}
     with recalled_meanwhile(list(graphs.values()), job.cache):
         embedded = embed(
             job, [*texts, *labels], [*around, *("" for _ in labels)], [*sure, *(None for _ in labels)], encoders
@@ -128,11 +130,11 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
 
 def transcripts(dataset: Dataset) -> list[str]:
     """Return the cleaned text of every sample. Raises DataError naming those that have none."""
-    faults = []
-    for sample in dataset.samples:
-        if sample.example.transcript is None:
-            path, _, line = sample.origin.rpartition(":")
-            faults.append(Fault(path, int(line), "transcript", "speech samples need a transcript"))
+    faults = [
+        sample.fault("transcript", "speech samples need a transcript")
+        for sample in dataset.samples
+        if sample.example.transcript is None
+    ]
     if faults:
         raise DataError(faults)
     return [clean(sample.example.transcript or "") for sample in dataset.samples]
@@ -165,7 +167,7 @@ def embed(
     samples: list[Inputs] = [{"points": code_points(text)} for text in texts]
     if any(value is not None for value in sure):
         for sample, value in zip(samples, sure, strict=True):
-            sample["confidence"] = heard(value)
+            sample["confidence"] = confidence_input(value)
     with job.log.stage("encode"):
         for name, encoder in encoders.items():
             rows = embed_texts(encoder, texts, job.cache, lambda done: job.log.progress(done, len(texts)))
@@ -181,7 +183,7 @@ def speech_candidates(
     job: Job,
     config: SpeechConfig,
     configs: Sequence[SpeechCandidate],
-    graphs: Mapping[SpeechFeatures, FeatureGraph],
+    graphs: Mapping[str, FeatureGraph],
     samples: list[Inputs],
     names: list[Inputs],
     classes: Classes,
@@ -189,7 +191,7 @@ def speech_candidates(
     """Return the candidates, simplest first, with their features computed; labels' names join in where asked for."""
 
     @cache
-    def computed(feature: SpeechFeatures) -> tuple[Rows, Features]:
+    def computed(feature: str) -> tuple[Rows, Features]:
         """Return the features of the samples, and of the labels' names."""
         graph, count = graphs[feature], len(samples)
         keys = [content_key(sample[graph.contract[0].name]) for sample in (*samples, *names)]
@@ -257,7 +259,7 @@ def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder])
     except (RefusedFileError, ValueError) as error:
         raise DataError([Fault(str(path), None, "transcript", f"is no usable text: {error}")]) from None
     text, around = clean(said.transcript), surroundings(said)
-    inputs: Inputs = {"points": code_points(text), "confidence": heard(said.confidence)}
+    inputs: Inputs = {"points": code_points(text), "confidence": confidence_input(said.confidence)}
     for name, encoder in encoders.items():
         inputs[name] = embed_texts(encoder, [text])[0]
         if spec["surroundings"]:
@@ -265,12 +267,12 @@ def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder])
     return inputs
 
 
-TRAINER = Trainer("speech", SpeechConfig, train, decode, "speech_context_trainer", "speech-train")
+RECIPE = Recipe(SpeechConfig, train, decode)
 
 
 def main() -> None:
     """Run the speech trainer's command line."""
-    trainer_main(TRAINER)
+    trainer_main(TRAINER, RECIPE)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""From data to what serves: made again, of several people, and never worse than what served before."""
+"""From data to the active version: trained again, pooled, and never worse than the active one before."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import re
 import shutil
@@ -16,7 +15,6 @@ import numpy as np
 import pytest
 
 from model_registry.client import RemoteRegistry
-from model_registry.names import MODALITIES
 from model_registry.service.tokens import add_token, tokens_file
 from model_registry.store import Registry
 from orchestrator.jobs import Job, Outcome
@@ -25,15 +23,11 @@ from shared.commands.main import model_trainer, run
 from shared.commands.train import trainer_command
 from shared.features.pretrained import pretrained_folder
 from shared.fingerprint import code_files, library_versions
-from shared.job import Trainer
+from shared.recipe import load_recipe
+from shared.report.model_card import metric_name
+from shared.trainers import find_trainer, modality_names
 from tests.model_registry.service.serving import served
 
-PACKAGES = {
-    "gesture": "gesture_trainer",
-    "sound": "sound_trainer",
-    "speech": "speech_context_trainer",
-    "visual_environment": "visual_environment_trainer",
-}
 Answer = tuple[int, str, str]  # exit code, standard output, standard error
 
 
@@ -42,17 +36,13 @@ def data(demo_data: Path) -> Path:
     return demo_data
 
 
-def _trainer(modality: str) -> Trainer:
-    found: Trainer = importlib.import_module(f"{PACKAGES[modality]}.train").TRAINER
-    return found
-
-
 @pytest.fixture
 def train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, dict[str, Any]]]:
     """Train and publish into `models`; return exit code and log entry."""
 
     def train(modality: str, data: Path, *words: str) -> tuple[int, dict[str, Any]]:
-        command = trainer_command(_trainer(modality))
+        trainer = find_trainer(modality)
+        command = trainer_command(trainer, load_recipe(trainer))
         places = ["--data", str(data), "--out", str(tmp_path / "out"), "--registry", str(tmp_path / "models")]
         code = run(lambda: command([*words, *places, "--demo-data"], standalone_mode=False))
         return code, json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -76,7 +66,7 @@ def _reproduce(call: Callable[..., Answer], modality: str, data: Path, *words: s
     return call("reproduce", "--user", "ana", "--modality", modality, "--version", "v1", "--data", str(data), *words)
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
+@pytest.mark.parametrize("modality", modality_names())
 def test_a_published_version_is_made_again_to_the_byte(
     modality: str, data: Path, train: Callable[..., Any], call: Callable[..., Answer]
 ) -> None:
@@ -131,7 +121,7 @@ def test_other_libraries_and_other_code_are_named(
     monkeypatch.setattr(
         "shared.report.training_log.code_files", lambda *_: files | {"gesture_trainer/train.py": "f" * 64}
     )
-    monkeypatch.setattr("shared.recipe.label_map", lambda labels: b"{}")
+    monkeypatch.setattr("shared.packaging.bundle.label_map", lambda labels: b"{}")
     code, told, _ = _reproduce(call, "gesture", data)
     assert code == 3
     assert f"libraries: numpy was {versions['numpy']}, is 99\n" in told
@@ -164,7 +154,10 @@ def test_the_pooled_model_is_tested_on_people_it_has_not_seen(data: Path, train:
     assert max(row["sessions"] for row in entry["metrics"]["labels"]) <= 2, "people, not sessions"
     assert entry["session_count"] == 6
     card = (Path(entry["bundle"]) / "model_card.html").read_text()
-    assert "for people without a model of their own" in card and "of recordings of people that it had not seen" in card
+    assert (
+        "for people without a model of their own" in card
+        and "of recordings of people that it was not trained on" in card
+    )
 
 
 def test_the_pooled_model_answers_for_whoever_has_none_and_says_so(
@@ -177,7 +170,7 @@ def test_the_pooled_model_answers_for_whoever_has_none_and_says_so(
     code, told, complaints = call(*predict, str(said))
     answer = json.loads(told)
     assert (code, answer["fallback"], answer["user_id"]) == (0, True, "chika")
-    assert "the pooled default answers" in complaints
+    assert "the pooled default is used" in complaints
     _everywhere(call, tmp_path / "models", "first", fallback=True)
 
     # One session: whatever chika has is no evidence for another day, so the pooled model goes on answering.
@@ -204,7 +197,8 @@ def _everywhere(call: Callable[..., Answer], models: Path, reader: str, fallback
         headers = {"Authorization": f"Bearer {token}"}
         answer = httpx.get(f"{url}/v1/models/chika/speech", headers=headers, timeout=30).json()
         assert answer["fallback"] is fallback
-        assert RemoteRegistry(url, token).resolve("chika", "speech").fallback is fallback
+        with RemoteRegistry(url, token).open_version("chika", "speech") as version:
+            assert version.fallback is fallback
 
 
 def test_the_pooled_model_is_made_again_too(data: Path, train: Callable[..., Any], call: Callable[..., Answer]) -> None:
@@ -215,7 +209,7 @@ def test_the_pooled_model_is_made_again_too(data: Path, train: Callable[..., Any
     assert code == 2 and "--user _default" in complaints
 
 
-WORSE = ("--set", "candidates=[ngrams]")
+WORSE = ("--set", "candidates=[{features: ngrams, classifier: {type: kernel_ridge, alpha: 0.3, scaler: none}}]")
 
 
 @pytest.fixture
@@ -232,10 +226,10 @@ def test_a_worse_model_is_a_candidate_and_log_history_and_answer_say_why(
     published: Callable[..., dict[str, Any]], call: Callable[..., Answer], tmp_path: Path
 ) -> None:
     first, second = published(), published(*WORSE)
-    assert first["promotion"] == {"promote": True, "reason": "no version of this user serves yet"}
+    assert first["promotion"] == {"promote": True, "reason": "this user has no active version yet"}
     reason = second["promotion"]["reason"]
-    assert not second["promotion"]["promote"] and "the version that serves" in reason and " and lost " in reason
-    assert second["warnings"][-1] == f"published as a candidate that does not serve: {reason}"
+    assert not second["promotion"]["promote"] and "the active version" in reason and " and lost " in reason
+    assert second["warnings"][-1] == f"published as a candidate, not as the active version: {reason}"
     store = Registry(tmp_path / "models")
     assert [entry.status for entry in store.entries()] == ["active", "candidate"]
     assert store.resolve("ana", "speech").version == 1
@@ -248,14 +242,15 @@ def test_a_worse_model_is_a_candidate_and_log_history_and_answer_say_why(
     third, fourth = published(*WORSE, "--promote", "never"), published(*WORSE, "--promote", "always")
     assert [third["promotion"]["promote"], fourth["promotion"]["promote"]] == [False, True]
     assert store.resolve("ana", "speech").version == 4
-    assert published()["promotion"]["promote"], "what is better serves again"
+    assert published()["promotion"]["promote"], "what is better becomes active again"
 
 
 def test_a_batch_publishes_a_worse_model_as_a_candidate_too(
     published: Callable[..., dict[str, Any]], data: Path, tmp_path: Path
 ) -> None:
     published()
-    command = trainer_command(_trainer("speech"))
+    speech = find_trainer("speech")
+    command = trainer_command(speech, load_recipe(speech))
     places = ["--user", "ana", "--data", str(data), "--out", str(tmp_path / "out"), "--run-id", "batch", "--demo-data"]
     assert run(lambda: command([*WORSE, *places], standalone_mode=False)) == 0
     store = Registry(tmp_path / "models")
@@ -271,7 +266,7 @@ def test_a_batch_publishes_a_worse_model_as_a_candidate_too(
 
 
 FIGURES = ("accuracy", "balanced_accuracy", "f1_macro", "majority_baseline", "top2_accuracy", "coverage")
-FIGURES += ("false_rejection", "accuracy_accepted")
+FIGURES += ("false_rejection_rate", "accuracy_accepted")
 
 
 def test_log_and_card_hold_every_figure_and_name_a_label_of_one_session(
@@ -291,9 +286,9 @@ def test_log_and_card_hold_every_figure_and_name_a_label_of_one_session(
     for name in FIGURES:
         assert 0 <= metrics[f"{name}_low"] <= metrics[name] <= metrics[f"{name}_high"] <= 1, name
     assert metrics["optimism_gap"] == pytest.approx(metrics["random_split_accuracy"] - metrics["accuracy"])
-    assert {"ece", "ece_uncalibrated", "unknown_auroc"} <= metrics.keys()
-    assert len(found["learning"]) == 3 and len(found["coverage"]) == 6 and found["reliability"]
-    assert np.array(found["confusion"]).sum() == entry["sample_count"] and set(found["unknown_auroc"]) <= set(
+    assert {"ece", "ece_uncalibrated", "open_set_auroc"} <= metrics.keys()
+    assert len(found["learning_curve"]) == 3 and len(found["accuracy_by_coverage"]) == 6 and found["reliability"]
+    assert np.array(found["confusion_matrix"]).sum() == entry["sample_count"] and set(found["open_set_auroc"]) <= set(
         entry["labels"]
     )
     for row in found["labels"]:
@@ -304,7 +299,7 @@ def test_log_and_card_hold_every_figure_and_name_a_label_of_one_session(
 
     plain = " ".join(re.sub("<[^>]+>", " ", (Path(entry["bundle"]) / "model_card.html").read_text()).split())
     assert f"{label} one session only: not tested on another day" in plain
-    for name in (*FIGURES, "random_split_accuracy", "optimism_gap", "ece", "unknown_auroc"):
-        assert f"{name.replace('_', ' ')} {metrics[name]:.3f}" in plain, name
-    for heading in ("Do more samples help?", "What if it answers only when it is sure?", "What is taken for what"):
+    for name in (*FIGURES, "random_split_accuracy", "optimism_gap", "ece", "open_set_auroc"):
+        assert f"{metric_name(name)} {metrics[name]:.3f}" in plain, name
+    for heading in ("Learning curve", "Accuracy by coverage", "Confusion matrix", "Reliability"):
         assert heading in plain

@@ -6,7 +6,11 @@ import ast
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import metadata, packages_distributions
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,6 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import shared
+from shared.trainers import modality_names
 from tests.paths import ROOT
 
 TRAINERS = ("gesture_trainer", "sound_trainer", "speech_context_trainer", "visual_environment_trainer")
@@ -23,9 +28,38 @@ MAY_IMPORT = {
     "orchestrator": {"shared", "model_registry"},
     **{trainer: {"shared", "model_registry"} for trainer in TRAINERS},
 }
-NOT_INSTALLED = ("demo", "benchmarks")
+NOT_INSTALLED = ("build_tools", "demo", "benchmarks")
+OURS = (*MAY_IMPORT, *NOT_INSTALLED, "docs", "tests")
+# Lowest tier first. A module may import its own group and the tiers below, but no other group of its own tier.
+TIERS: dict[str, tuple[tuple[set[str], ...], ...]] = {
+    "shared": (
+        ({"errors", "schema_faults", "schema_utils", "logs", "progress", "fingerprint", "named_files", "trainers"},),
+        ({"data", "data_loader"},),
+        ({"features"},),
+        ({"learning", "evaluation"},),
+        ({"config"},),
+        ({"job"},),
+        ({"training_run"},),
+        ({"packaging"}, {"report"}),
+        ({"recipe"},),
+        ({"commands", "__main__"},),
+    ),
+    "model_registry": (
+        ({"errors", "messages", "timestamps"},),
+        ({"names"},),
+        ({"storage"},),
+        ({"folders"},),
+        ({"store"}, {"http_schemas"}),
+        ({"client"}, {"mirror"}),
+        ({"location"},),
+        ({"service"},),
+        ({"commands", "__main__"},),
+    ),
+}
 COMMANDS = re.compile(r"(shared|model_registry)/commands/\w+\.py|\w+/__main__\.py")  # which may print and exit
 PICKLE_READERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "torch"}
+Links = Callable[[ast.Module], Iterable[tuple[int, str]]]  # a module's tree -> line, dotted name
+MODULE_NAME = re.compile(rf"(?<![\w./-])(?:{'|'.join(OURS)})(?:\.\w+)+|\b(?:{'|'.join(TRAINERS)})\b")
 
 
 def python_files(*packages: str) -> list[Path]:
@@ -43,16 +77,101 @@ def parsed(path: Path) -> ast.Module:
 
 
 def imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Yield (line, dotted name) of every absolute import, `import_module("…")` with a literal name included."""
+    """Yield (line, dotted name) of every import wherever it stands, `import_module("…")` with a literal name included.
+
+    `from a import b` yields `a.b`, since b may be a module.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            yield node.lineno, node.module
+        elif isinstance(node, ast.ImportFrom):
+            package = "." * node.level + (node.module or "")
+            yield from ((node.lineno, f"{package}.{alias.name}") for alias in node.names)
         elif isinstance(node, ast.Call) and called(node).rpartition(".")[2] in ("import_module", "__import__"):
             for argument in node.args[:1]:
                 if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
                     yield node.lineno, argument.value
+
+
+def references(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield `imports`, and (line, dotted name) of every module of ours that a string names, docstrings aside.
+
+    Strings such as "a.b:c", or code for another process, are imported by whoever gets them.
+    """
+    found = dict.fromkeys(imports(tree))
+    docstrings = {id(text) for text in map(docstring, ast.walk(tree))}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            found |= {(node.lineno, match.group()): None for match in MODULE_NAME.finditer(node.value)}
+    yield from found
+
+
+def docstring(node: ast.AST) -> ast.expr | None:
+    """Return the docstring of a module, class or function."""
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
+        first = node.body[0]
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            return first.value
+    return None
+
+
+def present_packages() -> list[str]:
+    """Return the packages that are not installed and are here; a copy of the project may lack them."""
+    return [name for name in NOT_INSTALLED if (ROOT / name).is_dir()]
+
+
+@lru_cache(maxsize=1)
+def our_modules() -> dict[str, ast.Module]:
+    """Return dotted name -> tree of every module of ours."""
+    files = {path.relative_to(ROOT).with_suffix(""): path for path in python_files(*MAY_IMPORT, *present_packages())}
+    return {".".join(name.parts).removesuffix(".__init__"): parsed(path) for name, path in files.items()}
+
+
+def module_graph(sources: Mapping[str, ast.Module], links: Links) -> dict[str, set[str]]:
+    """Return which of the modules in `sources` (dotted name -> tree) each of them links to, itself aside."""
+
+    def module_of(name: str) -> str:
+        while name and name not in sources:
+            name = name.rpartition(".")[0]
+        return name
+
+    return {module: {module_of(name) for _, name in links(tree)} - {"", module} for module, tree in sources.items()}
+
+
+def place_of(module: str) -> tuple[int, int] | None:
+    """Return the tier of a module of a package with TIERS, and the group in it; None for the package itself."""
+    package, _, rest = module.partition(".")
+    name = rest.split(".")[0]
+    if not name:
+        return None
+    for tier, groups in enumerate(TIERS[package]):
+        for number, group in enumerate(groups):
+            if name in group:
+                return tier, number
+    raise AssertionError(f"{module}: give it a place in TIERS")
+
+
+def upward_imports(package: str, graph: Mapping[str, set[str]]) -> list[str]:
+    """Return the imports between modules of `package` that its TIERS do not allow."""
+    within = {module: others for module, others in graph.items() if module.split(".")[0] == package}
+    broken = []
+    for module, others in within.items():
+        here = place_of(module)
+        for other in others & within.keys():
+            there = place_of(other)
+            if here and there and here != there and there[0] >= here[0]:
+                broken.append(f"{module} imports {other}")
+    return sorted(broken)
+
+
+def import_cycle(graph: Mapping[str, set[str]]) -> list[str]:
+    """Return modules that import each other in a circle, each imported by the next; none where there is no circle."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        cycle: list[str] = error.args[1]
+        return cycle
+    return []
 
 
 def called(node: ast.Call) -> str:
@@ -68,8 +187,19 @@ def called(node: ast.Call) -> str:
 
 def forbidden_imports(package: str, tree: ast.Module) -> list[str]:
     """Return what `tree`, a module of `package`, imports of ours against the rules."""
-    ours = {*MAY_IMPORT, *NOT_INSTALLED, "tests"} - MAY_IMPORT[package] - {package}
-    return [f"{line}: {name}" for line, name in imports(tree) if name.split(".")[0] in ours]
+    ours = {*OURS, ""} - MAY_IMPORT[package] - {package}  # a relative import begins with nothing
+    return [f"{line}: {name}" for line, name in references(tree) if name.split(".")[0] in ours]
+
+
+def modality_branches(tree: ast.Module) -> list[str]:
+    """Return every comparison with the name of a modality, membership in a literal tuple included."""
+    found = []
+    for node in ast.walk(tree):
+        compared = [*ast.walk(node)] if isinstance(node, ast.Compare | ast.MatchValue) else []
+        for part in compared:
+            if isinstance(part, ast.Constant) and part.value in modality_names():
+                found.append(f"{node.lineno}: {part.value}")
+    return found
 
 
 def unpickling(tree: ast.Module) -> list[str]:
@@ -134,15 +264,130 @@ def test_a_package_imports_only_what_the_architecture_allows(package: str) -> No
         ("orchestrator", "from visual_environment_trainer.train import main"),
         ("model_registry", "from shared.errors import Fault"),
         ("shared", "import demo.make_data"),
+        ("visual_environment_trainer", "from build_tools.onnx_builder import Network"),
+        ("shared", "from benchmarks import speed"),
+        ("gesture_trainer", "from build_tools.make import main"),
+        ("gesture_trainer", "from . import parts"),
+        ("sound_trainer", "from ..gesture_trainer import parts"),
+        ("orchestrator", "if TYPE_CHECKING:\n    import sound_trainer"),
+        ("shared", "COMMANDS = {'extract': 'gesture_trainer.extracting:extract_command'}"),
+        ("shared", "package = 'sound_trainer'"),
+        ("shared", "load(f'gesture_trainer.{name}')"),
+        ("orchestrator", "run([python, '-m', 'sound_trainer.train'])"),
+        ("orchestrator", "run('import sys; from tests.paths import ROOT')"),
+        ("model_registry", "find('shared.errors:Fault')"),
+        ("speech_context_trainer", "entry = 'demo.make_data:main'"),
     ],
 )
 def test_the_import_rule_notices_each_way_to_break_it(package: str, source: str) -> None:
     assert len(forbidden_imports(package, ast.parse(source))) == 1
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""As `gesture_trainer.train` does."""',
+        "def f():\n    'See gesture_trainer.parts.'",
+        "class C:\n    'See demo.make_data.'",
+        "path = 'demo/run.sh'",
+        "word = 'shared'",
+        "file = 'model_registry.jsonl'",
+        "import shared.errors\nfrom model_registry import names",
+    ],
+)
+def test_the_import_rule_allows_prose_paths_and_what_is_below(source: str) -> None:
+    assert forbidden_imports("orchestrator", ast.parse(source)) == []
+
+
+@pytest.mark.parametrize("package", TIERS)
+def test_a_module_imports_only_its_own_group_and_lower_tiers(package: str) -> None:
+    graph = module_graph(our_modules(), references)
+    assert sum(module.startswith(f"{package}.") for module in graph) >= 20
+    assert upward_imports(package, graph) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("shared.errors", "import shared.data_loader"),
+        ("shared.data.files", "from shared.features.cache import FeatureCache"),
+        ("shared.features.graph", "from shared.evaluation import Rows"),
+        ("shared.learning.folds", "def late():\n    from shared.config import TrainerConfig"),
+        ("shared.config", "if TYPE_CHECKING:\n    from shared.job import Job"),
+        ("shared.job", "from shared.packaging import bundle"),
+        ("shared.packaging.bundle", "import shared.report.metrics"),
+        ("shared.report.metrics", "import shared.packaging.bundle"),
+        ("shared.report.audit", "from shared.recipe import load"),
+        ("shared.recipe", "places = ['shared.commands.main:run']"),
+        ("model_registry.names", "from model_registry.storage import layout"),
+        ("model_registry.storage.layout", "from model_registry.store import Registry"),
+        ("model_registry.client", "from model_registry.service.server import create_app"),
+    ],
+)
+def test_the_order_of_modules_notices_each_way_to_break_it(module: str, source: str) -> None:
+    graph = module_graph({**our_modules(), module: ast.parse(source)}, references)
+    (broken,) = upward_imports(module.split(".")[0], graph)
+    assert broken.startswith(f"{module} imports ")
+
+
+def test_a_new_module_must_be_given_a_place() -> None:
+    graph = module_graph({**our_modules(), "shared.novelty": ast.parse("import shared.errors")}, references)
+    with pytest.raises(AssertionError, match=r"shared.novelty: give it a place in TIERS"):
+        upward_imports("shared", graph)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Late imports and those for type checkers count. A string does not: a declaration names what imports it."""
+    assert import_cycle(module_graph(our_modules(), imports)) == []
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        {"shared.a": "import shared.b", "shared.b": "import shared.a"},
+        {"shared.a": "from shared import b", "shared.b": "from shared.a import name"},
+        {"shared.a": "import shared.b", "shared.b": "def late():\n    import shared.c", "shared.c": "import shared.a"},
+        {"shared.a": "if TYPE_CHECKING:\n    import shared.b", "shared.b": "from shared.a import Name"},
+        {"shared.a": "import importlib\nimportlib.import_module('shared.b')", "shared.b": "import shared.a"},
+    ],
+)
+def test_the_circle_rule_notices_each_way_to_close_one(sources: dict[str, str]) -> None:
+    trees = {module: ast.parse(source) for module, source in sources.items()}
+    assert set(import_cycle(module_graph(trees, imports))) == set(sources)
+    last = list(trees)[-1]
+    assert import_cycle(module_graph({**trees, last: ast.parse("")}, imports)) == []
+
+
+def test_the_distribution_holds_the_packages_that_the_rules_are_for_and_no_other() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    patterns = settings["setuptools"]["packages"]["find"]["include"]
+    installed = {path.name for path in ROOT.iterdir() if any(fnmatchcase(path.name, each) for each in patterns)}
+    assert installed == set(MAY_IMPORT) == set(settings["mypy"]["packages"]) == set(settings["pyright"]["include"])
+    assert installed.isdisjoint(NOT_INSTALLED)
+
+
+def test_shared_asks_nowhere_which_modality_it_has() -> None:
+    reader = ROOT / "shared" / "data" / "a3cp.py"  # A3CP keeps transcripts in files of their own
+    found = [
+        f"{path.relative_to(ROOT)}:{fault}"
+        for path in python_files("shared")
+        if path != reader
+        for fault in modality_branches(parsed(path))
+    ]
+    assert not found, ", ".join(found)
+    assert modality_branches(parsed(reader)), "the reader that is left out does ask"
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["if modality == 'gesture': f()", "x = m in ('sound', 'speech')", "match m:\n    case 'sound':\n        f()"],
+)
+def test_the_rule_of_modalities_notices_each_way_to_break_it(source: str) -> None:
+    assert modality_branches(ast.parse(source))
+
+
 def test_nothing_unpickles() -> None:
-    present = [name for name in NOT_INSTALLED if (ROOT / name).is_dir()]
-    files = python_files(*MAY_IMPORT, *present)
+    files = python_files(*MAY_IMPORT, *present_packages())
     assert len(files) >= 20
     found = [f"{path.relative_to(ROOT)}:{fault}" for path in files for fault in unpickling(parsed(path))]
     assert not found, ", ".join(found)
@@ -176,6 +421,54 @@ def test_the_print_rule_notices_a_print_and_an_exit() -> None:
     assert printing(ast.parse("def f():\n    print(1)\n    sys.exit(2)")) == ["2: print", "3: sys.exit"]
     assert printing(ast.parse("Console().print(1)")) == []
     assert printing(ast.parse("def main():\n    sys.exit(2)\nif __name__ == '__main__':\n    sys.exit(main())")) == []
+
+
+INTERPRETER_TRICKS = {"os._exit", "gc.set_threshold", "gc.disable", "gc.freeze", "sys.setswitchinterval"}
+
+
+def tricks(tree: ast.Module) -> list[str]:
+    """Return every call in `tree` that changes how Python itself runs, and every import of another's private name."""
+    found = [
+        f"{node.lineno}: {called(node)}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and called(node) in INTERPRETER_TRICKS
+    ]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        found += [
+            f"{node.lineno}: {name}" for name in names if is_private(name) and name.split(".")[0] not in MAY_IMPORT
+        ]
+    return found
+
+
+def is_private(name: str) -> bool:
+    return any(part.startswith("_") and not part.endswith("__") for part in name.split("."))
+
+
+def test_no_package_relies_on_private_names_or_interpreter_tricks() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{fault}" for path in python_files(*MAY_IMPORT) for fault in tricks(parsed(path))
+    ]
+    assert not found, ", ".join(found)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import os\nos._exit(0)",
+        "import gc\ngc.set_threshold(50_000)",
+        "from spox import _value_prop as propagation",
+        "def late():\n    import spox._value_prop",
+    ],
+)
+def test_the_rule_on_tricks_notices_each_way_to_break_it(source: str) -> None:
+    assert len(tricks(ast.parse(source))) == 1
+    assert not tricks(ast.parse("from __future__ import annotations\nimport os, gc\ngc.collect()"))
 
 
 def test_shared_is_ours_and_not_another_package_of_that_name() -> None:

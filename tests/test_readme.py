@@ -1,4 +1,4 @@
-"""The documentation does what it says: README's commands run, its links lead somewhere, the command page is current."""
+"""The documentation is true: the README's commands run, links lead somewhere, generated pages are current."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from demo.make_data import write_session
-from demo.people import PEOPLE, ROOMS
+from demo.people import PEOPLE, SESSIONS
 from docs.generate import CLI_PAGE, DEMO_PICTURE, command_reference
 from shared.commands.check import check_command
 from tests.paths import ROOT
 
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
-    (ROOT / "docs").glob("*.md")
-)
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"(?P<before>[^\n]*)\n```bash\n(?P<commands>.*?)^```$", re.DOTALL | re.MULTILINE)
 NOT_RUN = re.compile(r"<!-- not run here: .+ -->")
-DAYS = dict(zip((room.session_id for room in ROOMS), ("monday", "thursday", "sunday"), strict=True))
+LINK = re.compile(r"(?:\]\(|src=\")([^)\s\"]+)")
+DAYS = dict(zip((session.session_id for session in SESSIONS), ("monday", "thursday", "sunday"), strict=True))
 
 
 def bash_blocks(text: str) -> tuple[list[str], list[str]]:
@@ -38,36 +38,36 @@ def bash_blocks(text: str) -> tuple[list[str], list[str]]:
 
 
 def run_blocks(blocks: list[str], folder: Path) -> tuple[int, str]:
-    """Run bash blocks in `folder` up to the first command that fails; return its exit code and all that was told."""
+    """Run bash blocks in `folder` up to the first command that fails; return its exit code and all output."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
-    told = ""
+    output = ""
     for block in blocks:
         command = ["bash", "-euo", "pipefail", "-c", block]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-        told += f"{block}\n{done.stdout}{done.stderr}"
+        output += f"{block}\n{done.stdout}{done.stderr}"
         if done.returncode:
-            return done.returncode, told
-    return 0, told
+            return done.returncode, output
+    return 0, output
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Return a folder that looks like the project's own, with the recordings that README speaks of."""
+    """Return a folder laid out like the project's, with the recordings that the README mentions."""
     for name in ("orchestrator", ".venv", ".pretrained"):
         if (ROOT / name).exists():
             (tmp_path / name).symlink_to(ROOT / name)
     recordings = tmp_path / "recordings"
     recordings.mkdir()
     ana = PEOPLE[0]
-    for room in ROOMS:
-        write_session(tmp_path / "made", ana, room, seed=3)
-        for wav in (tmp_path / "made" / "users" / "ana" / "sessions" / room.session_id / "sounds").glob("*_0*.wav"):
+    for session in SESSIONS:
+        write_session(tmp_path / "made", ana, session, seed=3)
+        for wav in (tmp_path / "made" / "users" / "ana" / "sessions" / session.session_id / "sounds").glob("*_0*.wav"):
             label, take = wav.stem.split("_")
-            shutil.copy(wav, recordings / f"{label}_ana_{DAYS[room.session_id]}_{take}.wav")
+            shutil.copy(wav, recordings / f"{label}_ana_{DAYS[session.session_id]}_{take}.wav")
     shutil.rmtree(tmp_path / "made")
     return tmp_path
 
@@ -75,9 +75,9 @@ def checkout(tmp_path: Path) -> Path:
 def test_the_commands_of_the_readme_run_on_recordings_named_as_it_says(checkout: Path) -> None:
     run, kept = bash_blocks((ROOT / "README.md").read_text(encoding="utf-8"))
     assert len(run) == 2 and len(kept) == 2
-    code, told = run_blocks(run, checkout)
-    assert code == 0, told
-    assert '"classifier_output"' in told and '"unknown"' in told
+    code, output = run_blocks(run, checkout)
+    assert code == 0, output
+    assert '"classifier_output"' in output and '"unknown"' in output
     published = sorted(path.name for path in (checkout / "models").rglob("sound_model_ana_v*.onnx"))
     assert published == ["sound_model_ana_v1.onnx"]  # the batch found it up to date
 
@@ -102,15 +102,81 @@ def test_make_knows_the_targets_that_the_pages_name() -> None:
     assert [target for target in sorted(named) if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
 
 
-def test_every_link_to_a_file_leads_to_one() -> None:
-    links = [
-        (page.relative_to(ROOT), link, page.parent / link.partition("#")[0])
-        for page in PAGES
-        for link in re.findall(r"(?:\]\(|src=\")([^)\s\"]+)", page.read_text(encoding="utf-8"))
-        if not re.match(r"https?:|#", link)
-    ]
-    assert len(links) >= 5
-    assert [f"{page}: {link}" for page, link, target in links if not target.is_file()] == []
+def broken_links(page: Path) -> list[str]:
+    """Return the links of a page to files that do not exist, or to headings that are not there."""
+    broken = []
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if not re.match(r"https?:", link) and not (target.is_file() and (not anchor or anchor in anchors(target))):
+            broken.append(f"{page.name}: {link}")
+    return broken
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the names by which GitHub links to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_leads_to_a_file_and_a_heading_in_it() -> None:
+    assert len(PAGES) > 15
+    assert [broken for page in PAGES for broken in broken_links(page)] == []
+
+
+def test_a_link_to_a_missing_file_or_heading_is_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text('# A trainer\'s command\n[a](page.md#a-trainers-command) [b](#no) [c](no.md) <img src="no.png">\n')
+    assert broken_links(page) == ["page.md: #no", "page.md: no.md", "page.md: no.png"]
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, waiting = set[Path](), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        reached.add(page)
+        linked = {(page.parent / link.partition("#")[0]).resolve() for link in LINK.findall(page.read_text("utf-8"))}
+        waiting += [target for target in linked - reached if target.suffix == ".md" and target.is_file()]
+    assert [str(page.relative_to(ROOT)) for page in PAGES if page not in reached] == []
+
+
+def test_terms_are_defined_once_and_in_one_place() -> None:
+    terms = re.findall(r"\*\*([^*]+)\*\*", (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8"))
+    assert len(terms) > 50 and len({term.lower() for term in terms}) == len(terms)
+    expected = ("user", "session", "candidate", "decision rule", "familiarity", "false rejection rate", "verdict")
+    assert [term for term in expected if term not in terms] == []
+
+
+# What the pages used to say, and what the field calls it. CHANGELOG.md may quote old words.
+OLD_WORDS = {
+    r"rooms of the code": "packages",
+    r"\bserv(es|ing|ed) (at once|since|afterwards)|that serves\b": "active version",
+    r"made(-up)? (data|gestures|people)": "synthetic data, fictional people",
+    r"learn(t|ed) (on|from|as)\b": "trained on",
+    r"(is|are) told (from|by)\b|tells? .{1,40} from known": "separates, detects",
+    r"taken for what": "confusion matrix",
+    r"known rejected|rejected known": "false rejection rate",
+    r"half as long again": "50 % longer",
+    r"\bdealt? over": "distribute round-robin",
+    r"\bcontenders?\b|\brivals?\b|line up": "candidates",
+}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "cli.md"], ids=lambda page: page.name)
+def test_pages_use_the_words_of_the_glossary(page: Path) -> None:
+    text = re.sub(r"`[^`]*`", "", page.read_text(encoding="utf-8").replace("\n", " "))
+    assert {old: new for old, new in OLD_WORDS.items() if re.search(old, text, re.IGNORECASE)} == {}
+
+
+def test_the_issue_forms_are_forms() -> None:
+    forms = [path for path in sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")) if path.stem != "config"]
+    assert len(forms) == 3
+    for path in forms:
+        form = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert {"name", "description", "body"} <= form.keys()
+        fields = [field for field in form["body"] if field["type"] != "markdown"]
+        assert all(field["id"] and field["attributes"]["label"] for field in fields)
+        assert len({field["id"] for field in fields}) == len(fields)
 
 
 def test_the_page_of_commands_is_what_the_commands_say_of_themselves() -> None:

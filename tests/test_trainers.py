@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from model_registry.names import MODALITIES, Modality
+from model_registry.names import Modality
 from model_registry.store import Registry
 from shared import recipe
-from shared.commands.main import run
-from shared.commands.predict import LiveModel, classifier_output, find_trainer, portable_model
-from shared.commands.train import trainer_command
+from shared.commands.predict import LiveModel, classifier_output, portable_model
 from shared.config import load_config
-from shared.job import Trainer
 from shared.learning.candidates import FittedModel
 from shared.learning.decision_rule import DecisionRule
 from shared.learning.heads import Features
-from shared.packaging.export import Exported, Replay
+from shared.recipe import load_recipe
 from shared.schema_utils import TrainingLogEntry
+from shared.trainers import Trainer, find_trainer, modality_names
+from shared.training_run import Exported, Replay
 from tests.paths import ROOT
+from tests.trainer_runs import PACKAGES, USER, Run, copy_modality, copy_some, runs_of
 
-PACKAGES = {
-    "gesture": "gesture_trainer",
-    "sound": "sound_trainer",
-    "speech": "speech_context_trainer",
-    "visual_environment": "visual_environment_trainer",
-}
-USER = "ana"
 A3CP_REQUIRED = {"user_id", "modality", "timestamp", "sample_count", "training_config", "status"}
 A3CP_REQUIRED |= {"model_artifact_path", "label_encoder_path", "schema_version"}
 
@@ -48,50 +36,20 @@ def data(demo_data: Path) -> Path:
     return demo_data
 
 
-@pytest.fixture(params=MODALITIES)
+@pytest.fixture(params=PACKAGES)
 def trainer(request: pytest.FixtureRequest) -> Trainer:
-    found: Trainer = importlib.import_module(f"{PACKAGES[request.param]}.train").TRAINER
-    return found
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What one run of a trainer's command printed and returned."""
-
-    code: int
-    entry: dict[str, Any]
-    complaints: str
-
-
-Run = Callable[..., Ran]
+    return find_trainer(request.param)
 
 
 @pytest.fixture
 def train(trainer: Trainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    def train(data: Path, *words: str, user: str = USER) -> Ran:
-        arguments = ["--user", user, "--data", str(data), "--out", str(tmp_path / "out"), "--demo-data", *words]
-        code = run(lambda: trainer_command(trainer)(arguments, standalone_mode=False))
-        printed = capsys.readouterr()
-        (line,) = printed.out.splitlines()
-        return Ran(code, json.loads(line), printed.err)
-
-    return train
-
-
-def _only(data: Path, modality: Modality, to: Path) -> tuple[Path, list[Path]]:
-    """Copy one user's examples of one modality; return the new root and its examples files."""
-    shutil.copytree(data / "users" / USER, to / "users" / USER)
-    files = sorted((to / "users" / USER / "sessions").glob("*/examples.jsonl"))
-    for path in files:
-        lines = [line for line in path.read_text().splitlines() if json.loads(line)["modality"] == modality]
-        path.write_text("\n".join(lines) + "\n")
-    return to, files
+    return runs_of(trainer, tmp_path / "out", capsys)
 
 
 def test_every_trainer_is_found_by_its_modality() -> None:
-    assert set(PACKAGES) == set(MODALITIES)
+    assert set(PACKAGES) == set(modality_names())
     for modality, package in PACKAGES.items():
-        found = find_trainer(modality)  # type: ignore[arg-type]
+        found = find_trainer(modality)
         assert (found.modality, found.package) == (modality, package)
 
 
@@ -103,12 +61,13 @@ def test_configurations_say_what_the_schema_says(trainer: Trainer) -> None:
         assert first.startswith("# ")
         assert f"{trainer.console_script} " in first
         assert f"--config {trainer.package}/configs/{path.name}" in first
-        loaded = load_config(trainer.config, path, [])
-        assert (loaded == trainer.config()) == (path.name == "default.yaml")
+        schema = load_recipe(trainer).config
+        loaded = load_config(schema, path, [])
+        assert (loaded == schema()) == (path.name == "default.yaml")
 
 
 def test_a_run_publishes_and_says_so(trainer: Trainer, train: Run, data: Path, tmp_path: Path) -> None:
-    root, files = _only(data, trainer.modality, tmp_path / "data")
+    root, files = copy_modality(data, trainer.modality, tmp_path / "data")
     lines = [json.loads(line) for line in files[0].read_text().splitlines()]
     lines[0]["label_status"], lines[1]["consent_given"] = "rejected", False
     files[0].write_text("\n".join(map(json.dumps, lines)) + "\n")
@@ -136,7 +95,7 @@ def test_no_cache_changes_the_model(
     trainer: Trainer, train: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MODEL_TRAINER_CACHE", str(tmp_path / "cache"))
-    root, _ = _only(data, trainer.modality, tmp_path / "data")
+    root, _ = copy_modality(data, trainer.modality, tmp_path / "data")
     runs = [train(root, word) for word in ("--no-cache", "--cache", "--cache")]
     assert [ran.code for ran in runs] == [0, 0, 0]
     assert (tmp_path / "cache" / "features.sqlite").is_file()
@@ -162,12 +121,12 @@ def test_the_published_file_answers_as_training_did(
         samples: Any,
         whole: Any,
         fitted: FittedModel,
-        answer: DecisionRule,
+        rule: DecisionRule,
         *rest: Any,
     ) -> Replay:
-        _, chances, accepted, _ = answer(*fitted(features))
+        _, chances, accepted, _ = rule(*fitted(features))
         expected.append((np.asarray(chances), np.asarray(accepted)))
-        return replay(exported, features, samples, whole, fitted, answer, *rest)
+        return replay(exported, features, samples, whole, fitted, rule, *rest)
 
     monkeypatch.setattr(recipe, "replay", spy)
     train(data, "--registry", str(tmp_path / "models"))
@@ -181,7 +140,7 @@ def test_the_published_file_answers_as_training_did(
     samples = _samples(data, trainer.modality, tmp_path)
     assert len(samples) == len(chances)
     for k in range(0, len(samples), 9):
-        for found in (model.answer(samples[k], trainer), portable.answer(samples[k], trainer)):
+        for found in (live.answer(samples[k], load_recipe(trainer)) for live in (model, portable)):
             wanted = classifier_output(labels, chances[k], bool(accepted[k]))
             assert found.keys() == wanted.keys() >= {"unknown"}
             np.testing.assert_allclose(list(found.values()), list(wanted.values()), atol=1e-3)
@@ -205,7 +164,7 @@ def _samples(data: Path, modality: Modality, folder: Path) -> list[Path]:
 def test_all_bad_records_are_reported_and_nothing_is_written(
     trainer: Trainer, train: Run, data: Path, tmp_path: Path
 ) -> None:
-    root, files = _only(data, trainer.modality, tmp_path / "bad")
+    root, files = copy_modality(data, trainer.modality, tmp_path / "bad")
     lines = [json.loads(line) for line in files[0].read_text().splitlines()]
     del lines[1]["label"]
     lines[2]["timestamp"] = "yesterday"
@@ -223,12 +182,13 @@ def test_all_bad_records_are_reported_and_nothing_is_written(
     assert sorted(fault["line"] for fault in ran.entry["faults"]) == [2, 3, 4, 5]
     assert all(f"examples.jsonl:{line}: " in ran.complaints for line in (2, 3, 4, 5))
     assert ran.entry["model_artifact_path"] == ran.entry["label_encoder_path"] == ""
-    assert not (tmp_path / "out").exists()
+    written = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert written == [f"{trainer.modality}_{USER}_{ran.entry['run_id']}.json"], "the log of the failure alone"
     assert not (tmp_path / "models").exists()
 
 
 def test_below_the_gate_nothing_is_published(trainer: Trainer, train: Run, data: Path, tmp_path: Path) -> None:
-    root, files = _only(data, trainer.modality, tmp_path / "shuffled")
+    root, files = copy_modality(data, trainer.modality, tmp_path / "shuffled")
     rng = np.random.default_rng(0)
     for path in files:
         lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -282,7 +242,7 @@ def test_an_internal_error_is_told_whole(
 
 
 def test_one_label_is_too_few(trainer: Trainer, train: Run, data: Path, tmp_path: Path) -> None:
-    root, files = _only(data, trainer.modality, tmp_path / "single")
+    root, files = copy_modality(data, trainer.modality, tmp_path / "single")
     label = json.loads(files[0].read_text().splitlines()[0])["label"]
     for path in files:
         kept = [line for line in path.read_text().splitlines() if json.loads(line)["label"] == label]
@@ -296,16 +256,9 @@ def test_one_label_is_too_few(trainer: Trainer, train: Run, data: Path, tmp_path
 def test_one_or_two_samples_of_a_label_train_and_are_called_insufficient(
     trainer: Trainer, train: Run, data: Path, tmp_path: Path, each: int, sessions: int
 ) -> None:
-    root, files = _only(data, trainer.modality, tmp_path / "few")
-    for path in files:
-        counts: Counter[str] = Counter()
-        kept = []
-        for line in map(json.loads, path.read_text().splitlines()):
-            usable = line["consent_given"] and line.get("label_status") != "rejected" and not line.get("is_partial")
-            if usable and path in files[:sessions] and counts[line["label"]] < each:
-                counts[line["label"]] += 1
-                kept.append(json.dumps(line) + "\n")
-        path.write_text("".join(kept))
+    root = copy_some(data, trainer.modality, tmp_path / "few", each)
+    for path in sorted((root / "users" / USER / "sessions").glob("*/examples.jsonl"))[sessions:]:
+        path.write_text("")
     if each * sessions == 1:
         refused = train(root)
         assert refused.code == 3
@@ -314,9 +267,9 @@ def test_one_or_two_samples_of_a_label_train_and_are_called_insufficient(
     assert (ran.code, ran.entry["verdict"]) == (0, "insufficient data")
     advice = ran.entry["metrics"]["advice"]
     for label in ran.entry["labels"]:
-        (told,) = [line for line in advice if f"of `{label}`" in line]
-        assert f"Record {10 - each * sessions} more of `{label}` in {3 - sessions} new session" in told
-    assert len(ran.entry["metrics"]["answers"]) == each * sessions * len(ran.entry["labels"])
+        (line,) = [line for line in advice if f"of `{label}`" in line]
+        assert f"Record {10 - each * sessions} more of `{label}` in {3 - sessions} new session" in line
+    assert len(ran.entry["metrics"]["predictions"]) == each * sessions * len(ran.entry["labels"])
 
 
 def test_the_three_ways_to_start_it_are_one(trainer: Trainer) -> None:

@@ -22,7 +22,7 @@ from shared.errors import ConfigError, DataError, Fault
 from shared.features.cache import content_key
 from shared.features.encoders import Encoder, export_encoder
 from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec
-from shared.job import Job, ModelSpec, Outcome, Trainer
+from shared.job import Job, ModelSpec
 from shared.learning.candidates import (
     Auto,
     Candidate,
@@ -34,20 +34,21 @@ from shared.learning.candidates import (
 )
 from shared.learning.duplicates import assign_duplicates_to_one_session
 from shared.learning.familiarity import centroid_familiarity
-from shared.recipe import featurise, load, package, validate
+from shared.recipe import Outcome, Recipe, featurise, load, package, validate
 from shared.schema_utils import Box
+from visual_environment_trainer.modality import TRAINER
 from visual_environment_trainer.preprocessing import handmade
-from visual_environment_trainer.preprocessing.choosing import OwnEncoder, chosen_encoder
+from visual_environment_trainer.preprocessing.choosing import OwnEncoder, select_encoder
 from visual_environment_trainer.preprocessing.embeddings import (
     BLURRED,
     EncodedImages,
     Encoding,
     Numbers,
     PlaceFeatures,
-    look,
+    encode_images,
 )
 from visual_environment_trainer.preprocessing.images import UnreadableImageError
-from visual_environment_trainer.preprocessing.near_copies import groups_of_copies
+from visual_environment_trainer.preprocessing.near_duplicates import near_duplicate_groups
 from visual_environment_trainer.preprocessing.views import ONE_VIEW, SEVERAL_VIEWS, Viewing, read_views
 from visual_environment_trainer.robustness import keep_helpful_copies
 
@@ -97,9 +98,9 @@ def train(job: Job, config: VisualConfig) -> Outcome:
     """Train one user's visual model from labelled images and videos."""
     dataset = load(job, config, "visual_environment")
     wanted = [config.few_encoder] if config.few_encoder and len(dataset) <= config.few_up_to else []
-    encoder, notes = chosen_encoder([*wanted, config.encoder], job.out)
-    seen = look(job, dataset, way(config, encoder, len(dataset)))
-    sessions, copies = apart(job, dataset, seen)
+    encoder, notes = select_encoder([*wanted, config.encoder], job.out)
+    seen = encode_images(job, dataset, encoding_for(config, encoder, len(dataset)))
+    sessions, copies = group_near_duplicates(job, dataset, seen)
     candidates = visual_candidates(
         job, config, encoder, seen.samples, few=int(np.bincount(dataset.label_index).max()) <= FEW_EACH
     )
@@ -110,14 +111,14 @@ def train(job: Job, config: VisualConfig) -> Outcome:
     if encoder is not None:
         export_encoder(encoder, job.out)
     references = () if encoder is None else (EncoderRef(name=encoder.spec.name, sha256=encoder.spec.sha256),)
-    viewing = way(config, encoder, len(dataset)).viewing.model_dump(mode="json")
+    viewing = encoding_for(config, encoder, len(dataset)).viewing.model_dump(mode="json")
     spec = ModelSpec(
         viewing, "views_v2", encoder_refs=references, notes=tuple(notes + box_notes(dataset)), media=copies
     )
     return package(job, validation, seen.samples, dataset, config, spec)
 
 
-def way(config: VisualConfig, encoder: Encoder | None, count: int) -> Encoding:
+def encoding_for(config: VisualConfig, encoder: Encoder | None, count: int) -> Encoding:
     """Return how files become what the model takes, for `count` of them."""
     side = handmade.SIDE if encoder is None else int(encoder.spec.inputs["image"].shape[1])
     views = SEVERAL_VIEWS if encoder is not None and count <= config.several_views_up_to else ONE_VIEW
@@ -125,9 +126,11 @@ def way(config: VisualConfig, encoder: Encoder | None, count: int) -> Encoding:
     return Encoding(viewing, encoder, config.blur if config.blurred_copies else 0.0)
 
 
-def apart(job: Job, dataset: Dataset, seen: EncodedImages) -> tuple[tuple[str, ...], tuple[Mapping[str, Any], ...]]:
+def group_near_duplicates(
+    job: Job, dataset: Dataset, seen: EncodedImages
+) -> tuple[tuple[str, ...], tuple[Mapping[str, Any], ...]]:
     """Return each sample's session for validation, near copies beside their first, and a row for each that moved."""
-    groups = groups_of_copies(seen.fingerprints, dataset.session_ids)
+    groups = near_duplicate_groups(seen.fingerprints, dataset.session_ids)
     sessions, moved = assign_duplicates_to_one_session(groups, dataset.session_ids)
     first = {group: k for k, group in reversed(list(enumerate(groups)))}
     rows = tuple(
@@ -219,12 +222,12 @@ def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder])
     return Encoding(viewing, next(iter(encoders.values()), None))([views])[0]
 
 
-TRAINER = Trainer("visual_environment", VisualConfig, train, decode, "visual_environment_trainer", "visual-train")
+RECIPE = Recipe(VisualConfig, train, decode)
 
 
 def main() -> None:
     """Run the visual trainer's command line."""
-    trainer_main(TRAINER)
+    trainer_main(TRAINER, RECIPE)
 
 
 if __name__ == "__main__":

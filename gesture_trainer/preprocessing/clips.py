@@ -1,4 +1,4 @@
-"""Video clips and images -> RGB frames, fifteen a second whatever the recording's own rate."""
+"""Video clips and images -> RGB frames at a fixed rate, whatever the recording's own rate."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from gesture_trainer.preprocessing.sandbox import UnusableItemError
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".webm", ".avi"})
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
-MOST_BYTES = 200_000_000
-MOST_PIXELS = 16_000_000  # of one frame of a video
+MAX_BYTES = 200_000_000
+MAX_PIXELS = 16_000_000  # of one frame of a video
 
 Frame = NDArray[np.uint8]  # (height, width, 3) RGB
 
@@ -24,19 +24,19 @@ Frame = NDArray[np.uint8]  # (height, width, 3) RGB
 def frames(path: Path, rate: float, longest: float, onset: float = 0.0, offset: float | None = None) -> Iterator[Frame]:
     """Yield (height, width, 3) uint8 RGB frames at `rate` a second from `onset` to `offset` seconds; an image is one.
 
-    A frame that stands for several places in time comes as the same object. Raises UnusableItemError for a file
-    that is too large, too long, or cannot be decoded.
+    A frame that is repeated comes as the same object. Raises UnusableItemError for a file that is too large or too
+    long, or that cannot be decoded.
     """
     suffix = path.suffix.lower()
     if suffix not in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
         known = ", ".join(sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES))
         raise UnusableItemError(f"is neither video nor image ({suffix or 'no suffix'}); use one of {known}")
-    if path.stat().st_size > MOST_BYTES:
-        raise UnusableItemError(f"is larger than {MOST_BYTES // 10**6} MB")
+    if path.stat().st_size > MAX_BYTES:
+        raise UnusableItemError(f"is larger than {MAX_BYTES // 10**6} MB")
     if suffix in IMAGE_SUFFIXES:
         yield _image(path)
         return
-    first, last, place, held = None, 0.0, 0, None
+    first, last, place, current = None, 0.0, 0, None
     for time, frame in _timed(path):
         if time < onset:
             continue
@@ -45,20 +45,20 @@ def frames(path: Path, rate: float, longest: float, onset: float = 0.0, offset: 
         first = time if first is None else first
         if time - first > longest:
             raise UnusableItemError(f"is longer than {longest:g} seconds; cut it, or raise extraction.longest")
-        while held is not None and place / rate < time - first - 1e-3:
-            yield held
+        while current is not None and place / rate < time - first - 1e-3:
+            yield current
             place += 1
-        held = frame
+        current = frame
         last = time - first
-    if held is None:
+    if current is None:
         raise UnusableItemError("holds no frame that can be decoded; record or export it again")
     while place / rate <= last + 1e-3:
-        yield held
+        yield current
         place += 1
 
 
 def _timed(path: Path) -> Iterator[tuple[float, Frame]]:
-    """Yield (seconds, frame) of a video; where its own times do not grow, they follow from its rate."""
+    """Yield (seconds, frame) of a video; where its own timestamps do not increase, they follow from its rate."""
     import cv2  # slow to import, and feature files need none of it
 
     video = cv2.VideoCapture(str(path))
@@ -67,11 +67,11 @@ def _timed(path: Path) -> Iterator[tuple[float, Frame]]:
         own_rate = own_rate if 1 <= own_rate <= 240 else 30.0
         number, before = 0, -1.0
         while True:
-            there, picture = video.read()
-            if not there:
+            decoded, picture = video.read()
+            if not decoded:
                 return
-            if picture.shape[0] * picture.shape[1] > MOST_PIXELS:
-                raise UnusableItemError(f"has frames of more than {MOST_PIXELS // 10**6} megapixels")
+            if picture.shape[0] * picture.shape[1] > MAX_PIXELS:
+                raise UnusableItemError(f"has frames of more than {MAX_PIXELS // 10**6} megapixels")
             time = video.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
             if not (time > before and (number > 0 or time >= 0)):
                 time = before + 1.0 / own_rate if number else 0.0

@@ -59,7 +59,7 @@ class Convolutions:
 def _answers(places: Array, weights: Floats, dilation: int) -> Array:
     """(64, C) -> (64, 84): each kernel's answer around each place, zeros beyond the ends."""
     xp = namespace(places)
-    channels = places.shape[1]
+    channels = len(weights) // _TAPS  # tracing may not know the shape of `places`
     edge = xp.zeros((4 * dilation, channels), dtype=places.dtype)
     padded = xp.concat([edge, places, edge], axis=0)
     windows = xp.concat([padded[k * dilation : k * dilation + PLACES, :] for k in range(_TAPS)], axis=1)
@@ -77,6 +77,11 @@ class ConvolutionSource:
     _kept: dict[bytes, tuple[Convolutions, NDArray[np.uint8]]] = field(default_factory=dict, repr=False)
     _series: list[Floats] = field(default_factory=list, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def fitted(self) -> bool:
+        """Return that features depend on the training samples."""
+        return True
 
     def rows(self, train: Indices) -> Rows:
         """Return the features of all samples, with what is fitted fitted on `train`."""

@@ -1,4 +1,4 @@
-"""Clips -> landmark sequences: in parallel, from the cache where they are known, each under a time limit."""
+"""Clips -> landmark sequences: in parallel, cached, and each under a time limit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from gesture_trainer.preprocessing.landmarker import BODY, RATE, ExtractedEncoding
-from gesture_trainer.preprocessing.postprocessing import OneEuro, SavitzkyGolay, finish
+from gesture_trainer.preprocessing.postprocessing import OneEuro, SavitzkyGolay, postprocess
 from gesture_trainer.preprocessing.sandbox import Failure, run_limited
 from shared.data.files import RefusedFileError, sha256_of
 from shared.errors import ConfigError
@@ -25,9 +25,9 @@ from shared.features.pretrained import pretrained_folder
 from shared.schema_utils import Schema
 
 EXTRACT = "gesture_trainer.preprocessing.landmarker:extract_clip"
-NO_LANDMARK = "no landmark was found in any frame"
-NO_FACE = "the 32 face points are missing: no face task file is named (extraction.face_task)"
-_VERSION = "1"  # of what extract_clip does; a change makes the cache's sequences unknown
+NO_LANDMARK = "no landmark in any frame"
+NO_FACE = "the 32 face points are missing: no face task file is configured (extraction.face_task)"
+_VERSION = "1"  # of what extract_clip does; a change invalidates cached sequences
 
 
 class Extraction(Schema):
@@ -46,7 +46,7 @@ class Extraction(Schema):
 
 @dataclass(frozen=True)
 class Clip:
-    """A media file, its content's hash, and which seconds of it count."""
+    """A media file, its content's hash, and which seconds of it are used."""
 
     path: Path
     sha256: str
@@ -63,7 +63,7 @@ class Tasks:
 
 
 def tasks_named(config: Extraction) -> dict[str, str]:
-    """Return what names each task file that an encoding needs: a pretrained network's name, or a path."""
+    """Return the configured name or path of each task file that an encoding needs."""
     wanted: dict[str, str] = {"hand": config.hand_task}
     if config.encoding == BODY:
         wanted["pose"] = config.pose_task
@@ -73,7 +73,7 @@ def tasks_named(config: Extraction) -> dict[str, str]:
 
 
 def task_files(config: Extraction) -> Tasks:
-    """Return the landmarkers that an encoding needs. Raises ConfigError naming every one that is not there."""
+    """Return the landmarkers that an encoding needs. Raises ConfigError naming every one that is missing."""
     wanted = tasks_named(config)
     paths: dict[str, Path] = {}
     hashes: dict[str, str] = {}
@@ -91,27 +91,27 @@ def task_files(config: Extraction) -> Tasks:
 
 
 def as_trained(spec: Mapping[str, Any], given: Mapping[str, str]) -> Extraction:
-    """Return the settings that a model's sequences were extracted with; `given` is what named each task file then.
+    """Return the settings that a model's sequences were extracted with; `given` is how each task file was named then.
 
-    A task file counts by its content: it is looked for where it was, among the pretrained networks, and as any
+    A task file is identified by its content: it is searched for where it was, among the pretrained networks, and as any
     `.task` file in their folder. Raises ConfigError naming every one that is not found.
     """
     chosen = {key: spec[key] for key in spec if key in Extraction.model_fields}
     missing: list[str] = []
     for name, sha256 in spec["tasks"].items():
-        path = next((path for path in _places(name, given.get(name)) if _is(path, sha256)), None)
+        path = next((path for path in _task_paths(name, given.get(name)) if _has_hash(path, sha256)), None)
         if path is None:
-            missing.append(f"{name}: none at hand has the sha256 {sha256}")
+            missing.append(f"{name}: no file here has the sha256 {sha256}")
         chosen[f"{name}_task"] = str(path)
     if missing:
         raise ConfigError(
-            "the model was trained with other .task files than those at hand:\n" + "\n".join(missing) + "\n"
-            f"put them into {pretrained_folder()}, or extract elsewhere and give the model the feature file"
+            "the model was trained with other .task files than those here:\n" + "\n".join(missing) + "\n"
+            f"put them into {pretrained_folder()}, or extract elsewhere and use the feature file"
         )
     return Extraction.model_validate({**chosen, "processes": 1})
 
 
-def _places(name: str, given: str | None) -> Iterator[Path]:
+def _task_paths(name: str, given: str | None) -> Iterator[Path]:
     folder = pretrained_folder()
     if given is not None and given.endswith(".task"):
         yield Path(given).resolve()
@@ -119,7 +119,7 @@ def _places(name: str, given: str | None) -> Iterator[Path]:
     yield from sorted(folder.glob("*.task"))
 
 
-def _is(path: Path, sha256: str) -> bool:
+def _has_hash(path: Path, sha256: str) -> bool:
     try:
         return _hash(path, path.stat().st_mtime_ns) == sha256
     except (RefusedFileError, OSError):
@@ -132,7 +132,7 @@ def _hash(path: Path, changed: int) -> str:
 
 
 def spec_of(config: Extraction, tasks: Tasks) -> dict[str, Any]:
-    """Return what a sequence depends on beside its clip, as JSON holds it: what a model must be given live, too."""
+    """Return all that a sequence depends on apart from its clip, in JSON's types: a live client must use the same."""
     described = config.model_dump(mode="json", include={"encoding", "longest", "smoothing", "keyframes"})
     return {**described, "rate": RATE, "version": _VERSION, "tasks": dict(tasks.sha256)}
 
@@ -143,31 +143,31 @@ def extract_clips(
     cache: FeatureCache | None,
     on_done: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[NDArray[np.float32] | Failure]:
-    """Return for each clip its (T, D) float32 sequence, or why there is none; equal clips are looked at once.
+    """Return each clip's (T, D) float32 sequence, or why there is none; identical clips are extracted once.
 
-    What is finished is in the cache at once, so that a run that was cut short goes on where it stopped.
-    Raises ConfigError for task files that are not there and where MediaPipe cannot be loaded.
+    Each finished sequence is cached immediately, so that an interrupted run resumes where it stopped.
+    Raises ConfigError for missing task files, and where MediaPipe cannot be loaded.
     """
     tasks = task_files(config)
     spec = spec_of(config, tasks)
     raw = {key: value for key, value in spec.items() if key not in ("smoothing", "keyframes", "longest")}
     spec_id = f"landmarks-{content_key(json.dumps(raw, sort_keys=True))[:16]}"
     keys = [content_key(clip.sha256, clip.path.suffix.lower(), repr((clip.onset, clip.offset))) for clip in clips]
-    found: dict[str, NDArray[np.float32] | Failure] = {**(cache.get_many(spec_id, keys) if cache else {})}
+    results: dict[str, NDArray[np.float32] | Failure] = {**(cache.get_many(spec_id, keys) if cache else {})}
     first = dict(zip(keys, clips, strict=True))
-    missing = [key for key in dict.fromkeys(keys) if key not in found]
+    missing = [key for key in dict.fromkeys(keys) if key not in results]
     total = len(first)
     on_done(total - len(missing), total)
 
     def finished(number: int, result: NDArray[np.float32] | Failure) -> None:
-        found[missing[number]] = result
+        results[missing[number]] = result
         if cache and not isinstance(result, Failure):
             cache.put_many(spec_id, {missing[number]: result})
-        on_done(len(found), total)
+        on_done(len(results), total)
 
     requests = [_request(first[key], config, tasks) for key in missing]
     run_limited(EXTRACT, requests, config.processes or os.cpu_count() or 1, config.seconds, finished)
-    return [found[key] if isinstance(found[key], Failure) else _finish(found[key], config) for key in keys]  # type: ignore[arg-type]
+    return [_postprocessed(results[key], config) for key in keys]
 
 
 def _request(clip: Clip, config: Extraction, tasks: Tasks) -> dict[str, Any]:
@@ -181,10 +181,12 @@ def _request(clip: Clip, config: Extraction, tasks: Tasks) -> dict[str, Any]:
     }
 
 
-def unseen(sequence: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(T, D) -> (T,) bool: frames without any landmark."""
+def without_landmark(sequence: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(T, D) -> (T,) bool: the frames without any landmark."""
     return np.asarray(~sequence.any(axis=1))
 
 
-def _finish(sequence: NDArray[np.float32], config: Extraction) -> NDArray[np.float32]:
-    return finish(sequence, 2 if config.encoding == BODY else 3, config.smoothing, config.keyframes)
+def _postprocessed(result: NDArray[np.float32] | Failure, config: Extraction) -> NDArray[np.float32] | Failure:
+    if isinstance(result, Failure):
+        return result
+    return postprocess(result, 2 if config.encoding == BODY else 3, config.smoothing, config.keyframes)

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from gesture_trainer.preprocessing.motion import filled, steps
+from gesture_trainer.preprocessing.motion import kernel_resampled, steps
 from shared.features.arrays import Array, Inputs, const, floored, greatest, length, mean_and_deviation, namespace
 
 POINTS = 21
@@ -24,7 +24,7 @@ _DISTANCES = (
 _FINGERS = tuple((0, *range(first, first + 4)) for first in (1, 5, 9, 13, 17))
 _BENDS = tuple((f[k], f[k + 1], f[k + 2]) for f in _FINGERS for k in range(3))  # before, at, after
 _SPREADS = tuple(((0, tip_a), (0, tip_b)) for tip_a, tip_b in pairwise(_TIPS))
-_STRAIGHT = 0.999  # the largest cosine that is told from 1
+_STRAIGHT = 0.999  # the largest cosine that counts as less than 1
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class HandShape:
 class HandsShape:
     """The shape of the more active hand over the frames that show it, and of the other hand where there is one."""
 
-    world: bool = True  # both hands follow once more in metres, which their shapes are taken from
+    world: bool = True  # both hands are repeated in metres, from which their shapes are computed
 
     def __call__(self, inputs: Inputs) -> Array:
         """{"sequence": (T, 2 or 4 * 21 * 3)}: left, right in the image, then left, right in metres -> (121,)."""
@@ -54,35 +54,35 @@ class HandsShape:
         points = xp.reshape(sequence, (-1, 4 if self.world else 2, POINTS, 3))
         solid = 2 if self.world else 0
         left, right = (xp.concat([points[:, k, :, :], points[:, k + solid, :, :]], axis=1) for k in (0, 1))
-        # Activity is seen in the image, where hands move; in metres each has its origin in itself.
+        # Activity is measured in the image, where hands move; in metres each hand is its own origin.
         _, _, swap = active_first(left[:, :POINTS, :], right[:, :POINTS, :])
         active, other = left * (1 - swap) + right * swap, right * (1 - swap) + left * swap
-        mean, deviation, _ = _shape_where_seen(active[:, POINTS:, :])
-        resting, _, share = _shape_where_seen(other[:, POINTS:, :])
+        mean, deviation, _ = _shape_where_visible(active[:, POINTS:, :])
+        resting, _, share = _shape_where_visible(other[:, POINTS:, :])
         return xp.concat([mean, deviation, resting, share], axis=0)
 
 
-def _shape_where_seen(points: Array) -> tuple[Array, Array, Array]:
-    """(T, 21, 3) -> mean (40,) and deviation (40,) of its shape over the frames that show it, and their share (1,)."""
+def _shape_where_visible(points: Array) -> tuple[Array, Array, Array]:
+    """(T, 21, 3) -> mean (40,), deviation (40,) of its shape over the frames that show it, and their share (1,)."""
     xp = namespace(points)
-    seen = found(points)
-    shape = shape_of(points) * seen
-    count = floored(xp.sum(seen, axis=0), 1.0)
+    visible = whole_hand_visible(points)
+    shape = shape_of(points) * visible
+    count = floored(xp.sum(visible, axis=0), 1.0)
     mean = xp.sum(shape, axis=0) / count
-    off = (shape - mean) * seen
-    return mean, xp.sqrt(xp.sum(off * off, axis=0) / count), xp.mean(seen, axis=0)
+    off = (shape - mean) * visible
+    return mean, xp.sqrt(xp.sum(off * off, axis=0) / count), xp.mean(visible, axis=0)
 
 
 @dataclass(frozen=True)
 class HandMotion:
     """The shapes of one hand or two over time, the more active one first, and its wrist's path in palm lengths.
 
-    The same for a mirrored picture, for the other hand, and at another place and distance.
+    Invariant to mirroring, to which hand is used, and to place and distance.
     """
 
     coordinates: int
     hands: int
-    world: bool  # the hands follow once more in metres around their own centre, which their shapes are taken from
+    world: bool  # the hands are repeated in metres around their own centre, from which their shapes are computed
     frames: int
 
     def __call__(self, inputs: Inputs) -> Array:
@@ -101,42 +101,42 @@ class HandMotion:
             solid = [solid[0] * (1 - swap) + solid[1] * swap, solid[1] * (1 - swap) + solid[0] * swap]
             mirror = 1 - 2 * swap
         parts = [part for hand in solid for part in _course(hand, self.frames // 4)]
-        seen = found(active)
+        visible = whole_hand_visible(active)
         flip = const([1.0] + [0.0] * (self.coordinates - 1), sequence)
-        count = floored(xp.sum(seen, axis=0), 1.0)
-        path = active[:, 0, :] - xp.sum(active[:, 0, :] * seen, axis=0) / count
-        path = path / floored(xp.sum(palm_length(active) * seen, axis=0) / count, 1e-6) * seen
+        count = floored(xp.sum(visible, axis=0), 1.0)
+        path = active[:, 0, :] - xp.sum(active[:, 0, :] * visible, axis=0) / count
+        path = path / floored(xp.sum(palm_length(active) * visible, axis=0) / count, 1e-6) * visible
         path = path * (flip * xp.reshape(mirror + xp.zeros((1, 1), dtype=path.dtype), (1, 1)) + (1 - flip))
-        places = filled(path, seen + xp.zeros_like(path), self.frames)
+        places = kernel_resampled(path, visible + xp.zeros_like(path), self.frames)
         parts += [xp.reshape(places, (-1,)), xp.reshape(places[1:, :] - places[:-1, :], (-1,)) * (self.frames / 4.0)]
         parts += [*mean_and_deviation(xp.abs(steps(path))), greatest(path, axis=0), -greatest(-path, axis=0)]
-        parts += [xp.mean(seen, axis=0), xp.mean(found(other), axis=0)]
+        parts += [xp.mean(visible, axis=0), xp.mean(whole_hand_visible(other), axis=0)]
         parts.append(xp.log(xp.astype(xp.reshape(length(sequence), (1,)), sequence.dtype)))
         return xp.concat(parts, axis=0)
 
 
-def found(hand: Array, missing: int = 1) -> Array:
-    """(T, 21, C) -> (T, 1): 1 where all points are there but `missing`: the wrist may be the origin of the others."""
+def whole_hand_visible(hand: Array, missing: int = 1) -> Array:
+    """(T, 21, C) -> (T, 1): 1 where all points but `missing` are visible: the wrist may be the origin of the others."""
     xp = namespace(hand)
-    count = xp.sum(there(hand), axis=1)
+    count = xp.sum(points_visible(hand), axis=1)
     return xp.astype(count > POINTS - missing - 0.5, hand.dtype)
 
 
-def there(points: Array) -> Array:
-    """(T, P, C) -> (T, P, 1): 0 where a point is the origin, which says that it is missing, else 1."""
+def points_visible(points: Array) -> Array:
+    """(T, P, C) -> (T, P, 1): 0 where a point is at the origin, which means that it is missing, else 1."""
     xp = namespace(points)
     return xp.astype(xp.sum(xp.abs(points), axis=2, keepdims=True) > 0, points.dtype)
 
 
 def _course(hand: Array, moments: int) -> list[Array]:
-    """(T, 21, C) -> mean and deviation of 40 shape numbers while the hand is seen, and a few moments."""
+    """(T, 21, C) -> mean and deviation of 40 shape numbers while the hand is visible, and the shape at moments."""
     xp = namespace(hand)
-    seen = found(hand)
-    shape = shape_of(hand) * seen
-    count = floored(xp.sum(seen, axis=0), 1.0)
+    visible = whole_hand_visible(hand)
+    shape = shape_of(hand) * visible
+    count = floored(xp.sum(visible, axis=0), 1.0)
     mean = xp.sum(shape, axis=0) / count
-    off = (shape - mean) * seen
-    places = filled(shape, seen + xp.zeros_like(shape), max(moments, 2))
+    off = (shape - mean) * visible
+    places = kernel_resampled(shape, visible + xp.zeros_like(shape), max(moments, 2))
     return [mean, xp.sqrt(xp.sum(off * off, axis=0) / count), xp.reshape(places, (-1,))]
 
 
@@ -150,7 +150,7 @@ def palm_length(hand: Array) -> Array:
 def shape_of(points: Array) -> Array:
     """(T, 21, 2 or 3) -> (T, 40): 21 distances in palm lengths, 15 angles of flexion and 4 of abduction in radians.
 
-    The same for the other hand, for a moved, turned, mirrored or scaled one.
+    Invariant to which hand it is, and to translation, rotation, mirroring and scale.
     """
     xp = namespace(points)
     palm = floored(palm_length(points), 1e-6)
@@ -171,7 +171,7 @@ def _between(points: Array, pairs: tuple[tuple[int, int], ...]) -> Array:
 
 
 def _angle(a: Array, b: Array) -> Array:
-    """(T, N, C), (T, N, C) -> (T, N) radians. Clipped just short of 0 and pi, where a rounding would weigh much."""
+    """(T, N, C), (T, N, C) -> (T, N) radians. Clipped just short of 0 and pi, where rounding errors are amplified."""
     xp = namespace(a)
     lengths = xp.sqrt(xp.sum(a * a, axis=2) * xp.sum(b * b, axis=2))
     cosine = xp.sum(a * b, axis=2) / floored(lengths, 1e-9)
@@ -181,7 +181,7 @@ def _angle(a: Array, b: Array) -> Array:
 def active_first(first: Array, second: Array) -> tuple[Array, Array, Array]:
     """Two hands (T, P, C), a missing point at the origin -> the more active, the other, and (1, 1, 1) 1 if swapped.
 
-    Which hand a person uses may differ from day to day; what it does is the same.
+    A person may make the same gesture with the other hand on another day.
     """
     xp = namespace(first)
     swap = xp.astype(_activity(second) > _activity(first), first.dtype)
@@ -190,11 +190,11 @@ def active_first(first: Array, second: Array) -> tuple[Array, Array, Array]:
 
 
 def _activity(hand: Array) -> Array:
-    """(T, P, C) -> (): how far the seen points travel, plus a little for being seen at all, and for being large."""
+    """(T, P, C) -> (): how far the visible points travel, plus a little for visibility and for size."""
     xp = namespace(hand)
-    seen = there(hand)
-    step = (hand[1:, ...] - hand[:-1, ...]) * seen[1:, ...] * seen[:-1, ...]
-    count = floored(xp.sum(seen, axis=1, keepdims=True), 1.0)
-    off = xp.abs(hand - xp.sum(hand, axis=1, keepdims=True) / count) * seen
-    extent = xp.sum(off)  # decides where both are still
-    return xp.sum(xp.sqrt(xp.sum(step * step, axis=2) + 1e-12)) + 1e-3 * xp.sum(seen) + 1e-4 * extent
+    visible = points_visible(hand)
+    step = (hand[1:, ...] - hand[:-1, ...]) * visible[1:, ...] * visible[:-1, ...]
+    count = floored(xp.sum(visible, axis=1, keepdims=True), 1.0)
+    off = xp.abs(hand - xp.sum(hand, axis=1, keepdims=True) / count) * visible
+    extent = xp.sum(off)  # decides where neither hand moves
+    return xp.sum(xp.sqrt(xp.sum(step * step, axis=2) + 1e-12)) + 1e-3 * xp.sum(visible) + 1e-4 * extent

@@ -1,4 +1,4 @@
-"""One clip -> its landmarks, by MediaPipe's Tasks API. Runs in a process of its own: see `limited`.
+"""One clip -> its landmarks, by MediaPipe's Tasks API. Runs in a process of its own: see `sandbox`.
 
 Encodings: `mediapipe_tasks_video_xy_v1`, 107 points x (x, y): pose 33, left hand 21, right hand 21, face 32; and
 `mediapipe_tasks_hands_xyz_v1`, 4 x 21 points x (x, y, z): left and right hand in the image, then in metres in their
@@ -7,8 +7,9 @@ own frames. Image coordinates go from 0 to 1, a missing point is at the origin.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,30 +45,25 @@ def extract_clip(request: Mapping[str, Any]) -> NDArray[np.float32]:
     """
     path, encoding = Path(request["path"]), request["encoding"]
     pictures = frames(path, RATE, request["longest"], request["onset"], request["offset"])
-    first = next(pictures)  # what is no clip is told before the networks are opened
-    networks = _opened(request["tasks"], encoding, still=path.suffix.lower() in IMAGE_SUFFIXES)
+    first = next(pictures)  # a file that is not a clip is refused before the networks are opened
+    networks = _open_landmarkers(request["tasks"], encoding, still=path.suffix.lower() in IMAGE_SUFFIXES)
     rows: list[Row] = []
     before = None
-    for number, picture in enumerate(_chained(first, pictures)):
+    for number, picture in enumerate(chain([first], pictures)):
         if picture is before:
             rows.append(rows[-1])
             continue
-        found = {name: _found(network, picture, number, path) for name, network in networks.items()}
-        rows.append(_body(found) if encoding == BODY else _hands(found["hand"]))
+        results = {name: _detect(network, picture, number, path) for name, network in networks.items()}
+        rows.append(_body_row(results) if encoding == BODY else _hands_row(results["hand"]))
         before = picture
-    for network in networks.values():  # not where one raised: it may hang then, and the process is given up anyway
+    for network in networks.values():  # not where one raised: it may hang then, and the process is replaced anyway
         with suppress(RuntimeError):
             network.close()
     return np.stack(rows)
 
 
-def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
-
-
-def _opened(tasks: Mapping[str, str], encoding: str, still: bool) -> dict[str, Any]:
-    """Return the landmarkers that an encoding needs: each clip gets new ones, which remember no other clip."""
+def _open_landmarkers(tasks: Mapping[str, str], encoding: str, still: bool) -> dict[str, Any]:
+    """Return the landmarkers that an encoding needs, new for each clip, as they track from frame to frame."""
     try:
         from mediapipe.tasks.python import vision
         from mediapipe.tasks.python.core.base_options import BaseOptions
@@ -95,7 +91,7 @@ def _opened(tasks: Mapping[str, str], encoding: str, still: bool) -> dict[str, A
     return networks
 
 
-def _found(network: Any, picture: NDArray[np.uint8], number: int, path: Path) -> Any:
+def _detect(network: Any, picture: NDArray[np.uint8], number: int, path: Path) -> Any:
     import mediapipe
 
     image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(picture))
@@ -104,45 +100,45 @@ def _found(network: Any, picture: NDArray[np.uint8], number: int, path: Path) ->
     return network.detect_for_video(image, round(number * 1000 / RATE))
 
 
-def _body(found: Mapping[str, Any]) -> Row:
-    """Return (214,) float32; hands stand on the side of the wrist of the pose that they are nearest to."""
+def _body_row(results: Mapping[str, Any]) -> Row:
+    """Return (214,) float32; each hand is assigned to the side of the pose's nearest wrist."""
     points = np.zeros((107, 2), np.float32)
-    if found["pose"].pose_landmarks:
-        points[:_POSE] = _xyz(found["pose"].pose_landmarks[0])[:, :2]
-    wrists = points[list(_WRISTS)] if found["pose"].pose_landmarks else None
-    for hand, side in enumerate(hand_sides(found["hand"], wrists)):
+    if results["pose"].pose_landmarks:
+        points[:_POSE] = _xyz(results["pose"].pose_landmarks[0])[:, :2]
+    wrists = points[list(_WRISTS)] if results["pose"].pose_landmarks else None
+    for hand, side in enumerate(hand_sides(results["hand"], wrists)):
         start = _POSE + _HAND * side
-        points[start : start + _HAND] = _xyz(found["hand"].hand_landmarks[hand])[:, :2]
-    if "face" in found and found["face"].face_landmarks:
-        points[_POSE + 2 * _HAND :] = _xyz(found["face"].face_landmarks[0])[list(FACE_POINTS), :2]
+        points[start : start + _HAND] = _xyz(results["hand"].hand_landmarks[hand])[:, :2]
+    if "face" in results and results["face"].face_landmarks:
+        points[_POSE + 2 * _HAND :] = _xyz(results["face"].face_landmarks[0])[list(FACE_POINTS), :2]
     return points.reshape(-1)
 
 
-def _hands(found: Any) -> Row:
+def _hands_row(results: Any) -> Row:
     """Return (252,) float32: image coordinates of left and right hand, then their world coordinates."""
     points = np.zeros((2, 2, _HAND, 3), np.float32)
-    for hand, side in enumerate(hand_sides(found, None)):
-        points[0, side] = _xyz(found.hand_landmarks[hand])
-        points[1, side] = _xyz(found.hand_world_landmarks[hand])
+    for hand, side in enumerate(hand_sides(results, None)):
+        points[0, side] = _xyz(results.hand_landmarks[hand])
+        points[1, side] = _xyz(results.hand_world_landmarks[hand])
     return points.reshape(-1)
 
 
-def hand_sides(found: Any, wrists: NDArray[np.float32] | None) -> list[int]:
-    """Return for each hand found 0 (left) or 1 (right), no side twice.
+def hand_sides(results: Any, wrists: NDArray[np.float32] | None) -> list[int]:
+    """Return 0 (left) or 1 (right) for each detected hand, no side twice.
 
-    Where both wrists of the pose (2, 2) are known the nearest decides: handedness supposes a mirrored picture.
+    Where both wrists of the pose (2, 2) are known the nearest decides: handedness assumes a mirrored image.
     """
-    hands = found.hand_landmarks[:2]
+    hands = results.hand_landmarks[:2]
     if wrists is not None:
         starts = np.array([_xyz(hand)[0, :2] for hand in hands]).reshape(-1, 2)
         distances = np.linalg.norm(starts[:, None] - wrists[None], axis=2)
         if len(hands) == 2:
             return [0, 1] if distances[0, 0] + distances[1, 1] <= distances[0, 1] + distances[1, 0] else [1, 0]
         return [int(row.argmin()) for row in distances]
-    sides = [0 if categories[0].category_name == "Left" else 1 for categories in found.handedness[:2]]
+    sides = [0 if categories[0].category_name == "Left" else 1 for categories in results.handedness[:2]]
     if len(sides) == 2 and sides[0] == sides[1]:
-        surer = int(found.handedness[1][0].score > found.handedness[0][0].score)
-        sides[1 - surer] = 1 - sides[surer]
+        more_certain = int(results.handedness[1][0].score > results.handedness[0][0].score)
+        sides[1 - more_certain] = 1 - sides[more_certain]
     return sides
 
 

@@ -1,4 +1,4 @@
-"""What the D numbers of a frame are: landmarks of a hand, of a body, points of a path, or channels of another kind."""
+"""What the D numbers of a frame are: landmarks of a hand or a body, points of a path, or channels of another kind."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _GUESSED: dict[int, Layout] = {42: "hand_xy", 63: "hand_xyz", 126: "hands_xyz", 
 
 
 def layout_of(encoding: str, width: int) -> Layout:
-    """Return the layout of an encoding, which its width must fit; an unknown encoding is channels."""
+    """Return the layout of an encoding whose width fits; an unknown encoding is treated as channels."""
     if is_guess(encoding, width):
         return _GUESSED[width]
     layout = ENCODINGS.get(encoding, "channels")
@@ -41,5 +41,5 @@ def layout_of(encoding: str, width: int) -> Layout:
 
 
 def is_guess(encoding: str, width: int) -> bool:
-    """Whether nobody said what the numbers are (`vector_42_v1`), but there are as many as of a hand, say."""
+    """Whether the encoding does not say what the numbers are (`vector_42_v1`), but their count suggests a layout."""
     return encoding == f"vector_{width}_v1" and width in _GUESSED

@@ -2,7 +2,7 @@
 
 Each class is a feature function: `{"sequence": (T, D) float32}` -> (F,) float32. Where the D numbers are
 landmark points, a point at the origin is missing, and the others are centred on the points' mean and scaled
-by their spread over the whole sequence, so that neither place in the image nor distance from the camera counts.
+by their spread over the whole sequence, so that features depend neither on the place in the image nor on the distance.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from shared.features.arrays import Array, Inputs, const, floored, length, matmul
 
 @dataclass(frozen=True)
 class Statistics:
-    """Over time: mean, deviation, least, greatest, first and last of each number, and how fast it changes."""
+    """Mean, deviation, minimum, maximum, first and last value of each number over time, and how fast it changes."""
 
     coordinates: int  # of a landmark point; 0 for channels
 
@@ -34,38 +34,38 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Resampled:
-    """Positions at `frames` even places along the sequence, and the velocities between them."""
+    """Positions at `frames` evenly spaced times of the sequence, and the velocities between them."""
 
     coordinates: int
     frames: int
 
     def __call__(self, inputs: Inputs) -> Array:
         """{"sequence": (T, D)} -> (frames * D + (frames - 1) * D,)."""
-        sequence, seen = normalised(inputs["sequence"], self.coordinates)
+        sequence, visible = normalised(inputs["sequence"], self.coordinates)
         xp = namespace(sequence)
-        places, _ = resampled(sequence, seen, self.frames)
+        places, _ = resampled(sequence, visible, self.frames)
         velocity = places[1:, :] - places[:-1, :]
         return xp.concat([xp.reshape(places, (-1,)), xp.reshape(velocity, (-1,)) * float(self.frames) / 4], axis=0)
 
 
 def normalised(sequence: Array, coordinates: int) -> tuple[Array, Array]:
-    """(T, D) raw -> (T, D) centred and scaled, and (T, D) 1 where seen; channels are left as they are.
+    """(T, D) raw -> (T, D) centred and scaled, and (T, D) 1 where visible; channels are left as they are.
 
-    Points are centred on the mean of all seen points of the sequence and divided by their root mean square
+    Points are centred on the mean of all visible points of the sequence and divided by their root mean square
     distance from it; missing points become zero.
     """
     xp = namespace(sequence)
     if coordinates == 0:
         return sequence, xp.ones_like(sequence)
     points = xp.reshape(sequence, (-1, sequence.shape[1] // coordinates, coordinates))
-    seen = xp.astype(xp.sum(xp.abs(points), axis=2, keepdims=True) > 0, sequence.dtype)
-    count = floored(xp.sum(seen, axis=(0, 1), keepdims=True), 1.0)
-    centre = xp.sum(points * seen, axis=(0, 1), keepdims=True) / count
-    offsets = (points - centre) * seen
+    visible = xp.astype(xp.sum(xp.abs(points), axis=2, keepdims=True) > 0, sequence.dtype)
+    count = floored(xp.sum(visible, axis=(0, 1), keepdims=True), 1.0)
+    centre = xp.sum(points * visible, axis=(0, 1), keepdims=True) / count
+    offsets = (points - centre) * visible
     square = xp.sum(xp.sum(offsets * offsets, axis=2, keepdims=True), axis=(0, 1), keepdims=True) / count
     offsets = offsets / xp.sqrt(floored(square, 1e-12))
     flat = xp.reshape(offsets, (-1, sequence.shape[1]))
-    return flat, xp.reshape(seen + xp.zeros_like(points), (-1, sequence.shape[1]))
+    return flat, xp.reshape(visible + xp.zeros_like(points), (-1, sequence.shape[1]))
 
 
 def steps(sequence: Array) -> Array:
@@ -74,11 +74,11 @@ def steps(sequence: Array) -> Array:
     return xp.concat([sequence[1:, :], sequence[-1:, :]], axis=0) - sequence
 
 
-def resampled(sequence: Array, seen: Array, frames: int) -> tuple[Array, Array]:
-    """(T, D), (T, D) -> (frames, D) at even places, and (frames, D) 1 where either neighbour was seen.
+def resampled(sequence: Array, visible: Array, frames: int) -> tuple[Array, Array]:
+    """(T, D), (T, D) -> (frames, D) at evenly spaced times, and (frames, D) 1 where either neighbour is visible.
 
-    Linear between the two nearest frames, weighted by what was seen. Places are exact integers, so no rounding
-    can pick another frame on another machine.
+    Linear interpolation between the two nearest frames, weighted by visibility. Times are exact integers, so rounding
+    cannot pick another frame on another machine.
     """
     xp = namespace(sequence)
     last = length(sequence) - 1
@@ -87,24 +87,24 @@ def resampled(sequence: Array, seen: Array, frames: int) -> tuple[Array, Array]:
     part = xp.astype(place - low * (frames - 1), sequence.dtype) / float(frames - 1)
     part = xp.reshape(part, (-1, 1))
     high = xp.minimum(low + 1, xp.zeros_like(low) + last)
-    left = (1.0 - part) * xp.take(seen, low, axis=0)
-    right = part * xp.take(seen, high, axis=0)
+    left = (1.0 - part) * xp.take(visible, low, axis=0)
+    right = part * xp.take(visible, high, axis=0)
     total = left + right
     mixed = left * xp.take(sequence, low, axis=0) + right * xp.take(sequence, high, axis=0)
     return mixed / floored(total, 1e-6), xp.astype(total > 0, sequence.dtype)
 
 
-def filled(sequence: Array, seen: Array, frames: int) -> Array:
-    """(T, D), (T, D) -> (frames, D) at even places: the seen frames around each, the nearer the heavier.
+def kernel_resampled(sequence: Array, visible: Array, frames: int) -> Array:
+    """(T, D), (T, D) -> (frames, D) at evenly spaced times: means of the visible frames, weighted by their nearness.
 
-    Where nothing near a place was seen, what is further away fills it; where nothing ever was, zero. A bell of half
-    the distance between two places smooths what is shaky.
+    Gaussian weights, half the distance between two times wide, smooth jitter. Where no near frame is visible, distant
+    ones fill the gap; where none ever is, the result is zero.
     """
     xp = namespace(sequence)
     count = xp.astype(length(sequence), sequence.dtype)
     index = xp.cumulative_sum(xp.ones_like(sequence[:, 0]), axis=0) - 1.0
     place = const(np.linspace(0.0, 1.0, frames)[:, None], sequence) * (count - 1.0)
-    away = (xp.expand_dims(index, axis=0) - place) / floored(count * (0.5 / frames), 0.7)
-    square = away * away
+    distance = (xp.expand_dims(index, axis=0) - place) / floored(count * (0.5 / frames), 0.7)
+    square = distance * distance
     weights = xp.exp(square * -0.5) + 1e-4 / (1.0 + square)
-    return matmul(weights, sequence * seen) / floored(matmul(weights, seen), 1e-9)
+    return matmul(weights, sequence * visible) / floored(matmul(weights, visible), 1e-9)

@@ -1,4 +1,4 @@
-"""The geometry of a few points' paths: how fast they go and how they turn, wherever they are drawn."""
+"""The geometry of a few points' paths: their speed and turns, wherever they are drawn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SLOW = 1e-3  # of the picture's width a frame: below it a direction is noise
 
 @dataclass(frozen=True)
 class PathGeometry:
-    """Log speed, and sine and cosine of each turn, at `frames` even places and summed up over the path."""
+    """Log speed, and sine and cosine of each turn, at `frames` evenly spaced times and summarised over the path."""
 
     frames: int
 

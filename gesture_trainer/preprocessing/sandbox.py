@@ -1,4 +1,4 @@
-"""Work in processes of its own with a time limit an item: what hangs or crashes costs that item and nothing else."""
+"""Run a function in separate processes with a time limit per item: a hang or a crash costs that item and no other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from shared.errors import ConfigError
 
 _START = 60.0  # seconds that a process may take to import what it runs
 _SERVE = f"from {__name__} import serve; serve()"
-_TRIES = 3  # processes in a row that do not start before the run gives up
+_TRIES = 3  # failed starts in a row after which the run gives up
 
 Array = NDArray[np.float32]
 Request = Mapping[str, Any]  # what JSON can hold
@@ -47,9 +47,9 @@ class _Worker:
     item: int | None = None
     ready: bool = False
 
-    def give(self, item: int, request: Request, seconds: float) -> None:
+    def send(self, item: int, request: Request, seconds: float) -> None:
         self.item, self.deadline = item, time.monotonic() + seconds
-        with suppress(BrokenPipeError):  # what ended meanwhile is heard of at once
+        with suppress(BrokenPipeError):  # a process that has ended is noticed when it is next waited for
             self.connection.send_bytes(json.dumps(request).encode())
 
     def end(self) -> None:
@@ -65,34 +65,34 @@ def run_limited(
     seconds: float,
     on_result: Callable[[int, Array | Failure], None],
 ) -> None:
-    """Call `function` ("module:name", request -> float32 array) for each request; `on_result` hears number and result.
+    """Call `function` ("module:name", request -> float32 array) for each request, `on_result` with number and result.
 
-    A process that takes longer than `seconds` over one request, or dies, is replaced. Raises ConfigError where the
-    function does, and where its processes do not start.
+    A process that takes longer than `seconds` for one request, or dies, is replaced. Raises ConfigError where the
+    function does, and where processes do not start.
     """
     waiting = list(range(len(requests)))[::-1]
     workers: list[_Worker] = []
-    lost = 0
+    failed_starts = 0
     try:
         while waiting or any(worker.item is not None for worker in workers):
             while len(workers) < min(processes, len(waiting) + sum(w.item is not None for w in workers)):
-                workers.append(_started(function, seconds))
+                workers.append(_start_worker(function, seconds))
             soonest = min(worker.deadline for worker in workers)
-            heard = wait([w.connection for w in workers], max(0.0, soonest - time.monotonic()))
+            readable = wait([w.connection for w in workers], max(0.0, soonest - time.monotonic()))
             for worker in list(workers):
                 gone = False
-                if worker.connection in heard:
-                    result, gone = _heard(worker)
+                if worker.connection in readable:
+                    result, gone = _receive(worker)
                 elif time.monotonic() >= worker.deadline:
                     result, gone = Failure(f"took longer than {seconds:g} seconds"), True
                 else:
                     continue
                 if worker.ready:
-                    lost = 0
+                    failed_starts = 0
                 elif gone:
-                    lost += 1
-                    if lost >= _TRIES:
-                        raise ConfigError("the processes that find landmarks do not start; is memory short?")
+                    failed_starts += 1
+                    if failed_starts >= _TRIES:
+                        raise ConfigError("the processes that extract landmarks do not start; is memory short?")
                 if worker.item is not None and result is not None:
                     on_result(worker.item, result)
                     worker.item = None
@@ -102,14 +102,14 @@ def run_limited(
                     workers.remove(worker)
                 elif worker.item is None and waiting:
                     number = waiting.pop()
-                    worker.give(number, requests[number], seconds)
+                    worker.send(number, requests[number], seconds)
     finally:
         for worker in workers:
             worker.end()
 
 
-def _heard(worker: _Worker) -> tuple[Array | Failure | None, bool]:
-    """Return what a process said, if it was a result, and whether it is of no more use."""
+def _receive(worker: _Worker) -> tuple[Array | Failure | None, bool]:
+    """Return a process's message, if it is a result, and whether the process has to be replaced."""
     try:
         head = json.loads(worker.connection.recv_bytes())
         if head["kind"] == "done":
@@ -127,7 +127,7 @@ def _heard(worker: _Worker) -> tuple[Array | Failure | None, bool]:
     return Failure(head["reason"]), head["kind"] == "broken"
 
 
-def _started(function: str, seconds: float) -> _Worker:
+def _start_worker(function: str, seconds: float) -> _Worker:
     ours, theirs = Pipe()
     try:
         process = subprocess.Popen(
@@ -136,7 +136,7 @@ def _started(function: str, seconds: float) -> _Worker:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # the networks' runtime writes there what is of no use to anybody
+            stderr=subprocess.DEVNULL,  # the networks' runtime writes debug output there
         )
     finally:
         theirs.close()
@@ -147,7 +147,7 @@ def serve() -> None:
     """Serve requests until the other end is closed."""
     connection: Connection[bytes, bytes] = Connection(int(sys.argv[1]))
     seconds = float(sys.argv[3])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends this process even in a library that hangs, if the parent died
     module, _, name = sys.argv[2].partition(":")
     function = getattr(importlib.import_module(module), name)
@@ -163,13 +163,13 @@ def serve() -> None:
             connection.send_bytes(json.dumps({"kind": "done", "shape": result.shape}).encode())
             connection.send_bytes(result.tobytes())
         except UnusableItemError as error:
-            _tell(connection, "failed", str(error))
+            _send_failure(connection, "failed", str(error))
         except ConfigError as error:
-            _tell(connection, "configuration", str(error))
-        except Exception as error:  # told while it is caught: a library's objects may hang when they are collected
-            _tell(connection, "broken", f"{type(error).__name__}: {str(error)[:300]}")
+            _send_failure(connection, "configuration", str(error))
+        except Exception as error:  # sent while it is caught: a library's objects may hang when they are collected
+            _send_failure(connection, "broken", f"{type(error).__name__}: {str(error)[:300]}")
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _tell(connection: Connection[bytes, bytes], kind: str, reason: str) -> None:
+def _send_failure(connection: Connection[bytes, bytes], kind: str, reason: str) -> None:
     connection.send_bytes(json.dumps({"kind": kind, "reason": reason}).encode())

@@ -1,4 +1,4 @@
-"""Feature files, clips and images -> sequences: what a gesture sample is before any feature is computed."""
+"""Feature files, clips and images -> sequences, from which features are computed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from gesture_trainer.preprocessing.extraction import (
     extract_clips,
     spec_of,
     task_files,
-    unseen,
+    without_landmark,
 )
 from gesture_trainer.preprocessing.landmarker import EXTRACTED_WIDTHS
 from gesture_trainer.preprocessing.layouts import Layout, layout_of
 from gesture_trainer.preprocessing.sandbox import Failure
 from shared.data.feature_files import SIZE_LIMIT, FeatureFileError, parse_features
 from shared.data.files import RefusedFileError, read_bounded, sha256_of
-from shared.data_loader import Dataset, Dropped, Sample, load_features
+from shared.data_loader import Dataset, Sample, load_features
 from shared.errors import DataError, Fault
 from shared.features.cache import FeatureCache
 from shared.features.encoders import Encoder
@@ -35,7 +35,7 @@ from shared.features.encoders import Encoder
 
 @dataclass(frozen=True)
 class Extracted:
-    """How clips became sequences, and how many had and lacked what."""
+    """How clips became sequences, and how many frames and clips lack landmarks."""
 
     spec: Mapping[str, Any]
     clips: int
@@ -64,18 +64,18 @@ def landmark_sequences(
 ) -> tuple[Sequences, Dataset]:
     """Return the (T, D) float32 sequences of a data set, which are of one encoding, and the samples that have one.
 
-    Feature files are read, clips and images looked at; a clip without a landmark or a result is in the ledger of
-    the data set returned. Raises DataError where that leaves a label too few samples, and for feature files of
-    another encoding than the one that clips get.
+    Feature files are read, clips and images extracted; a clip without landmarks is entered in the ledger of the data
+    set returned. Raises DataError where that leaves a label with too few samples, and where feature files have another
+    encoding than clips get.
     """
     media = [k for k, sample in enumerate(dataset.samples) if sample.example.features is None]
     encodings = {s.example.features.encoding: s for s in dataset.samples if s.example.features is not None}
     if media:
         encodings.setdefault(config.encoding, dataset.samples[media[0]])
     if len(encodings) > 1:
-        found = ", ".join(sorted(encodings))
-        reason = f"one model needs one encoding, but here are {found}; set extraction.encoding or use --session"
-        raise DataError([Fault(*_place(s.origin), "encoding", reason) for s in encodings.values()])
+        present = ", ".join(sorted(encodings))
+        reason = f"one model needs one encoding, but there are {present}; set extraction.encoding or use --session"
+        raise DataError([s.fault("encoding", reason) for s in encodings.values()])
     (encoding,) = encodings
     clips = [_clip(dataset.samples[k]) for k in media]
     extracted = dict(zip(media, extract_clips(clips, config, cache, on_done) if clips else [], strict=True))
@@ -89,28 +89,28 @@ def landmark_sequences(
             lost.append((sample, result.reason))
             continue
         if k in extracted:
-            frames, blank = frames + len(result), blank + int(unseen(result).sum())
-            if unseen(result).all():
+            frames, blank = frames + len(result), blank + int(without_landmark(result).sum())
+            if without_landmark(result).all():
                 lost.append((sample, NO_LANDMARK))
                 continue
         kept.append(sample)
         sequences.append(result)
     _require_enough(kept, lost, dataset.labels, minimum_per_label)
-    ledger = (*dataset.ledger, *(Dropped(sample.record_id, reason, sample.origin) for sample, reason in lost))
+    ledger = (*dataset.ledger, *(sample.dropped(reason) for sample, reason in lost))
     width = sequences[0].shape[1]
-    told = Extracted(spec_of(config, task_files(config)), len(media), frames, blank, len(lost)) if media else None
+    summary = Extracted(spec_of(config, task_files(config)), len(media), frames, blank, len(lost)) if media else None
     return (
-        Sequences(tuple(sequences), encoding, width, layout_of(encoding, width), told),
+        Sequences(tuple(sequences), encoding, width, layout_of(encoding, width), summary),
         replace(dataset, samples=tuple(kept), ledger=ledger),
     )
 
 
 def windows(sequence: NDArray[np.float32], length: int = 16, stride: int = 5) -> list[NDArray[np.float32]]:
-    """(T, D) -> (length, D) each, as A3CP's classifier cuts 15 frames a second; a shorter sequence gives none."""
+    """(T, D) -> (length, D) each, as A3CP's classifier cuts a video at 15 frames a second; none if shorter."""
     return [sequence[start : start + length] for start in range(0, len(sequence) - length + 1, stride)]
 
 
-def cut(data: Sequences, dataset: Dataset, length: int, stride: int) -> tuple[Sequences, Dataset]:
+def split_into_windows(data: Sequences, dataset: Dataset, length: int, stride: int) -> tuple[Sequences, Dataset]:
     """Make each window of a sequence a sample of the same session and label; a shorter sequence stays whole."""
     samples: list[Sample] = []
     parts: list[NDArray[np.float32]] = []
@@ -124,8 +124,8 @@ def cut(data: Sequences, dataset: Dataset, length: int, stride: int) -> tuple[Se
 def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder]) -> dict[str, NDArray[np.float32]]:
     """Return a feature file, clip or image as the model's input `sequence` (T, D) float32.
 
-    Raises DataError for a file that cannot be used, or whose D is not the model's, ConfigError where the landmarkers
-    at hand are not those that the model was trained with.
+    Raises DataError for a file that cannot be used, or whose D is not the model's; ConfigError where the landmarkers
+    that the model was trained with are missing.
     """
     if path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
         sequence = _decoded_media(path, spec)
@@ -143,7 +143,7 @@ def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder])
 def _decoded_media(path: Path, spec: Mapping[str, Any]) -> NDArray[np.float32]:
     given = spec.get("extraction")
     if given is None and spec["encoding"] not in EXTRACTED_WIDTHS:
-        reason = f"the model takes {spec['encoding']}, which is not extracted from clips; give it a feature file"
+        reason = f"the model takes {spec['encoding']}, which is not extracted from clips; use a feature file"
         raise DataError([Fault(str(path), None, "media", reason)])
     if given is None:
         config = Extraction.model_validate({"encoding": spec["encoding"], "processes": 1})
@@ -156,7 +156,7 @@ def _decoded_media(path: Path, spec: Mapping[str, Any]) -> NDArray[np.float32]:
     (result,) = extract_clips([clip], config, None)
     if isinstance(result, Failure):
         raise DataError([Fault(str(path), None, "media", result.reason)])
-    if unseen(result).all():
+    if without_landmark(result).all():
         raise DataError([Fault(str(path), None, "media", NO_LANDMARK)])
     return result
 
@@ -164,24 +164,18 @@ def _decoded_media(path: Path, spec: Mapping[str, Any]) -> NDArray[np.float32]:
 def _clip(sample: Sample) -> Clip:
     if sample.path is None or sample.example.media is None:
         reason = "gesture samples need a feature file, a clip or an image"
-        raise DataError([Fault(*_place(sample.origin), "media", reason)])
+        raise DataError([sample.fault("media", reason)])
     return Clip(sample.path, sample.content_sha256, sample.example.onset or 0.0, sample.example.offset)
 
 
 def _require_enough(
     kept: Sequence[Sample], lost: Sequence[tuple[Sample, str]], labels: Sequence[str], minimum: int
 ) -> None:
-    """Raise DataError with every lost sample where they leave a label without enough."""
+    """Raise DataError naming every lost sample where too few of a label are left."""
     counts = Counter(sample.label for sample in kept)
     if not lost or (len(kept) > 0 and min(counts[label] for label in labels) >= minimum):
         return
-    faults = [Fault(*_place(s.origin), "media", f"{s.path.name if s.path else ''}: {reason}") for s, reason in lost]
+    faults = [sample.media_fault(reason) for sample, reason in lost]
     short = [f"'{label}' has {counts[label]}" for label in labels if counts[label] < max(minimum, 1)]
-    place = _place(lost[0][0].origin)[0]
-    told = f"{', '.join(short)} usable samples left; at least {max(minimum, 1)} are needed"
-    raise DataError([*faults, Fault(place, None, "label", told)])
-
-
-def _place(origin: str) -> tuple[str, int | None]:
-    path, _, line = origin.rpartition(":")
-    return (path, int(line)) if path and line.isdigit() else (origin, None)
+    reason = f"{', '.join(short)} usable samples left; at least {max(minimum, 1)} are needed"
+    raise DataError([*faults, Fault(lost[0][0].source, None, "label", reason)])

@@ -1,4 +1,4 @@
-"""Commands that change what is published or what serves."""
+"""Commands that change what is published or which version is active."""
 
 from __future__ import annotations
 
@@ -8,43 +8,43 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from model_registry.commands.options import emit, guarded, json_option, root_option
-from model_registry.storage.publication import Published
-from model_registry.store import Registry
+from model_registry.commands.options import emit, guarded, json_option, registry_option
+from model_registry.location import WritableRegistry
+from model_registry.storage.publication import Publication
 
 _reason = click.option("--reason", required=True, help="Why, for the history.")
 
 
 @click.command()
 @click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False))
-@click.option("--promote/--no-promote", default=True, show_default=True, help="Let the new version serve at once.")
-@root_option
+@click.option("--promote/--no-promote", default=True, show_default=True, help="Make the new version the active one.")
+@registry_option("write")
 @json_option
 @guarded
-def publish(bundles: tuple[Path, ...], promote: bool, root: Path, as_json: bool) -> None:
+def publish(bundles: tuple[Path, ...], promote: bool, registry: WritableRegistry, as_json: bool) -> None:
     """Publish bundles as the next versions of their users and modalities.
 
-    Publishing a bundle again changes nothing and names the version that it became.
+    Publishing a bundle again changes nothing and prints the version that it became.
 
     \b
     Example:
       model-trainer registry publish runs/bundles/gesture_user123_r1 --no-promote
     """
     for bundle in bundles:
-        _tell(Registry(root).publish(bundle, promote=promote), as_json)
+        _print_publication(registry, registry.publish(bundle, promote=promote), as_json)
 
 
 @click.command()
 @click.argument("archives", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--promote/--no-promote", default=False, show_default=True, help="Let the version serve at once.")
-@root_option
+@click.option("--promote/--no-promote", default=False, show_default=True, help="Make the version the active one.")
+@registry_option("write")
 @json_option
 @guarded
-def restore(archives: tuple[Path, ...], promote: bool, root: Path, as_json: bool) -> None:
-    """Publish versions again that `export` wrote as a tar, here or in another registry.
+def restore(archives: tuple[Path, ...], promote: bool, registry: WritableRegistry, as_json: bool) -> None:
+    """Publish versions again that `export` wrote as a tar, from this registry or another.
 
-    Every file is compared with the archive's manifest; links, odd names and whatever else `export` does not write are
-    refused. A version that is here already is left as it is.
+    Every file is compared with the archive's manifest; links, unexpected names and whatever else `export` does not
+    write are refused. A version that the registry has already is left as it is.
 
     \b
     Examples:
@@ -52,24 +52,26 @@ def restore(archives: tuple[Path, ...], promote: bool, root: Path, as_json: bool
       model-trainer registry restore backup/*.tar --promote --registry /srv/models
     """
     for path in archives:
-        _tell(Registry(root).restore(path, promote=promote), as_json)
+        _print_publication(registry, registry.restore(path, promote=promote), as_json)
 
 
-def _tell(done: Published, as_json: bool) -> None:
+def _print_publication(registry: WritableRegistry, publication: Publication, as_json: bool) -> None:
+    entry = publication.entry
+    path = f"{registry.address}/{entry.folder}"
     if as_json:
         emit(
             {
-                "user_id": done.user,
-                "modality": done.modality,
-                "model_version": f"v{done.version}",
-                "status": done.entry.status,
-                "path": str(done.path),
-                "created": done.created,
+                "user_id": entry.user_id,
+                "modality": entry.modality,
+                "model_version": entry.model_version,
+                "status": entry.status,
+                "path": path,
+                "created": publication.created,
             }
         )
     else:
-        how = "published" if done.created else "was published before"
-        click.echo(f"{done.user}/{done.modality} v{done.version} {how} ({done.entry.status}): {done.path}")
+        how = "published" if publication.created else "was published before"
+        click.echo(f"{entry.user_id}/{entry.modality} {entry.model_version} {how} ({entry.status}): {path}")
 
 
 @click.command()
@@ -77,35 +79,35 @@ def _tell(done: Published, as_json: bool) -> None:
 @click.argument("modality")
 @click.argument("version")
 @click.option("--reason", default="", help="Why, for the history.")
-@root_option
+@registry_option("write")
 @guarded
-def promote(user: str, modality: str, version: str, reason: str, root: Path) -> None:
-    """Let a version serve, after checking its files.
+def promote(user: str, modality: str, version: str, reason: str, registry: WritableRegistry) -> None:
+    """Make a version the active one, after checking its files.
 
     \b
     Example:
       model-trainer registry promote user123 gesture v3 --reason "checked with the family"
     """
-    before = Registry(root).promote(user, modality, version, reason)
-    instead = "" if before is None else f" (before: v{before})"
-    click.echo(f"{user}/{modality}: {version} serves{instead}")
+    before = registry.promote(user, modality, version, reason)
+    earlier = "" if before is None else f" (before: v{before})"
+    click.echo(f"{user}/{modality}: {version} is active{earlier}")
 
 
 @click.command()
 @click.argument("user")
 @click.argument("modality")
 @_reason
-@root_option
+@registry_option("write")
 @guarded
-def rollback(user: str, modality: str, reason: str, root: Path) -> None:
-    """Let the version serve again that served before.
+def rollback(user: str, modality: str, reason: str, registry: WritableRegistry) -> None:
+    """Return to the version that was active before.
 
     \b
     Example:
       model-trainer registry rollback user123 gesture --reason "confuses drink and stop"
     """
-    before, now = Registry(root).rollback(user, modality, reason)
-    click.echo(f"{user}/{modality}: v{now} serves again instead of v{before}")
+    before, now = registry.rollback(user, modality, reason)
+    click.echo(f"{user}/{modality}: v{now} is active again instead of v{before}")
 
 
 @click.command()
@@ -113,17 +115,17 @@ def rollback(user: str, modality: str, reason: str, root: Path) -> None:
 @click.argument("modality")
 @click.argument("version")
 @click.option("--reason", default="", help="Why, for the history.")
-@click.option("--withdraw", is_flag=True, help="Also if it is the one that serves; none serves afterwards.")
-@root_option
+@click.option("--withdraw", is_flag=True, help="Also if it is the active version; none is active afterwards.")
+@registry_option("write")
 @guarded
-def archive(user: str, modality: str, version: str, reason: str, withdraw: bool, root: Path) -> None:
+def archive(user: str, modality: str, version: str, reason: str, withdraw: bool, registry: WritableRegistry) -> None:
     """Take a version out of use; `gc` may remove it later.
 
     \b
     Example:
       model-trainer registry archive user123 gesture v1 --reason "trained on wrong labels"
     """
-    Registry(root).archive(user, modality, version, reason, withdraw=withdraw)
+    registry.archive(user, modality, version, reason, withdraw=withdraw)
     click.echo(f"{user}/{modality}: {version} archived")
 
 
@@ -131,9 +133,9 @@ def archive(user: str, modality: str, version: str, reason: str, withdraw: bool,
 @click.argument("user")
 @click.option("--reason", required=True, help="Why, without naming the person: it is kept.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@root_option
+@registry_option("write")
 @guarded
-def erase(user: str, reason: str, yes: bool, root: Path) -> None:
+def erase(user: str, reason: str, yes: bool, registry: WritableRegistry) -> None:
     """Remove all of a user's models for good. Only when and why is kept.
 
     \b
@@ -142,17 +144,17 @@ def erase(user: str, reason: str, yes: bool, root: Path) -> None:
     """
     if not yes:
         click.confirm(f"Remove every model of {user} for good?", abort=True)
-    done = Registry(root).erase(user, reason)
-    click.echo(f"removed {done.versions} versions; tombstone {done.id}")
+    erased = registry.erase(user, reason)
+    click.echo(f"removed {erased.versions} versions; tombstone {erased.id}")
 
 
 @click.command()
 @click.option("--keep", type=click.IntRange(min=0), default=5, show_default=True, help="Archived versions to keep.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
-@root_option
+@click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
+@registry_option("write")
 @json_option
 @guarded
-def gc(keep: int, dry_run: bool, root: Path, as_json: bool) -> None:
+def gc(keep: int, dry_run: bool, registry: WritableRegistry, as_json: bool) -> None:
     """Remove archived versions beyond the newest, and encoders that no version names.
 
     \b
@@ -161,20 +163,20 @@ def gc(keep: int, dry_run: bool, root: Path, as_json: bool) -> None:
       model-trainer registry gc --keep 3
     """
     with Console(stderr=True).status("looking for archived versions"):
-        done = Registry(root).gc(keep, dry_run=dry_run)
+        removed = registry.gc(keep, dry_run=dry_run)
     if as_json:
-        emit({"versions": done.versions, "encoders": done.encoders, "bytes": done.size, "dry_run": dry_run})
+        emit({"versions": removed.versions, "encoders": removed.encoders, "bytes": removed.size, "dry_run": dry_run})
         return
-    for name in (*done.versions, *(f"encoder {sha256}" for sha256 in done.encoders)):
+    for name in (*removed.versions, *(f"encoder {sha256}" for sha256 in removed.encoders)):
         click.echo(f"{'would remove' if dry_run else 'removed'} {name}")
-    click.echo(f"{len(done.versions)} versions, {len(done.encoders)} encoders, {done.size / 1e6:.1f} MB")
+    click.echo(f"{len(removed.versions)} versions, {len(removed.encoders)} encoders, {removed.size / 1e6:.1f} MB")
 
 
 @click.command()
-@root_option
+@registry_option("write")
 @json_option
 @guarded
-def doctor(root: Path, as_json: bool) -> None:
+def doctor(registry: WritableRegistry, as_json: bool) -> None:
     """Find and mend what crashes left: unfinished publications, lost lines, dangling pointers.
 
     Ends with exit code 3 if something could not be mended. Files that changed are found by `verify`.
@@ -184,21 +186,21 @@ def doctor(root: Path, as_json: bool) -> None:
       model-trainer registry doctor
     """
     with Console(stderr=True).status("examining") as progress:
-        found = Registry(root).doctor(lambda pair: progress.update(f"examining {pair}"))
+        findings = registry.doctor(lambda slot: progress.update(f"examining {slot}"))
     if as_json:
-        emit([{"what": finding.what, "mended": finding.mended} for finding in found])
+        emit([{"what": finding.what, "mended": finding.mended} for finding in findings])
     else:
-        for finding in found:
+        for finding in findings:
             click.echo(f"{'mended' if finding.mended else 'NOT MENDED'}: {finding.what}")
-        click.echo(f"{len(found)} found, {sum(finding.mended for finding in found)} mended")
-    if not all(finding.mended for finding in found):
+        click.echo(f"{len(findings)} found, {sum(finding.mended for finding in findings)} mended")
+    if not all(finding.mended for finding in findings):
         sys.exit(3)
 
 
 @click.command()
-@root_option
+@registry_option("write")
 @guarded
-def reindex(root: Path) -> None:
+def reindex(registry: WritableRegistry) -> None:
     """Rebuild model_registry.jsonl from the versions and their histories.
 
     \b
@@ -206,5 +208,5 @@ def reindex(root: Path) -> None:
       model-trainer registry reindex
     """
     with Console(stderr=True).status("reading all versions"):
-        changed = Registry(root).reindex()
-    click.echo("model_registry.jsonl rebuilt" if changed else "model_registry.jsonl was as it should be")
+        changed = registry.reindex()
+    click.echo("model_registry.jsonl rebuilt" if changed else "model_registry.jsonl was correct")

@@ -1,4 +1,4 @@
-"""What the registry's commands share: options, error reporting, printing."""
+"""What the registry's commands share, and the `--registry` option of every command of the project."""
 
 from __future__ import annotations
 
@@ -7,31 +7,77 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, Literal, ParamSpec
 
 import click
 from rich.console import Console
 
 from model_registry.errors import RegistryError
-from model_registry.store import DEFAULT_ROOT
+from model_registry.folders import REGISTRY_VARIABLE, default_registry
+from model_registry.location import is_url, open_registry, open_writable_registry
+from model_registry.store import Registry
 
 P = ParamSpec("P")
+# What a command does with a registry. `read`: a folder, an http(s):// URL, or another URL that fsspec reads;
+# `write`: a folder or an http(s):// URL; `folder`: a folder on this machine.
+Kind = Literal["read", "write", "folder"]
 
-root_option = click.option(
-    "--registry",
-    "root",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=DEFAULT_ROOT,
-    envvar="MODEL_TRAINER_REGISTRY",
-    show_envvar=True,
-    help="The registry's folder.  [default: model_registry/store]",
-    show_default=False,
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for scripts.")
+
+_HELP = {
+    "read": "The registry: a folder, http(s)://…, or a URL that fsspec reads, such as s3://….",
+    "write": "The registry: a folder, or http(s)://….",
+    "folder": "The registry's folder.",
+}
+
+
+def registry_settings(kind: Kind, *, help: str = "", default: bool = True) -> dict[str, Any]:
+    """Return the settings of a click option that takes a registry; the parameter is the opened registry.
+
+    Without `default` the parameter is None where the option is not given.
+    """
+    settings: dict[str, Any] = {
+        "metavar": "FOLDER" if kind == "folder" else "FOLDER|URL",
+        "callback": functools.partial(_opened, kind),
+        "help": f"{help} {_HELP[kind]}".strip(),
+    }
+    if default:
+        settings |= {
+            "default": default_registry,
+            "envvar": REGISTRY_VARIABLE,
+            "show_envvar": True,
+            "show_default": "your data folder: on Linux ~/.local/share/model-trainer/registry",
+        }
+    return settings
+
+
+def _opened(kind: Kind, context: click.Context, parameter: click.Parameter, address: str | None) -> Any:
+    """Return the registry at an address; nothing is read yet."""
+    if address is None:
+        return None
+    if not address:
+        raise click.BadParameter("is empty; give a folder or a URL")
+    try:
+        if kind == "read":
+            return open_registry(address)
+        if kind == "write":
+            return open_writable_registry(address)
+    except RegistryError as error:
+        raise click.BadParameter(str(error)) from None
+    if is_url(address):
+        raise click.BadParameter(f"{address}: this command needs the registry's folder on this machine, not a URL")
+    return Registry(Path(address).absolute())
+
+
+def registry_option(kind: Kind, *, help: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option `--registry` of a command; see `registry_settings`."""
+    return click.option("--registry", **registry_settings(kind, help=help))
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
-    """End a command that the registry refuses with its message and exit code, without a traceback."""
+    """End a command with message and exit code of the registry's error, without a traceback."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -54,7 +100,7 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 160)
 
 
-def print_pairs(values: dict[str, str]) -> None:
+def print_fields(values: dict[str, str]) -> None:
     """Print names and values in two columns."""
     width = max((len(name) for name in values), default=0)
     for name, value in values.items():

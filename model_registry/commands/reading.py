@@ -10,49 +10,66 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from model_registry.commands.options import console, emit, guarded, json_option, number, print_pairs, root_option
-from model_registry.names import MODALITIES
-from model_registry.storage.activation import Difference
+from model_registry.commands.options import console, emit, guarded, json_option, number, print_fields, registry_option
+from model_registry.errors import NotFoundError
+from model_registry.location import ReadableRegistry
+from model_registry.messages import and_more
+from model_registry.storage.comparison import Difference
 from model_registry.storage.entry import RegistryEntry
 from model_registry.store import Registry
 
-_SESSIONS = 10  # whose examples are told apart
+_SESSIONS = 10  # sessions that a comparison lists one by one
 
 
 @click.command()
 @click.argument("user")
-@click.argument("modality", metavar=f"[{'|'.join(MODALITIES)}]")
+@click.argument("modality")
 @click.option("--version", help="This version instead of the active one, e.g. v3.")
-@root_option
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path),
+    help="Copy the files into this folder; needed where the registry is a URL.",
+)
+@registry_option("read")
 @json_option
 @guarded
-def resolve(user: str, modality: str, version: str | None, root: Path, as_json: bool) -> None:
-    """Print the files of the version that serves, after checking each.
+def resolve(
+    user: str, modality: str, version: str | None, into: Path | None, registry: ReadableRegistry, as_json: bool
+) -> None:
+    """Print the files of the active version, after checking each.
 
-    Where USER has no active model, or one with the verdict `insufficient data`, the pooled one of `_default` is
-    named, and marked as a fallback.
+    Where USER has no active version, or one with the verdict `insufficient data`, the pooled one of `_default` is
+    printed, marked as a fallback.
 
     \b
-    Example:
+    Examples:
       model-trainer registry resolve user123 gesture --json | jq -r .files.model
+      model-trainer registry resolve user123 gesture --registry https://registry.example --into models
     """
-    found = Registry(root).resolve(user, modality, version)
-    answer = {
-        "user_id": found.user,
-        "modality": found.modality,
-        "model_version": f"v{found.version}",
-        "fallback": found.fallback,
-        "path": str(found.path),
-        "files": {role: str(path) for role, path in found.files.items()},
-        "encoders": {name: str(path) for name, path in found.encoders.items()},
-        "entry": found.entry.model_dump(mode="json"),
-    }
+    if into is not None:
+        resolved = registry.fetch(user, modality, into, version)
+    elif isinstance(registry, Registry):
+        resolved = registry.resolve(user, modality, version)
+    else:
+        raise click.UsageError(f"--into: give a folder for the files of {registry.address}")
     if as_json:
-        emit(answer)
+        emit(
+            {
+                "user_id": resolved.user,
+                "modality": resolved.modality,
+                "model_version": resolved.entry.model_version,
+                "fallback": resolved.fallback,
+                "path": str(resolved.folder),
+                "files": {role: str(path) for role, path in resolved.files.items()},
+                "encoders": {name: str(path) for name, path in resolved.encoders.items()},
+                "entry": resolved.entry.model_dump(mode="json"),
+            }
+        )
         return
-    note = ", a fallback: the user has no active model with enough data" if found.fallback else ""
-    click.echo(f"{found.entry.user_id}/{found.modality} v{found.version} ({found.entry.status}{note})")
-    print_pairs({**answer["files"], **answer["encoders"]})  # type: ignore[dict-item]
+    entry = resolved.entry
+    note = ", a fallback: the user has no active version with enough data" if resolved.fallback else ""
+    click.echo(f"{entry.user_id}/{entry.modality} {entry.model_version} ({entry.status}{note})")
+    print_fields({name: str(path) for name, path in {**resolved.files, **resolved.encoders}.items()})
 
 
 @click.command(name="list")
@@ -60,11 +77,11 @@ def resolve(user: str, modality: str, version: str | None, root: Path, as_json: 
 @click.option("--modality", help="Only this modality.")
 @click.option("--status", type=click.Choice(["active", "candidate", "archived"]), help="Only versions of this status.")
 @click.option("--verdict", help="Only versions of this verdict, e.g. weak.")
-@root_option
+@registry_option("read")
 @json_option
 @guarded
 def list_versions(
-    user: str | None, modality: str | None, status: Any, verdict: str | None, root: Path, as_json: bool
+    user: str | None, modality: str | None, status: Any, verdict: str | None, registry: ReadableRegistry, as_json: bool
 ) -> None:
     """List published versions with status, verdict and accuracy.
 
@@ -73,13 +90,13 @@ def list_versions(
       model-trainer registry list --status active
       model-trainer registry list --user user123 --json
     """
-    found = Registry(root).entries(user=user, modality=modality, status=status, verdict=verdict)
+    entries = registry.entries(user=user, modality=modality, status=status, verdict=verdict)
     if as_json:
-        for entry in found:
+        for entry in entries:
             click.echo(entry.to_line().decode(), nl=False)
         return
     table = Table("user", "modality", "version", "status", "verdict", "f1_macro", "examples", "sessions", "trained")
-    for entry in found:
+    for entry in entries:
         table.add_row(
             entry.user_id,
             entry.modality,
@@ -98,23 +115,24 @@ def list_versions(
 @click.argument("user")
 @click.argument("modality")
 @click.argument("version")
-@root_option
+@registry_option("read")
 @json_option
 @guarded
-def show(user: str, modality: str, version: str, root: Path, as_json: bool) -> None:
+def show(user: str, modality: str, version: str, registry: ReadableRegistry, as_json: bool) -> None:
     """Show one version: what it was trained on, how good it is, what happened to it.
 
     \b
     Example:
       model-trainer registry show user123 gesture v3
     """
-    found = Registry(root).show(user, modality, version)
+    record = registry.show(user, modality, version)
+    path = f"{registry.address}/{record.entry.folder}"
     if as_json:
-        history = [event.model_dump(mode="json") for event in found.events]
-        emit({"entry": found.entry.model_dump(mode="json"), "history": history, "path": str(found.path)})
+        history = [event.model_dump(mode="json") for event in record.events]
+        emit({"entry": record.entry.model_dump(mode="json"), "history": history, "path": path})
         return
-    print_pairs(_summary(found.entry) | {"path": str(found.path)})
-    for event in found.events:
+    print_fields(_summary(record.entry) | {"path": path})
+    for event in record.events:
         click.echo(f"{event.time[:19].replace('T', ' ')}  {event.event} v{event.version}  {event.reason}".rstrip())
 
 
@@ -122,29 +140,28 @@ def show(user: str, modality: str, version: str, root: Path, as_json: bool) -> N
 @click.argument("user", required=False)
 @click.argument("modality", required=False)
 @click.argument("version", required=False)
-@root_option
+@registry_option("read")
 @json_option
 @guarded
-def verify(user: str | None, modality: str | None, version: str | None, root: Path, as_json: bool) -> None:
-    """Compare every file with the sha256 that was published: of all versions, a user's, or one.
+def verify(
+    user: str | None, modality: str | None, version: str | None, registry: ReadableRegistry, as_json: bool
+) -> None:
+    """Compare every file with the sha256 that was published: of all versions, of a user's, or of one.
 
-    Ends with exit code 3 if anything differs.
+    The exit code is 3 if anything differs.
 
     \b
     Examples:
       model-trainer registry verify
       model-trainer registry verify user123 gesture v3
     """
-    store = Registry(root)
-    if version is not None and user is not None and modality is not None:
-        store.verify(user, modality, version)
-        results: dict[str, str | None] = {f"{user}/{modality} {version}": None}
-    else:
-        results = {}
-        with Console(stderr=True).status("verifying") as progress:
-            for name, fault in store.verify_all(user=user, modality=modality):
-                results[name] = fault
-                progress.update(f"verified {len(results)} versions")
+    results: dict[str, str | None] = {}
+    with Console(stderr=True).status("verifying") as progress:
+        for name, fault in registry.verify_all(user=user, modality=modality, version=version):
+            results[name] = fault
+            progress.update(f"verified {len(results)} versions")
+    if not results and user is not None:
+        raise NotFoundError(f"{'/'.join(filter(None, (user, modality)))}: nothing published to verify")
     faults = {name: fault for name, fault in results.items() if fault is not None}
     if as_json:
         emit({"checked": len(results), "faults": faults})
@@ -161,25 +178,25 @@ def verify(user: str | None, modality: str | None, version: str | None, root: Pa
 @click.argument("modality")
 @click.argument("before")
 @click.argument("after")
-@root_option
+@registry_option("read")
 @json_option
 @guarded
-def diff(user: str, modality: str, before: str, after: str, root: Path, as_json: bool) -> None:
+def diff(user: str, modality: str, before: str, after: str, registry: ReadableRegistry, as_json: bool) -> None:
     """Compare two versions: metrics with intervals, verdict, labels gained and lost, data by session, settings.
 
     \b
     Example:
       model-trainer registry diff user123 gesture v2 v3
     """
-    found = Registry(root).diff(user, modality, before, after)
+    difference = registry.diff(user, modality, before, after)
     if as_json:
         changed = {
-            name: getattr(found, name)
+            name: getattr(difference, name)
             for name in ("metrics", "labels_gained", "labels_lost", "config", "facts", "sessions")
         }
-        emit({"before": found.before.model_version, "after": found.after.model_version, **changed})
+        emit({"before": difference.before.model_version, "after": difference.after.model_version, **changed})
         return
-    _print_difference(found)
+    _print_difference(difference)
 
 
 @click.command()
@@ -188,9 +205,9 @@ def diff(user: str, modality: str, before: str, after: str, root: Path, as_json:
 @click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--version", help="This version instead of the active one, e.g. v3.")
 @click.option("--form", type=click.Choice(["tar", "onnx"]), help="[default: as the file's name ends]")
-@root_option
+@registry_option("read")
 @guarded
-def export(user: str, modality: str, target: Path, version: str | None, form: Any, root: Path) -> None:
+def export(user: str, modality: str, target: Path, version: str | None, form: Any, registry: ReadableRegistry) -> None:
     """Write a version to one file: a tar of everything, or one ONNX network that holds its encoders too.
 
     \b
@@ -201,16 +218,16 @@ def export(user: str, modality: str, target: Path, version: str | None, form: An
     form = form or target.suffix.removeprefix(".")
     if form not in ("tar", "onnx"):
         raise click.UsageError(f"{target}: end the name with .tar or .onnx, or give --form")
-    Registry(root).export(user, modality, target, version=version, form=form)
+    registry.export(user, modality, target, version=version, form=form)
     click.echo(f"wrote {target} ({target.stat().st_size} bytes)")
 
 
-def _print_difference(found: Difference) -> None:
-    old, new = found.before, found.after
+def _print_difference(difference: Difference) -> None:
+    old, new = difference.before, difference.after
     table = Table("", old.model_version, new.model_version, "change")
     table.add_row("verdict", old.verdict or "none given", new.verdict or "none given", "")
-    for name, (before, after) in found.metrics.items():
-        if name.removesuffix("_low").removesuffix("_high") == name or name.rsplit("_", 1)[0] not in found.metrics:
+    for name, (before, after) in difference.metrics.items():
+        if name.removesuffix("_low").removesuffix("_high") == name or name.rsplit("_", 1)[0] not in difference.metrics:
             change = "" if before is None or after is None else f"{after - before:+.3f}"
             table.add_row(name, _interval(old, name), _interval(new, name), change)
     for name, before, after in (
@@ -218,14 +235,16 @@ def _print_difference(found: Difference) -> None:
         ("sessions", old.session_count, new.session_count),
     ):
         table.add_row(name, str(before), str(after), f"{after - before:+d}")
-    for name, (before, after) in list(found.sessions.items())[:_SESSIONS]:
+    for name, (before, after) in list(difference.sessions.items())[:_SESSIONS]:
         table.add_row(f"examples of {name}", str(before), str(after), f"{after - before:+d}")
-    if len(found.sessions) > _SESSIONS:
-        table.add_row(f"and {len(found.sessions) - _SESSIONS} more sessions", "", "", "")
-    table.add_row("labels gained", "", ", ".join(found.labels_gained) or "none", "")
-    table.add_row("labels lost", ", ".join(found.labels_lost) or "none", "", "")
-    facts = {name: values for name, values in found.facts.items() if name not in ("verdict", "examples", "sessions")}
-    for name, values in {**facts, **found.config}.items():
+    if len(difference.sessions) > _SESSIONS:
+        table.add_row(and_more(len(difference.sessions) - _SESSIONS, "sessions"), "", "", "")
+    table.add_row("labels gained", "", ", ".join(difference.labels_gained) or "none", "")
+    table.add_row("labels lost", ", ".join(difference.labels_lost) or "none", "", "")
+    facts = {
+        name: values for name, values in difference.facts.items() if name not in ("verdict", "examples", "sessions")
+    }
+    for name, values in {**facts, **difference.config}.items():
         table.add_row(name, *map(str, values), "")
     console().print(table)
 

@@ -1,14 +1,12 @@
-"""Commands around the HTTP service: starting it, and who may use it."""
+"""Commands for the HTTP service: starting it, and its tokens."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
-from model_registry.commands.options import guarded, root_option
+from model_registry.commands.options import guarded, registry_option
 from model_registry.service.tokens import SCOPES, add_token, read_tokens, remove_token, tokens_file
 from model_registry.store import Registry
 
@@ -16,12 +14,12 @@ from model_registry.store import Registry
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8077, show_default=True, help="Port to listen on.")
-@root_option
+@registry_option("folder")
 @guarded
-def serve(host: str, port: int, root: Path) -> None:
+def serve(host: str, port: int, registry: Registry) -> None:
     """Serve the registry over HTTP: an API under /v1, pages for people at /.
 
-    Clients need a token; make one first. Put a TLS proxy in front where others can listen.
+    Clients need a token; create one first. Put a TLS proxy in front where others can listen.
 
     \b
     Examples:
@@ -32,15 +30,14 @@ def serve(host: str, port: int, root: Path) -> None:
         from model_registry.service import server
     except ModuleNotFoundError as error:
         raise click.UsageError(f"{error.name} is missing: pip install 'model-trainer[serve]'") from None
-    store = Registry(root.absolute())
-    if not read_tokens(tokens_file(store.created())).tokens:
-        click.echo("no tokens yet, so nobody gets in: model-trainer registry token add NAME --scope read", err=True)
-    server.serve(store, host, port)
+    if not read_tokens(tokens_file(registry.created())).tokens:
+        click.echo("no tokens yet, so no client gets in: model-trainer registry token add NAME --scope read", err=True)
+    server.serve(registry, host, port)
 
 
 @click.group()
 def token() -> None:
-    """Make, list and remove the tokens that the service accepts.
+    """Create, list and remove the tokens that the service accepts.
 
     \b
     Example:
@@ -51,10 +48,10 @@ def token() -> None:
 @token.command()
 @click.argument("name")
 @click.option("--scope", "scopes", type=click.Choice(SCOPES), multiple=True, required=True, help="May be repeated.")
-@root_option
+@registry_option("folder")
 @guarded
-def add(name: str, scopes: tuple[Any, ...], root: Path) -> None:
-    """Make a token and print it, once: only its hash is kept.
+def add(name: str, scopes: tuple[Any, ...], registry: Registry) -> None:
+    """Create a token and print it, once: only its hash is kept.
 
     `read` resolves and downloads, `publish` uploads, promotes and rolls back, `admin` does everything.
 
@@ -62,36 +59,33 @@ def add(name: str, scopes: tuple[Any, ...], root: Path) -> None:
     Example:
       export MODEL_TRAINER_TOKEN=$(model-trainer registry token add trainer --scope publish --scope read)
     """
-    click.echo(add_token(tokens_file(Registry(root).created()), name, tuple(dict.fromkeys(scopes))))
+    click.echo(add_token(tokens_file(registry.created()), name, tuple(dict.fromkeys(scopes))))
 
 
 @token.command(name="list")
-@root_option
+@registry_option("folder")
 @guarded
-def list_tokens(root: Path) -> None:
+def list_tokens(registry: Registry) -> None:
     """List the tokens' names, scopes and dates.
 
     \b
     Example:
       model-trainer registry token list
     """
-    for known in read_tokens(tokens_file(root)).tokens:
+    for known in read_tokens(tokens_file(registry.existing())).tokens:
         click.echo(f"{known.name}  {','.join(known.scopes)}  {known.created[:10]}")
 
 
 @token.command()
 @click.argument("name")
-@root_option
+@registry_option("folder")
 @guarded
-def remove(name: str, root: Path) -> None:
+def remove(name: str, registry: Registry) -> None:
     """Remove a token; a running service refuses it within a second.
 
     \b
     Example:
       model-trainer registry token remove trainer
     """
-    if not root.is_dir():
-        click.echo(f"error: {root}: no registry here", err=True)
-        sys.exit(3)
-    remove_token(tokens_file(root), name)
+    remove_token(tokens_file(registry.existing()), name)
     click.echo(f"token {name} removed")

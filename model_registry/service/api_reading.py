@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from tempfile import TemporaryDirectory
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse
@@ -13,9 +13,17 @@ from pydantic import JsonValue
 from starlette.background import BackgroundTask
 
 from model_registry.errors import NotFoundError
-from model_registry.names import parse_modality, parse_user, parse_version, shown
+from model_registry.http_schemas import (
+    Change,
+    DiffResponse,
+    ListResponse,
+    ResolveResponse,
+    VerifyResponse,
+    VersionResponse,
+)
+from model_registry.messages import printable
+from model_registry.names import parse_modality, parse_user, parse_version
 from model_registry.service.context import needs, service_of
-from model_registry.service.documents import Change, DiffAnswer, ListAnswer, ResolvedAnswer, ShownAnswer, VerifiedAnswer
 from model_registry.service.path_parameters import (
     FileInPath,
     HashInPath,
@@ -27,9 +35,10 @@ from model_registry.service.path_parameters import (
 )
 from model_registry.service.tokens import Token
 from model_registry.storage.encoders import read_encoder
-from model_registry.storage.entry import RegistryEntry, Status
-from model_registry.storage.verification import sha256_of
-from model_registry.store import Registry, Resolved
+from model_registry.storage.entry import ExportForm, RegistryEntry, Status
+from model_registry.storage.resolution import ResolvedVersion
+from model_registry.storage.verification import checked_sha256
+from model_registry.store import Registry
 
 router = APIRouter(prefix="/v1", tags=["read"])
 Reader = Annotated[Token, Depends(needs("read"))]
@@ -55,30 +64,30 @@ def list_versions(
     verdict: str | None = None,
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=_PAGE)] = 100,
-) -> ListAnswer:
+) -> ListResponse:
     """List published versions by user, modality and version, a page at a time."""
     place = _place(after)
-    found: list[RegistryEntry] = []
+    page: list[RegistryEntry] = []
     for entry in store.entries(user=user, modality=modality, status=status, verdict=verdict, after=place):
-        if len(found) == limit:
-            last = found[-1]
-            return ListAnswer(entries=tuple(found), next=f"{last.user_id}/{last.modality}/{last.model_version}")
-        found.append(entry)
-    return ListAnswer(entries=tuple(found), next=None)
+        if len(page) == limit:
+            last = page[-1]
+            return ListResponse(entries=tuple(page), next=f"{last.user_id}/{last.modality}/{last.model_version}")
+        page.append(entry)
+    return ListResponse(entries=tuple(page), next=None)
 
 
 @router.get("/models/{user}/{modality}")
 def resolve(
     store: Store, reader: Reader, user: UserInPath, modality: ModalityInPath, version: VersionInQuery | None = None
-) -> ResolvedAnswer:
-    """Return the version that serves, or `version`, after checking every file of it."""
-    found = store.resolve(user, modality, version)
-    return ResolvedAnswer(
-        user_id=found.user,
-        fallback=found.fallback,
-        entry=found.entry,
-        files={role: file for role, file in found.manifest.files.items() if role in found.files},
-        encoders={folder.name: _encoder_files(folder) for folder in found.encoders.values()},
+) -> ResolveResponse:
+    """Return the active version, or `version`, after checking every file of it."""
+    resolved = store.resolve(user, modality, version)
+    return ResolveResponse(
+        user_id=resolved.user,
+        fallback=resolved.fallback,
+        entry=resolved.entry,
+        files=dict(resolved.stored),
+        encoders={folder.name: _encoder_files(folder) for folder in resolved.encoders.values()},
     )
 
 
@@ -90,18 +99,18 @@ def diff(
     modality: ModalityInPath,
     before: VersionInQuery,
     after: VersionInQuery,
-) -> DiffAnswer:
+) -> DiffResponse:
     """Compare two versions."""
-    found = store.diff(user, modality, before, after)
-    return DiffAnswer(
-        before=found.before.model_version,
-        after=found.after.model_version,
-        metrics=_changes(found.metrics),
-        labels_gained=found.labels_gained,
-        labels_lost=found.labels_lost,
-        config=_changes(found.config),
-        facts=_changes(found.facts),
-        sessions=_changes(found.sessions),
+    difference = store.diff(user, modality, before, after)
+    return DiffResponse(
+        before=difference.before.model_version,
+        after=difference.after.model_version,
+        metrics=_changes(difference.metrics),
+        labels_gained=difference.labels_gained,
+        labels_lost=difference.labels_lost,
+        config=_changes(difference.config),
+        facts=_changes(difference.facts),
+        sessions=_changes(difference.sessions),
     )
 
 
@@ -112,29 +121,29 @@ def _changes(values: Mapping[str, tuple[JsonValue, JsonValue]]) -> dict[str, Cha
 @router.get(_VERSION)
 def show(
     store: Store, reader: Reader, user: UserInPath, modality: ModalityInPath, version: VersionInPath
-) -> ShownAnswer:
+) -> VersionResponse:
     """Return a version's entry and what happened to it."""
-    found = store.show(user, modality, version)
-    return ShownAnswer(entry=found.entry, history=found.events)
+    record = store.show(user, modality, version)
+    return VersionResponse(entry=record.entry, history=record.events)
 
 
 @router.get(_VERSION + "/verify")
 def verify(
     store: Store, reader: Reader, user: UserInPath, modality: ModalityInPath, version: VersionInPath
-) -> VerifiedAnswer:
+) -> VerifyResponse:
     """Compare every file of a version with what was published."""
     store.show(user, modality, version)
     results = dict(store.verify_all(user=user, modality=modality, version=version))
-    return VerifiedAnswer(checked=len(results), faults={name: fault for name, fault in results.items() if fault})
+    return VerifyResponse(checked=len(results), faults={name: fault for name, fault in results.items() if fault})
 
 
 @router.get("/verify")
 def verify_all(
     store: Store, admin: Annotated[Token, Depends(needs("admin"))], user: str | None = None
-) -> VerifiedAnswer:
+) -> VerifyResponse:
     """Compare every file of all versions, or of one user's, with what was published."""
     results = dict(store.verify_all(user=user))
-    return VerifiedAnswer(checked=len(results), faults={name: fault for name, fault in results.items() if fault})
+    return VerifyResponse(checked=len(results), faults={name: fault for name, fault in results.items() if fault})
 
 
 @router.get(_VERSION + "/files/{role}", response_class=FileResponse)
@@ -148,8 +157,8 @@ def download(
     version: VersionInPath,
     role: RoleInPath,
 ) -> Response:
-    """Send one file of a version, checked before; ranges and If-None-Match are understood. The ETag is the sha256."""
-    return file_answer(request, store.resolve(user, modality, version), role)
+    """Send one file of a version, checked before; ranges and If-None-Match are supported. The ETag is the sha256."""
+    return file_response(request, store.resolve(user, modality, version), role)
 
 
 @router.get("/encoders/{sha256}/{name}", response_class=FileResponse)
@@ -157,7 +166,7 @@ def download(
 def download_encoder(store: Store, reader: Reader, request: Request, sha256: HashInPath, name: FileInPath) -> Response:
     """Send one file of a shared encoder."""
     path = store.encoder_file(sha256, name)
-    return _file_answer(request, path, sha256_of(path)[0])
+    return _file_response(request, path, checked_sha256(path))
 
 
 @router.get(_VERSION + "/export", response_class=FileResponse)
@@ -167,30 +176,31 @@ def export(
     user: UserInPath,
     modality: ModalityInPath,
     version: VersionInPath,
-    form: Literal["tar", "onnx"] = "tar",
+    form: ExportForm = "tar",
 ) -> FileResponse:
-    """Send a version as one file: a tar of everything, or one ONNX network that holds its encoders too."""
-    folder = Path(tempfile.mkdtemp(prefix="model-registry-"))
+    """Send a version as one file: a tar of everything, or one ONNX network that includes its encoders."""
+    folder = TemporaryDirectory(prefix="model-registry-")
     name = f"{parse_user(user)}_{parse_modality(modality)}_v{parse_version(version)}.{form}"
+    path = Path(folder.name) / name
     try:
-        store.export(user, modality, folder / name, version=version, form=form)
+        store.export(user, modality, path, version=version, form=form)
     except BaseException:
-        _forget(folder)
+        folder.cleanup()
         raise
-    return FileResponse(folder / name, filename=name, background=BackgroundTask(_forget, folder))
+    return FileResponse(path, filename=name, background=BackgroundTask(folder.cleanup))
 
 
-def file_answer(request: Request, version: Resolved, role: str) -> Response:
-    """Return the answer that sends the file of a role. Raises NotFoundError."""
+def file_response(request: Request, version: ResolvedVersion, role: str) -> Response:
+    """Return the response that sends the file of a role. Raises NotFoundError."""
     if role not in version.files:
-        raise NotFoundError(f"role {shown(role)}: this version has no such file")
-    return _file_answer(request, version.files[role], version.manifest.files[role].sha256)
+        raise NotFoundError(f"role {printable(role)}: this version has no such file")
+    return _file_response(request, version.files[role], version.stored[role].sha256)
 
 
-def _file_answer(request: Request, path: Path, sha256: str) -> Response:
+def _file_response(request: Request, path: Path, sha256: str) -> Response:
     headers = {
         "ETag": f'"{sha256}"',
-        "Cache-Control": "private, no-cache",  # may be kept, but is asked for again: the user may be erased
+        "Cache-Control": "private, no-cache",  # may be cached, but must be revalidated: the user may be erased
         "X-Content-Type-Options": "nosniff",
     }
     known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
@@ -200,19 +210,13 @@ def _file_answer(request: Request, path: Path, sha256: str) -> Response:
 
 
 def _encoder_files(folder: Path) -> dict[str, str]:
-    return {**read_encoder(folder).files, "encoder.json": sha256_of(folder / "encoder.json")[0]}
+    return {**read_encoder(folder).files, "encoder.json": checked_sha256(folder / "encoder.json")}
 
 
 def _place(after: str | None) -> tuple[str, str, int] | None:
-    """Return the version that a page begins behind."""
+    """Return the version after which a page begins."""
     if after is None:
         return None
     user, _, rest = after.partition("/")
     modality, _, version = rest.partition("/")
     return parse_user(user), parse_modality(modality), parse_version(version)
-
-
-def _forget(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()

@@ -1,4 +1,4 @@
-"""Routes that change something: upload and publish, promote, roll back, archive, erase, clean up, mend."""
+"""Routes that change something: upload and publish, promote, roll back, archive, erase, gc, doctor, reindex."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
+from model_registry.http_schemas import (
+    ActiveVersionResponse,
+    ArchiveRequest,
+    CollectRequest,
+    CollectResponse,
+    EraseRequest,
+    EraseResponse,
+    FindingResponse,
+    PromoteRequest,
+    PublishResponse,
+    Reason,
+    ReindexResponse,
+    RollbackRequest,
+    UploadResponse,
+)
 from model_registry.service.api_reading import Store
 from model_registry.service.context import needs
-from model_registry.service.documents import (
-    ArchiveRequest,
-    ChangedAnswer,
-    CollectRequest,
-    ErasedAnswer,
-    EraseRequest,
-    FindingAnswer,
-    PromoteRequest,
-    PublishedAnswer,
-    Reason,
-    RemovedAnswer,
-    RollbackRequest,
-    ServingAnswer,
-    UploadAnswer,
-)
 from model_registry.service.path_parameters import (
     FileInPath,
     HashInPath,
@@ -35,7 +35,7 @@ from model_registry.service.path_parameters import (
 from model_registry.service.tokens import Token
 from model_registry.storage import uploads
 from model_registry.storage.entry import BundleManifest
-from model_registry.storage.publication import Published
+from model_registry.storage.publication import Publication
 
 router = APIRouter(prefix="/v1")
 Publisher = Annotated[Token, Depends(needs("publish"))]
@@ -43,20 +43,20 @@ Admin = Annotated[Token, Depends(needs("admin"))]
 
 
 @router.post("/uploads", status_code=201, tags=["publish"])
-def begin_upload(store: Store, publisher: Publisher, manifest: BundleManifest, promote: bool = True) -> UploadAnswer:
-    """Begin to publish a bundle with its `bundle.json`; the answer says which files to send.
+def begin_upload(store: Store, publisher: Publisher, manifest: BundleManifest, promote: bool = True) -> UploadResponse:
+    """Begin to publish a bundle with its `bundle.json`; the response lists the files to send.
 
-    A run that was published before is answered with its version, and nothing needs to be sent.
+    For a run that was published before the response names its version, and nothing needs to be sent.
     """
     known = store.published_before(manifest, promote=promote)
     if known is not None:
-        return UploadAnswer(id="", missing_files=(), missing_encoders=(), published=_published(known))
+        return UploadResponse(id="", missing_files=(), missing_encoders=(), published=_response(known))
     return _progress(uploads.begin(store.created(), manifest.to_json()))
 
 
 @router.get("/uploads/{upload_id}", tags=["publish"])
-def upload_progress(store: Store, publisher: Publisher, upload_id: UploadInPath) -> UploadAnswer:
-    """Say what has still to be sent."""
+def upload_progress(store: Store, publisher: Publisher, upload_id: UploadInPath) -> UploadResponse:
+    """Return which files are still missing."""
     return _progress(uploads.find(store.root, upload_id))
 
 
@@ -81,69 +81,69 @@ async def send_encoder_file(
 @router.post("/uploads/{upload_id}/publish", tags=["publish"])
 def finish_upload(
     store: Store, publisher: Publisher, upload_id: UploadInPath, promote: bool = True, reason: Reason = ""
-) -> PublishedAnswer:
-    """Publish an upload that is complete; `reason` says why it serves or does not."""
-    return _published(uploads.finish(uploads.find(store.root, upload_id), promote=promote, reason=reason))
+) -> PublishResponse:
+    """Publish a complete upload; `reason` says why it becomes active or does not."""
+    return _response(uploads.finish(uploads.find(store.root, upload_id), promote=promote, reason=reason))
 
 
 @router.post("/models/{user}/{modality}/promote", tags=["publish"])
 def promote_version(
-    store: Store, publisher: Publisher, user: UserInPath, modality: ModalityInPath, wish: PromoteRequest
-) -> ServingAnswer:
-    """Let a version serve."""
-    before = store.promote(user, modality, wish.version, wish.reason)
-    return ServingAnswer(before=before, active=int(wish.version.removeprefix("v")))
+    store: Store, publisher: Publisher, user: UserInPath, modality: ModalityInPath, body: PromoteRequest
+) -> ActiveVersionResponse:
+    """Make a version the active one."""
+    before = store.promote(user, modality, body.version, body.reason)
+    return ActiveVersionResponse(before=before, active=int(body.version.removeprefix("v")))
 
 
 @router.post("/models/{user}/{modality}/rollback", tags=["publish"])
 def rollback_version(
-    store: Store, publisher: Publisher, user: UserInPath, modality: ModalityInPath, wish: RollbackRequest
-) -> ServingAnswer:
-    """Let the version serve again that served before."""
-    before, active = store.rollback(user, modality, wish.reason)
-    return ServingAnswer(before=before, active=active)
+    store: Store, publisher: Publisher, user: UserInPath, modality: ModalityInPath, body: RollbackRequest
+) -> ActiveVersionResponse:
+    """Return to the version that was active before."""
+    before, active = store.rollback(user, modality, body.reason)
+    return ActiveVersionResponse(before=before, active=active)
 
 
 @router.post("/models/{user}/{modality}/archive", status_code=204, tags=["publish"])
 def archive_version(
-    store: Store, publisher: Publisher, user: UserInPath, modality: ModalityInPath, wish: ArchiveRequest
+    store: Store, publisher: Publisher, user: UserInPath, modality: ModalityInPath, body: ArchiveRequest
 ) -> None:
     """Take a version out of use."""
-    store.archive(user, modality, wish.version, wish.reason, withdraw=wish.withdraw)
+    store.archive(user, modality, body.version, body.reason, withdraw=body.withdraw)
 
 
 @router.post("/users/{user}/erase", tags=["admin"])
-def erase_user(store: Store, admin: Admin, user: UserInPath, wish: EraseRequest) -> ErasedAnswer:
+def erase_user(store: Store, admin: Admin, user: UserInPath, body: EraseRequest) -> EraseResponse:
     """Remove all of a user's models for good."""
-    done = store.erase(user, wish.reason)
-    return ErasedAnswer(id=done.id, versions=done.versions)
+    erased = store.erase(user, body.reason)
+    return EraseResponse(id=erased.id, versions=erased.versions)
 
 
 @router.post("/gc", tags=["admin"])
-def collect(store: Store, admin: Admin, wish: CollectRequest) -> RemovedAnswer:
+def collect(store: Store, admin: Admin, body: CollectRequest) -> CollectResponse:
     """Remove archived versions beyond the newest, and encoders that no version names."""
-    done = store.gc(wish.keep, dry_run=wish.dry_run)
-    return RemovedAnswer(versions=done.versions, encoders=done.encoders, bytes=done.size)
+    removed = store.gc(body.keep, dry_run=body.dry_run)
+    return CollectResponse(versions=removed.versions, encoders=removed.encoders, bytes=removed.size)
 
 
 @router.post("/doctor", tags=["admin"])
-def doctor(store: Store, admin: Admin) -> list[FindingAnswer]:
+def doctor(store: Store, admin: Admin) -> list[FindingResponse]:
     """Find and mend what crashes left."""
-    return [FindingAnswer(what=finding.what, mended=finding.mended) for finding in store.doctor()]
+    return [FindingResponse(what=finding.what, mended=finding.mended) for finding in store.doctor()]
 
 
 @router.post("/reindex", tags=["admin"])
-def reindex(store: Store, admin: Admin) -> ChangedAnswer:
+def reindex(store: Store, admin: Admin) -> ReindexResponse:
     """Rebuild `model_registry.jsonl` from the versions."""
-    return ChangedAnswer(changed=store.reindex())
+    return ReindexResponse(changed=store.reindex())
 
 
-def _published(done: Published) -> PublishedAnswer:
-    return PublishedAnswer(entry=done.entry, created=done.created)
+def _response(publication: Publication) -> PublishResponse:
+    return PublishResponse(entry=publication.entry, created=publication.created)
 
 
-def _progress(upload: uploads.Upload) -> UploadAnswer:
-    return UploadAnswer(
+def _progress(upload: uploads.Upload) -> UploadResponse:
+    return UploadResponse(
         id=upload.id,
         missing_files=tuple(upload.missing_files()),
         missing_encoders=tuple(upload.missing_encoders()),

@@ -1,4 +1,4 @@
-"""What every route needs: the registry, who may use it, and how errors become answers."""
+"""What every route needs: the registry, who may use it, and how errors become responses."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _STATUS: tuple[tuple[type[RegistryError], int], ...] = (
 
 @dataclass
 class Service:
-    """One running service. The only state that is not on disk: allowances and a second's memory of the tokens."""
+    """One running service. The only state that is not on disk: rate limits and the tokens of the last second."""
 
     registry: Registry
     tokens_path: Path
@@ -71,11 +71,11 @@ class Service:
         if token is None:
             if secret is not None and (wait := self._failures.wait(address)) > 0:
                 raise _later(wait)
-            raise HTTPException(401, "a token is needed", {"WWW-Authenticate": 'Bearer, Basic realm="registry"'})
+            raise HTTPException(401, "a token is required", {"WWW-Authenticate": 'Bearer, Basic realm="registry"'})
         if (wait := self._requests.wait(token.name)) > 0:
             raise _later(wait)
         if not token.allows(scope):
-            raise HTTPException(403, f"the token has not the scope {scope!r}")
+            raise HTTPException(403, f"the token does not have the scope {scope!r}")
         return token
 
 
@@ -87,7 +87,7 @@ _bearer = HTTPBearer(auto_error=False, description="A token made with `model-tra
 
 
 def service_of(request: Request) -> Service:
-    """Return the service that answers a request."""
+    """Return the service that handles a request."""
     service: Service = request.app.state.service
     return service
 
@@ -95,8 +95,8 @@ def service_of(request: Request) -> Service:
 def needs(scope: Scope) -> Callable[..., Awaitable[Token]]:
     """Return a dependency that lets a request pass only with a token of `scope`.
 
-    A browser may send the token as a password, but only to read: a browser adds it to requests by itself, so a
-    stranger's page could make it change something.
+    A browser may send the token as a password, but only to read: browsers add passwords to requests by themselves, so
+    any other site's page could otherwise change something.
     """
 
     async def check(
@@ -124,14 +124,14 @@ def _password(header: str) -> str | None:
 
 
 async def refusal(request: Request, error: Exception) -> JSONResponse:
-    """Answer what the registry refuses, without saying where on the disk it lies."""
+    """Report what the registry refuses, without naming its folder on the disk."""
     status = next((code for kind, code in _STATUS if isinstance(error, kind)), 422)
     detail = str(error).replace(f"{service_of(request).registry.root}/", "")
     return JSONResponse({"detail": detail, "error": type(error).__name__}, status)
 
 
 async def malformed(request: Request, error: Exception) -> Response:
-    """Answer a request that does not fit its schema with every fault, but not with what was sent: it may be no JSON."""
+    """Report every fault of a malformed request, without repeating what was sent: it may not be valid JSON."""
     assert isinstance(error, RequestValidationError)
     faults = [{"loc": list(fault["loc"]), "msg": str(fault["msg"])} for fault in error.errors()]
     return Response(json.dumps({"detail": faults}), 422, media_type="application/json")

@@ -1,4 +1,4 @@
-"""How much one client may send and ask: body size, silence, requests a minute."""
+"""How much one client may send and request: body size, time without data, requests a minute."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Limits:
     silence_seconds: float = 30.0  # between two pieces of a request
     requests_a_minute: int = 1200  # of one token
     failures_a_minute: int = 30  # refused tokens from one address
-    remembered: int = 10_000  # clients whose allowance is kept
+    remembered: int = 10_000  # clients whose bucket is kept
 
 
 @dataclass
 class RateLimiter:
-    """A token bucket a client: it refills evenly, and holds what one minute allows."""
+    """One token bucket for each client: it refills evenly, and holds what one minute allows."""
 
     a_minute: int
     remembered: int
@@ -38,7 +38,7 @@ class RateLimiter:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def wait(self, client: str) -> float:
-        """Return 0 if the client may go on, else after how many seconds it may."""
+        """Return 0 if the client may send a request now, else the seconds until it may."""
         now = time.monotonic()
         rate = self.a_minute / 60
         with self._lock:
@@ -52,11 +52,11 @@ class RateLimiter:
 
 
 class EndedError(Exception):
-    """The body is too large, or nothing came for too long."""
+    """The body is too large, or no data arrived for too long."""
 
 
 class GuardedBody:
-    """ASGI middleware that ends a request whose body is too large or stops coming, before anything is kept of it."""
+    """ASGI middleware that ends a request whose body is too large or stalls, before anything of it is kept."""
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self.app = app
@@ -73,20 +73,20 @@ class GuardedBody:
         if not declared.isdigit() or int(declared) > limit:
             await _refuse(send, 413, f"the body may have at most {limit} bytes")
             return
-        seen, whole, started, ended = 0, False, False, 0
+        received, whole, started, ended = 0, False, False, 0
 
         async def guarded() -> Message:
-            nonlocal seen, whole, ended
+            nonlocal received, whole, ended
             if whole:
-                return await receive()  # waits for the client to go away, for as long as it likes
+                return await receive()  # waits until the client disconnects
             try:
                 message = await asyncio.wait_for(receive(), self.limits.silence_seconds)
             except TimeoutError:
                 ended = 408
                 raise EndedError from None
-            seen += len(message.get("body", b""))
+            received += len(message.get("body", b""))
             whole = not message.get("more_body", False)
-            if seen > limit:
+            if received > limit:
                 ended = 413
                 raise EndedError
             return message
@@ -95,12 +95,12 @@ class GuardedBody:
             nonlocal started
             if started or not ended:
                 started = True
-                await send(message)  # once the body has ended, what the application makes of that is of no interest
+                await send(message)  # once the body was ended, the application's own response is dropped
 
         with suppress(EndedError):
             await self.app(scope, guarded, watched)
         if ended and not started:
-            text = f"the body may have at most {limit} bytes" if ended == 413 else "nothing came for too long"
+            text = f"the body may have at most {limit} bytes" if ended == 413 else "no data arrived for too long"
             await _refuse(send, ended, text)
 
 

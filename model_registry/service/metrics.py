@@ -1,4 +1,4 @@
-"""What operators see: Prometheus metrics and an access log, both without anything of a person."""
+"""What operators see: Prometheus metrics and an access log, both without personal data."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 access_log = logging.getLogger("model_registry.access")
 
 
-class Observed:
+class RequestMetrics:
     """ASGI middleware that counts and logs requests by route, never by path: paths hold user ids."""
 
     def __init__(self, app: ASGIApp, metrics: CollectorRegistry) -> None:
         self.app = app
         labels = ["method", "route", "status"]
-        self.requests = Counter("registry_requests", "Requests answered.", labels, registry=metrics)
-        self.seconds = Histogram("registry_seconds", "Seconds to answer.", ["method", "route"], registry=metrics)
+        self.requests = Counter("registry_requests", "Requests handled.", labels, registry=metrics)
+        self.seconds = Histogram("registry_seconds", "Seconds to respond.", ["method", "route"], registry=metrics)
         self.sent = Counter("registry_sent_bytes", "Bytes of bodies sent.", registry=metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,9 +43,9 @@ class Observed:
             raise
         finally:
             seconds = time.perf_counter() - start
-            found = scope.get("route")
-            route = getattr(found, "path", "none")
-            method = scope["method"] if found is not None else "other"
+            matched = scope.get("route")
+            route = getattr(matched, "path", "none")
+            method = scope["method"] if matched is not None else "other"
             self.requests.labels(method, route, str(status)).inc()
             self.seconds.labels(method, route).observe(seconds)
             self.sent.inc(sent)

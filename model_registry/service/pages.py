@@ -1,16 +1,16 @@
-"""Pages for people: what is published, and what is known of each version. Plain HTML, no scripts."""
+"""Pages for people: what is published, and the details of each version. Plain HTML, no scripts."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from model_registry.names import MODALITIES
-from model_registry.service.api_reading import Store, file_answer
+from model_registry.service.api_reading import Store, file_response
 from model_registry.service.context import needs
 from model_registry.service.tokens import Token
 from model_registry.store import Registry
@@ -43,33 +43,31 @@ def index(
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
 ) -> HTMLResponse:
     """List users and their active versions; `search` looks for a part of the user's id."""
-    found = [user for user in store.users() if search.strip().lower() in user.lower()]
-    shown = found[(page - 1) * PAGE : page * PAGE]
-    rows = [(user, _modalities(store, user)) for user in shown]
-    pages = max(1, -(-len(found) // PAGE))
-    return _page("index.html", search=search, rows=rows, total=len(found), page=page, pages=pages)
+    matching = [user for user in store.users() if search.strip().lower() in user.lower()]
+    rows = [(user, _modalities(store, user)) for user in matching[(page - 1) * PAGE : page * PAGE]]
+    pages = max(1, -(-len(matching) // PAGE))
+    return _page("index.html", search=search, rows=rows, total=len(matching), page=page, pages=pages)
 
 
 @router.get("/users/{user}/{modality}")
-def pair(store: Store, reader: Reader, user: str, modality: str) -> HTMLResponse:
+def slot(store: Store, reader: Reader, user: str, modality: str) -> HTMLResponse:
     """List the versions of one user and modality, newest first, with their history."""
     entries = list(store.entries(user=user, modality=modality))
     events = store.history(user, modality)
-    return _page("pair.html", user=user, modality=modality, entries=entries[::-1], events=events[::-1])
+    return _page("slot.html", user=user, modality=modality, entries=entries[::-1], events=events[::-1])
 
 
 @router.get("/users/{user}/{modality}/{version}")
 def version(store: Store, reader: Reader, user: str, modality: str, version: str) -> HTMLResponse:
-    """Show a version: what it is, what happened to it, its files."""
-    shown = store.show(user, modality, version)
-    resolved = store.resolve(user, modality, version)
-    files = {role: file for role, file in resolved.manifest.files.items() if role in resolved.files}
-    return _page("version.html", entry=shown.entry, events=shown.events[::-1], files=files)
+    """Show a version: its facts, its history, its files."""
+    record = store.show(user, modality, version)
+    files = store.resolve(user, modality, version).stored
+    return _page("version.html", entry=record.entry, events=record.events[::-1], files=files)
 
 
 @router.get("/users/{user}/{modality}/{version}/card")
 def card(store: Store, reader: Reader, user: str, modality: str, version: str) -> Response:
-    """Show a version's model card. It came from a trainer, so it may run nothing here and reach nothing."""
+    """Show a version's model card. It came from a trainer, so it may run no scripts and load nothing."""
     path = store.resolve(user, modality, version).files.get("model_card")
     if path is None:
         return _page("missing.html", what="This version has no model card.", status=404)
@@ -82,17 +80,16 @@ def page_file(
     store: Store, reader: Reader, request: Request, user: str, modality: str, version: str, role: str
 ) -> Response:
     """Send one file of a version to the browser."""
-    return file_answer(request, store.resolve(user, modality, version), role)
+    return file_response(request, store.resolve(user, modality, version), role)
 
 
 def _modalities(store: Registry, user: str) -> list[dict[str, object]]:
-    """Return what the index says of one user: each modality, its active version if one serves, how many there are."""
+    """Return the rows of one user in the index: modality, active version if there is one, number of versions."""
     rows: list[dict[str, object]] = []
-    for modality in MODALITIES:
-        entries = list(store.entries(user=user, modality=modality))
-        if entries:
-            active = next((entry for entry in entries if entry.status == "active"), None)
-            rows.append({"modality": modality, "active": active, "count": len(entries)})
+    for modality, group in groupby(store.entries(user=user), key=lambda entry: entry.modality):
+        entries = list(group)
+        active = next((entry for entry in entries if entry.status == "active"), None)
+        rows.append({"modality": modality, "active": active, "count": len(entries)})
     return rows
 
 

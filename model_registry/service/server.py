@@ -12,15 +12,15 @@ from model_registry.errors import RegistryError
 from model_registry.service import api_reading, api_writing, pages
 from model_registry.service.context import Service, malformed, refusal
 from model_registry.service.limits import GuardedBody, Limits
-from model_registry.service.metrics import Observed, exposition
+from model_registry.service.metrics import RequestMetrics, exposition
 from model_registry.service.tokens import tokens_file
 from model_registry.store import Registry
 
 _REFUSALS = {
-    400: "no JSON",
-    401: "no token, or not a known one",
-    403: "the token has not the scope",
-    404: "there is no such thing",
+    400: "invalid JSON",
+    401: "no token, or an unknown one",
+    403: "the token does not have the scope",
+    404: "not found",
     409: "contradicts what the registry holds",
     413: "too large",
     422: "malformed",
@@ -29,7 +29,7 @@ _REFUSALS = {
 
 
 def create_app(registry: Registry, *, tokens: Path | None = None, limits: Limits | None = None) -> FastAPI:
-    """Return the service for a registry, whose folder is made if there is none. Nothing is scanned."""
+    """Return the service for a registry, whose folder is created if there is none. Nothing is scanned."""
     root = registry.created()
     service = Service(registry, tokens or tokens_file(root), limits or Limits())
     app = FastAPI(
@@ -49,7 +49,7 @@ def create_app(registry: Registry, *, tokens: Path | None = None, limits: Limits
 
     @app.get("/health", tags=["operations"])
     def health() -> dict[str, str]:
-        """Say that the service runs and its folder can be read."""
+        """Report that the service runs and its folder can be read."""
         registry.created()
         return {"status": "ok"}
 
@@ -59,12 +59,12 @@ def create_app(registry: Registry, *, tokens: Path | None = None, limits: Limits
         return Response(exposition(service.metrics), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     app.add_middleware(GuardedBody, limits=service.limits)
-    app.add_middleware(Observed, metrics=service.metrics)
+    app.add_middleware(RequestMetrics, metrics=service.metrics)
     return app
 
 
 def serve(registry: Registry, host: str, port: int, *, tokens: Path | None = None) -> None:
-    """Answer requests until interrupted."""
+    """Handle requests until interrupted."""
     import uvicorn
 
     handler = logging.StreamHandler()

@@ -1,11 +1,9 @@
-"""Who may do what over HTTP: bearer tokens with scopes, of which only hashes are kept."""
+"""Who may do what over HTTP: bearer tokens with scopes. Only their hashes are kept."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -13,9 +11,10 @@ from pydantic import AfterValidator, Field
 
 from model_registry.errors import ConflictError, NotFoundError
 from model_registry.names import parse_name
-from model_registry.storage.durable import locked, read_file, storage_errors, write_whole
-from model_registry.storage.entry import DOCUMENT_LIMIT, Document, Sha256, Timestamp
-from model_registry.storage.history import stamp
+from model_registry.storage.durable import locked, read_file, storage_errors, write_file_atomically
+from model_registry.storage.encoders import Sha256
+from model_registry.storage.entry import DOCUMENT_LIMIT, Document, Timestamp
+from model_registry.timestamps import utc_now
 
 Scope = Literal["read", "publish", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -23,7 +22,7 @@ TokenName = Annotated[str, AfterValidator(lambda text: parse_name(text, "token n
 
 
 class Token(Document):
-    """What is kept of a token: not the token. `admin` may do everything; `publish` does not include `read`."""
+    """What is kept of a token: not the token itself. `admin` includes all scopes; `publish` does not include `read`."""
 
     name: TokenName
     sha256: Sha256
@@ -31,7 +30,7 @@ class Token(Document):
     created: Timestamp
 
     def allows(self, scope: Scope) -> bool:
-        """Say whether the token may be used for `scope`."""
+        """Return whether the token may be used for `scope`."""
         return scope in self.scopes or "admin" in self.scopes
 
 
@@ -56,9 +55,9 @@ def read_tokens(path: Path) -> Tokens:
 
 
 def add_token(path: Path, name: str, scopes: tuple[Scope, ...]) -> str:
-    """Make a token, keep its hash, and return it: it cannot be had again. Raises ConflictError for a name in use."""
+    """Create a token, keep its hash, and return it: it cannot be recovered. Raises ConflictError for a name in use."""
     secret = secrets.token_urlsafe(32)
-    token = Token(name=name, sha256=token_hash(secret), scopes=scopes, created=stamp(datetime.now(UTC)))
+    token = Token(name=name, sha256=token_hash(secret), scopes=scopes, created=utc_now())
     with storage_errors("token"), locked(path.parent):
         known = read_tokens(path).tokens
         if any(other.name == name for other in known):
@@ -68,7 +67,7 @@ def add_token(path: Path, name: str, scopes: tuple[Scope, ...]) -> str:
 
 
 def remove_token(path: Path, name: str) -> None:
-    """Forget a token; a running service does so within a second. Raises NotFoundError."""
+    """Remove a token; a running service refuses it within a second. Raises NotFoundError."""
     with storage_errors("token"), locked(path.parent):
         known = read_tokens(path).tokens
         left = tuple(token for token in known if token.name != name)
@@ -83,5 +82,4 @@ def token_hash(secret: str) -> str:
 
 
 def _write(path: Path, tokens: tuple[Token, ...]) -> None:
-    write_whole(path, Tokens(tokens=tokens).to_json())
-    os.chmod(path, 0o600)  # noqa: PTH101
+    write_file_atomically(path, Tokens(tokens=tokens).to_json(), mode=0o600)

@@ -1,7 +1,14 @@
-"""File operations that survive a crash, and the only place that changes anything under a registry's root.
+"""Files and folders that appear whole or not at all and survive a crash: the one module that writes them so.
 
-Local file systems only: renames must be atomic and `flock` must work on folders. A folder's lock is the folder
-itself, so that no lock file is ever left behind, and a killed process lets go of it.
+    write_file_atomically(path, data)     a reader sees the old file or the new one
+    with staged_file(path) as file: ...   the same, for content that comes piece by piece
+    with staged_folder(path) as folder:   a folder that appears with everything in it
+    append_line(path, line)               lines of several processes never mix
+    put_in_place(source, target)          a rename that survives a crash
+
+A file is durable once it and the folder that names it are synced. Local file systems only: renames must be atomic and
+`flock` must work on folders. A folder's lock is the folder itself, so no lock file is ever left behind, and a killed
+process releases it.
 """
 
 from __future__ import annotations
@@ -9,32 +16,83 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import io
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from model_registry.errors import NotFoundError, StorageError
+from model_registry.errors import NotFoundError, StorageError, UnusablePathError
 
 CHUNK = 1 << 20
+STAGING = ".staging-"  # begins the name of every staging folder
 _TAIL = 1 << 14  # a line has about 1.5 kB
-_UNUSABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}
+_SYNC_EACH = 64  # files; of more, one flush of everything is many times faster
+_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+# --- errors of the file system
 
 
 @contextmanager
-def storage_errors(doing: str) -> Iterator[None]:
+def storage_errors(action: str) -> Iterator[None]:
     """Turn a full, read-only or forbidden file system into one StorageError that says what to do."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _UNUSABLE:
+        if error.errno not in _REFUSALS:
             raise
-        what = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check mount and permissions"
+        remedy = "make room" if error.errno in _FULL else "check mount and permissions"
         place = f" ({error.filename})" if error.filename else ""
-        raise StorageError(f"{doing}: {error.strerror}{place}: {what}, then try again") from error
+        raise StorageError(f"{action}: {error.strerror}{place}: {remedy}, then try again") from error
+
+
+@contextmanager
+def path_errors(path: Path) -> Iterator[None]:
+    """Turn what the file system says of a path that a user gave into one UnusablePathError, a full disk aside."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+        reason = error.strerror or str(error)
+        place = f" ({error.filename})" if error.filename and Path(str(error.filename)) != path else ""
+        raise UnusablePathError(
+            f"{path}: {reason}{place}; check the path and its permissions, or give another"
+        ) from error
+
+
+def check_writable(folder: Path) -> None:
+    """Raise UnusablePathError unless files can be made in a folder; see `try_writing`."""
+    with path_errors(folder):
+        try_writing(folder)
+
+
+def try_writing(folder: Path) -> None:
+    """Make a temporary folder and remove it again, in a folder or, where there is none yet, in its nearest parent.
+
+    Raises OSError where that fails, NotADirectoryError naming the file that is in the way.
+    """
+    Path(tempfile.mkdtemp(prefix=STAGING, dir=nearest_existing(folder))).rmdir()
+
+
+def nearest_existing(folder: Path) -> Path:
+    """Return the folder, or its nearest parent that exists. Raises NotADirectoryError where that is a file."""
+    folder = folder.absolute()
+    for place in (folder, *folder.parents):
+        if os.path.lexists(place):
+            if not place.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(place))
+            return place
+    return Path(folder.anchor)
+
+
+# --- syncing
 
 
 def sync_folder(folder: Path) -> None:
@@ -44,14 +102,17 @@ def sync_folder(folder: Path) -> None:
 
 def sync_files(paths: Iterable[Path]) -> None:
     """Make files and folders durable, all at once: the file system then commits them together."""
-    known = list(paths)
-    with ThreadPoolExecutor(max(1, len(known))) as pool:
-        list(pool.map(_sync, known))
+    listed = list(paths)
+    if len(listed) > _SYNC_EACH:
+        os.sync()
+        return
+    with ThreadPoolExecutor(max(1, len(listed))) as pool:
+        list(pool.map(_sync, listed))
 
 
-def sync_content(folder: Path) -> None:
-    """Make a folder of files durable, with everything in it."""
-    sync_files([folder, *folder.iterdir()])
+def sync_tree(folder: Path) -> None:
+    """Make a folder durable, with everything in it."""
+    sync_files([folder, *folder.rglob("*")])
 
 
 def _sync(path: Path) -> None:
@@ -62,20 +123,28 @@ def _sync(path: Path) -> None:
         os.close(fd)
 
 
-def ensure_folder(folder: Path, within: Path) -> None:
-    """Create a folder and its parents up to `within`, each durable before the next."""
-    if folder == within or folder.is_dir():
-        return
-    ensure_folder(folder.parent, within)
-    try:
-        folder.mkdir()
-    except (FileExistsError, FileNotFoundError):
-        return ensure_folder(folder, within)
-    sync_folder(folder.parent)
+# --- folders
 
 
-def remove_empty(folder: Path) -> bool:
-    """Remove a folder if nothing is in it; say whether it was."""
+def ensure_folder(folder: Path) -> None:
+    """Create a folder and its missing parents, each durable before the next. Raises OSError where that fails."""
+    while not folder.is_dir():
+        if folder.parent != folder:
+            ensure_folder(folder.parent)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            if not folder.is_dir():  # else another process made it
+                raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(folder)) from None
+        except FileNotFoundError:
+            if folder.parent.is_dir():
+                raise  # no folder can be made there, as in /proc; else another process removed the empty parent
+        else:
+            sync_folder(folder.parent)
+
+
+def remove_if_empty(folder: Path) -> bool:
+    """Remove a folder if nothing is in it; return whether it was removed."""
     try:
         folder.rmdir()
     except OSError:
@@ -84,36 +153,222 @@ def remove_empty(folder: Path) -> bool:
     return True
 
 
-def write_new(path: Path, data: bytes) -> None:
-    """Write a file that must not exist yet. It is durable only once it and its folder are synced."""
-    _write(path, data, os.O_EXCL)
+@contextmanager
+def staging_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new private folder in `parent`, held by this process; it is removed unless it was renamed away."""
+    while True:
+        folder = parent / f"{STAGING}{os.urandom(8).hex()}"
+        folder.mkdir(mode=0o700)
+        try:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue  # another process took it for abandoned in the moment before we held it
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if _same_folder(fd, folder):
+            break
+        os.close(fd)
+    try:
+        yield folder
+    finally:
+        if _same_folder(fd, folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        os.close(fd)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace a file so that a reader sees the old or the new one. The caller holds the folder's lock."""
-    temporary = write_temporary(path, data)
-    _sync(temporary)
-    temporary.replace(path)
-    sync_folder(path.parent)
+@contextmanager
+def staged_folder(target: Path, *, replace: bool = True, needed: Callable[[], bool] = lambda: True) -> Iterator[Path]:
+    """Yield an empty folder beside `target`; on leaving without an error it becomes `target`, whole and durable.
+
+    What stood at `target` is replaced, by one process at a time; without `replace` FileExistsError is raised instead.
+    `needed` is called while no other process may replace it: where it returns False, because another process has put
+    there what is wanted, that stays, and its readers never miss it.
+    """
+    ensure_folder(target.parent)
+    with staging_folder(target.parent) as stage, staging_folder(target.parent) as rubbish:
+        yield stage
+        stage.chmod(0o755)
+        sync_tree(stage)
+        with locked(target.parent.resolve()):
+            if not needed():
+                return
+            if not replace and os.path.lexists(target):  # renaming over an empty folder would succeed
+                raise FileExistsError(errno.EEXIST, "exists already", str(target))
+            with suppress(FileNotFoundError):
+                target.rename(rubbish / "old")
+            put_in_place(stage, target)
 
 
-def write_temporary(path: Path, data: bytes) -> Path:
-    """Write what shall replace `path` beside it, and return where. The caller holds the folder's lock, and syncs."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    _write(temporary, data, os.O_TRUNC)
+def put_in_place(source: Path, target: Path) -> None:
+    """Rename a file or folder that is synced, durably: afterwards `target` is there even after a power cut."""
+    source.rename(target)
+    sync_folder(target.parent)
+    if source.parent != target.parent:
+        with suppress(FileNotFoundError):
+            sync_folder(source.parent)
+
+
+def rename_staged(source: Path, target: Path) -> None:
+    """Rename a file in a staging folder, which is synced as a whole before it is put in place."""
+    source.rename(target)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder: its name goes in one step, then its content. Raises StorageError if something stays."""
+    with suppress(FileNotFoundError):
+        trash = folder.with_name(f"{STAGING}{os.urandom(8).hex()}")
+        put_in_place(folder, trash)
+        destroy(trash)
+
+
+def destroy(path: Path) -> None:
+    """Remove a file or folder that another process may be removing too. Raises StorageError if something stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+    if os.path.lexists(path):
+        raise StorageError(f"{path}: could not be removed; check permissions, then run: doctor")
+
+
+def remove_abandoned(folder: Path) -> list[Path]:
+    """Remove staging folders and temporary files that killed processes left in a folder; return them.
+
+    The caller holds a lock that keeps others from writing files in this folder meanwhile.
+    """
+    if not folder.is_dir():
+        return []
+    abandoned = [
+        item
+        for item in sorted(folder.iterdir())
+        if (item.name.startswith(STAGING) and _abandoned(item))
+        or (item.name.startswith(".") and item.name.endswith(".tmp") and item.is_file())
+    ]
+    for item in abandoned:
+        destroy(item)
+    return abandoned
+
+
+def _abandoned(folder: Path) -> bool:
+    """Return whether no living process holds the lock of a staging folder."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+@contextmanager
+def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold a folder's lock, alone or shared. Raises NotFoundError if the folder is gone, or goes meanwhile."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFoundError(f"{folder}: no such folder") from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        if not _same_folder(fd, folder):
+            raise NotFoundError(f"{folder}: was removed meanwhile")
+        yield
+    finally:
+        os.close(fd)
+
+
+def _same_folder(fd: int, folder: Path) -> bool:
+    """Return whether a path still leads to the open folder."""
+    try:
+        return os.path.samestat(os.fstat(fd), folder.stat(follow_symlinks=False))
+    except FileNotFoundError:
+        return False
+
+
+# --- writing files
+
+
+def write_file_atomically(path: Path, data: bytes, *, durable: bool = True, mode: int = 0o644) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part.
+
+    With `durable=False` nothing is synced: after a power cut the file may be the old one, or empty.
+    """
+    temporary = write_temporary(path, data, mode)
+    try:
+        if durable:
+            _sync(temporary)
+            put_in_place(temporary, path)
+        else:
+            temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def staged_file(path: Path, *, durable: bool = True) -> Iterator[io.BufferedRandom]:
+    """Yield a file open for reading and writing; on leaving without an error it becomes `path`."""
+    temporary = temporary_name(path)
+    try:
+        with temporary.open("x+b") as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+        if durable:
+            sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def put_files_in_place(files: Iterable[tuple[Path, Path]]) -> None:
+    """Sync many temporary files at once, then rename each: (temporary, target)."""
+    listed = list(files)
+    sync_files(temporary for temporary, _ in listed)
+    for temporary, target in listed:
+        temporary.replace(target)
+    sync_files({target.parent for _, target in listed})
+
+
+def temporary_name(path: Path) -> Path:
+    """Return where to write what shall replace `path`: a hidden name beside it that nobody else uses."""
+    return path.with_name(f".{path.name[:200]}.{os.urandom(4).hex()}.tmp")
+
+
+def write_temporary(path: Path, data: bytes, mode: int = 0o644) -> Path:
+    """Write what shall replace `path` beside it, and return where. The caller syncs it and puts it in place."""
+    temporary = temporary_name(path)
+    try:
+        write_new(temporary, data, mode)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     return temporary
 
 
-def _write(path: Path, data: bytes, how: int) -> None:
-    fd = os.open(path, os.O_CREAT | how | os.O_WRONLY | os.O_NOFOLLOW, 0o644)
+def write_new(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write a file that must not exist yet. The caller syncs it and its folder."""
+    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, mode)
     try:
         write_all(fd, data)
     finally:
         os.close(fd)
 
 
-def append(path: Path, lines: bytes) -> int:
-    """Append whole lines, cutting a line first that a crash left unfinished; return the size that was whole before.
+def append_line(path: Path, line: bytes) -> None:
+    """Append a line in one write, so that lines of several processes never mix. Nothing is synced."""
+    fd = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
+    try:
+        os.write(fd, line)
+    finally:
+        os.close(fd)
+
+
+def append_after_last_line(path: Path, lines: bytes) -> int:
+    """Append whole lines, cutting off a line that a crash left unfinished; return the size before, up to that line.
 
     The caller holds the lock, and syncs file and folder.
     """
@@ -156,6 +411,9 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
+# --- reading files
+
+
 def open_file(path: Path) -> int:
     """Open a regular file for reading. Raises NotFoundError if there is none, or if it is a link or anything else."""
     try:
@@ -185,75 +443,22 @@ def copy_file(source: Path, target: Path, size: int) -> tuple[str, int]:
     try:
         target_fd = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o644)
         try:
-            found = hashlib.sha256()
+            digest = hashlib.sha256()
             done = 0
             while done <= size and (piece := os.read(source_fd, min(CHUNK, size + 1 - done))):
-                found.update(piece)
+                digest.update(piece)
                 done += len(piece)
                 write_all(target_fd, piece)
         finally:
             os.close(target_fd)
     finally:
         os.close(source_fd)
-    return found.hexdigest(), done
+    return digest.hexdigest(), done
 
 
-@contextmanager
-def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold a folder's lock, alone or shared. Raises NotFoundError if the folder goes away meanwhile."""
-    try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except (FileNotFoundError, NotADirectoryError):
-        raise NotFoundError(f"{folder}: no such folder") from None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-        if not same_folder(fd, folder):
-            raise NotFoundError(f"{folder}: was removed meanwhile")
-        yield
-    finally:
-        os.close(fd)
-
-
-def abandoned(folder: Path) -> bool:
-    """Say whether no living process holds the lock of a staging folder."""
-    try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(fd)
-    return True
-
-
-def same_folder(fd: int, folder: Path) -> bool:
-    """Say whether a path still leads to the open folder."""
-    try:
-        return os.path.samestat(os.fstat(fd), folder.stat(follow_symlinks=False))
-    except FileNotFoundError:
-        return False
-
-
-@contextmanager
-def staging_folder(parent: Path, prefix: str = ".staging-") -> Iterator[Path]:
-    """Yield a new private folder in `parent`, held by this process; it is removed unless it was renamed away."""
-    while True:
-        folder = parent / f"{prefix}{os.urandom(8).hex()}"
-        folder.mkdir(mode=0o700)
-        try:
-            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
-            continue  # a doctor thought it abandoned in the moment before we held it
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        if same_folder(fd, folder):
-            break
-        os.close(fd)
-    try:
-        yield folder
-    finally:
-        if same_folder(fd, folder):
-            shutil.rmtree(folder, ignore_errors=True)
-        os.close(fd)
+def file_sha256(file: Path | io.BufferedIOBase) -> str:
+    """Return the sha256 of a file, 64 hexadecimal digits; of an open one from its present position to its end."""
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    return hashlib.file_digest(file, "sha256").hexdigest()

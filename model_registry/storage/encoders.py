@@ -1,23 +1,20 @@
-"""Encoders: frozen networks that all users share, each a folder with `encoder.json`, the model and its companions.
+"""Encoders: frozen networks that all users share, each a folder with `encoder.json`, the network and its other files.
 
-An encoder's identity is the sha256 of its model file. A bundle and the registry keep it once, in a folder of
-that name, and a version only names it.
+An encoder's identity is the sha256 of its network. Bundles and the registry keep it once, in a folder of that name, and
+a version only names it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from model_registry.errors import RegistryError
-from model_registry.storage.durable import locked, staging_folder, sync_folder
+from model_registry.storage.durable import file_sha256, path_errors, staged_folder
 
 SPEC_FILE = "encoder.json"
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -25,7 +22,7 @@ FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9.
 
 
 class EncoderError(RegistryError, ValueError):
-    """An encoder's folder that is absent, incomplete or not what its `encoder.json` says."""
+    """An encoder's folder is missing, incomplete or not what its `encoder.json` says."""
 
 
 class _Frozen(BaseModel):
@@ -33,7 +30,7 @@ class _Frozen(BaseModel):
 
 
 class Tensor(_Frozen):
-    """What an encoder takes under one name; a letter in `shape` is a length that may vary, `n` the samples."""
+    """An input of an encoder; a letter in `shape` is a length that may vary, `n` the number of samples."""
 
     dtype: Literal["uint8", "int64", "float32"]
     shape: tuple[int | str, ...]
@@ -41,21 +38,21 @@ class Tensor(_Frozen):
 
 
 class Source(_Frozen):
-    """The package on the index that carries the weights."""
+    """The package that contains the weights."""
 
     package: str
     version: str
 
 
 class EncoderSpec(_Frozen):
-    """`encoder.json`: what an encoder is, takes and gives."""
+    """`encoder.json`: an encoder's inputs, outputs, licence, source and files."""
 
     format: Literal[1] = 1
     name: FileName
     model: FileName = "model.onnx"
     sha256: Sha256
     inputs: dict[str, Tensor]
-    outputs: dict[str, Annotated[int, Field(gt=0)]]  # name -> numbers in a row of it
+    outputs: dict[str, Annotated[int, Field(gt=0)]]  # name -> length of a row
     licence: str
     source: Source
     files: dict[FileName, Sha256]
@@ -69,12 +66,12 @@ class EncoderSpec(_Frozen):
         return self
 
     def text(self) -> str:
-        """Return `encoder.json`'s text: the same for the same encoder, whoever writes it."""
+        """Return the text of `encoder.json`: the same for the same encoder, whoever writes it."""
         return self.model_dump_json(indent=2) + "\n"
 
 
 def read_encoder(folder: Path) -> EncoderSpec:
-    """Return what `folder` says that it holds, without reading the model.
+    """Return the contents of `encoder.json` in `folder`, without reading the network.
 
     Raises EncoderError if there is no readable, valid `encoder.json`.
     """
@@ -94,13 +91,12 @@ def verify_encoder(folder: Path) -> EncoderSpec:
     faults = []
     for name, digest in sorted(spec.files.items()):
         try:
-            with (folder / name).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = file_sha256(folder / name)
         except OSError as error:
             faults.append(f"{folder / name}: cannot be read: {error.strerror}")
             continue
-        if found != digest:
-            faults.append(f"{folder / name}: sha256 is {found}, encoder.json says {digest}")
+        if sha256 != digest:
+            faults.append(f"{folder / name}: sha256 is {sha256}, encoder.json says {digest}")
     if faults:
         raise EncoderError("\n".join(faults))
     return spec
@@ -109,19 +105,19 @@ def verify_encoder(folder: Path) -> EncoderSpec:
 def copy_encoder(folder: Path, root: Path, verified: EncoderSpec | None = None) -> Path:
     """Put the encoder of `folder` into `root/<sha256>`, whole or not at all, and return that folder.
 
-    `verified` spares hashing the files of `folder` where `verify_encoder` returned it just before.
-    Files are hard links where the file system allows, else copies. One that is there already and intact is
-    left as it is; a damaged one is replaced. Raises EncoderError if `folder` is not intact, or if `root` holds
-    the same model with other companions.
+    `verified`, what `verify_encoder` returned for `folder` just before, saves hashing its files again. Files are hard
+    links where the file system allows, else copies. An intact encoder that is there already is left as it is; a damaged
+    one is replaced. Raises EncoderError if `folder` is not intact, or if `root` holds the same network with other files
+    beside it, and UnusablePathError where `root` cannot be written.
     """
     spec = verified or verify_encoder(folder)
     target = root / spec.sha256
     present = _intact(target, folder)
     if present is not None:
         if present.files != spec.files:
-            raise EncoderError(f"{target}: holds the same model with other companions than {folder}")
+            raise EncoderError(f"{target}: holds the same network with other files beside it than {folder}")
         return target
-    with staged_folder(target, needed=lambda: _intact(target, folder) is None) as stage:
+    with path_errors(root), staged_folder(target, needed=lambda: _intact(target, folder) is None) as stage:
         for name in spec.files:
             try:
                 os.link(folder / name, stage / name)
@@ -132,7 +128,7 @@ def copy_encoder(folder: Path, root: Path, verified: EncoderSpec | None = None) 
 
 
 def _intact(folder: Path, source: Path) -> EncoderSpec | None:
-    """Return the spec of `folder` if its files are as it says; those that are links to intact ones of `source` are."""
+    """Return the spec of `folder` if its files are as it says; hard links to the files of `source` are intact."""
     try:
         spec = read_encoder(folder)
         if all((folder / name).samefile(source / name) for name in spec.files):
@@ -140,28 +136,3 @@ def _intact(folder: Path, source: Path) -> EncoderSpec | None:
         return verify_encoder(folder)
     except (EncoderError, OSError):
         return None
-
-
-@contextmanager
-def staged_folder(target: Path, needed: Callable[[], bool] = lambda: True) -> Iterator[Path]:
-    """Yield an empty folder beside `target`; on leaving without an error it becomes `target`, whole.
-
-    What stood at `target` is replaced, by one process at a time. `needed` is asked when nobody else may replace it:
-    where it says no, since somebody has put there what is wanted, that stays, and who reads it never misses it.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{target.name}."
-    with staging_folder(target.parent, prefix) as stage, staging_folder(target.parent, prefix) as rubbish:
-        yield stage
-        for path in stage.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        sync_folder(stage)
-        stage.chmod(0o755)
-        with locked(target.parent.resolve()):
-            if not needed():
-                return
-            with suppress(FileNotFoundError):
-                target.rename(rubbish / "old")
-            stage.rename(target)
-            sync_folder(target.parent)

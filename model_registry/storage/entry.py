@@ -1,4 +1,4 @@
-"""The registry's documents: what a bundle says of itself, and what the registry says of a version.
+"""The registry's documents: the description of a bundle, and those of a version.
 
 Every document is frozen, refuses unknown fields, and is written by `to_json` and read by `from_json` only.
 """
@@ -23,7 +23,9 @@ from pydantic import (
 )
 
 from model_registry.errors import DocumentError
-from model_registry.names import ROLES, Modality, parse_name, parse_user, shown
+from model_registry.messages import printable
+from model_registry.names import MODALITY_PATTERN, ROLES, modality_aliases, parse_name, parse_user
+from model_registry.storage.encoders import Sha256
 
 SCHEMA_VERSION = "1.0.0"
 DOCUMENT_LIMIT = 2 << 20  # bytes; a bundle's description with its whole configuration is a few kB
@@ -31,11 +33,12 @@ FILE_LIMIT = 256 << 20  # bytes of one file of a bundle; a user's own part stays
 REQUIRED_ROLES = ("model", "label_map", "label_encoder", "training_log")
 
 Status = Literal["active", "candidate", "archived"]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+ExportForm = Literal["tar", "onnx"]
 Hash = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Timestamp = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 UserId = Annotated[str, AfterValidator(parse_user)]
+ModalityName = Annotated[str, StringConstraints(pattern=f"^{MODALITY_PATTERN}$")]
 RunId = Annotated[str, AfterValidator(lambda text: parse_name(text, "run id"))]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$", max_length=200)]
 StoredPath = Annotated[str, StringConstraints(min_length=1, max_length=400)]
@@ -43,17 +46,23 @@ StoredPath = Annotated[str, StringConstraints(min_length=1, max_length=400)]
 
 def _label(text: str) -> str:
     if text == "unknown":
-        raise ValueError("'unknown' is no label: it comes from rejection")
+        raise ValueError("'unknown' cannot be a label: it is the result of rejection")
     if not text.isprintable() or text != text.strip():
-        raise ValueError(f"label {shown(text)}: control characters, or blanks at an end")
+        raise ValueError(f"label {printable(text)}: control characters, or spaces at the beginning or end")
     return text
 
 
 Label = Annotated[Text, AfterValidator(_label)]
 
 
+def _no_alias(modality: str) -> str:
+    if modality in modality_aliases():
+        raise ValueError(f"{modality!r} is another name for {modality_aliases()[modality]!r}; write that")
+    return modality
+
+
 def _plain(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """Refuse what JSON cannot hold: NaN, infinity, half surrogates."""
+    """Refuse what JSON cannot represent: NaN, infinity, unpaired surrogates."""
     json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     return value
 
@@ -65,10 +74,10 @@ class Document(BaseModel):
 
     @classmethod
     def from_json(cls, data: bytes, name: str) -> Self:
-        """Return the document that `data` holds; `name` is where it came from, for messages.
+        """Return the document that `data` holds; `name` is its source, for messages.
 
         Raises DocumentError with every fault: too large, not UTF-8, not JSON, a key twice, NaN, too deep,
-        a half surrogate, a missing, unknown or wrong field.
+        an unpaired surrogate, a missing, unknown or wrong field.
         """
         value = parse_json(data, name)
         try:
@@ -105,13 +114,14 @@ class EncoderRef(Document):
 
 
 class BundleEntry(Document):
-    """What is known of a model before it has a version number."""
+    """What is known about a model before it has a version number."""
 
     timestamp: Timestamp
     schema_version: Text = SCHEMA_VERSION
     trainer_name: Text
     vector_version: Text
     feature_spec_id: Text
+    encoding: Text | None = None  # what the samples are: A3CP's raw_features_ref.encoding, or their media types
     config: Annotated[dict[str, JsonValue], AfterValidator(_plain)]
     labels: tuple[Label, ...] = Field(min_length=1)
     metrics: dict[Text, FiniteFloat]
@@ -131,7 +141,7 @@ class BundleEntry(Document):
         if self.feature_spec_id != self.vector_version:
             raise ValueError("feature_spec_id and vector_version name the same thing and must be equal")
         if len(set(self.labels)) != len(self.labels):
-            raise ValueError("labels: a label stands twice")
+            raise ValueError("labels: a label appears twice")
         return self
 
 
@@ -140,7 +150,7 @@ class BundleManifest(Document):
 
     format: Literal[1]
     user_id: UserId
-    modality: Modality
+    modality: Annotated[ModalityName, AfterValidator(_no_alias)]
     run_id: RunId
     created: Timestamp
     files: dict[str, StoredFile]
@@ -149,14 +159,14 @@ class BundleManifest(Document):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        faults = [f"files: unknown role {shown(role)}" for role in self.files if role not in ROLES]
+        faults = [f"files: unknown role {printable(role)}" for role in self.files if role not in ROLES]
         faults += [f"files: role {role!r} is missing" for role in REQUIRED_ROLES if role not in self.files]
         names = [file.name for file in self.files.values()]
-        faults += [f"files: {name!r} stands twice" for name in set(names) if names.count(name) > 1]
+        faults += [f"files: {name!r} appears twice" for name in set(names) if names.count(name) > 1]
         faults += [f"files: {name!r} is the name of the description itself" for name in names if name == "bundle.json"]
         faults += [f"files: {f.name!r} is above {FILE_LIMIT} bytes" for f in self.files.values() if f.size > FILE_LIMIT]
         if len({ref.name for ref in self.encoder_refs}) != len(self.encoder_refs):
-            faults.append("encoder_refs: an encoder stands twice")
+            faults.append("encoder_refs: an encoder appears twice")
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -166,7 +176,7 @@ class RegistryEntry(BundleEntry):
     """One version as A3CP reads it: a line of `model_registry.jsonl`. Paths are relative to the registry's root."""
 
     user_id: UserId
-    modality: Modality
+    modality: ModalityName
     run_id: RunId
     model_version: Annotated[str, StringConstraints(pattern=r"^v[1-9][0-9]{0,8}$")]
     status: Status
@@ -182,22 +192,29 @@ class RegistryEntry(BundleEntry):
         """The number of the version."""
         return int(self.model_version[1:])
 
+    @property
+    def folder(self) -> str:
+        """The version's folder, relative to the registry's root: `users/<user>/<modality>/v3`."""
+        return self.model_artifact_path.rpartition("/")[0]
+
 
 class VersionManifest(Document):
     """`manifest.json`: every other file of a version, and the sha256 of each encoder's `encoder.json`."""
 
     format: Literal[1] = 1
     user_id: UserId
-    modality: Modality
+    modality: ModalityName
     version: PositiveInt
     run_id: RunId
-    bundle_sha256: Sha256  # of the bundle's description: tells the same run published twice from a clash of run ids
+    bundle_sha256: (
+        Sha256  # of the bundle's description: a run published again has the same, another run of that id has not
+    )
     files: dict[str, StoredFile]
     encoders: dict[Sha256, Sha256] = {}
 
 
 class ActivePointer(Document):
-    """`active.json`: the version that serves, and the sha256 of its `manifest.json`."""
+    """`active.json`: the active version, and the sha256 of its `manifest.json`."""
 
     format: Literal[1] = 1
     version: PositiveInt
@@ -206,7 +223,7 @@ class ActivePointer(Document):
 
 
 class Event(Document):
-    """One line of `history.jsonl`: what happened to which version, and which one serves since then."""
+    """One line of `history.jsonl`: what happened to which version, and which one is active since then."""
 
     time: Timestamp
     event: Literal["publish", "promote", "rollback", "archive", "remove"]
@@ -218,7 +235,7 @@ class Event(Document):
 
 
 class Tombstone(Document):
-    """One line of `tombstones.jsonl`: that someone's models were erased, and nothing of whom."""
+    """One line of `tombstones.jsonl`: that the models of a person were erased, but not whose."""
 
     id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
     time: Timestamp
@@ -246,18 +263,18 @@ def parse_json(data: bytes, name: str, limit: int = DOCUMENT_LIMIT) -> Any:
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
         if b"\\u" in data:
-            json.dumps(value, ensure_ascii=False).encode()  # a half surrogate cannot be written again
+            json.dumps(value, ensure_ascii=False).encode()  # an unpaired surrogate cannot be written again
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).split(": '", 1)[0]
-        raise DocumentError([f"{name}: document: no usable JSON: {reason}"]) from None
+        raise DocumentError([f"{name}: document: invalid JSON: {reason}"]) from None
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({key for key, _ in pairs}) != len(pairs):
-        raise ValueError("a key stands twice in an object")
-    return dict(pairs)
+def _unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({key for key, _ in items}) != len(items):
+        raise ValueError("a key appears twice in an object")
+    return dict(items)
 
 
 def _refuse_constant(text: str) -> None:
-    raise ValueError(f"{text} is no number in JSON")
+    raise ValueError(f"{text} is not valid in JSON")

@@ -1,8 +1,8 @@
-"""What happened to a pair's versions, which one serves, and A3CP's journal of it.
+"""What happened to the versions of a slot, which one is active, and A3CP's journal of all slots.
 
-`history.jsonl` is the truth: a version is published once its event stands there. `active.json` and
-`model_registry.jsonl` follow from it. All three are written under the lock of the pair's folder and, within it, the
-lock of the root, which orders the journal by time: so the journal can be rebuilt byte for byte.
+`history.jsonl` is authoritative: a version is published once its event is recorded there. `active.json` and
+`model_registry.jsonl` are derived from it. All three are written under the lock of the slot's folder and, within it,
+the lock of the root, which orders the journal by time: so the journal can be rebuilt byte for byte.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -18,32 +19,42 @@ from typing import Literal
 
 from model_registry.errors import CorruptError, DocumentError, NotFoundError
 from model_registry.storage.durable import (
-    append,
+    append_after_last_line,
     last_line,
     locked,
+    put_in_place,
     read_file,
     storage_errors,
     sync_files,
     sync_folder,
+    write_file_atomically,
     write_temporary,
-    write_whole,
 )
 from model_registry.storage.entry import DOCUMENT_LIMIT, ActivePointer, Event, RegistryEntry, Status
-from model_registry.storage.layout import ModelSlot, journal, pairs
+from model_registry.storage.layout import ModelSlot, journal, slots
+from model_registry.timestamps import format_time
 
 HISTORY_LIMIT = 64 << 20  # bytes; an event is about 200
 
 
-def read_events(pair: ModelSlot) -> list[Event]:
-    """Return a pair's events in order, none if it has no history. Raises CorruptError naming the line.
+@dataclass(frozen=True)
+class VersionRecord:
+    """A version's entry, with its present status, and the events that concern it."""
 
-    A last line without a newline was never finished, and is not an event.
+    entry: RegistryEntry
+    events: tuple[Event, ...]
+
+
+def read_events(slot: ModelSlot) -> list[Event]:
+    """Return a slot's events in order, none if it has no history. Raises CorruptError naming the line.
+
+    A last line without a newline was not completely written and does not count.
     """
     try:
-        data = read_file(pair.history, HISTORY_LIMIT)
+        data = read_file(slot.history, HISTORY_LIMIT)
     except NotFoundError:
         return []
-    return parse_events(data, str(pair.history))
+    return parse_events(data, str(slot.history))
 
 
 def parse_events(data: bytes, name: str) -> list[Event]:
@@ -57,76 +68,76 @@ def parse_events(data: bytes, name: str) -> list[Event]:
 
 def statuses(events: Iterable[Event]) -> dict[int, Status]:
     """Return the status of every published version that was not removed."""
-    found: dict[int, Status] = {}
+    status: dict[int, Status] = {}
     active: int | None = None
     for event in events:
         if event.event == "publish":
-            found[event.version] = "candidate"
+            status[event.version] = "candidate"
         elif event.event == "archive":
-            found[event.version] = "archived"
+            status[event.version] = "archived"
         elif event.event == "remove":
-            found.pop(event.version, None)
-        if active in found and active != event.active:
-            found[active] = "archived"  # it has served; a rollback can bring it back
+            status.pop(event.version, None)
+        if active in status and active != event.active:
+            status[active] = "archived"  # it was active before; a rollback can return to it
         if event.active is not None:
-            found[event.active] = "active"
+            status[event.active] = "active"
         active = event.active
-    return found
+    return status
 
 
-def serving(events: list[Event]) -> int | None:
-    """Return the number of the version that serves, if one does."""
+def active_version(events: list[Event]) -> int | None:
+    """Return the number of the active version, if there is one."""
     return events[-1].active if events else None
 
 
 def run_version(events: Iterable[Event], run_id: str) -> Event | None:
     """Return the event that published a run, unless that version was removed since."""
-    found: Event | None = None
+    publication: Event | None = None
     for event in events:
         if event.event == "publish" and event.run_id == run_id:
-            found = event
-        elif event.event == "remove" and found is not None and event.version == found.version:
-            found = None
-    return found
+            publication = event
+        elif event.event == "remove" and publication is not None and event.version == publication.version:
+            publication = None
+    return publication
 
 
 def published_manifest(events: Iterable[Event], version: int) -> str:
     """Return the sha256 that a version's manifest had when it was published. Raises NotFoundError if it was not."""
-    found = [event.manifest_sha256 for event in events if event.event == "publish" and event.version == version]
-    if not found or found[-1] is None:
+    recorded = [event.manifest_sha256 for event in events if event.event == "publish" and event.version == version]
+    if not recorded or recorded[-1] is None:
         raise NotFoundError(f"v{version}: no such version")
-    return found[-1]
+    return recorded[-1]
 
 
-def read_pointer(pair: ModelSlot) -> ActivePointer | None:
-    """Return the pointer to the version that serves, if there is one. Raises CorruptError."""
+def read_pointer(slot: ModelSlot) -> ActivePointer | None:
+    """Return the pointer to the active version, if there is one. Raises CorruptError."""
     try:
-        data = read_file(pair.active, DOCUMENT_LIMIT)
+        data = read_file(slot.active, DOCUMENT_LIMIT)
     except NotFoundError:
         return None
     try:
-        return ActivePointer.from_json(data, str(pair.active))
+        return ActivePointer.from_json(data, str(slot.active))
     except DocumentError as error:
         raise CorruptError(f"{error}; run: doctor") from None
 
 
-def read_entry(pair: ModelSlot, version: int) -> RegistryEntry:
+def read_entry(slot: ModelSlot, version: int) -> RegistryEntry:
     """Return a version's entry as it was published. Raises NotFoundError, or CorruptError naming the file."""
-    path = pair.version_folder(version) / "registry_entry.json"
+    path = slot.version_folder(version) / "registry_entry.json"
     try:
         return RegistryEntry.from_json(read_file(path, DOCUMENT_LIMIT), str(path))
     except DocumentError as error:
         raise CorruptError(str(error)) from None
 
 
-def manifest_sha256(pair: ModelSlot, version: int) -> str:
+def manifest_sha256(slot: ModelSlot, version: int) -> str:
     """Return the sha256 of a version's manifest as it is now."""
-    data = read_file(pair.version_folder(version) / "manifest.json", DOCUMENT_LIMIT)
+    data = read_file(slot.version_folder(version) / "manifest.json", DOCUMENT_LIMIT)
     return hashlib.sha256(data).hexdigest()
 
 
 def record(
-    pair: ModelSlot,
+    slot: ModelSlot,
     events: list[Event],
     kind: Literal["publish", "promote", "rollback", "archive", "remove"],
     version: int,
@@ -137,44 +148,49 @@ def record(
 ) -> list[Event]:
     """Append one event, move the pointer and continue the journal; return the events with the new one.
 
-    The caller holds the pair's lock. If the file system refuses, nothing has changed.
+    The caller holds the slot's lock. If the file system refuses, nothing has changed.
     """
-    with locked(pair.root):
+    with locked(slot.root):
         event = Event(
-            time=_next_time(pair.root),
+            time=_next_time(slot.root),
             event=kind,
             version=version,
             active=active,
             reason=reason,
             run_id=run_id,
-            manifest_sha256=manifest_sha256(pair, version) if kind == "publish" else None,
+            manifest_sha256=manifest_sha256(slot, version) if kind == "publish" else None,
         )
         after = [*events, event]
-        moved = active is not None and active != serving(events)
-        lines = b"".join(journal_lines(pair, events, event))
-        written: list[tuple[Path, int]] = []
+        moved = active is not None and active != active_version(events)
+        lines = b"".join(journal_lines(slot, events, event))
+        appended: list[tuple[Path, int]] = []
+        pointer: Path | None = None
         try:
-            waiting = [write_temporary(pair.active, _pointer(pair, after).to_json())] if moved else []
-            for path, data in ((journal(pair.root), lines), (pair.history, event.to_line())):
-                written.append((path, append(path, data)))
-            sync_files([*waiting, journal(pair.root), pair.root, pair.history])
+            if moved:
+                pointer = write_temporary(slot.active, _pointer(after).to_json())
+            for path, data in ((journal(slot.root), lines), (slot.history, event.to_line())):
+                appended.append((path, append_after_last_line(path, data)))
+            sync_files([*([pointer] if pointer else []), journal(slot.root), slot.root, slot.history])
         except OSError:
-            for path, size in written:
+            for path, size in appended:
                 os.truncate(path, size)
+            if pointer is not None:
+                pointer.unlink(missing_ok=True)
             raise
-        if moved:
-            waiting[0].replace(pair.active)
-        elif active is None:
-            pair.active.unlink(missing_ok=True)
-        sync_folder(pair.folder)
+        if pointer is not None:
+            put_in_place(pointer, slot.active)
+        else:
+            if active is None:
+                slot.active.unlink(missing_ok=True)
+            sync_folder(slot.folder)
     return after
 
 
-def _pointer(pair: ModelSlot, events: list[Event]) -> ActivePointer:
+def _pointer(events: list[Event]) -> ActivePointer:
     """Return what `active.json` must hold after these events, of which the last names an active version."""
-    version = serving(events)
+    version = active_version(events)
     if version is None:
-        raise ValueError("no version serves")
+        raise ValueError("no version is active")
     since = events[-1].time
     for event in reversed(events):
         if event.active != version:
@@ -183,48 +199,48 @@ def _pointer(pair: ModelSlot, events: list[Event]) -> ActivePointer:
     return ActivePointer(version=version, manifest_sha256=published_manifest(events, version), since=since)
 
 
-def settle(pair: ModelSlot) -> tuple[list[Event], list[str]]:
-    """Finish what a killed publisher left: record its version, mend the pointer. Return the events and what was done.
+def recover(slot: ModelSlot) -> tuple[list[Event], list[str]]:
+    """Complete what a killed process left: record its version, restore the pointer. Return events and what was done.
 
-    The caller holds the pair's lock.
+    The caller holds the slot's lock.
     """
-    events = read_events(pair)
+    events = read_events(slot)
     done: list[str] = []
     known = {event.version for event in events if event.event == "publish"}
-    for version in pair.versions():
+    for version in slot.versions():
         if version not in known:
-            entry = read_entry(pair, version)
-            newest = entry.status == "active" and version > (serving(events) or 0)
-            active = version if newest else serving(events)
-            events = record(pair, events, "publish", version, active=active, run_id=entry.run_id)
-            done.append(f"{pair}: recorded v{version}, whose publication was cut short")
+            entry = read_entry(slot, version)
+            newest = entry.status == "active" and version > (active_version(events) or 0)
+            active = version if newest else active_version(events)
+            events = record(slot, events, "publish", version, active=active, run_id=entry.run_id)
+            done.append(f"{slot}: recorded v{version}, whose publication was interrupted")
     try:
-        pointer = read_pointer(pair)
-        wrong = (pointer.version if pointer else None) != serving(events)
+        pointer = read_pointer(slot)
+        wrong = (pointer.version if pointer else None) != active_version(events)
     except CorruptError:
         wrong = True
-    if wrong and serving(events) is None:
-        pair.active.unlink(missing_ok=True)
-        done.append(f"{pair}: removed active.json, because no version serves")
+    if wrong and active_version(events) is None:
+        slot.active.unlink(missing_ok=True)
+        done.append(f"{slot}: removed active.json, because no version is active")
     elif wrong:
-        write_whole(pair.active, _pointer(pair, events).to_json())
-        done.append(f"{pair}: active.json leads to v{serving(events)} again")
+        write_file_atomically(slot.active, _pointer(events).to_json())
+        done.append(f"{slot}: active.json points to v{active_version(events)} again")
     return events, done
 
 
 def journal_lines(
-    pair: ModelSlot, before: list[Event], event: Event, read: Callable[[ModelSlot, int], RegistryEntry] = read_entry
+    slot: ModelSlot, before: list[Event], event: Event, read: Callable[[ModelSlot, int], RegistryEntry] = read_entry
 ) -> list[bytes]:
-    """Return the journal's lines for one event: each version whose status changes, the one that serves last.
+    """Return the journal's lines for one event: each version whose status changes, the active one last.
 
-    So at no line of the journal two versions of a pair are active. A version whose entry is gone has no line.
+    So at no line of the journal are two versions of a slot active. A version whose entry is gone has no line.
     """
     old, new = statuses(before), statuses([*before, event])
     changed = [(version, status) for version, status in new.items() if old.get(version) != status]
     lines = []
     for version, status in sorted(changed, key=lambda item: (item[1] == "active", item[0])):
         try:
-            entry = read(pair, version)
+            entry = read(slot, version)
         except (NotFoundError, CorruptError):
             continue
         lines.append(entry.model_copy(update={"status": status, "recorded_at": event.time}).to_line())
@@ -236,37 +252,40 @@ def reindex(root: Path) -> bool:
 
     Publishers wait only while what changed meanwhile is read again.
     """
-    known: dict[ModelSlot, tuple[object, list[tuple[str, bytes]]]] = {}
+    known: _SlotLines = {}
     with storage_errors("reindex"):
-        _read_pairs(root, known)
+        _read_slots(root, known)
         with locked(root):
-            _read_pairs(root, known)
-            lines = sorted((line for _, found in known.values() for line in found), key=lambda line: line[0])
+            _read_slots(root, known)
+            lines = sorted((line for _, lines in known.values() for line in lines), key=lambda line: line[0])
             new = b"".join(line for _, line in lines)
             path = journal(root)
             if path.is_file() and path.read_bytes() == new:
                 return False
-            write_whole(path, new)
+            write_file_atomically(path, new)
     return True
 
 
-def _read_pairs(root: Path, known: dict[ModelSlot, tuple[object, list[tuple[str, bytes]]]]) -> None:
-    """Bring `known`, the journal's lines of every pair with their times, up to date."""
+_SlotLines = dict[ModelSlot, tuple[object, list[tuple[str, bytes]]]]  # slot -> state of its history, (time, line)
+
+
+def _read_slots(root: Path, known: _SlotLines) -> None:
+    """Bring `known`, the journal's lines of every slot with their times, up to date."""
     present = set()
-    for pair in pairs(root):
-        present.add(pair)
-        state = _identity(pair.history)
-        if pair not in known or known[pair][0] != state:
+    for slot in slots(root):
+        present.add(slot)
+        state = _identity(slot.history)
+        if slot not in known or known[slot][0] != state:
             read = lru_cache(None)(read_entry)  # a version has a line for every change of its status
-            events = read_events(pair)
+            events = read_events(slot)
             lines = [
                 (event.time, line)
                 for number, event in enumerate(events)
-                for line in journal_lines(pair, events[:number], event, read)
+                for line in journal_lines(slot, events[:number], event, read)
             ]
-            known[pair] = (state, lines)
-    for pair in set(known) - present:
-        del known[pair]
+            known[slot] = (state, lines)
+    for slot in set(known) - present:
+        del known[slot]
 
 
 def _identity(path: Path) -> object:
@@ -284,7 +303,7 @@ def drop_from_journal(root: Path, gone: Callable[[str, str, str], bool]) -> None
         if not path.is_file():
             return
         kept = [line for line in path.read_bytes().splitlines(keepends=True) if not _is_gone(line, gone)]
-        write_whole(path, b"".join(kept))
+        write_file_atomically(path, b"".join(kept))
 
 
 def _is_gone(line: bytes, gone: Callable[[str, str, str], bool]) -> bool:
@@ -292,7 +311,7 @@ def _is_gone(line: bytes, gone: Callable[[str, str, str], bool]) -> bool:
         value = json.loads(line)
         return gone(value["user_id"], value["modality"], value["model_version"])
     except (ValueError, KeyError, TypeError):
-        return True  # damaged; what it said stands in the histories
+        return True  # damaged; the histories hold what it said
 
 
 def _next_time(root: Path) -> str:
@@ -301,18 +320,13 @@ def _next_time(root: Path) -> str:
     try:
         fd = os.open(journal(root), os.O_RDONLY)
     except FileNotFoundError:
-        return stamp(now)
+        return format_time(now, "microseconds")
     try:
         line = last_line(fd, os.fstat(fd).st_size)
     finally:
         os.close(fd)
     try:
         last = datetime.fromisoformat(json.loads(line)["recorded_at"])
-        return stamp(max(now, last + timedelta(microseconds=1)))
+        return format_time(max(now, last + timedelta(microseconds=1)), "microseconds")
     except (ValueError, KeyError, TypeError):
-        return stamp(now)  # the last line is damaged; doctor rebuilds the journal
-
-
-def stamp(time: datetime) -> str:
-    """Return a UTC time as the documents write it, to the microsecond."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return format_time(now, "microseconds")  # the last line is damaged; doctor rebuilds the journal

@@ -1,4 +1,4 @@
-"""Where things lie under a registry's root."""
+"""Where files are under a registry's root."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_registry.errors import InvalidNameError
-from model_registry.names import MODALITIES, Modality, parse_user
+from model_registry.names import Modality, is_modality, parse_user
 
 _VERSION_FOLDER = re.compile(r"v([1-9][0-9]{0,8})")
 
@@ -31,12 +31,12 @@ class ModelSlot:
 
     @property
     def active(self) -> Path:
-        """The pointer to the version that serves."""
+        """The pointer to the active version."""
         return self.folder / "active.json"
 
     @property
     def history(self) -> Path:
-        """Events, one a line. A version is published once its event stands here."""
+        """Events, one a line. A version is published once its event is recorded here."""
         return self.folder / "history.jsonl"
 
     def version_folder(self, version: int) -> Path:
@@ -63,7 +63,7 @@ def encoders_folder(root: Path) -> Path:
 
 
 def tombstones(root: Path) -> Path:
-    """Return the list of erasures: when and why, and nothing of the person."""
+    """Return the list of erasures: when and why, and nothing about the person."""
     return root / "tombstones.jsonl"
 
 
@@ -82,14 +82,22 @@ def users(root: Path) -> Iterator[str]:
         try:
             yield parse_user(name)
         except InvalidNameError:
-            continue  # staging, or nothing of ours
+            continue  # a staging folder, or not ours
 
 
-def pairs(root: Path, user: str | None = None, modality: Modality | None = None) -> Iterator[ModelSlot]:
-    """Yield the pairs that have a folder, by user and modality; only one user's if `user` is given."""
-    kinds: tuple[Modality, ...] = MODALITIES if modality is None else (modality,)
+def modalities(root: Path, user: str) -> list[Modality]:
+    """Return the modalities that a user has a folder for, sorted."""
+    try:
+        names = [path.name for path in (users_folder(root) / user).iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(name for name in names if is_modality(name))
+
+
+def slots(root: Path, user: str | None = None, modality: Modality | None = None) -> Iterator[ModelSlot]:
+    """Yield the slots that have a folder, by user and modality; only one user's if `user` is given."""
     for name in users(root) if user is None else [user]:
-        for kind in kinds:
-            pair = ModelSlot(root, name, kind)
-            if pair.folder.is_dir():
-                yield pair
+        for kind in modalities(root, name) if modality is None else (modality,):
+            slot = ModelSlot(root, name, kind)
+            if slot.folder.is_dir():
+                yield slot

@@ -1,35 +1,39 @@
-"""Taking a version out of the registry: all its files in a tar, or one ONNX file that needs no encoder beside it."""
+"""Exporting a version: all its files in a tar, or one ONNX file that contains its encoders."""
 
 from __future__ import annotations
 
 import json
-import os
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedRandom
 from pathlib import Path
-from typing import IO
 
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import compose, version_converter
 
 from model_registry.errors import ConflictError
-from model_registry.storage.durable import read_file, storage_errors, sync_folder
+from model_registry.storage.durable import path_errors, read_file, staged_file, storage_errors
 from model_registry.storage.encoders import SPEC_FILE, EncoderSpec, read_encoder
-from model_registry.storage.entry import FILE_LIMIT
-from model_registry.store import Resolved
+from model_registry.storage.entry import FILE_LIMIT, ExportForm
+from model_registry.storage.resolution import ResolvedVersion
 
 ENCODER_FILES = "encoder_files"  # property: encoder -> file name -> text
 
 
-def export_tar(version: Resolved, target: Path) -> None:
+def export(version: ResolvedVersion, target: Path, form: ExportForm) -> None:
+    """Write a version to one file, which appears whole or not at all. Raises UnusablePathError for a bad target."""
+    (export_tar if form == "tar" else export_onnx)(version, target)
+
+
+def export_tar(version: ResolvedVersion, target: Path) -> None:
     """Write all files of a checked version and of its encoders as a tar: the same version gives the same bytes."""
     top = f"{version.entry.user_id}_{version.modality}_v{version.version}"
-    members = {f"{top}/{path.name}": path for path in version.path.iterdir()}
+    members = {f"{top}/{path.name}": path for path in version.folder.iterdir()}
     for folder in version.encoders.values():
         members |= {f"{top}/encoders/{folder.name}/{path.name}": path for path in folder.iterdir()}
-    with _whole(target) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+    with _target_file(target) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name, path in sorted(members.items()):
             info = tarfile.TarInfo(name)
             info.size = path.stat().st_size
@@ -38,11 +42,11 @@ def export_tar(version: Resolved, target: Path) -> None:
                 tar.addfile(info, content)
 
 
-def export_onnx(version: Resolved, target: Path) -> None:
-    """Write one ONNX file that takes what the encoders take and answers what the model answers.
+def export_onnx(version: ResolvedVersion, target: Path) -> None:
+    """Write one ONNX file that has the encoders' inputs and the model's outputs.
 
-    What stands beside an encoder, such as its tokenizer, goes into the file's properties under `ENCODER_FILES`.
-    Raises ConflictError where an encoder is no ONNX network, or the model does not take what it gives.
+    Other files of an encoder, such as its tokenizer, become a property of the file, `ENCODER_FILES`. Raises
+    ConflictError where an encoder is no ONNX network, or its outputs are not the model's inputs.
     """
     content = read_file(version.files["model"], FILE_LIMIT)
     if version.encoders:
@@ -50,8 +54,8 @@ def export_onnx(version: Resolved, target: Path) -> None:
         for name, folder in sorted(version.encoders.items()):
             model = join(read_encoder(folder), folder, name, model)
         names = {ref.name: ref.sha256 for ref in version.entry.encoder_refs}
-        beside = {name: _beside(folder) for name, folder in version.encoders.items()}
-        for key, value in (("encoders", names), (ENCODER_FILES, beside)):
+        texts = {name: _text_files(folder) for name, folder in version.encoders.items()}
+        for key, value in (("encoders", names), (ENCODER_FILES, texts)):
             text = json.dumps(value, sort_keys=True, ensure_ascii=False)
             model.metadata_props.append(onnx.StringStringEntryProto(key=key, value=text))
         try:
@@ -59,27 +63,27 @@ def export_onnx(version: Resolved, target: Path) -> None:
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
             raise ConflictError(f"encoders and model do not fit together: {error}") from error
         content = model.SerializeToString(deterministic=True)
-    with _whole(target) as file:
+    with _target_file(target) as file:
         file.write(content)
 
 
-def _beside(folder: Path) -> dict[str, str]:
-    """Return the text files of an encoder's folder: its description, and all that it names but the model."""
+def _text_files(folder: Path) -> dict[str, str]:
+    """Return the text files of an encoder: `encoder.json`, and all that it names but the network."""
     spec = read_encoder(folder)
     try:
         return {
             name: (folder / name).read_text(encoding="utf-8") for name in (SPEC_FILE, *spec.files) if name != spec.model
         }
     except UnicodeDecodeError:
-        raise ConflictError(f"encoder {spec.name} needs files that are no text: export a tar instead") from None
+        raise ConflictError(f"encoder {spec.name} needs binary files: export a tar instead") from None
 
 
 def join(spec: EncoderSpec, folder: Path, name: str, head: onnx.ModelProto) -> onnx.ModelProto:
     """Feed the outputs of encoder `name` to the inputs of `head` that are named after them.
 
-    An input `lite0` takes the encoder's first output, an input `lite0_mid` its output `mid`. The encoder's own inputs
-    become inputs of the result, prefixed likewise: `lite0_image`. An embedding of one sample loses its first axis
-    where the head takes a single vector. Raises ConflictError.
+    Input `lite0` is fed by the encoder's first output, `lite0_mid` by its output `mid`. The encoder's own inputs become
+    inputs of the result, with the same prefix: `lite0_image`. An embedding of one sample loses its first axis where the
+    head takes a single vector. Raises ConflictError.
     """
     if not spec.model.endswith(".onnx"):
         raise ConflictError(f"encoder {name} is no ONNX network ({spec.model}): export a tar instead")
@@ -91,10 +95,10 @@ def join(spec: EncoderSpec, folder: Path, name: str, head: onnx.ModelProto) -> o
     sources[name] = f"{name}_{next(iter(spec.outputs))}"
     entries = [entry for entry in head.graph.input if entry.name in sources]
     if not entries:
-        raise ConflictError(f"the model takes nothing named after encoder {name}")
+        raise ConflictError(f"the model has no input named after encoder {name}")
     others = [entry.name for entry in head.graph.input if entry.name.startswith(f"{name}_") and entry not in entries]
     if others:
-        raise ConflictError(f"the model takes {others[0]}, of which encoder {name} knows nothing: export a tar instead")
+        raise ConflictError(f"the model takes {others[0]}, which encoder {name} does not provide: export a tar instead")
     del encoder.graph.output[:]
     links = []
     for entry in entries:
@@ -109,7 +113,7 @@ def join(spec: EncoderSpec, folder: Path, name: str, head: onnx.ModelProto) -> o
 
 
 def _own_lengths(graph: onnx.GraphProto, name: str) -> None:
-    """Name the lengths that may vary after the encoder: one that two encoders call `t` need not be the same."""
+    """Prefix the names of variable lengths: `t` of two encoders need not be the same length."""
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
@@ -124,7 +128,7 @@ def _parsed(content: bytes, what: str) -> onnx.ModelProto:
 
 
 def _fitted(graph: onnx.GraphProto, output: onnx.ValueInfoProto, entry: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
-    """Return the encoder's value that has as many axes as the head takes, without the axis of one sample if need be."""
+    """Return the encoder's output with as many axes as the head takes, squeezing the sample axis if necessary."""
     rank, wanted = (len(value.type.tensor_type.shape.dim) for value in (output, entry))
     if rank == wanted:
         return output
@@ -141,7 +145,7 @@ def _fitted(graph: onnx.GraphProto, output: onnx.ValueInfoProto, entry: onnx.Val
 
 
 def _same_operators(one: onnx.ModelProto, other: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    """Return both models at the later of their two versions of ONNX's own operators, and of the file format."""
+    """Return both models with the later of their operator set versions, and of their file format versions."""
     versions = [next((o.version for o in model.opset_import if o.domain == ""), 1) for model in (one, other)]
     ir_version = max(one.ir_version, other.ir_version)
     models = [
@@ -154,16 +158,6 @@ def _same_operators(one: onnx.ModelProto, other: onnx.ModelProto) -> tuple[onnx.
 
 
 @contextmanager
-def _whole(target: Path) -> Iterator[IO[bytes]]:
-    """Write a file that appears whole or not at all, wherever the user wants it."""
-    temporary = target.with_name(f".{target.name}.{os.urandom(8).hex()}.tmp")
-    with storage_errors("export"):
-        try:
-            with temporary.open("xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-            sync_folder(target.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+def _target_file(target: Path) -> Iterator[BufferedRandom]:
+    with storage_errors("export"), path_errors(target), staged_file(target) as file:
+        yield file

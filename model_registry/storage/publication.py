@@ -13,16 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_registry.errors import ConflictError, NotFoundError, RefusedBundleError
-from model_registry.names import published_name, shown
+from model_registry.messages import printable
+from model_registry.names import published_name
 from model_registry.storage.durable import (
     copy_file,
     ensure_folder,
     locked,
+    put_in_place,
     read_file,
+    rename_staged,
     staging_folder,
     storage_errors,
-    sync_content,
-    sync_folder,
+    sync_tree,
     write_new,
 )
 from model_registry.storage.encoders import SPEC_FILE, read_encoder
@@ -37,89 +39,97 @@ from model_registry.storage.entry import (
     VersionManifest,
     parse_json,
 )
-from model_registry.storage.history import read_entry, read_events, record, run_version, serving, settle, statuses
+from model_registry.storage.history import (
+    active_version,
+    read_entry,
+    read_events,
+    record,
+    recover,
+    run_version,
+    statuses,
+)
 from model_registry.storage.layout import ModelSlot, encoders_folder
-from model_registry.storage.verification import sha256_of
+from model_registry.storage.verification import checked_sha256
 
 ENCODER_LIMIT = 1 << 30  # bytes of one file of an encoder
 
 
 @dataclass(frozen=True)
-class Published:
-    """What became of a bundle."""
+class Publication:
+    """The version that a bundle became."""
 
-    user: str
-    modality: str
-    version: int
-    path: Path
-    entry: RegistryEntry  # its status is the present one
+    entry: RegistryEntry  # with its present status
     created: bool  # False where the run had been published before
 
+    @property
+    def version(self) -> int:
+        """The number of the version."""
+        return self.entry.version
 
-def publish(root: Path, bundle: Path, *, promote: bool = True, reason: str = "") -> Published:
-    """Publish a bundle as the next version of its user and modality, and let it serve unless `promote` is False.
 
-    `reason` says why it serves or does not: it is kept in the history and in the version's training log.
+def publish(root: Path, bundle: Path, *, promote: bool = True, reason: str = "") -> Publication:
+    """Publish a bundle as the next version of its user and modality, the active one unless `promote` is False.
+
+    `reason` says why it becomes active or does not; it is kept in the history and in the version's training log.
 
     Publishing a run again returns the version that exists. Raises RefusedBundleError, DocumentError, ConflictError
     (the run id was published with other content) and StorageError; in all cases nothing became visible.
     """
     manifest = read_bundle(bundle)
-    pair = ModelSlot(root, manifest.user_id, manifest.modality)
+    slot = ModelSlot(root, manifest.user_id, manifest.modality)
     known = published_before(root, manifest, promote)
     if known is not None:
         return known
-    with _not_erased(pair), storage_errors("publish"), ExitStack() as held:
+    with _not_erased(slot), storage_errors("publish"), ExitStack() as held:
         if manifest.encoder_refs:
-            ensure_folder(encoders_folder(root), root)
-            held.enter_context(locked(encoders_folder(root), shared=True))  # keeps a clean-up from taking them away
+            ensure_folder(encoders_folder(root))
+            held.enter_context(locked(encoders_folder(root), shared=True))  # keeps gc from removing them meanwhile
         encoders = {ref.sha256: _store_encoder(root, bundle.parent / "encoders", ref) for ref in manifest.encoder_refs}
-        staging = _staging(held, pair)
+        staging = _staging(held, slot)
         _take_files(bundle, manifest, staging)
-        held.enter_context(locked(pair.folder))
-        events, _ = settle(pair)
-        known = _published_before(pair, manifest, events, promote)
+        held.enter_context(locked(slot.folder))
+        events, _ = recover(slot)
+        known = _published_before(slot, manifest, events, promote)
         if known is not None:
             return known
-        number = max([0, *pair.versions(), *(event.version for event in events)]) + 1
-        entry = _finish(staging, pair, number, manifest, encoders, promote, reason)
-        staging.chmod(0o755)
-        staging.rename(pair.version_folder(number))  # nobody else takes this number: we hold the pair's lock
+        number = max([0, *slot.versions(), *(event.version for event in events)]) + 1
+        entry = _finish(staging, slot, number, manifest, encoders, promote, reason)
+        folder = slot.version_folder(number)  # nobody else takes this number: we hold the slot's lock
         try:
-            sync_folder(pair.folder)
-            active = number if promote else serving(events)
-            record(pair, events, "publish", number, active=active, reason=reason, run_id=manifest.run_id)
+            put_in_place(staging, folder)
+            active = number if promote else active_version(events)
+            record(slot, events, "publish", number, active=active, reason=reason, run_id=manifest.run_id)
         except BaseException:
-            if run_version(read_events(pair), manifest.run_id) is None:  # not recorded, so nobody has seen it
-                pair.version_folder(number).rename(staging)
+            if folder.is_dir() and run_version(read_events(slot), manifest.run_id) is None:  # nobody has seen it yet
+                put_in_place(folder, staging)
             raise
-    return Published(pair.user, pair.modality, number, pair.version_folder(number), entry, True)
+    return Publication(entry, created=True)
 
 
-def published_before(root: Path, manifest: BundleManifest, promote: bool) -> Published | None:
+def published_before(root: Path, manifest: BundleManifest, promote: bool) -> Publication | None:
     """Return what a bundle was published as, if it was. Raises ConflictError if its run had other content."""
-    pair = ModelSlot(root, manifest.user_id, manifest.modality)
-    if run_version(read_events(pair), manifest.run_id) is None:
+    slot = ModelSlot(root, manifest.user_id, manifest.modality)
+    if run_version(read_events(slot), manifest.run_id) is None:
         return None
-    with storage_errors("publish"), locked(pair.folder):
-        return _published_before(pair, manifest, settle(pair)[0], promote)
+    with storage_errors("publish"), locked(slot.folder):
+        return _published_before(slot, manifest, recover(slot)[0], promote)
 
 
 @contextmanager
-def _not_erased(pair: ModelSlot) -> Iterator[None]:
-    """Say so where the user was erased while we were publishing."""
+def _not_erased(slot: ModelSlot) -> Iterator[None]:
+    """Raise ConflictError where the user was erased during the publication."""
     try:
         yield
     except FileNotFoundError as error:
-        raise ConflictError(f"{pair}: went away while publishing ({error.filename}): was the user erased?") from error
+        raise ConflictError(f"{slot}: was removed while publishing ({error.filename}): was the user erased?") from error
 
 
-def _staging(held: ExitStack, pair: ModelSlot) -> Path:
-    """Make the pair's folder and a staging folder in it; a doctor may take an empty one away in between."""
+def _staging(held: ExitStack, slot: ModelSlot) -> Path:
+    """Make the slot's folder and a staging folder in it; doctor may remove an empty one in between."""
     while True:
-        ensure_folder(pair.folder, pair.root)
+        ensure_folder(slot.folder)
         with suppress(FileNotFoundError):
-            return held.enter_context(staging_folder(pair.folder))
+            return held.enter_context(staging_folder(slot.folder))
 
 
 def read_bundle(bundle: Path) -> BundleManifest:
@@ -133,41 +143,41 @@ def read_bundle(bundle: Path) -> BundleManifest:
     except NotFoundError as error:
         raise RefusedBundleError(f"{error}: a bundle holds a bundle.json, or it is unfinished") from None
     expected = {file.name for file in manifest.files.values()} | {"bundle.json"}
-    found = {item.name: item.stat(follow_symlinks=False).st_mode for item in os.scandir(bundle)}
-    faults = [f"{bundle / name}: is missing" for name in expected if name not in found]
-    for name, mode in found.items():
+    modes = {item.name: item.stat(follow_symlinks=False).st_mode for item in os.scandir(bundle)}
+    faults = [f"{bundle / name}: is missing" for name in expected if name not in modes]
+    for name, mode in modes.items():
         if stat.S_ISLNK(mode):
-            faults.append(f"{bundle}/{shown(name)}: is a link")
+            faults.append(f"{bundle}/{printable(name)}: is a link")
         elif not stat.S_ISREG(mode):
-            faults.append(f"{bundle}/{shown(name)}: is not a file")
+            faults.append(f"{bundle}/{printable(name)}: is not a file")
         elif name not in expected:
-            faults.append(f"{bundle}/{shown(name)}: is not listed in bundle.json")
+            faults.append(f"{bundle}/{printable(name)}: is not listed in bundle.json")
     if faults:
         raise RefusedBundleError("\n".join(sorted(faults)))
     return manifest
 
 
 def _published_before(
-    pair: ModelSlot, manifest: BundleManifest, events: list[Event], promote: bool
-) -> Published | None:
-    """Return what a run was published as, if it was; a candidate that nothing newer has overtaken is promoted if asked.
+    slot: ModelSlot, manifest: BundleManifest, events: list[Event], promote: bool
+) -> Publication | None:
+    """Return what a run was published as, if it was; with `promote`, a candidate newer than the active one is promoted.
 
-    The caller holds the pair's lock. Raises ConflictError if the same run id had other content.
+    The caller holds the slot's lock. Raises ConflictError if the same run id had other content.
     """
     event = run_version(events, manifest.run_id)
     if event is None:
         return None
-    version, folder = event.version, pair.version_folder(event.version)
-    path = folder / "manifest.json"
+    version = event.version
+    path = slot.version_folder(version) / "manifest.json"
     stored = VersionManifest.from_json(read_file(path, DOCUMENT_LIMIT), str(path))
     if stored.bundle_sha256 != _bundle_sha256(manifest):
         raise ConflictError(
-            f"run {manifest.run_id} was published as {pair} v{version} with other content: train with a new run id"
+            f"run {manifest.run_id} was published as {slot} v{version} with other content: train with a new run id"
         )
-    if promote and statuses(events)[version] == "candidate" and version > (serving(events) or 0):
-        events = record(pair, events, "promote", version, active=version, reason="published again")
-    entry = read_entry(pair, version).model_copy(update={"status": statuses(events)[version]})
-    return Published(pair.user, pair.modality, version, folder, entry, False)
+    if promote and statuses(events)[version] == "candidate" and version > (active_version(events) or 0):
+        events = record(slot, events, "promote", version, active=version, reason="published again")
+    entry = read_entry(slot, version).model_copy(update={"status": statuses(events)[version]})
+    return Publication(entry, created=False)
 
 
 def _bundle_sha256(manifest: BundleManifest) -> str:
@@ -184,8 +194,8 @@ def _take_files(bundle: Path, manifest: BundleManifest, staging: Path) -> None:
             faults.append(str(error))
             continue
         if size != file.size:
-            more = "more" if size > file.size else str(size)
-            faults.append(f"{bundle / file.name}: has {more} bytes, bundle.json says {file.size}")
+            count = "more" if size > file.size else str(size)
+            faults.append(f"{bundle / file.name}: has {count} bytes, bundle.json says {file.size}")
         elif sha256 != file.sha256:
             faults.append(f"{bundle / file.name}: sha256 is {sha256}, bundle.json says {file.sha256}")
     if faults:
@@ -194,7 +204,7 @@ def _take_files(bundle: Path, manifest: BundleManifest, staging: Path) -> None:
 
 def _finish(
     staging: Path,
-    pair: ModelSlot,
+    slot: ModelSlot,
     number: int,
     manifest: BundleManifest,
     encoders: dict[str, str],
@@ -202,20 +212,20 @@ def _finish(
     reason: str,
 ) -> RegistryEntry:
     """Name the staged files by their number, stamp it into log and entry, and write the manifest."""
-    names = {role: published_name(role, pair.user, pair.modality, number) for role in manifest.files}
+    names = {role: published_name(role, slot.user, slot.modality, number) for role in manifest.files}
     for role, name in names.items():
-        (staging / role).rename(staging / name)
-    at = {role: str((pair.version_folder(number) / name).relative_to(pair.root)) for role, name in names.items()}
+        rename_staged(staging / role, staging / name)
+    paths = {role: str((slot.version_folder(number) / name).relative_to(slot.root)) for role, name in names.items()}
     entry = RegistryEntry(
         **manifest.entry.model_dump(),
-        user_id=pair.user,
-        modality=pair.modality,
+        user_id=slot.user,
+        modality=slot.modality,
         run_id=manifest.run_id,
         model_version=f"v{number}",
         status="active" if promote else "candidate",
-        model_artifact_path=at["model"],
-        label_map_path=at["label_map"],
-        label_encoder_path=at["label_encoder"],
+        model_artifact_path=paths["model"],
+        label_map_path=paths["label_map"],
+        label_encoder_path=paths["label_encoder"],
         artifact_hash=f"sha256:{manifest.files['model'].sha256}",
         encoder_refs=manifest.encoder_refs,
     )
@@ -224,8 +234,8 @@ def _finish(
     files["training_log"] = _rewritten(staging / names["training_log"], log)
     files["registry_entry"] = _rewritten(staging / "registry_entry.json", entry.to_json())
     version = VersionManifest(
-        user_id=pair.user,
-        modality=pair.modality,
+        user_id=slot.user,
+        modality=slot.modality,
         version=number,
         run_id=manifest.run_id,
         bundle_sha256=_bundle_sha256(manifest),
@@ -233,7 +243,8 @@ def _finish(
         encoders=encoders,
     )
     _rewritten(staging / "manifest.json", version.to_json())
-    sync_content(staging)
+    staging.chmod(0o755)
+    sync_tree(staging)
     return entry
 
 
@@ -260,27 +271,26 @@ def _store_encoder(root: Path, source: Path, ref: EncoderRef) -> str:
     """Store an encoder that a bundle names, if it is not stored yet; return the sha256 of its `encoder.json`.
 
     The caller holds the encoders' lock, shared. Raises RefusedBundleError, and ConflictError if the same network is
-    stored with other companions.
+    stored with other files beside it.
     """
     target = encoders_folder(root) / ref.sha256
     folder = source / ref.sha256
     if not folder.is_dir():
         if target.is_dir():
-            return sha256_of(target / SPEC_FILE)[0]
+            return checked_sha256(target / SPEC_FILE)
         raise RefusedBundleError(f"{folder}: encoder {ref.name} is neither here nor in the registry")
     if not target.is_dir():
         with staging_folder(encoders_folder(root)) as staging:
             _take_encoder(folder, ref, staging)
-            sync_content(staging)
             staging.chmod(0o755)
+            sync_tree(staging)
             try:
-                staging.rename(target)
-                sync_folder(encoders_folder(root))
+                put_in_place(staging, target)
             except OSError as error:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise  # else another publisher stored it meanwhile
-    stored, _ = sha256_of(target / SPEC_FILE)
-    if stored != sha256_of(folder / SPEC_FILE)[0]:
+    stored = checked_sha256(target / SPEC_FILE)
+    if stored != checked_sha256(folder / SPEC_FILE):
         raise ConflictError(f"{folder}: the registry holds this network with another {SPEC_FILE}: {target}")
     return stored
 
@@ -289,22 +299,22 @@ def _take_encoder(folder: Path, ref: EncoderRef, staging: Path) -> None:
     spec = read_encoder(folder)
     faults = []
     if spec.sha256 != ref.sha256:
-        faults.append(f"{folder / SPEC_FILE}: is of the network {spec.sha256}, the folder's name says {ref.sha256}")
+        faults.append(f"{folder / SPEC_FILE}: describes the network {spec.sha256}, the folder's name says {ref.sha256}")
     for item in os.scandir(folder):
         if not stat.S_ISREG(item.stat(follow_symlinks=False).st_mode):
-            faults.append(f"{folder}/{shown(item.name)}: is not a file")
+            faults.append(f"{folder}/{printable(item.name)}: is not a file")
         elif item.name not in spec.files and item.name != SPEC_FILE:
-            faults.append(f"{folder}/{shown(item.name)}: is not listed in {SPEC_FILE}")
+            faults.append(f"{folder}/{printable(item.name)}: is not listed in {SPEC_FILE}")
     for name, sha256 in spec.files.items():
         try:
-            found, size = copy_file(folder / name, staging / name, ENCODER_LIMIT)
+            copied, size = copy_file(folder / name, staging / name, ENCODER_LIMIT)
         except NotFoundError as error:
             faults.append(str(error))
             continue
         if size > ENCODER_LIMIT:
             faults.append(f"{folder / name}: is above {ENCODER_LIMIT} bytes")
-        elif found != sha256:
-            faults.append(f"{folder / name}: sha256 is {found}, {SPEC_FILE} says {sha256}")
+        elif copied != sha256:
+            faults.append(f"{folder / name}: sha256 is {copied}, {SPEC_FILE} says {sha256}")
     if faults:
         raise RefusedBundleError("\n".join(sorted(faults)))
     copy_file(folder / SPEC_FILE, staging / SPEC_FILE, DOCUMENT_LIMIT)

@@ -1,21 +1,20 @@
-"""Finding and mending what killed processes, full disks and careless hands leave behind."""
+"""Finding and mending what killed processes, full disks and manual changes leave behind (`registry doctor`)."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from model_registry.errors import CorruptError, NotFoundError, RegistryError
-from model_registry.storage.activation import reserves
-from model_registry.storage.durable import locked, remove_empty, storage_errors
+from model_registry.storage.activation import previously_active
+from model_registry.storage.durable import locked, remove_abandoned, remove_folder, remove_if_empty, storage_errors
 from model_registry.storage.entry import Event
-from model_registry.storage.erasure import finish_erasures, sweep
-from model_registry.storage.history import read_entry, record, reindex, serving, settle, statuses
-from model_registry.storage.layout import ModelSlot, encoders_folder, pairs, users, users_folder
-from model_registry.storage.uploads import sweep_uploads
+from model_registry.storage.erasure import finish_erasures
+from model_registry.storage.history import active_version, read_entry, record, recover, reindex, statuses
+from model_registry.storage.layout import ModelSlot, encoders_folder, slots, users, users_folder
+from model_registry.storage.uploads import remove_abandoned_uploads
 
 
 @dataclass(frozen=True)
@@ -26,26 +25,26 @@ class Finding:
     mended: bool
 
 
-def examine(root: Path, on_pair: Callable[[str], None] = lambda pair: None) -> list[Finding]:
-    """Mend whatever can be mended without losing a published model, and return all that was found.
+def examine(root: Path, on_slot: Callable[[str], None] = lambda slot: None) -> list[Finding]:
+    """Mend whatever can be mended without losing a published model, and return everything that was found.
 
-    Runs beside publishers and readers. Whether published files still are what they were is `verify`'s business.
+    Publishers and readers may run meanwhile. Whether published files are unchanged is checked by `verify`.
     """
     findings: list[Finding] = []
     with storage_errors("doctor"):
         findings += [Finding(what, True) for what in finish_erasures(root)]
-        findings += [Finding(what, True) for what in sweep(encoders_folder(root))]
-        findings += [Finding(what, True) for what in sweep_uploads(root)]
+        findings += _remove_abandoned(encoders_folder(root))
+        findings += [Finding(what, True) for what in remove_abandoned_uploads(root)]
         with locked(root):
-            findings += [Finding(what, True) for what in sweep(root)]
-        for pair in list(pairs(root)):
-            on_pair(str(pair))
+            findings += _remove_abandoned(root)
+        for slot in list(slots(root)):
+            on_slot(str(slot))
             try:
-                findings += _examine_pair(pair)
+                findings += _examine_slot(slot)
             except NotFoundError:
                 continue  # erased meanwhile
             except RegistryError as error:
-                findings.append(Finding(f"{pair}: {error}", False))
+                findings.append(Finding(f"{slot}: {error}", False))
         for user in list(users(root)):
             with suppress(NotFoundError):  # erased meanwhile
                 findings += _examine_user(users_folder(root) / user)
@@ -57,58 +56,61 @@ def examine(root: Path, on_pair: Callable[[str], None] = lambda pair: None) -> l
     return findings
 
 
+def _remove_abandoned(folder: Path) -> Iterator[Finding]:
+    for path in remove_abandoned(folder):
+        yield Finding(f"{path}: removed what an interrupted process left", True)
+
+
 def _examine_user(folder: Path) -> Iterator[Finding]:
-    with locked(folder):  # no erasure is under way
-        for what in sweep(folder):
-            yield Finding(what, True)
+    with locked(folder):  # no erasure is running
+        yield from _remove_abandoned(folder)
         note = folder / "erasure.json"
         if note.exists():
             note.unlink()
-            yield Finding(f"{note}: removed the note of an erasure that never began", True)
-    if remove_empty(folder):
+            yield Finding(f"{note}: removed the note of an erasure that did not begin", True)
+    if remove_if_empty(folder):
         yield Finding(f"{folder}: removed an empty folder", True)
 
 
-def _examine_pair(pair: ModelSlot) -> Iterator[Finding]:
-    with locked(pair.folder):
-        for what in sweep(pair.folder):
-            yield Finding(what, True)
-        events, done = settle(pair)
+def _examine_slot(slot: ModelSlot) -> Iterator[Finding]:
+    with locked(slot.folder):
+        yield from _remove_abandoned(slot.folder)
+        events, done = recover(slot)
         for what in done:
             yield Finding(what, True)
-        for version in pair.versions():
+        for version in slot.versions():
             if version not in statuses(events):
-                shutil.rmtree(pair.version_folder(version))
-                yield Finding(f"{pair} v{version}: finished its removal", True)
-        for version in sorted(set(statuses(events)) - set(pair.versions()), reverse=True):
-            events = _record_loss(pair, events, version)
-            spare = serving(events)
-            serves = "no version serves now" if spare is None else f"v{spare} serves"
-            yield Finding(f"{pair} v{version}: its folder is missing; {serves}", True)
+                remove_folder(slot.version_folder(version))
+                yield Finding(f"{slot} v{version}: completed its removal", True)
+        for version in sorted(set(statuses(events)) - set(slot.versions()), reverse=True):
+            events = _record_loss(slot, events, version)
+            active = active_version(events)
+            now = "no version is active now" if active is None else f"v{active} is active"
+            yield Finding(f"{slot} v{version}: its folder is missing; {now}", True)
         for version in statuses(events):
-            yield from _missing_encoders(pair, version)
-    if remove_empty(pair.folder):
-        yield Finding(f"{pair}: removed an empty folder", True)
+            yield from _missing_encoders(slot, version)
+    if remove_if_empty(slot.folder):
+        yield Finding(f"{slot}: removed an empty folder", True)
 
 
-def _record_loss(pair: ModelSlot, events: list[Event], version: int) -> list[Event]:
-    """Record that a version's folder is gone; if it served, what served before does again."""
-    active = serving(events)
+def _record_loss(slot: ModelSlot, events: list[Event], version: int) -> list[Event]:
+    """Record that a version's folder is gone; if it was the active one, the one before it becomes active again."""
+    active = active_version(events)
     if active == version:
-        present = set(pair.versions())
-        active = next((spare for spare in reversed(reserves(events)) if spare in present), None)
-    return record(pair, events, "remove", version, active=active, reason="doctor: the folder is missing")
+        present = set(slot.versions())
+        active = next((other for other in reversed(previously_active(events)) if other in present), None)
+    return record(slot, events, "remove", version, active=active, reason="doctor: the folder is missing")
 
 
-def _missing_encoders(pair: ModelSlot, version: int) -> Iterator[Finding]:
+def _missing_encoders(slot: ModelSlot, version: int) -> Iterator[Finding]:
     try:
-        entry = read_entry(pair, version)
+        entry = read_entry(slot, version)
     except (NotFoundError, CorruptError) as error:
-        yield Finding(f"{pair} v{version}: {error}", False)
+        yield Finding(f"{slot} v{version}: {error}", False)
         return
     for ref in entry.encoder_refs:
-        if not (encoders_folder(pair.root) / ref.sha256).is_dir():
+        if not (encoders_folder(slot.root) / ref.sha256).is_dir():
             yield Finding(
-                f"{pair} v{version}: encoder {ref.name} ({ref.sha256}) is missing; publish a bundle that brings it",
+                f"{slot} v{version}: encoder {ref.name} ({ref.sha256}) is missing; publish a bundle that contains it",
                 False,
             )

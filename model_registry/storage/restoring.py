@@ -1,7 +1,7 @@
-"""Bringing back what `export` wrote as a tar, here or in another registry: nothing in the archive is believed.
+"""Publishing again what `export` wrote as a tar, in this registry or another: nothing in the archive is trusted.
 
-A tar is a list of names that somebody chose. Only plain files are taken out of it, under names that we expect, into a
-folder of our own; what they hold is compared with the version's manifest, and published like any other bundle.
+Anybody may have written a tar. Only plain files are taken out of it, under names that `export` writes, into a temporary
+folder; they are compared with the version's manifest, and published like any other bundle.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
-from model_registry.errors import CorruptError, RefusedBundleError
-from model_registry.names import ROLES, shown
+from model_registry.errors import ConflictError, CorruptError, RefusedBundleError
+from model_registry.messages import printable
+from model_registry.names import ROLES
 from model_registry.storage.durable import read_file, storage_errors
 from model_registry.storage.encoders import SPEC_FILE
 from model_registry.storage.entry import (
@@ -26,10 +29,8 @@ from model_registry.storage.entry import (
     RegistryEntry,
     VersionManifest,
 )
-from model_registry.storage.history import read_entry, read_events, run_version, statuses
-from model_registry.storage.layout import ModelSlot
-from model_registry.storage.publication import ENCODER_LIMIT, Published, publish
-from model_registry.storage.verification import sha256_of
+from model_registry.storage.publication import ENCODER_LIMIT, Publication
+from model_registry.storage.verification import checked_sha256
 
 ARCHIVE_LIMIT = 4 << 30  # bytes
 MEMBER_LIMIT = 100  # files: a version has eight, an encoder a handful
@@ -37,40 +38,58 @@ _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
+class _Publisher(Protocol):
+    def publish(self, bundle_dir: Path, *, promote: bool = True, reason: str = "") -> Publication: ...
+    def entries(self, *, user: str | None = None, modality: str | None = None) -> Iterator[RegistryEntry]: ...
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """The bundle that an exported version was made of, in a temporary folder."""
+
+    bundle: Path
+    manifest: BundleManifest
+    version: int  # its number where it was exported
+
+
+def restore(registry: _Publisher, archive: Path, *, promote: bool = False) -> Publication:
+    """Publish the version in a tar of `export` as the next version of its user and modality, in any registry.
+
+    A version that the registry has already is left as it is. Raises what `unpacked` and publishing raise.
+    """
+    with unpacked(archive) as source:
+        reason = f"restored from an archive, where it was v{source.version}"
+        try:
+            return registry.publish(source.bundle, promote=promote, reason=reason)
+        except ConflictError:  # the run is there: the very version that was exported, or another of the same run id
+            entry = _same_version(registry, source.manifest)
+            if entry is None:
+                raise
+            return Publication(entry, created=False)
+
+
+def _same_version(registry: _Publisher, manifest: BundleManifest) -> RegistryEntry | None:
+    """Return the entry of the version that was published from this very run, whatever its number."""
+    for entry in registry.entries(user=manifest.user_id, modality=manifest.modality):
+        if entry.run_id == manifest.run_id and _bundle_entry(entry) == manifest.entry:
+            return entry if entry.artifact_hash == f"sha256:{manifest.files['model'].sha256}" else None
+    return None
+
+
+def _bundle_entry(entry: RegistryEntry) -> BundleEntry:
+    return BundleEntry(**{name: getattr(entry, name) for name in BundleEntry.model_fields})
+
+
 @contextmanager
-def unpacked(archive: Path) -> Iterator[tuple[VersionManifest, Path]]:
-    """Yield what the manifest in a tar of `export` says, and a folder with the bundle that its version was made of.
+def unpacked(archive: Path) -> Iterator[Unpacked]:
+    """Yield the bundle that the version in a tar of `export` was made of.
 
     Raises RefusedBundleError naming every member of the archive that is refused, CorruptError naming a file that is not
     what its manifest says, DocumentError, StorageError.
     """
     with tempfile.TemporaryDirectory(prefix="restore-") as scratch, storage_errors("restore"):
         bundle = _unpack(archive, Path(scratch))
-        yield _as_bundle(bundle), bundle
-
-
-def restore(root: Path, manifest: VersionManifest, bundle: Path, *, promote: bool = False) -> Published:
-    """Publish what `unpacked` gave as the next version of its user and modality.
-
-    A run that the registry has already is not published again. Raises what `publish` raises.
-    """
-    reason = f"restored from an archive, where it was v{manifest.version}"
-    return _known(root, manifest) or publish(root, bundle, promote=promote, reason=reason)
-
-
-def _known(root: Path, manifest: VersionManifest) -> Published | None:
-    """Return the version as which this very run was published here, whatever its number was elsewhere."""
-    pair = ModelSlot(root, manifest.user_id, manifest.modality)
-    events = read_events(pair)
-    event = run_version(events, manifest.run_id)
-    if event is None:
-        return None
-    folder = pair.version_folder(event.version)
-    path = folder / "manifest.json"
-    if VersionManifest.from_json(read_file(path, DOCUMENT_LIMIT), str(path)).bundle_sha256 != manifest.bundle_sha256:
-        return None  # restored before, or a clash of run ids: publishing tells which
-    entry = read_entry(pair, event.version).model_copy(update={"status": statuses(events)[event.version]})
-    return Published(pair.user, pair.modality, event.version, folder, entry, created=False)
+        yield _as_bundle(bundle)
 
 
 def _unpack(archive: Path, scratch: Path) -> Path:
@@ -81,20 +100,20 @@ def _unpack(archive: Path, scratch: Path) -> Path:
     top = scratch / "bundle"
     top.mkdir()
     faults: list[str] = []
-    seen: set[PurePosixPath] = set()
+    accepted: set[PurePosixPath] = set()
     try:
         with tarfile.open(archive, mode="r:") as tar:
             for count, member in enumerate(tar):
-                place = f"{archive}: {shown(member.name)}"
+                place = f"{archive}: {printable(member.name)}"
                 if count >= MEMBER_LIMIT:
                     faults.append(f"{archive}: has more than {MEMBER_LIMIT} members")
                     break
                 path = PurePosixPath(member.name)
-                fault = _fault(member, path, seen)
+                fault = _fault(member, path, accepted)
                 if fault:
                     faults.append(f"{place}: {fault}")
                     continue
-                seen.add(path)
+                accepted.add(path)
                 target = top / path.name if len(path.parts) == 2 else scratch.joinpath(*path.parts[1:])
                 target.parent.mkdir(parents=True, exist_ok=True)
                 content = tar.extractfile(member)
@@ -104,7 +123,7 @@ def _unpack(archive: Path, scratch: Path) -> Path:
                 if target.stat().st_size != member.size:
                     faults.append(f"{place}: ends early")
     except (tarfile.TarError, EOFError, ValueError, UnicodeError) as error:
-        raise RefusedBundleError(f"{archive}: no usable tar: {error}") from None
+        raise RefusedBundleError(f"{archive}: not a tar that export wrote: {error}") from None
     if not faults:
         required = ("manifest.json", "registry_entry.json")
         faults = [f"{archive}: {name} is missing" for name in required if not (top / name).is_file()]
@@ -113,8 +132,8 @@ def _unpack(archive: Path, scratch: Path) -> Path:
     return top
 
 
-def _fault(member: tarfile.TarInfo, path: PurePosixPath, seen: set[PurePosixPath]) -> str | None:
-    """Return why a member may not be taken out, if so."""
+def _fault(member: tarfile.TarInfo, path: PurePosixPath, accepted: set[PurePosixPath]) -> str | None:
+    """Return why a member is refused, if it is."""
     if member.issym() or member.islnk():
         return "is a link"
     if not member.isreg() or member.issparse():
@@ -123,38 +142,38 @@ def _fault(member: tarfile.TarInfo, path: PurePosixPath, seen: set[PurePosixPath
     if str(path) != member.name or not all(_FILE.fullmatch(part) for part in parts):
         return "is a name that export does not write"
     if len(parts) != 2 and not (len(parts) == 4 and parts[1] == "encoders" and _SHA256.fullmatch(parts[2])):
-        return "is a place that export does not write to"
-    if seen and parts[0] != next(iter(seen)).parts[0]:
+        return "is a path that export does not write"
+    if accepted and parts[0] != next(iter(accepted)).parts[0]:
         return "belongs to another version than the first file"
-    if path in seen:
-        return "stands twice"
+    if path in accepted:
+        return "appears twice"
     limit = FILE_LIMIT if len(parts) == 2 else ENCODER_LIMIT
     return f"has {member.size} bytes; at most {limit} are read" if member.size > limit else None
 
 
-def _as_bundle(top: Path) -> VersionManifest:
-    """Turn a version's folder into the bundle that it was made of; return what its manifest said."""
+def _as_bundle(top: Path) -> Unpacked:
+    """Turn a version's folder into the bundle that it was made of."""
     path = top / "manifest.json"
     manifest = VersionManifest.from_json(read_file(path, DOCUMENT_LIMIT), "manifest.json")
     expected = {file.name for file in manifest.files.values()} | {"manifest.json"}
     faults = [
-        f"{shown(item.name)}: is not listed in manifest.json" for item in top.iterdir() if item.name not in expected
+        f"{printable(item.name)}: is not listed in manifest.json" for item in top.iterdir() if item.name not in expected
     ]
     for file in manifest.files.values():
-        found = sha256_of(top / file.name)[0] if (top / file.name).is_file() else None
-        if found is None:
+        sha256 = checked_sha256(top / file.name) if (top / file.name).is_file() else None
+        if sha256 is None:
             faults.append(f"{file.name}: is missing")
-        elif found != file.sha256:
-            faults.append(f"{file.name}: sha256 is {found}, manifest.json says {file.sha256}")
+        elif sha256 != file.sha256:
+            faults.append(f"{file.name}: sha256 is {sha256}, manifest.json says {file.sha256}")
     for sha256, spec in manifest.encoders.items():
         spec_file = top.parent / "encoders" / sha256 / SPEC_FILE
-        if spec_file.is_file() and sha256_of(spec_file)[0] != spec:
+        if spec_file.is_file() and checked_sha256(spec_file) != spec:
             faults.append(f"encoders/{sha256}/{SPEC_FILE}: is not the one that manifest.json names")
     if faults:
         raise CorruptError("\n".join(faults))
     entry = RegistryEntry.from_json(read_file(top / "registry_entry.json", DOCUMENT_LIMIT), "registry_entry.json")
     if (entry.user_id, entry.modality, entry.run_id) != (manifest.user_id, manifest.modality, manifest.run_id):
-        raise CorruptError("registry_entry.json: is of another model than manifest.json")
+        raise CorruptError("registry_entry.json: describes another model than manifest.json")
     bundle = BundleManifest(
         format=1,
         user_id=manifest.user_id,
@@ -163,9 +182,9 @@ def _as_bundle(top: Path) -> VersionManifest:
         created=entry.timestamp,
         files={role: file for role, file in manifest.files.items() if role in ROLES},
         encoder_refs=entry.encoder_refs,
-        entry=BundleEntry(**{name: getattr(entry, name) for name in BundleEntry.model_fields}),
+        entry=_bundle_entry(entry),
     )
     for name in ("manifest.json", "registry_entry.json"):
         (top / name).unlink()
     (top / "bundle.json").write_bytes(bundle.to_json())
-    return manifest
+    return Unpacked(top, bundle, manifest.version)

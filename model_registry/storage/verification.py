@@ -1,4 +1,4 @@
-"""Reading a version only after every file of it proved to be what was published."""
+"""Reading a version only after checking that every file of it is what was published."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
 from model_registry.errors import CorruptError, DocumentError, NotFoundError
-from model_registry.names import shown
-from model_registry.storage import encoders
-from model_registry.storage.durable import CHUNK, open_file, read_file
-from model_registry.storage.encoders import SPEC_FILE
+from model_registry.messages import printable
+from model_registry.storage.durable import file_sha256, open_file, read_file
+from model_registry.storage.encoders import SPEC_FILE, read_encoder
 from model_registry.storage.entry import (
     DOCUMENT_LIMIT,
     Document,
@@ -28,6 +26,7 @@ from model_registry.storage.entry import (
     VersionManifest,
 )
 from model_registry.storage.layout import ModelSlot, encoders_folder
+from model_registry.storage.resolution import ResolvedVersion
 
 _Identity = tuple[int, int, int, int, int]
 _SETTLED_SECONDS = 2.0  # a file younger than the clock's tick may change without its time changing
@@ -37,44 +36,25 @@ _lock = threading.Lock()
 _Kind = TypeVar("_Kind", bound=Document)
 
 
-@dataclass(frozen=True)
-class Version:
-    """A version of which every file was checked."""
-
-    folder: Path
-    manifest: VersionManifest
-    entry: RegistryEntry
-    files: dict[str, Path]  # role -> path
-    encoders: dict[str, Path]  # encoder name -> folder
-
-
-def sha256_of(path: Path) -> tuple[str, int]:
-    """Return sha256 and size of a regular file. Raises NotFoundError.
+def checked_sha256(path: Path) -> str:
+    """Return the sha256 of a regular file, no link. Raises NotFoundError.
 
     A file whose inode, size and times are as they were when this process last read it is not read again.
     """
-    fd = open_file(path)
-    try:
-        identity = _identity(fd)
+    with os.fdopen(open_file(path), "rb") as file:
+        identity = _identity(file.fileno())
         key = (str(path), identity)
         with _lock:
             known = _remembered.get(key)
         if known is not None:
-            return known, identity[2]
-        digest = hashlib.sha256()
-        size = 0
-        while piece := os.read(fd, CHUNK):
-            digest.update(piece)
-            size += len(piece)
-        found = digest.hexdigest()
-        if _identity(fd) == identity and time.time() - identity[4] / 1e9 > _SETTLED_SECONDS:
+            return known
+        sha256 = file_sha256(file)
+        if _identity(file.fileno()) == identity and time.time() - identity[4] / 1e9 > _SETTLED_SECONDS:
             with _lock:
-                _remembered[key] = found
+                _remembered[key] = sha256
                 while len(_remembered) > _REMEMBERED:
                     _remembered.popitem(last=False)
-        return found, size
-    finally:
-        os.close(fd)
+        return sha256
 
 
 def _identity(fd: int) -> _Identity:
@@ -82,65 +62,71 @@ def _identity(fd: int) -> _Identity:
     return at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns
 
 
-def folder_faults(folder: Path, files: Mapping[str, str], besides: str = "") -> list[str]:
+def folder_faults(folder: Path, files: Mapping[str, str], also_allowed: str = "") -> list[str]:
     """Return everything in which a folder differs from `files`, name -> sha256, one line each.
 
-    Links, folders and files that are not listed are faults; `besides` names one file that is allowed.
+    Links, folders and files that are not listed are faults; `also_allowed` names one file that is not listed.
     """
     try:
-        found = {item.name: item for item in os.scandir(folder)}
+        items = {item.name: item for item in os.scandir(folder)}
     except (FileNotFoundError, NotADirectoryError):
         return [f"{folder}: no such folder"]
-    faults = [f"{folder / name}: is missing" for name in files if name not in found]
-    for name, item in found.items():
+    faults = [f"{folder / name}: is missing" for name in files if name not in items]
+    for name, item in items.items():
         mode = item.stat(follow_symlinks=False).st_mode
         if stat.S_ISLNK(mode):
             faults.append(f"{folder / name}: is a link")
         elif not stat.S_ISREG(mode):
             faults.append(f"{folder / name}: is not a file")
         elif name in files:
-            sha256, _ = sha256_of(folder / name)
+            sha256 = checked_sha256(folder / name)
             if sha256 != files[name]:
                 faults.append(f"{folder / name}: sha256 is {sha256}, should be {files[name]}")
-        elif name != besides:
+        elif name != also_allowed:
             faults.append(f"{folder / name}: does not belong here")
     return sorted(faults)
 
 
-def read_version(pair: ModelSlot, version: int, manifest_sha256: str, with_encoders: bool = True) -> Version:
-    """Return a version after checking every file of it and, `with_encoders`, of its encoders.
+def read_version(slot: ModelSlot, version: int, manifest_sha256: str, *, with_encoders: bool = True) -> ResolvedVersion:
+    """Return a version after checking every file of it and, `with_encoders`, of its encoders; status as published.
 
     `manifest_sha256` is what the pointer or the history says of the manifest. Raises NotFoundError if there is no
     such version, CorruptError naming every file that differs.
     """
-    folder = pair.version_folder(version)
+    folder = slot.version_folder(version)
     if not folder.is_dir():
-        raise NotFoundError(f"{pair} v{version}: no such version")
+        raise NotFoundError(f"{slot} v{version}: no such version")
     path = folder / "manifest.json"
     manifest = _checked(path, VersionManifest, manifest_sha256)
     faults = folder_faults(folder, {file.name: file.sha256 for file in manifest.files.values()}, "manifest.json")
-    if (manifest.user_id, manifest.modality, manifest.version) != (pair.user, pair.modality, version):
+    if (manifest.user_id, manifest.modality, manifest.version) != (slot.user, slot.modality, version):
         faults.append(f"{path}: belongs to {manifest.user_id}/{manifest.modality} v{manifest.version}")
     if faults:
         raise CorruptError("\n".join(faults))
     path = folder / "registry_entry.json"
     entry = _parsed(RegistryEntry, read_file(path, DOCUMENT_LIMIT), str(path))
-    encoders = {}
-    for ref in entry.encoder_refs if with_encoders else ():
-        encoders[ref.name] = read_encoder(pair.root, ref, manifest.encoders.get(ref.sha256))
-    files = {role: folder / file.name for role, file in manifest.files.items() if role != "registry_entry"}
-    return Version(folder, manifest, entry, files, encoders)
+    return ResolvedVersion(
+        user=slot.user,
+        entry=entry,
+        folder=folder,
+        files={role: folder / file.name for role, file in manifest.files.items() if role != "registry_entry"},
+        stored={role: file for role, file in manifest.files.items() if role != "registry_entry"},
+        encoders={
+            ref.name: check_encoder(slot.root, ref, manifest.encoders.get(ref.sha256))
+            for ref in (entry.encoder_refs if with_encoders else ())
+        },
+    )
 
 
-def read_encoder(root: Path, ref: EncoderRef, spec_sha256: str | None) -> Path:
+def check_encoder(root: Path, ref: EncoderRef, spec_sha256: str | None) -> Path:
     """Return the folder of a shared encoder after checking every file of it. Raises CorruptError, NotFoundError."""
     folder = encoders_folder(root) / ref.sha256
     if not folder.is_dir():
-        raise NotFoundError(f"{folder}: encoder {ref.name} is missing; publish a bundle that brings it")
+        raise NotFoundError(f"{folder}: encoder {ref.name} is missing; publish a bundle that contains it")
     path = folder / SPEC_FILE
-    if sha256_of(path)[0] != spec_sha256:
+    if checked_sha256(path) != spec_sha256:
         raise CorruptError(f"{path}: is not what was published")
-    faults = folder_faults(folder, encoders.read_encoder(folder).files, SPEC_FILE)
+    faults = folder_faults(folder, read_encoder(folder).files, SPEC_FILE)
     if faults:
         raise CorruptError("\n".join(faults))
     return folder
@@ -150,20 +136,20 @@ def encoder_file(root: Path, sha256: str, name: str) -> Path:
     """Return a file of a shared encoder, if it is as `encoder.json` says. Raises NotFoundError, CorruptError."""
     folder = encoders_folder(root) / sha256
     if re.fullmatch(r"[0-9a-f]{64}", sha256) is None or not folder.is_dir():
-        raise NotFoundError(f"encoder {shown(sha256)}: no such encoder")
-    spec = encoders.read_encoder(folder)
+        raise NotFoundError(f"encoder {printable(sha256)}: no such encoder")
+    spec = read_encoder(folder)
     if name == SPEC_FILE:
         return folder / SPEC_FILE
     if name not in spec.files:
-        raise NotFoundError(f"encoder {sha256}: has no file {shown(name)}")
-    if sha256_of(folder / name)[0] != spec.files[name]:
+        raise NotFoundError(f"encoder {sha256}: has no file {printable(name)}")
+    if checked_sha256(folder / name) != spec.files[name]:
         raise CorruptError(f"{folder / name}: is not what was published")
     return folder / name
 
 
 @lru_cache(maxsize=10_000)
 def _parsed(kind: type[_Kind], data: bytes, name: str) -> _Kind:
-    """Return a document; what was parsed once is not parsed again, since the same bytes say the same."""
+    """Return a document; the same bytes are parsed once."""
     document: _Kind = kind.from_json(data, name)
     return document
 

@@ -1,4 +1,4 @@
-"""Where jobs run. A backend takes jobs and hands back how each ended; the batch decides everything else."""
+"""Where jobs run. A backend takes jobs and returns how each ended; the batch decides everything else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchestrator.jobs import Job, Outcome
 
 @dataclass(frozen=True)
 class Tls:
-    """Files in PEM format with which a cluster and its client prove themselves to one another."""
+    """Files in PEM format with which a cluster and its client authenticate each other."""
 
     ca: Path
     cert: Path
@@ -19,7 +19,7 @@ class Tls:
 
 
 class Backend(Protocol):
-    """What a batch needs of a place where jobs run."""
+    """Somewhere to run jobs."""
 
     @property
     def slots(self) -> int:
@@ -35,9 +35,9 @@ class Backend(Protocol):
         ...
 
     def cancel(self) -> None:
-        """End running jobs now; each still comes out of `wait`, as cancelled."""
+        """End running jobs now; `wait` still returns each, as cancelled."""
         ...
 
     def close(self) -> None:
-        """Let go of everything; no process of the backend's is left."""
+        """Release everything; no process of the backend is left."""
         ...

@@ -1,4 +1,4 @@
-"""Jobs on a Dask cluster: one that is there already, or one on this machine that is started for the batch."""
+"""Jobs on a Dask cluster: a running one, or one on this machine that is started for the batch."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from shared.errors import ConfigError, TrainerError
 
 _dask: Any = distributed  # its types are partial
 _CONNECT = 15.0  # seconds to reach the scheduler and its first worker
-_COUNT_EVERY = 2.0  # seconds between counts of the workers, which may come and go
+_COUNT_SECONDS = 2.0  # between counts of the workers, which may come and go
 
 
 class LostSchedulerError(TrainerError):
-    """The scheduler is gone and did not come back."""
+    """The scheduler is gone and has not come back."""
 
 
 class DaskBackend:
@@ -51,9 +51,9 @@ class DaskBackend:
     @property
     def slots(self) -> int:
         """One job for each thread of the cluster, and one waiting at each worker so that none idles."""
-        if time.monotonic() - self._counted > _COUNT_EVERY:
+        if time.monotonic() - self._counted > _COUNT_SECONDS:
             self._counted = time.monotonic()
-            with contextlib.suppress(OSError, TimeoutError):  # told when a job is sent
+            with contextlib.suppress(OSError, TimeoutError):  # reported when a job is sent
                 threads = self._client.nthreads()
                 self._slots = sum(threads.values()) + len(threads)
         return self._slots
@@ -63,7 +63,7 @@ class DaskBackend:
             raise LostSchedulerError(
                 f"the scheduler at {self._where} is gone; start it, then give the same command again"
             )
-        RunFolder(Path(self._spec.runs)).note("started", {"user": job.user, "modality": job.modality})
+        RunFolder(Path(self._spec.runs)).record("started", {"user": job.user, "modality": job.modality})
         spec = self._spec.model_copy(update={"job": job}).model_dump_json()
         key = f"{job.bundle_name}-{secrets.token_hex(4)}"
         self._jobs[key] = job
@@ -77,7 +77,7 @@ class DaskBackend:
         job = self._jobs.pop(future.key)
         try:
             return Outcome.model_validate_json(future.result(timeout=_CONNECT))
-        except Exception as error:  # whatever the cluster or the network made of it
+        except Exception as error:  # whatever the cluster or the network raises
             reason = f"lost by the cluster: {type(error).__name__}: {error}"
             return failed(job, "crashed", reason, transient=True)
         finally:

@@ -1,4 +1,4 @@
-"""Jobs on this machine, one thread waiting for each: in warm workers, or in a new process for every job."""
+"""Jobs on this machine, with a thread for each: in warm workers, or in a new process for every job."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from orchestrator.workers import WorkerPool, run_warm
 
 
 class ThreadedBackend:
-    """Runs `slots` jobs at a time, their files in the run folder. Without a pool each job is a new process."""
+    """Runs `slots` jobs at a time, with their files in the run folder; without a pool each job is a new process."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class ThreadedBackend:
         if self._cancelled.is_set():
             self._ended.put(failed(job, "cancelled", "the batch was stopped"))
         else:
-            self._folder.note("started", {"user": job.user, "modality": job.modality})
+            self._folder.record("started", {"user": job.user, "modality": job.modality})
             self._ended.put(attempt(job, self._folder, self._commands, self._train, self._publish))
 
     def _train(self, job: Job, command: tuple[str, ...], events: Path) -> tuple[Outcome, dict[str, Any] | None]:

@@ -1,4 +1,4 @@
-"""`model-trainer check`: validates a data root, tells every fault at once, and counts what is there."""
+"""`model-trainer check`: validates a data root, reports every fault at once, and counts examples."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from typing import Any
 
 import click
 
-from model_registry.names import InvalidNameError, Modality, parse_modality, parse_name
+from model_registry.messages import list_names
+from model_registry.names import InvalidNameError, Modality, parse_name
 from shared.data.files import DataRoot, RefusedFileError
 from shared.data.records import Dropped, Reading, Record
 from shared.data.samples import encoding_faults, label_faults, verified
 from shared.data_loader import DataFilter, DataFormat, choose, known_users, read_user
 from shared.errors import DataError, Fault
 from shared.progress import Progress, bar, silent
+from shared.trainers import parse_known_modality
 
 _EXAMPLES = """
 \b
@@ -41,8 +43,8 @@ class Count:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """Everything that a data root was found to hold, and what is wrong with it."""
+class CheckReport:
+    """What a data root holds, and what is wrong with it."""
 
     faults: tuple[Fault, ...]
     warnings: tuple[Fault, ...]
@@ -58,7 +60,7 @@ def check_data(
     data_format: DataFormat = "auto",
     minimum_per_label: int = 2,
     progress: Progress = silent,
-) -> Checked:
+) -> CheckReport:
     """Check every file of the users (default: all) and return counts, warnings and all faults.
 
     A fault is what a trainer would refuse, and also a missing or changed file of an example that would be left out.
@@ -67,11 +69,13 @@ def check_data(
     try:
         data_root = DataRoot.at(root)
     except RefusedFileError as refused:
-        return Checked((Fault(str(root), None, "data", str(refused)),), ())
+        return CheckReport((Fault(str(root), None, "data", str(refused)),), ())
     faults = [] if users else _bad_names(root)
     chosen = list(dict.fromkeys(users)) or known_users(root)
     if not chosen:
-        faults.append(Fault(str(root), None, "users", "nobody has data here; `model-trainer import` brings some in"))
+        faults.append(
+            Fault(str(root), None, "users", "there are no data of any user; `model-trainer import` brings some in")
+        )
     warnings: list[Fault] = []
     counts: dict[str, dict[Modality, Count]] = {}
     for user in progress(chosen, "checking"):
@@ -80,7 +84,7 @@ def check_data(
         warnings += reading.warnings
         place = str(root / "users" / user)
         counts[user] = _check_user(data_root, reading, data_filter, minimum_per_label, place, faults)
-    return Checked(DataError(dict.fromkeys(faults)).faults, tuple(warnings), counts)
+    return CheckReport(DataError(dict.fromkeys(faults)).faults, tuple(warnings), counts)
 
 
 def _check_user(
@@ -96,8 +100,8 @@ def _check_user(
         ledger: list[Dropped] = []
         used = choose(Reading(records=records), data_filter, ledger, faults)
         if used:
-            faults += label_faults(used, modality, minimum, ledger, f"{place}: {modality}", False)
-        faults += encoding_faults(used, f"{place}: {modality}")
+            faults += label_faults(used, modality, minimum, ledger, place, others=False)
+        faults += encoding_faults(used, modality, place)
         counts[modality] = Count(
             samples=len(records),
             used=len(used),
@@ -109,7 +113,7 @@ def _check_user(
 
 
 def _bad_names(root: Path) -> list[Fault]:
-    """Return a fault for each folder in `users/` whose name no user can have: its data would never be found."""
+    """Return a fault for each folder in `users/` whose name is not valid for a user: its data would never be read."""
     faults = []
     users = root / "users"
     names = sorted(entry.name for entry in os.scandir(users) if entry.is_dir()) if users.is_dir() else []
@@ -148,12 +152,12 @@ def check_command(
     Each fault is one line, `path:line: field: reason`.
     """
     try:
-        known = None if modality is None else parse_modality(modality)
+        known = None if modality is None else parse_known_modality(modality)
         for user in users:
             parse_name(user, "user id")
     except InvalidNameError as refused:
         raise click.UsageError(str(refused)) from None
-    checked = check_data(
+    report = check_data(
         data,
         users,
         known,
@@ -163,29 +167,28 @@ def check_command(
         progress=bar,
     )
     if as_json:
-        click.echo(json.dumps(asdict(checked), ensure_ascii=False))
+        click.echo(json.dumps(asdict(report), ensure_ascii=False))
     else:
-        _show(checked)
-    if checked.faults:
+        _show(report)
+    if report.faults:
         context.exit(DataError.exit_code)
 
 
-def _show(checked: Checked) -> None:
-    for user, modalities in checked.users.items():
+def _show(report: CheckReport) -> None:
+    for user, modalities in report.users.items():
         for modality, count in modalities.items():
             left_out = "".join(f", {number} left out: {reason}" for reason, number in count.left_out.items())
             click.echo(f"{user}  {modality}: {count.samples} samples, {count.used} used{left_out}")
             if count.used:
                 click.echo(f"    labels    {_listed(count.labels)}")
                 click.echo(f"    sessions  {_listed(count.sessions)}")
-    for warning in checked.warnings:
+    for warning in report.warnings:
         click.echo(f"warning: {warning}", err=True)
-    for fault in checked.faults:
+    for fault in report.faults:
         click.echo(str(fault))
-    number = len(checked.faults)
-    click.echo(f"{number} fault{'s' * (number != 1)}" if number else "no fault found")
+    number = len(report.faults)
+    click.echo(f"{number} fault{'s' * (number != 1)}" if number else "no faults")
 
 
 def _listed(counts: dict[str, int]) -> str:
-    shown = [f"{name} {number}" for name, number in list(counts.items())[:12]]
-    return ", ".join(shown) + (f" and {len(counts) - 12} more" if len(counts) > 12 else "")
+    return list_names([f"{name} {number}" for name, number in counts.items()], 12)

@@ -8,19 +8,20 @@ from typing import Any
 
 import click
 
-from model_registry.names import MODALITIES, InvalidNameError, Modality, parse_modality, parse_name
+from model_registry.names import InvalidNameError, Modality, parse_name
 from shared.data.import_sessions import Mode, Origin, SessionSplit, Summary, assign, find_samples, import_samples
 from shared.data.import_sources import Columns, Findings
 from shared.errors import DataError, Fault
 from shared.progress import bar
 from shared.schema_utils import LABEL_STATUSES
+from shared.trainers import modality_names, parse_known_modality
 
 _EXAMPLES = """
 \b
 Examples:
-  A folder for each label, cut into sessions of ten takes a label:
+  A folder for each label, split into sessions of ten takes a label:
     model-trainer import clips --data data --modality sound --user anna --session-size 10 --consent
-  File names that tell label, user and take:
+  File names that hold label, user and take:
     model-trainer import recordings --data data --modality sound --consent \\
       --pattern '(?P<label>\\d)_(?P<user>\\w+)_(?P<take>\\d+)\\.wav' --session-size 10
   A table of label and numbers, each label in ten contiguous blocks:
@@ -28,13 +29,13 @@ Examples:
       --labels names.csv --consent
   Texts, a thousand of them, with labels grouped into contexts:
     model-trainer import texts.json --data data --modality speech --user anna --split train \\
-      --labels contexts.json --limit 1000 --deal 5 --consent
+      --labels contexts.json --limit 1000 --round-robin 5 --consent
 """
 
 
 def _modality(_context: click.Context, _parameter: click.Parameter, value: str) -> Modality:
     try:
-        return parse_modality(value)
+        return parse_known_modality(value)
     except InvalidNameError as refused:
         raise click.BadParameter(str(refused)) from None
 
@@ -51,17 +52,24 @@ def _name(_context: click.Context, parameter: click.Parameter, value: str | None
 @click.option(
     "--data", required=True, type=click.Path(file_okay=False, path_type=Path), help="Data root to import into."
 )
-@click.option("--modality", required=True, callback=_modality, help=f"One of {', '.join(MODALITIES)}.")
-@click.option("--user", callback=_name, help="Who communicates, where the source does not tell.")
+@click.option("--modality", required=True, callback=_modality, help=f"One of {', '.join(modality_names())}.")
+@click.option("--user", callback=_name, help="Who communicates, where the source does not say.")
 @click.option(
     "--consent/--no-consent",
     required=True,
     help="Whether the people in the recordings agreed to training. Without consent nothing is trained on them.",
 )
-@click.option("--pattern", metavar="REGEX", help="Takes file names apart: groups label, user, session, take.")
-@click.option("--session-size", type=click.IntRange(1), metavar="N", help="Cut takes into sessions, N of each label.")
-@click.option("--blocks", type=click.IntRange(1), metavar="N", help="Cut each label's samples into N blocks in order.")
-@click.option("--deal", type=click.IntRange(1), metavar="N", help="Deal each label's samples over N sessions in turn.")
+@click.option("--pattern", metavar="REGEX", help="Parses file names: groups label, user, session, take.")
+@click.option("--session-size", type=click.IntRange(1), metavar="N", help="Split takes into sessions, N of each label.")
+@click.option(
+    "--blocks", type=click.IntRange(1), metavar="N", help="Split each label's samples into N blocks in order."
+)
+@click.option(
+    "--round-robin",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Distribute each label's samples over N sessions in turn.",
+)
 @click.option("--session", callback=_name, help="Put everything that names no session into this one.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N samples a user, evenly over the labels.")
 @click.option(
@@ -79,9 +87,9 @@ def _name(_context: click.Context, parameter: click.Parameter, value: str | None
 @click.option("--performer", callback=_name, help="Who recorded or performed, e.g. carer01.")
 @click.option("--labeler", callback=_name, help="Who gave the labels.")
 @click.option("--label-status", type=click.Choice(LABEL_STATUSES), default="confirmed", show_default=True)
-@click.option("--demo", is_flag=True, help="Mark as demo data, which training leaves out unless told otherwise.")
+@click.option("--demo", is_flag=True, help="Mark as demo data, which training leaves out by default.")
 @click.option("--link", is_flag=True, help="Hard links instead of copies: no space, but the originals must not change.")
-@click.option("--replace", is_flag=True, help="Replace records that are there with another label, session or consent.")
+@click.option("--replace", is_flag=True, help="Replace existing records that have another label, session or consent.")
 def import_command(
     source: Path,
     data: Path,
@@ -91,7 +99,7 @@ def import_command(
     pattern: str | None,
     session_size: int | None,
     blocks: int | None,
-    deal: int | None,
+    round_robin: int | None,
     session: str | None,
     limit: int | None,
     labels: Path | None,
@@ -111,14 +119,14 @@ def import_command(
 ) -> None:
     """Import SOURCE into session folders: a folder of files, or a CSV, TSV, JSON or JSON lines file.
 
-    Sessions matter: a model is judged on sessions that it has not seen. Where the source names none, cut it with
-    --session-size or --blocks; where neighbours have nothing in common (texts of many people), with --deal.
+    Sessions matter: a model is evaluated on sessions that it was not trained on. Where the source names none, split
+    it with --session-size or --blocks; where neighbours are unrelated (texts of many people), with --round-robin.
     Importing the same source again changes nothing.
     """
-    if sum(option is not None for option in (session_size, blocks, deal, session)) > 1:
-        raise click.UsageError("--session-size, --blocks, --deal and --session exclude one another")
+    if sum(option is not None for option in (session_size, blocks, round_robin, session)) > 1:
+        raise click.UsageError("--session-size, --blocks, --round-robin and --session are mutually exclusive")
     if pattern is not None and not source.is_dir():
-        raise click.UsageError("--pattern takes file names apart: it needs a folder as source")
+        raise click.UsageError("--pattern parses file names: it needs a folder as source")
     findings = find_samples(
         source,
         pattern=pattern,
@@ -129,7 +137,7 @@ def import_command(
     )
     if not findings.samples:
         raise DataError([*findings.faults, Fault(str(source), None, "(samples)", _why_none(findings))])
-    samples, faults = assign(findings, user, SessionSplit(session_size, blocks, deal, session), limit)
+    samples, faults = assign(findings, user, SessionSplit(session_size, blocks, round_robin, session), limit)
     origin = Origin(modality, consent, performer, labeler, label_status, demo, encoding)
     note = f"imported from {source.name}"
     mode = Mode(link, replace)
@@ -138,11 +146,11 @@ def import_command(
 
 
 def _why_none(findings: Findings) -> str:
-    reasons = Counter(reason for _, reason in findings.passed_over)
+    reasons = Counter(reason for _, reason in findings.skipped)
     if not reasons:
         return "no sample was found"
-    told = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
-    return f"no sample was found; {told}; for example {findings.passed_over[0][0]!a}"
+    counted = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
+    return f"no sample was found; {counted}; for example {findings.skipped[0][0]!a}"
 
 
 def _show(summary: Summary, findings: Findings, consent: bool) -> None:
@@ -158,14 +166,14 @@ def _show(summary: Summary, findings: Findings, consent: bool) -> None:
     for user in sorted(samples):
         click.echo(f"{user:<{width}}  {samples[user]:>7}  {len(sessions[user]):>8}  {len(labels[user]):>6}")
     click.echo(f"{summary.new} new, {summary.replaced} replaced, {summary.unchanged} unchanged")
-    for reason, count in Counter(reason for _, reason in findings.passed_over).most_common():
-        name = next(name for name, other in findings.passed_over if other == reason)
-        click.echo(f"passed over: {count} x {reason}, for example {name!a}", err=True)
+    for reason, count in Counter(reason for _, reason in findings.skipped).most_common():
+        name = next(name for name, other in findings.skipped if other == reason)
+        click.echo(f"skipped: {count} x {reason}, for example {name!a}", err=True)
     alone = [user for user in sorted(sessions) if len(sessions[user]) == 1]
     if alone:
         click.echo(
             f"note: one session only for {', '.join(alone[:5])}: the model cannot be tested across sessions; "
-            "see --session-size, --blocks and --deal",
+            "see --session-size, --blocks and --round-robin",
             err=True,
         )
     if not consent:

@@ -15,40 +15,55 @@ import click
 from model_registry.errors import RegistryError
 from shared.errors import TrainerError
 
-_COMMANDS = {  # name -> where the command is; imported when it is used, so that --help answers at once
-    "check": "shared.commands.check:check_command",
-    "extract": "gesture_trainer.extracting:extract_command",
-    "import": "shared.commands.import_data:import_command",
-    "predict": "shared.commands.predict:predict_command",
-    "registry": "model_registry.commands.main:registry",
-    "reproduce": "shared.commands.reproduce:reproduce_command",
-}
-_SHORT = {
-    "check": "Validate a data root and report every fault at once.",
-    "extract": "Find the landmarks of clips and images, and write feature files.",
-    "import": "Turn folders, file names, CSV or JSON into the data layout.",
-    "predict": "Answer files with a published model.",
-    "registry": "Publish, resolve, list, show and verify models.",
-    "reproduce": "Train a published version again and compare.",
+_COMMANDS = {  # name -> where the command is and what it does; imported when it runs, so that --help answers at once
+    "check": ("shared.commands.check:check_command", "Validate a data root and report every fault at once."),
+    "import": (
+        "shared.commands.import_data:import_command",
+        "Turn folders, file names, CSV or JSON into the data layout.",
+    ),
+    "predict": ("shared.commands.predict:predict_command", "Classify files with a published model."),
+    "registry": ("model_registry.commands.main:registry", "Publish, resolve, list, show and verify models."),
+    "reproduce": ("shared.commands.reproduce:reproduce_command", "Train a published version again and compare."),
 }
 
 
 class _LazyGroup(click.Group):
-    """A group that imports a command when it is asked for."""
+    """A group that imports a command when it runs: its own, and those that trainers declare."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_COMMANDS)
+        return sorted(_commands())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        place = (_COMMANDS if cmd_name in _COMMANDS else _commands()).get(cmd_name)
+        if place is None:
             return None
-        module, name = _COMMANDS[cmd_name].split(":")
+        module, name = place[0].split(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from shared.trainers import all_trainers
+
         with formatter.section("Commands"):
-            formatter.write_dl([(name, _SHORT[name]) for name in self.list_commands(ctx)])
+            formatter.write_dl([(name, summary) for name, (_, summary) in sorted(_commands().items())])
+        training = [
+            (each.console_script, f"Train one user's {each.modality} model.") for each in all_trainers().values()
+        ]
+        if training:
+            with formatter.section("Commands that train, one for each modality"):
+                formatter.write_dl(training)
+
+
+def _commands() -> dict[str, tuple[str, str]]:
+    """Return every command of `model-trainer`; a trainer cannot take the name of one of ours."""
+    from shared.trainers import all_trainers  # an image that only makes networks has this file without that one
+
+    added = {
+        name: (command.place, command.summary)
+        for trainer in all_trainers().values()
+        for name, command in trainer.commands.items()
+    }
+    return added | _COMMANDS
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -61,7 +76,6 @@ def model_trainer() -> None:
       model-trainer check data
       model-trainer registry list --registry models
       model-trainer predict --user ana --modality sound --registry models hum.wav
-      gesture-train --user ana --data data --out out --registry models
     """
 
 
@@ -71,7 +85,7 @@ def main() -> NoReturn:
 
 
 def run(command: Callable[[], Any]) -> int:
-    """Run a command; return its exit code after telling what went wrong, if anything."""
+    """Run a command; return its exit code after printing what went wrong, if anything."""
     _stop_on_sigterm()
     try:
         result = command()
@@ -82,22 +96,26 @@ def run(command: Callable[[], Any]) -> int:
         click.echo("interrupted", err=True)
         return 130
     except Exception as error:  # the one place that catches everything
-        click.echo(told(error), err=True)
+        click.echo(error_text(error), err=True)
         if exit_code(error) == 5:
             click.echo(traceback.format_exc(), err=True)
         return exit_code(error)
 
 
-def told(error: Exception) -> str:
-    """Return what a person is told of an error."""
-    if isinstance(error, click.UsageError):
-        hint = f"\n{error.ctx.get_usage()}\nTry --help for examples." if error.ctx else ""
-        return f"error: {error.format_message()}{hint}"
+def error_text(error: Exception) -> str:
+    """Return what standard error says of an error, with the command's usage where that was wrong."""
+    usage = error.ctx.get_usage() if isinstance(error, click.UsageError) and error.ctx else ""
+    hint = f"\n{usage}\nTry --help for examples." if usage else ""
+    return f"error: {error_message(error)}{hint}"
+
+
+def error_message(error: Exception) -> str:
+    """Return what was wrong, a line for each fault."""
     if isinstance(error, click.ClickException):
-        return f"error: {error.format_message()}"
+        return error.format_message()
     if isinstance(error, TrainerError | RegistryError):
-        return f"error: {error}"
-    return f"error: internal: {type(error).__name__}: {error}"
+        return str(error)
+    return f"internal: {type(error).__name__}: {error}"
 
 
 def exit_code(error: Exception) -> int:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from importlib.metadata import entry_points
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -16,15 +15,17 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from model_registry.commands.options import root_option
-from model_registry.names import MODALITIES, Modality, parse_modality
+from model_registry.commands.options import registry_option
+from model_registry.location import ReadableRegistry
+from model_registry.names import Modality, is_modality, parse_modality
 from model_registry.storage.encoders import SPEC_FILE, EncoderSpec
-from model_registry.store import Registry, Resolved
+from model_registry.storage.resolution import ResolvedVersion
 from shared.errors import ConfigError, DataError, TrainerError
 from shared.schema_utils import UNKNOWN
+from shared.trainers import find_trainer, modality_names
 
 if TYPE_CHECKING:
-    from shared.job import Trainer
+    from shared.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class LiveModel:
             found[name] = (spec, folder)
         return found
 
-    def answer(self, path: Path, trainer: Trainer) -> dict[str, float]:
+    def answer(self, path: Path, recipe: Recipe) -> dict[str, float]:
         """Return A3CP's classifier_output for one file: label -> score, `unknown` among them.
 
         Rejected: `unknown` is 1 and all others 0. Accepted: `unknown` is 0 and the others sum to 1.
@@ -77,7 +78,7 @@ class LiveModel:
         asked: dict[str, list[NDArray[Any]]] = {}
         for name, (spec, folder) in self.within.items():
             encoders[name] = Encoder(spec, Path(folder.name), network=partial(_noted, spec, asked, name))
-        inputs = dict(trainer.decode(path, self.properties["spec"]["decode"], encoders))
+        inputs = dict(recipe.decode(path, self.properties["spec"]["decode"], encoders))
         inputs |= {name: np.concatenate(parts) for name, parts in asked.items()}
         wanted = {tensor.name: inputs[tensor.name] for tensor in self.session.get_inputs()}
         chances, accepted = self.session.run(["probabilities", "accepted"], wanted)
@@ -89,7 +90,7 @@ def portable_model(path: Path) -> LiveModel:
     model = LiveModel(path, {})
     try:
         spec = model.properties["spec"]
-        whole = {ref["name"] for ref in spec["encoders"]} == model.within.keys() and spec["modality"] in MODALITIES
+        whole = {ref["name"] for ref in spec["encoders"]} == model.within.keys() and is_modality(spec["modality"])
     except Exception:  # whatever a file that anybody gives leads ONNX Runtime and the reading of its properties to
         whole = False
     if not whole:
@@ -114,24 +115,11 @@ def classifier_output(labels: Sequence[str], probabilities: Any, accepted: bool)
     return {**{label: float(p) for label, p in zip(labels, scores, strict=True)}, UNKNOWN: 0.0 if accepted else 1.0}
 
 
-def find_trainer(modality: Modality) -> Trainer:
-    """Return the installed trainer of a modality. Raises ConfigError where it is not installed."""
-    for point in entry_points(group="model_trainer.trainers", name=modality):
-        try:
-            trainer: Trainer = point.load()
-        except ModuleNotFoundError as error:
-            raise ConfigError(
-                f"the {modality} trainer needs the package {error.name}, which is not installed"
-            ) from None
-        return trainer
-    raise ConfigError(f"no trainer for {modality} is installed")
-
-
 @click.command("predict")
 @click.option("--user", help="Whose model.")
-@click.option("--modality", metavar=f"[{'|'.join(MODALITIES)}]")
+@click.option("--modality", metavar=f"[{'|'.join(modality_names())}]")
 @click.option("--version", help="This version instead of the active one, e.g. v3.")
-@root_option
+@registry_option("read")
 @click.option(
     "--model",
     "file",
@@ -140,7 +128,12 @@ def find_trainer(modality: Modality) -> Trainer:
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
 def predict_command(
-    user: str | None, modality: str | None, version: str | None, root: Path, file: Path | None, files: tuple[Path, ...]
+    user: str | None,
+    modality: str | None,
+    version: str | None,
+    registry: ReadableRegistry,
+    file: Path | None,
+    files: tuple[Path, ...],
 ) -> int:
     """Answer FILES with a published model: one JSON line a file.
 
@@ -157,20 +150,26 @@ def predict_command(
         if user or modality or version:
             raise click.UsageError("--model names the model; leave out --user, --modality and --version")
         model = portable_model(file)
-        trainer, told = find_trainer(model.properties["spec"]["modality"]), {"model": str(file)}
-    else:
-        if not user or not modality:
-            raise click.UsageError("name --user and --modality, or a file with --model")
-        resolved = Registry(root).resolve(user, parse_modality(modality), version)
+        return _classify(model, model.properties["spec"]["modality"], {"model": str(file)}, files)
+    if not user or not modality:
+        raise click.UsageError("name --user and --modality, or a file with --model")
+    with registry.open_version(user, parse_modality(modality), version) as resolved:
         if resolved.fallback:
-            reason = f"{user} has no active {resolved.modality} model with enough data; the pooled default answers"
+            reason = f"{user} has no active {resolved.modality} model with enough data; the pooled default is used"
             click.echo(f"warning: {reason}", err=True)
-        model, trainer = LiveModel(resolved.files["model"], resolved.encoders), find_trainer(resolved.modality)
-        told = _described(resolved)
+        model = LiveModel(resolved.files["model"], resolved.encoders)
+        return _classify(model, resolved.modality, _described(resolved), files)
+
+
+def _classify(model: LiveModel, modality: Modality, described: Mapping[str, Any], files: Sequence[Path]) -> int:
+    """Print one JSON line for each file; return the exit code."""
+    from shared.recipe import load_recipe
+
+    recipe = load_recipe(find_trainer(modality))
     code = 0
     for path in files:
         try:
-            click.echo(json.dumps(_line(told, path, model.answer(path, trainer)), ensure_ascii=False))
+            click.echo(json.dumps(_line(described, path, model.answer(path, recipe)), ensure_ascii=False))
         except DataError as error:
             click.echo(f"error: {error}", err=True)
             code = error.exit_code
@@ -181,7 +180,7 @@ def predict_command(
     return code
 
 
-def _described(resolved: Resolved) -> dict[str, Any]:
+def _described(resolved: ResolvedVersion) -> dict[str, Any]:
     return {
         "user_id": resolved.user,
         "modality": resolved.modality,

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from model_registry.commands.options import root_option
-from model_registry.names import MODALITIES
+from model_registry.commands.options import registry_option
+from model_registry.location import ReadableRegistry
+from model_registry.messages import and_more, list_names
 from model_registry.storage.entry import FILE_LIMIT, parse_json
-from model_registry.store import Registry, Resolved
+from model_registry.storage.resolution import ResolvedVersion
 from shared.errors import ConfigError
+from shared.schema_utils import logged_predictions
+from shared.trainers import Trainer, find_trainer, modality_names
 
 if TYPE_CHECKING:
-    from shared.job import Trainer
     from shared.packaging.bundle import Bundle
 
 Log = Mapping[str, Any]
@@ -28,12 +30,14 @@ _NAMED = 5  # record ids or figures that are told one by one
 
 @click.command("reproduce")
 @click.option("--user", required=True, help="Whose model; `_default` for the pooled one.")
-@click.option("--modality", required=True, metavar=f"[{'|'.join(MODALITIES)}]")
-@click.option("--version", help="Which version, e.g. v3.  [default: the one that serves]")
-@root_option
+@click.option("--modality", required=True, metavar=f"[{'|'.join(modality_names())}]")
+@click.option("--version", help="Which version, e.g. v3.  [default: the active one]")
+@registry_option("read")
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), required=True, help="Data root.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def reproduce_command(user: str, modality: str, version: str | None, root: Path, data: Path, as_json: bool) -> int:
+def reproduce_command(
+    user: str, modality: str, version: str | None, registry: ReadableRegistry, data: Path, as_json: bool
+) -> int:
     """Train a published version again from its recorded configuration, seed and data, and say whether it is the same.
 
     Nothing is published. Exit codes: 0 byte-identical, 2 usage or configuration, 3 it differs, or the data cannot be
@@ -43,15 +47,16 @@ def reproduce_command(user: str, modality: str, version: str | None, root: Path,
     Example:
       model-trainer reproduce --user ana --modality gesture --version v3 --registry models --data data
     """
-    from shared.commands.predict import find_trainer
-
-    found = Registry(root).resolve(user, modality, version)
-    if found.fallback:
-        raise ConfigError(f"{user}/{modality}: the pooled model serves; write --user {found.entry.user_id}")
-    trainer = find_trainer(found.modality)
-    with tempfile.TemporaryDirectory(prefix="reproduce-") as out:
-        differences = list(reproduce(found, trainer, data, Path(out)))
-    name = f"{found.user}/{found.modality} v{found.version}"
+    with (
+        registry.open_version(user, modality, version) as resolved,
+        tempfile.TemporaryDirectory(prefix="reproduce-") as out,
+    ):
+        if resolved.fallback:
+            raise ConfigError(
+                f"{user}/{modality}: no active version but the pooled one; write --user {resolved.entry.user_id}"
+            )
+        differences = list(reproduce(resolved, find_trainer(resolved.modality), data, Path(out)))
+    name = f"{resolved.user}/{resolved.modality} v{resolved.version}"
     if as_json:
         click.echo(json.dumps({"version": name, "identical": not differences, "differences": differences}))
     elif differences:
@@ -61,7 +66,7 @@ def reproduce_command(user: str, modality: str, version: str | None, root: Path,
     return 3 if differences else 0
 
 
-def reproduce(found: Resolved, trainer: Trainer, data: Path, out: Path) -> Iterator[str]:
+def reproduce(version: ResolvedVersion, trainer: Trainer, data: Path, out: Path) -> Iterator[str]:
     """Train again into the folder `out` and yield what differs, causes first; nothing where all is the same.
 
     Raises ConfigError where the recorded configuration is no longer one, and what training raises.
@@ -70,22 +75,24 @@ def reproduce(found: Resolved, trainer: Trainer, data: Path, out: Path) -> Itera
 
     from shared.config import parse_config
     from shared.job import Job
+    from shared.recipe import load_recipe
 
-    before = _log(found.files["training_log"])
+    recipe = load_recipe(trainer)
+    before = _log(version.files["training_log"])
     threadpool_limits(1)  # as the trainer's command does: sums in another order would give other bytes
-    users = tuple(before.get("users") or (found.entry.user_id,))
-    config = parse_config(trainer.config, dict(found.entry.config), f"the configuration of v{found.version}")
+    users = tuple(before.get("users") or (version.entry.user_id,))
+    config = parse_config(recipe.config, dict(version.entry.config), f"the configuration of v{version.version}")
     job = Job(
         users,
         data,
         out,
         run_id="again",
         data_format=before.get("data_format", "auto"),
-        fingerprint=found.entry.job_fingerprint,
+        fingerprint=version.entry.job_fingerprint,
         package=trainer.package,
     )
-    bundle = trainer.train(job, config).bundle
-    changed = [role for role in COMPARED if _digest(bundle, role) != found.manifest.files[role].sha256]
+    bundle = recipe.train(job, config).bundle
+    changed = [role for role in COMPARED if _digest(bundle, role) != version.stored[role].sha256]
     if changed:
         yield from _causes(before, _log(bundle.folder / "training_log.json"))
         yield f"files: {', '.join(role.replace('_', ' ') for role in changed)} differ"
@@ -104,16 +111,20 @@ def _causes(before: Log, after: Log) -> Iterator[str]:
     files = _changed(before.get("code", {}), after["code"])
     if files:
         yield f"code: {_named(files)} changed since"
-    figures = before.get("training_metrics") or {}
-    other = {k: (figures.get(k), x) for k, x in (after["training_metrics"] or {}).items() if figures.get(k) != x}
-    for k, (was, x) in list(other.items())[:_NAMED]:
-        yield f"{k}: was {'none' if was is None else f'{was:.4f}'}, is {x:.4f}"
-    if len(other) > _NAMED:
-        yield f"and {len(other) - _NAMED} more figures"
+    old_metrics = before.get("training_metrics") or {}  # versions of old code name some metrics otherwise
+    new_metrics = after["training_metrics"] or {}
+    moved = [
+        f"{name}: was {was:.4f}, is {new_metrics[name]:.4f}"
+        for name, was in old_metrics.items()
+        if name in new_metrics and new_metrics[name] != was
+    ]
+    yield from moved[:_NAMED]
+    if len(moved) > _NAMED:
+        yield and_more(len(moved) - _NAMED, "metrics")
 
 
 def _records(before: Log, after: Log) -> str:
-    (old, new), (was, now) = map(_answered, (before, after)), map(_contents, (before, after))
+    (old, new), (was, now) = map(_labels, (before, after)), map(_hashes, (before, after))
     groups = {
         "gone": sorted(old.keys() - new.keys()),
         "new": sorted(new.keys() - old.keys()),
@@ -124,12 +135,13 @@ def _records(before: Log, after: Log) -> str:
     return "; ".join(told) or "the same recordings, but their sessions or regions are others"
 
 
-def _answered(log: Log) -> dict[str, str]:
-    return {record: label for record, label, _ in log.get("metrics", {}).get("answers", [])}
+def _labels(log: Log) -> dict[str, str]:
+    return {record: label for record, (label, _) in logged_predictions(log).items()}
 
 
-def _contents(log: Log) -> dict[str, str]:
-    return dict(zip(_answered(log), log.get("metrics", {}).get("contents", ()), strict=False))
+def _hashes(log: Log) -> dict[str, str]:
+    metrics = log.get("metrics", {})
+    return dict(zip(_labels(log), metrics.get("content_hashes", metrics.get("contents", ())), strict=False))
 
 
 def _changed(before: Mapping[str, str], after: Mapping[str, str], among: Iterable[str] | None = None) -> list[str]:
@@ -138,7 +150,7 @@ def _changed(before: Mapping[str, str], after: Mapping[str, str], among: Iterabl
 
 
 def _named(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return list_names(names, _NAMED)
 
 
 def _digest(bundle: Bundle, role: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import sys
 import time
@@ -15,51 +14,60 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from model_registry.names import DEFAULT_USER, parse_name
-from shared.commands.main import exit_code, run, told
+from model_registry.commands.options import registry_settings
+from model_registry.names import DEFAULT_USER, InvalidNameError, Modality, parse_name
+from model_registry.timestamps import utc_now
+from shared.commands.main import error_message, error_text, exit_code, run
 from shared.commands.worker import serve
-from shared.errors import ConfigError, DataError
-from shared.logs import RunLog, utc_now
+from shared.errors import ConfigError, Fault, TrainerError
+from shared.logs import RunLog
+from shared.packaging.output import bundle_folder, output_faults, write_failure
+from shared.trainers import Trainer
 
 if TYPE_CHECKING:
-    from shared.job import Trainer
+    from shared.recipe import Recipe
+    from shared.schema_utils import TrainingRequest
 
 Entry = dict[str, Any]
 
+UNKNOWN_USER = "_unknown"  # in the log of a run that failed before its user was known
+
 _PATH = click.Path(path_type=Path)
-_FILE = click.Path(path_type=Path, dir_okay=False)
-_FOLDER = click.Path(path_type=Path, file_okay=False)
 _OPTIONS = (
     click.Option(["--user", "users"], multiple=True, help="Whose model; repeat for several."),
     click.Option(["--pool-users"], metavar="A,B,C", help="Train one default model from these users' data instead."),
     click.Option(["--consent-to-pool"], is_flag=True, help="All of --pool-users agreed to their data being pooled."),
-    click.Option(["--data"], type=_FOLDER, required=True, help="Data root."),
-    click.Option(["--out"], type=_PATH, required=True, help="Folder for the bundles."),
-    click.Option(["--config"], type=_FILE, help="YAML configuration; see configs/."),
+    click.Option(["--data"], type=_PATH, required=True, help="Data root."),
+    click.Option(["--out"], type=_PATH, required=True, help="Folder for the bundles, and the logs of failed runs."),
+    click.Option(["--config"], type=_PATH, help="YAML configuration; see configs/."),
     click.Option(["--set", "settings"], multiple=True, metavar="KEY=VALUE", help="Override one configuration key."),
     click.Option(["--session", "sessions"], multiple=True, help="Use these sessions only; repeat for several."),
     click.Option(["--seed"], type=click.IntRange(0, 2**32 - 1), help="Overrides the configuration's seed."),
-    click.Option(["--registry"], type=_PATH, help="Publish there when the model is finished."),
+    click.Option(
+        ["--registry"],
+        **registry_settings("write", help="Publish there when the model is finished.", default=False),
+    ),
     click.Option(
         ["--promote"],
         type=click.Choice(("always", "if-better", "never")),
         default="if-better",
         show_default=True,
-        help="Whether what is published serves at once, or stays a candidate.",
+        help="Whether the new version becomes the active one, or stays a candidate.",
     ),
     click.Option(["--demo-data/--no-demo-data"], default=None, help="Whether examples marked is_demo are used."),
     click.Option(["--data-format"], type=click.Choice(["auto", "own", "a3cp"]), default="auto", show_default=True),
-    click.Option(["--run-id"], help="Name of this run; made up when absent."),
+    click.Option(["--run-id"], help="Name of this run; generated when absent."),
+    click.Option(["--request"], metavar="JSON", help="The A3CP training request that this run fulfils."),
     click.Option(["--cache/--no-cache"], default=True, show_default=True, help="Keep features by content hash."),
 )
 
 
-def trainer_main(trainer: Trainer, arguments: Sequence[str] | None = None) -> NoReturn:
+def trainer_main(trainer: Trainer, recipe: Recipe, arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a trainer's command line and exit with its code; with `--worker` last, run one for each line of input.
 
     Options before `--worker` stand at the beginning of every job.
     """
-    command = trainer_command(trainer)
+    command = trainer_command(trainer, recipe)
 
     def train(words: Sequence[str]) -> int:
         return run(lambda: command(list(words), prog_name=trainer.console_script, standalone_mode=False))
@@ -67,25 +75,15 @@ def trainer_main(trainer: Trainer, arguments: Sequence[str] | None = None) -> No
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[-1:] == ["--worker"]:
         sys.exit(serve(lambda job: train([*words[:-1], *job]), sys.stdin, sys.stdout))
-    code = train(words)
-    if arguments is None:
-        _leave(code)
-    sys.exit(code)
+    sys.exit(train(words))
 
 
-def _leave(code: int) -> NoReturn:
-    """End the process at once: by now all files are closed, and taking Python down takes as long as a small model."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def trainer_command(trainer: Trainer) -> click.Command:
+def trainer_command(trainer: Trainer, recipe: Recipe) -> click.Command:
     """Return the command that trains one modality."""
 
     def command(**given: Any) -> int:
         codes = [0]
-        for entry, code in _train_all(trainer, given):
+        for entry, code in _train_all(trainer, recipe, given):
             click.echo(json.dumps(entry, ensure_ascii=False))
             codes.append(code)
         return max(codes)
@@ -93,6 +91,7 @@ def trainer_command(trainer: Trainer) -> click.Command:
     name = trainer.console_script
     return _JsonCommand(
         name,
+        trainer,
         callback=command,
         params=list(_OPTIONS),
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -116,46 +115,58 @@ def trainer_command(trainer: Trainer) -> click.Command:
 class _JsonCommand(click.Command):
     """A command whose usage errors are a training log entry on standard output, too."""
 
-    def main(self, *arguments: Any, **settings: Any) -> Any:
+    def __init__(self, name: str, trainer: Trainer, **settings: Any) -> None:
+        super().__init__(name, **settings)
+        self.trainer = trainer
+
+    def main(self, args: Sequence[str] | None = None, *others: Any, **settings: Any) -> Any:
+        words = list(sys.argv[1:] if args is None else args)
         try:
-            return super().main(*arguments, **settings)
+            return super().main(words, *others, **settings)
         except click.UsageError as error:
-            click.echo(json.dumps(_failure("", "", "", error, RunLog())))
+            understood = self.make_context(self.name, list(words), resilient_parsing=True).params
+            users = understood.get("users") or ()
+            log = _run_log(self.trainer, users if len(users) == 1 else (), understood.get("run_id"))
+            click.echo(json.dumps(_failed(log, error, understood.get("out")), ensure_ascii=False))
             raise
 
 
-def _train_all(trainer: Trainer, given: Mapping[str, Any]) -> Iterator[tuple[Entry, int]]:
+def _train_all(trainer: Trainer, recipe: Recipe, given: Mapping[str, Any]) -> Iterator[tuple[Entry, int]]:
     """Yield the training log entry and the exit code of each user's run, or of the one run of a pool of users."""
-    run_id = given["run_id"] or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+    run_id = given["run_id"] or _new_run_id()
     pool = [name.strip() for name in (given["pool_users"] or "").split(",") if name.strip()]
     if bool(pool) == bool(given["users"]):
         raise click.UsageError("name whose model to train with --user, or several people with --pool-users")
     if pool and not given["consent_to_pool"]:
         raise click.UsageError("--pool-users needs --consent-to-pool: everyone named must have agreed to it")
     for users in [tuple(dict.fromkeys(pool))] if pool else [(user,) for user in dict.fromkeys(given["users"])]:
-        yield _train(trainer, users, run_id, given)
+        yield _train(trainer, recipe, users, run_id, given)
 
 
-def _train(trainer: Trainer, users: tuple[str, ...], run_id: str, given: Mapping[str, Any]) -> tuple[Entry, int]:
-    started, log = time.perf_counter(), RunLog()
+def _train(
+    trainer: Trainer, recipe: Recipe, users: tuple[str, ...], run_id: str, given: Mapping[str, Any]
+) -> tuple[Entry, int]:
+    started = time.perf_counter()
+    log = _run_log(trainer, users, run_id)
     try:
-        outcome = trainer.train(*_prepare(trainer, users, run_id, log, given))
-        entry, code = outcome.entry.model_dump(mode="json"), 0
+        outcome = recipe.train(*_prepare(trainer, recipe, users, run_id, log, given))
+        entry = outcome.entry.model_dump(mode="json")
+        code = 0
     except Exception as error:  # the one place of a trainer that catches everything
-        click.echo(told(error), err=True)
-        name = users[0] if len(users) == 1 else DEFAULT_USER
-        entry, code = _failure(name, trainer.modality, run_id, error, log), exit_code(error)
+        click.echo(error_text(error), err=True)
+        return _failed(log, error, given["out"], time.perf_counter() - started), exit_code(error)
     entry["seconds"] = {**entry["seconds"], "total": round(time.perf_counter() - started, 4)}
     log.end(entry["status"])
     return entry, code
 
 
 def _prepare(
-    trainer: Trainer, users: tuple[str, ...], run_id: str, log: RunLog, given: Mapping[str, Any]
+    trainer: Trainer, recipe: Recipe, users: tuple[str, ...], run_id: str, log: RunLog, given: Mapping[str, Any]
 ) -> tuple[Any, Any]:
+    """Return job and configuration; what is wrong with the command line is found here, before anything is trained."""
     from threadpoolctl import threadpool_limits
 
-    from shared.config import load_config
+    from shared.config import config_from_request, load_config
     from shared.features.cache import FeatureCache
     from shared.job import Job
 
@@ -163,14 +174,27 @@ def _prepare(
     for user in users:
         parse_name(user, "--user")
     parse_name(run_id, "--run-id")
-    settings = list(given["settings"])
+    request = _parse_request(given["request"], trainer, log)
+    if given["registry"] is not None:
+        given["registry"].check_writable()
+    options: dict[str, dict[str, Any]] = {}
     if given["seed"] is not None:
-        settings.append(f"seed={given['seed']}")
+        options["--seed"] = {"seed": given["seed"]}
     if given["demo_data"] is not None:
-        settings.append(f"data.include_demo={str(given['demo_data']).lower()}")
+        options["--demo-data"] = {"data": {"include_demo": given["demo_data"]}}
     if given["sessions"]:
-        settings.append(f"data.sessions={json.dumps(list(given['sessions']))}")
-    config = load_config(trainer.config, given["config"], settings)
+        options["--session"] = {"data": {"sessions": list(given["sessions"])}}
+    faults = _path_faults(given, trainer.modality, log)
+    try:
+        config = load_config(recipe.config, given["config"], given["settings"], options)
+    except ConfigError as error:
+        raise ConfigError([*faults, *error.faults]) from None
+    log.record(training_config=config.model_dump(mode="json"))
+    if faults:
+        raise ConfigError(faults)
+    if request is not None:
+        config = config_from_request(request.training_config, config)
+        log.record(training_config=config.model_dump(mode="json"))
     if len(users) > 1 and not config.data.require_consent:
         raise ConfigError("data.require_consent: only consented examples may be pooled")
     job = Job(
@@ -180,16 +204,50 @@ def _prepare(
         run_id=run_id,
         registry=given["registry"],
         data_format=given["data_format"],
-        fingerprint=_fingerprint(trainer, users, given),
+        fingerprint=_fingerprint(trainer, users, given, request),
         package=trainer.package,
         promote=given["promote"],
         cache=FeatureCache() if given["cache"] else None,
         log=log,
+        request=request,
     )
+    log.record(job_fingerprint=job.fingerprint)
     return job, config
 
 
-def _fingerprint(trainer: Trainer, users: tuple[str, ...], given: Mapping[str, Any]) -> str:
+def _parse_request(text: str | None, trainer: Trainer, log: RunLog) -> TrainingRequest | None:
+    """Return the request of `--request`. Raises ConfigError with all faults, or where it is for another model."""
+    from pydantic import ValidationError
+
+    from shared.schema_faults import faults_of
+    from shared.schema_utils import TrainingRequest
+
+    if text is None:
+        return None
+    try:
+        request = TrainingRequest.model_validate_json(text)
+    except ValidationError as error:
+        raise ConfigError(faults_of(error, TrainingRequest, "--request", None)) from None
+    log.record(**request.log_fields())
+    user = log.fields["user_id"]
+    if (request.user_id, request.modality) != (user, trainer.modality):
+        requested = f"{request.user_id}'s {request.modality} model"
+        raise ConfigError(f"--request: is for {requested}, but this run trains {user}'s {trainer.modality} model")
+    return request
+
+
+def _path_faults(given: Mapping[str, Any], modality: Modality, log: RunLog) -> list[Fault]:
+    """Return what is wrong with the folders that the command line names."""
+    data, out = given["data"], given["out"]
+    faults = output_faults(out, bundle_folder(out, modality, log.fields["user_id"], log.fields["run_id"]))
+    if data.exists() and not data.is_dir():
+        faults.append(Fault(str(data), None, "--data", "is a file; name the folder that holds users/"))
+    return faults
+
+
+def _fingerprint(
+    trainer: Trainer, users: tuple[str, ...], given: Mapping[str, Any], request: TrainingRequest | None
+) -> str:
     """Return what this job depends on, as the orchestrator computes it beforehand."""
     from shared.features.pretrained import pretrained_folder
     from shared.fingerprint import Options, code_fingerprint, data_fingerprints, job_fingerprint
@@ -201,36 +259,78 @@ def _fingerprint(trainer: Trainer, users: tuple[str, ...], given: Mapping[str, A
         seed=given["seed"],
         demo_data=given["demo_data"],
         data_format=given["data_format"],
+        training_config=request.training_config if request else {},
     )
     code = code_fingerprint(trainer.package, pretrained_folder())
-    data = "+".join(data_fingerprints(given["data"], user)[trainer.modality] for user in users)
+    data = "+".join(data_fingerprints(given["data"], user, [trainer.modality])[trainer.modality] for user in users)
     return job_fingerprint(",".join(users), trainer.modality, data, options, code)
 
 
-def _failure(user: str, modality: str, run_id: str, error: Exception, log: RunLog) -> dict[str, Any]:
-    """Return the training log entry of a run that failed; A3CP's required fields are there on failure too."""
-    return {
+def _run_log(trainer: Trainer, users: Sequence[str], run_id: str | None) -> RunLog:
+    """Return the log of one run, with what is known of it before anything is read."""
+    log = RunLog()
+    named = [user for user in users if _is_name(user)]
+    user = DEFAULT_USER if len(users) > 1 else named[0] if named else UNKNOWN_USER
+    log.record(
+        user_id=user,
+        users=named,
+        modality=trainer.modality,
+        run_id=run_id if run_id and _is_name(run_id) else _new_run_id(),
+    )
+    return log
+
+
+def _new_run_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+def _is_name(text: str) -> bool:
+    try:
+        parse_name(text)
+    except InvalidNameError:
+        return False
+    return True
+
+
+def _failed(log: RunLog, error: Exception, out: Path | None, seconds: float = 0.0) -> Entry:
+    """Return the training log entry of a run that failed, and write it to `out` as well.
+
+    It holds all that was known by then; fields that were not are empty.
+    """
+    entry = {
         "schema_version": "1.0.0",
-        "user_id": user,
-        "modality": modality,
         "timestamp": utc_now(),
-        "sample_count": 0,
-        "training_config": {},
-        "training_metrics": None,
         "status": "failure",
+        "stage": log.current,
+        "error_type": type(error).__name__,
+        "error_message": error_message(error),
         "error_trace": "".join(traceback.format_exception(error)),
+        "faults": [vars(fault) for fault in error.faults] if isinstance(error, TrainerError) else [],
         "model_artifact_path": "",
         "label_encoder_path": "",
         "model_version": None,
-        "run_id": run_id,
         "bundle": "",
-        "stage": log.current,
-        "error_type": type(error).__name__,
-        "error_message": told(error).removeprefix("error: "),
-        "faults": [vars(fault) for fault in error.faults] if isinstance(error, DataError) else [],
-        "seconds": {name: round(value, 4) for name, value in log.seconds.items()},
+        "training_config": {},
+        "sample_count": 0,
+        "labels": [],
+        "label_counts": {},
         "session_count": 0,
+        "sessions": [],
+        "session_metadata": {},
+        "dropped": [],
+        "data_fingerprint": "",
+        "job_fingerprint": "",
+        "training_metrics": None,
         "metrics": {},
         "verdict": None,
-        "warnings": log.warnings,
+        **log.fields,
+        "seconds": {**log.rounded_seconds(), "total": round(seconds, 4)},
+        "warnings": list(log.warnings),
     }
+    try:
+        if out is not None:
+            write_failure(out, entry)
+    except OSError as refused:
+        log.warn(f"the log of this failure is not in {out}: {(refused.strerror or str(refused)).lower()}")
+    log.end("failure")
+    return {**entry, "warnings": list(log.warnings)}

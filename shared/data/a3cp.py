@@ -25,12 +25,15 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from model_registry.names import InvalidNameError, Modality, parse_modality, shown
+from model_registry.messages import printable
+from model_registry.names import InvalidNameError, Modality, parse_modality
 from shared.data.a3cp_rows import CaptureOpen, Event, FeaturesReady, FinalLabel, Governed, SessionEvent, Transcript
 from shared.data.files import DataRoot, RefusedFileError, json_lines
-from shared.data.records import Dropped, Reading, Record
+from shared.data.records import Dropped, Reading, Record, foreign_modality
 from shared.errors import Fault
-from shared.schema_utils import Example, LabelStatus, SessionMetadata, faults_of
+from shared.schema_faults import Key, faults_of
+from shared.schema_utils import Example, LabelStatus, SessionMetadata
+from shared.trainers import modality_names, parse_known_modality
 
 SUPPORTED_VERSION = (1, 0, 0)
 _RECORDS = uuid.UUID("0d1f3a52-6c0e-5d0b-9c7e-a3c0a3c0a3c0")  # names transcripts, which carry no record id
@@ -73,7 +76,7 @@ def is_a3cp(root: DataRoot, user: str) -> bool:
 
 
 def count_a3cp(root: DataRoot, user: str) -> Counter[Modality]:
-    """Return how many captures and transcripts of each modality the user has; a quick look that checks nothing."""
+    """Return how many captures and transcripts of each modality the user has; nothing is checked."""
     counts: Counter[Modality] = Counter()
     for log in _logs(root, user):
         try:
@@ -87,7 +90,7 @@ def count_a3cp(root: DataRoot, user: str) -> Counter[Modality]:
                     for _, row in json_lines(root.locate(path), "", [])
                 )
         except (RefusedFileError, InvalidNameError):
-            continue  # said in full when the user's data are loaded
+            continue  # reported when the user's data are loaded
     return counts
 
 
@@ -95,7 +98,7 @@ def read_a3cp(root: DataRoot, user: str, modality: Modality | None, sessions: Co
     """Read the user's labelled captures and transcripts of `modality` (None: of all) from A3CP's logs.
 
     A capture or transcript without any label is a fault in a session that was declared training data, and left
-    out otherwise. Sessions that were not asked for are read for the ledger, and their faults do not count.
+    out otherwise. Sessions that were not chosen are read for the ledger, and their faults are ignored.
     """
     reading = Reading()
     logs = _logs(root, user)
@@ -119,22 +122,22 @@ def read_a3cp(root: DataRoot, user: str, modality: Modality | None, sessions: Co
 
 def _read_log(session: _Session, root: DataRoot, log: Path, labels: Sequence[FinalLabel]) -> None:
     """Note in `session` what its events and the user's final labels say."""
-    seen: dict[str, dict[str, Any]] = {}
+    by_record: dict[str, dict[str, Any]] = {}
     versions: set[str] = set()
     for line, row in _rows(session, root, log):
         raw = row.get("event")
         if not isinstance(raw, dict):
             session.faults.append(Fault(session.path, line, "event", "must be an object"))
             continue
-        event = _parse(Event, raw, session.path, line, session.faults, "event")
+        event = _parse(Event, raw, session.path, line, session.faults, ("event",))
         if event is None or not _belongs(event, session, line, versions):
             continue
-        first = seen.setdefault(event.record_id, raw)
+        first = by_record.setdefault(event.record_id, raw)
         if first is not raw and first == raw:
             continue  # A3CP's writer repeats itself: the same row again says nothing new
         if first is not raw and first.get("raw_features_ref") and raw.get("raw_features_ref"):
-            told = f"{event.record_id!a} comes twice in this log, with different content"
-            session.faults.append(Fault(session.path, line, "event.record_id", told))
+            reason = f"{event.record_id!a} occurs twice in this log, with different content"
+            session.faults.append(Fault(session.path, line, "event.record_id", reason))
             continue
         _take(event, raw, line, session)
     for label in labels:
@@ -144,22 +147,22 @@ def _read_log(session: _Session, root: DataRoot, log: Path, labels: Sequence[Fin
 
 def _belongs(event: Event, session: _Session, line: int, versions: set[str]) -> bool:
     version = tuple(int(part) for part in event.schema_version.split("."))
-    told = None
+    wrong = None
     if version[0] != SUPPORTED_VERSION[0]:
         known = f"{SUPPORTED_VERSION[0]}.x.y"
-        told = ("event.schema_version", f"{event.schema_version} cannot be read; this reader knows {known}")
+        wrong = ("event.schema_version", f"{event.schema_version} is not supported; this reader knows {known}")
     elif event.user_id != session.user:
-        told = ("event.user_id", f"is {event.user_id!a}, but the log belongs to {session.user!a}")
+        wrong = ("event.user_id", f"is {event.user_id!a}, but the log belongs to {session.user!a}")
     elif event.session_id not in (None, session.session_id):
-        told = ("event.session_id", f"is {event.session_id!a}, but the log is of {session.session_id!a}")
+        wrong = ("event.session_id", f"is {event.session_id!a}, but the log is of {session.session_id!a}")
     elif version != SUPPORTED_VERSION and event.schema_version not in versions:
         versions.add(event.schema_version)
         expected = ".".join(map(str, SUPPORTED_VERSION))
-        note = f"{event.schema_version} differs from {expected}; unknown fields are passed over"
+        note = f"{event.schema_version} differs from {expected}; unknown fields are ignored"
         session.reading.warnings.append(Fault(session.path, line, "event.schema_version", note))
-    if told is not None:
-        session.faults.append(Fault(session.path, line, *told))
-    return told is None
+    if wrong is not None:
+        session.faults.append(Fault(session.path, line, *wrong))
+    return wrong is None
 
 
 def _take(event: Event, raw: dict[str, Any], line: int, session: _Session) -> None:
@@ -171,16 +174,16 @@ def _take(event: Event, raw: dict[str, Any], line: int, session: _Session) -> No
         correction = _Correction(event.timestamp, event.label_correction, event.label_status or "corrected")
         session.corrections.setdefault(key, []).append(correction)
     if event.source == "session_manager":
-        about = _parse(SessionEvent, raw, session.path, line, session.faults, "event")
+        about = _parse(SessionEvent, raw, session.path, line, session.faults, ("event",))
         if about is not None:
             session.whole.append(event)
             session.metadata = _merged(session, event, about)
     elif event.event == "capture.open":
-        opened = _parse(CaptureOpen, raw, session.path, line, session.faults, "event")
+        opened = _parse(CaptureOpen, raw, session.path, line, session.faults, ("event",))
         if opened is not None and opened.annotation is not None and opened.annotation.intent:
             session.intents[key] = opened.annotation.intent
     elif event.event == "raw_features.ready":
-        ready = _parse(FeaturesReady, raw, session.path, line, session.faults, "event")
+        ready = _parse(FeaturesReady, raw, session.path, line, session.faults, ("event",))
         if ready is not None:
             session.ready.append((line, event, ready))
 
@@ -209,23 +212,27 @@ def _take_final_label(row: FinalLabel, session: _Session) -> None:
 
 
 def _add_captures(session: _Session, root: DataRoot, modality: Modality | None) -> None:
+    parse = parse_known_modality if modality is None else parse_modality
+    foreign: dict[Modality, int] = {}  # without a trainer here -> first line
     latest: dict[tuple[str, str | None], tuple[datetime, int]] = {}
     for line, event, ready in session.ready:
         key = (ready.capture_id, event.modality)
         latest[key] = max(latest.get(key, (event.timestamp, line)), (event.timestamp, line))
     for line, event, ready in session.ready:
         try:
-            found = parse_modality(event.modality or "gesture")
+            its_modality = parse(event.modality or "gesture")
         except InvalidNameError as refused:
             session.faults.append(Fault(session.path, line, "event.modality", str(refused)))
             continue
-        if modality not in (None, found):
+        if modality not in (None, its_modality):
+            if its_modality not in modality_names():
+                foreign.setdefault(its_modality, line)
             continue
         if latest[ready.capture_id, event.modality][1] != line:
-            dropped = Dropped(event.record_id, "features were extracted again", f"{session.path}:{line}")
+            dropped = Dropped(event.record_id, "features were extracted again", session.path, line)
             session.reading.ledger.append(dropped)
             continue
-        content = {"modality": found, "timestamp": event.timestamp, "features": ready.raw_features_ref}
+        content = {"modality": its_modality, "timestamp": event.timestamp, "features": ready.raw_features_ref}
         keys = (ready.capture_id, event.record_id)
         example = _example(session, event.record_id, keys, content, session.path, line)
         if example is None:
@@ -236,10 +243,11 @@ def _add_captures(session: _Session, root: DataRoot, modality: Modality | None) 
             session.faults.append(Fault(session.path, line, "event.raw_features_ref.uri", str(refused)))
             continue
         session.reading.records.append(Record(example, session.path, line, file))
+    session.reading.warnings.extend(foreign_modality(session.path, line, found) for found, line in foreign.items())
 
 
 def _add_transcripts(session: _Session, root: DataRoot) -> None:
-    seen: set[str] = set()
+    known: set[str] = set()
     for path in _transcripts(root, session.session_id):
         name = str(path)
         for line, raw in _rows(session, root, path):
@@ -249,11 +257,11 @@ def _add_transcripts(session: _Session, root: DataRoot) -> None:
             segment = str(row.timestamp if row.segment_id is None else row.segment_id)
             named = f"{session.session_id}\n{segment}\n{row.transcript}"
             record_id = row.record_id or str(uuid.uuid5(_RECORDS, named))
-            if row.is_partial or record_id in seen:
+            if row.is_partial or record_id in known:
                 reason = "partial transcript" if row.is_partial else "duplicate"
-                session.reading.ledger.append(Dropped(record_id, reason, f"{name}:{line}"))
+                session.reading.ledger.append(Dropped(record_id, reason, name, line))
                 continue
-            seen.add(record_id)
+            known.add(record_id)
             session.governed.setdefault(record_id, []).append(row)
             if row.label_correction:
                 correction = _Correction(row.timestamp, row.label_correction, row.label_status or "corrected")
@@ -282,7 +290,7 @@ def _example(
         if status != "rejected" and session.metadata is not None and session.metadata.is_training_data:
             session.faults.append(Fault(path, line, "label", f"is missing: {_NOT_LABELLED}"))
         else:
-            session.reading.ledger.append(Dropped(record_id, "no label", f"{path}:{line}"))
+            session.reading.ledger.append(Dropped(record_id, "no label", path, line))
         return None
     everything = [*session.whole, *rows]
     consents = [row.consent_given for row in everything if row.consent_given is not None]
@@ -303,7 +311,7 @@ def _example(
     try:
         return Example.model_validate(values)
     except ValidationError as error:
-        session.faults.extend(faults_of(error, path, line))
+        session.faults.extend(faults_of(error, Example, path, line))
         return None
 
 
@@ -340,7 +348,7 @@ def _feature_file(root: DataRoot, uri: str) -> Path:
     text = uri.removeprefix("file://").removeprefix("./")
     parts = text.split("/")
     if text.startswith("/") or "\\" in text or "://" in text or any(part in ("", ".", "..") for part in parts):
-        raise ValueError(f"{shown(uri)} must be a path relative to A3CP's folder, without '..'")
+        raise ValueError(f"{printable(uri)} must be a path relative to A3CP's folder, without '..'")
     candidates = [root.path.joinpath(*parts), root.path.joinpath("data", *parts)]
     if parts[0] == "data" and len(parts) > 1:
         candidates.append(root.path.joinpath(*parts[1:]))
@@ -375,12 +383,10 @@ def _rows(session: _Session, root: DataRoot, path: Path) -> Iterator[tuple[int, 
 
 
 def _parse(
-    schema: type[_T], raw: dict[str, Any], path: str, line: int, faults: list[Fault], prefix: str = ""
+    schema: type[_T], raw: dict[str, Any], path: str, line: int, faults: list[Fault], within: Key = ()
 ) -> _T | None:
     try:
         return schema.model_validate(raw)
     except ValidationError as error:
-        for fault in faults_of(error, path, line):
-            name = f"{prefix}.{fault.field}" if prefix else fault.field
-            faults.append(Fault(fault.path, fault.line, name, fault.reason))
+        faults.extend(faults_of(error, schema, path, line, within))
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from model_registry.storage.durable import file_sha256
 from shared.errors import Fault
 
 LINE_LIMIT = 512 * 1024  # bytes; A3CP's own limit for a line of a session log
@@ -93,8 +93,7 @@ def read_bounded(place: Path, limit: int) -> bytes:
 def sha256_of(place: Path) -> str:
     """Return the SHA-256 of a file of any size; raises RefusedFileError where it cannot be read."""
     try:
-        with place.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(place)
     except OSError as error:
         raise RefusedFileError(reason_of(error)) from None
 
@@ -105,7 +104,7 @@ def json_lines(
     """Yield (line number, object) of a JSON lines file and add a fault for each line that holds none.
 
     A last line without its newline that cannot be read is one that is still being written; where `warnings` is
-    given it goes there, because a log that grows is no fault.
+    given it goes there, because a log may still be growing.
     """
     try:
         file = place.open("rb")
@@ -129,7 +128,7 @@ def json_lines(
                 value = parse_json(line)
             except ValueError as error:
                 if warnings is not None and not line.endswith(b"\n"):
-                    warnings.append(Fault(name, number, "(line)", "is cut off, and was left out"))
+                    warnings.append(Fault(name, number, "(line)", "is incomplete, and was left out"))
                 else:
                     faults.append(Fault(name, number, "(line)", f"is not readable JSON: {error}"))
                 continue

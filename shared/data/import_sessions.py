@@ -1,4 +1,4 @@
-"""Samples that were found -> session folders of our own layout: sessions cut, records named, nothing written twice."""
+"""Samples -> session folders of our own layout: split into sessions, with stable record ids, nothing written twice."""
 
 from __future__ import annotations
 
@@ -36,24 +36,25 @@ from shared.data.records import Record
 from shared.data.session_writer import Addition, file_of, write_session, writing
 from shared.errors import ConfigError, DataError, Fault
 from shared.progress import Progress, silent
-from shared.schema_utils import Example, FeaturesRef, FileRef, LabelStatus, SessionMetadata, faults_of
+from shared.schema_faults import faults_of
+from shared.schema_utils import Example, FeaturesRef, FileRef, LabelStatus, SessionMetadata
 
-_RECORDS = uuid.UUID("5b0c2d1e-8a44-5f0e-9d53-6d6f64656c74")  # record ids are the same wherever they are made
+_RECORDS = uuid.UUID("5b0c2d1e-8a44-5f0e-9d53-6d6f64656c74")  # the same sample gets the same record id everywhere
 
 
 @dataclass(frozen=True)
 class SessionSplit:
-    """How samples that name no session are cut into some; one of them is set, or none: one session."""
+    """How samples that name no session are split into some; one of these is set, or none: one session."""
 
     size: int | None = None  # takes of each label in one session
     blocks: int | None = None  # sessions, each a contiguous part of each label's samples
-    deal: int | None = None  # sessions, over which each label's samples are dealt in turn
+    round_robin: int | None = None  # sessions, over which each label's samples are distributed in turn
     name: str | None = None  # everything in this one session
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What the person who imports says about all the samples."""
+    """What the person who imports says about all samples."""
 
     modality: Modality
     consent: bool
@@ -69,12 +70,12 @@ class Mode:
     """How the data root may be changed."""
 
     link: bool = False  # hard links instead of copies
-    replace: bool = False  # records that are there with other contents are replaced instead of refused
+    replace: bool = False  # existing records with other contents are replaced instead of refused
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What an import did: samples by (user, session, label), and how many of them were there already."""
+    """What an import did: samples by (user, session, label), and how many of them existed already."""
 
     counts: Mapping[tuple[str, str, str], int]
     new: int
@@ -106,7 +107,7 @@ def find_samples(
 
 
 def assign(
-    findings: Findings, user: str | None, cut: SessionSplit, limit: int | None
+    findings: Findings, user: str | None, split: SessionSplit, limit: int | None
 ) -> tuple[list[RawSample], list[Fault]]:
     """Return the samples, each with its user and session, and every fault found so far.
 
@@ -128,7 +129,7 @@ def assign(
             faults.append(Fault(sample.path, sample.line, field, str(refused)))
             continue
         groups[owner].append(replace(sample, user=owner))
-    placed = [sample for _, mine in sorted(groups.items()) for sample in _in_sessions(_limited(mine, limit), cut)]
+    placed = [sample for _, mine in sorted(groups.items()) for sample in _in_sessions(_limited(mine, limit), split)]
     return placed, faults
 
 
@@ -144,8 +145,8 @@ def import_samples(
 ) -> Summary:
     """Write the samples into the data root, session by session, and return what was done.
 
-    Samples that are there already are left as they are, so importing again changes nothing. Raises DataError, before
-    anything is written, for `known_faults`, for samples that cannot be written, and for those that are there with
+    Samples that exist already are left as they are, so importing again changes nothing. Raises DataError, before
+    anything is written, for `known_faults`, for samples that cannot be written, and for those that exist with
     another label, session or consent, unless `mode.replace` is set. Raises ConfigError where the data root cannot be
     written.
     """
@@ -164,17 +165,17 @@ def import_samples(
     try:
         with writing(root):
             existing = _existing(root, sorted({addition.example.user_id for _, addition in additions}))
-            new, gone = _plan(additions, existing, mode)
-            _write(root, existing, new, gone, described, mode, progress)
+            new, replaced = _plan(additions, existing, mode)
+            _write(root, existing, new, replaced, described, mode, progress)
     except OSError as error:
         hint = "; files on another file system cannot be linked: leave --link out" if error.errno == errno.EXDEV else ""
         raise ConfigError(f"--data {root}: cannot be written: {error.strerror or error}{hint}") from None
     added = sum(map(len, new.values()))
     return Summary(
         counts=Counter((*_session(addition.example), addition.example.label) for _, addition in additions),
-        new=added - len(gone),
+        new=added - len(replaced),
         unchanged=len(additions) - added,
-        replaced=len(gone),
+        replaced=len(replaced),
     )
 
 
@@ -184,56 +185,56 @@ def _plan(
     """Return what is to be written in each session, and which existing records it replaces."""
     faults: list[Fault] = []
     new: dict[tuple[str, str], list[Addition]] = defaultdict(list)
-    gone: set[tuple[str, str]] = set()
+    replaced: set[tuple[str, str]] = set()
     for sample, addition in additions:
         example = addition.example
-        there = existing.get((example.user_id, example.record_id))
-        difference = _difference(there.example, example) if there is not None else ()
-        if there is not None and not difference:
+        known = existing.get((example.user_id, example.record_id))
+        difference = _difference(known.example, example) if known is not None else ()
+        if known is not None and not difference:
             continue
-        if there is not None and not mode.replace:
-            told = f"is there already, at {there.origin}, with another {', '.join(difference)}; --replace changes it"
-            faults.append(Fault(sample.path, sample.line, "record_id", told))
+        if known is not None and not mode.replace:
+            reason = f"exists at {known.path}:{known.line} with another {', '.join(difference)}; --replace changes it"
+            faults.append(Fault(sample.path, sample.line, "record_id", reason))
             continue
-        if there is not None:
-            gone.add((example.user_id, example.record_id))
+        if known is not None:
+            replaced.add((example.user_id, example.record_id))
         new[_session(example)].append(addition)
     if faults:
         raise DataError(faults)
-    return new, gone
+    return new, replaced
 
 
 def _write(
     root: Path,
     existing: Mapping[tuple[str, str], Record],
     new: Mapping[tuple[str, str], Sequence[Addition]],
-    gone: Collection[tuple[str, str]],
+    replaced: Collection[tuple[str, str]],
     metadata: Callable[[str, str, Sequence[Addition]], SessionMetadata],
     mode: Mode,
     progress: Progress,
 ) -> None:
     kept: dict[tuple[str, str], list[Example]] = defaultdict(list)
     for key, record in existing.items():
-        if key not in gone:
+        if key not in replaced:
             kept[_session(record.example)].append(record.example)
     # A session that loses a record is written first, so that no reader finds the record in two sessions.
-    losing = sorted({_session(existing[key].example) for key in gone} - new.keys())
+    losing = sorted({_session(existing[key].example) for key in replaced} - new.keys())
     for user, session in progress([*losing, *sorted(new)], "writing"):
         mine = new.get((user, session), [])
         write_session(root, metadata(user, session, mine), kept[user, session], mine, link=mode.link)
-    _remove_files([existing[key] for key in gone], new, kept)
+    _remove_files([existing[key] for key in replaced], new, kept)
 
 
 def _remove_files(
-    gone: Sequence[Record],
+    replaced: Sequence[Record],
     new: Mapping[tuple[str, str], Sequence[Addition]],
     kept: Mapping[tuple[str, str], Sequence[Example]],
 ) -> None:
     """Remove the files of replaced records that no record of their session refers to any more."""
-    for session in {_session(record.example) for record in gone}:
+    for session in {_session(record.example) for record in replaced}:
         examples = [*kept.get(session, ()), *(addition.example for addition in new.get(session, ()))]
         used = {file_of(example) for example in examples}
-        for record in gone:
+        for record in replaced:
             if _session(record.example) == session and file_of(record.example) not in used and record.file is not None:
                 record.file.unlink(missing_ok=True)
 
@@ -254,7 +255,7 @@ def _limited(samples: Sequence[RawSample], limit: int | None) -> list[RawSample]
     return [samples[index] for index in sorted(chosen)]
 
 
-def _in_sessions(samples: Sequence[RawSample], cut: SessionSplit) -> list[RawSample]:
+def _in_sessions(samples: Sequence[RawSample], split: SessionSplit) -> list[RawSample]:
     """Return one user's samples, each in a session."""
     takes = [int(sample.take) for sample in samples if sample.take is not None and sample.take.isdecimal()]
     first = min(takes, default=0)
@@ -262,21 +263,21 @@ def _in_sessions(samples: Sequence[RawSample], cut: SessionSplit) -> list[RawSam
     sizes = Counter(sample.label for sample in samples)
     ranks: Counter[str] = Counter()
     placed = []
-    ordered = samples if numbered or cut.size is None else sorted(samples, key=lambda sample: natural(sample.name))
+    ordered = samples if numbered or split.size is None else sorted(samples, key=lambda sample: natural(sample.name))
     for sample in ordered:
         rank = ranks[sample.label]
         ranks[sample.label] += 1
         if sample.session is not None:
             session = sample.session
-        elif cut.size is not None:
-            number = (int(sample.take or 0) - first if numbered else rank) // cut.size
+        elif split.size is not None:
+            number = (int(sample.take or 0) - first if numbered else rank) // split.size
             session = f"session-{number + 1:02d}"
-        elif cut.blocks is not None:
-            session = f"session-{rank * cut.blocks // sizes[sample.label] + 1:02d}"
-        elif cut.deal is not None:
-            session = f"session-{rank % cut.deal + 1:02d}"
+        elif split.blocks is not None:
+            session = f"session-{rank * split.blocks // sizes[sample.label] + 1:02d}"
+        elif split.round_robin is not None:
+            session = f"session-{rank % split.round_robin + 1:02d}"
         else:
-            session = cut.name or "session-01"
+            session = split.name or "session-01"
         placed.append(replace(sample, session=session))
     return placed
 
@@ -321,7 +322,7 @@ def _addition(sample: RawSample, origin: Origin, faults: list[Fault]) -> Additio
             **kind,
         )
     except ValidationError as error:
-        faults.extend(faults_of(error, sample.path, sample.line))
+        faults.extend(faults_of(error, Example, sample.path, sample.line))
     except (RefusedFileError, OSError) as error:
         faults.append(Fault(sample.path, sample.line, "(file)", str(error)))
     else:
@@ -332,26 +333,26 @@ def _addition(sample: RawSample, origin: Origin, faults: list[Fault]) -> Additio
 def _existing(root: Path, users: Iterable[str]) -> dict[tuple[str, str], Record]:
     """Return the records that the users have already; raises DataError where those cannot be read."""
     data_root = DataRoot.at(root)
-    found: dict[tuple[str, str], Record] = {}
+    existing: dict[tuple[str, str], Record] = {}
     faults: list[Fault] = []
     for user in users:
         if is_own(root, user):
             reading = read_own(data_root, user, None)
             faults += reading.faults
-            found.update({(user, record.example.record_id): record for record in reading.records})
+            existing.update({(user, record.example.record_id): record for record in reading.records})
     if faults:
         raise DataError(faults)
-    return found
+    return existing
 
 
 def _session(example: Example) -> tuple[str, str]:
     return example.user_id, example.session_id
 
 
-def _difference(there: Example, new: Example) -> list[str]:
+def _difference(known: Example, new: Example) -> list[str]:
     """Return the fields in which two examples differ, the time aside: copying a file changes its time."""
     names = (name for name in Example.model_fields if name != "timestamp")
-    return [name for name in names if getattr(there, name) != getattr(new, name)]
+    return [name for name in names if getattr(known, name) != getattr(new, name)]
 
 
 def _metadata(user: str, session: str, additions: Sequence[Addition], origin: Origin, note: str) -> SessionMetadata:

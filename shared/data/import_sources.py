@@ -1,4 +1,4 @@
-"""What people have -> samples: folders, file names, tables and JSON, taken apart without yet writing anything."""
+"""Folders, file names, tables and JSON that people have -> samples; nothing is written yet."""
 
 from __future__ import annotations
 
@@ -14,15 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_registry.names import shown
+from model_registry.messages import printable
 from shared.data.feature_files import SIZE_LIMIT, FeatureFileError, parse_features
 from shared.data.files import RefusedFileError, json_lines, parse_json, read_bounded
+from shared.data.media_types import MEDIA_TYPES
 from shared.errors import ConfigError, Fault
 
-_SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac")
-_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-_VIDEOS = (".mp4", ".webm", ".avi", ".mov", ".mkv")
-MEDIA_SUFFIXES = frozenset([*_SOUNDS, *_IMAGES, *_VIDEOS])
 FEATURE_SUFFIXES = frozenset([".npz"])
 TEXT_SUFFIXES = frozenset([".txt"])
 TABLE_SUFFIXES = frozenset([".csv", ".tsv"])
@@ -47,7 +44,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class RawSample:
-    """One sample as it was found: `name` is stable, so that the same sample found again gets the same record id."""
+    """One sample of a source. `name` is stable: imported again, the same sample gets the same record id."""
 
     name: str
     path: str
@@ -61,15 +58,15 @@ class RawSample:
 
 @dataclass
 class Findings:
-    """Samples, what was wrong, and what was passed over with its reason."""
+    """Samples, what was wrong, and what was skipped with its reason."""
 
     samples: list[RawSample] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
-    passed_over: list[tuple[str, str]] = field(default_factory=list)  # name, reason
+    skipped: list[tuple[str, str]] = field(default_factory=list)  # name, reason
 
 
 def find_files(folder: Path, pattern: str | None) -> Findings:
-    """Find media, feature and text files: taken apart by `pattern`, or lying in a folder for each label.
+    """Find media, feature and text files, whose names `pattern` parses, or which are in a folder for each label.
 
     The pattern must match the whole file name, or the whole path below `folder` where it holds a `/`. Without one,
     `<label>/<file>` and `<label>/<session>/<file>` are understood. Raises ConfigError for a pattern that cannot be
@@ -80,22 +77,22 @@ def find_files(folder: Path, pattern: str | None) -> Findings:
     for path in _walk(folder):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
-            findings.passed_over.append((name, "is a symbolic link"))
+            findings.skipped.append((name, "is a symbolic link"))
             continue
         suffix = path.suffix.lower()
-        if suffix not in MEDIA_SUFFIXES | FEATURE_SUFFIXES | TEXT_SUFFIXES:
-            findings.passed_over.append((name, f"is no media, feature or text file ({suffix or 'no suffix'})"))
+        if suffix not in MEDIA_TYPES.keys() | FEATURE_SUFFIXES | TEXT_SUFFIXES:
+            findings.skipped.append((name, f"is not a supported media, feature or text file ({suffix or 'no suffix'})"))
             continue
         if expression is not None:
             match = expression.fullmatch(name if "/" in expression.pattern else path.name)
             if match is None:
-                findings.passed_over.append((name, "does not match the pattern"))
+                findings.skipped.append((name, "does not match the pattern"))
                 continue
             groups = {key: value for key, value in match.groupdict().items() if value is not None}
         else:
             parts = name.split("/")
             if len(parts) not in (2, 3):
-                findings.passed_over.append((name, "does not lie in a folder that names its label"))
+                findings.skipped.append((name, "is not in a folder that names its label"))
                 continue
             groups = {"label": parts[0]} | ({"session": parts[1]} if len(parts) == 3 else {})
         if not groups.get("label"):
@@ -144,7 +141,7 @@ def read_json(path: Path, columns: Columns, splits: Sequence[str], frame_size: i
     findings = Findings()
     if path.suffix.lower() == ".jsonl":
         for line, value in json_lines(path, str(path), findings.faults):
-            _take_item(value, None, f"{path.name}:{line}", line, columns, frame_size, path, findings)
+            _take_item(value, None, str(line), line, columns, frame_size, path, findings)
         return findings
     try:
         value = parse_json(read_bounded(path, _JSON_LIMIT))
@@ -155,8 +152,7 @@ def read_json(path: Path, columns: Columns, splits: Sequence[str], frame_size: i
         label = None if group is None or group[0] == "split" else group[1]
         prefix = "" if group is None else f"{group[1]}."
         for index, item in enumerate(items):
-            name = f"{path.name}:{prefix}{index}"
-            _take_item(item, label, name, None, columns, frame_size, path, findings)
+            _take_item(item, label, f"{prefix}{index}", None, columns, frame_size, path, findings)
     return findings
 
 
@@ -193,17 +189,17 @@ def rename_labels(findings: Findings, names: Mapping[str, str], source: Path) ->
         else:
             missing.setdefault(sample.label, sample)
     faults = [
-        Fault(sample.path, sample.line, "label", f"{shown(label)} has no name in {source}")
+        Fault(sample.path, sample.line, "label", f"{printable(label)} has no name in {source}")
         for label, sample in missing.items()
     ]
-    return Findings(renamed, [*findings.faults, *faults], findings.passed_over)
+    return Findings(renamed, [*findings.faults, *faults], findings.skipped)
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise ConfigError(f"--pattern {pattern!a}: is no regular expression: {error}") from None
+        raise ConfigError(f"--pattern {pattern!a}: invalid regular expression: {error}") from None
     groups = set(expression.groupindex)
     if "label" not in groups or not groups <= GROUPS:
         raise ConfigError(
@@ -247,8 +243,8 @@ def _header(first: Sequence[str], columns: Columns, path: Path) -> dict[str, int
         return None
     missing = [name for name in named if name not in places]
     if missing:
-        there = ", ".join(places)
-        raise ConfigError(f"{path}: there is no column {' or '.join(map(ascii, missing))}; there are {there}")
+        known = ", ".join(places)
+        raise ConfigError(f"{path}: there is no column {' or '.join(map(ascii, missing))}; there are {known}")
     return places
 
 
@@ -317,7 +313,7 @@ def _frames(values: NDArray[np.float64], frame_size: int | None) -> NDArray[np.f
         raise ValueError("holds NaN or infinite values")
     if values.ndim == 1 and frame_size is not None:
         if values.size % frame_size:
-            raise ValueError(f"{values.size} numbers cannot be cut into frames of {frame_size}")
+            raise ValueError(f"{values.size} numbers cannot be split into frames of {frame_size}")
         values = values.reshape(-1, frame_size)
     rows = 1 if values.ndim == 1 else values.shape[0]
     return values.reshape(rows, -1).astype(np.float32)
@@ -350,7 +346,7 @@ def _is_pair(item: Any) -> bool:
 def _take_item(
     item: Any,
     label: str | None,
-    name: str,
+    key: str,
     line: int | None,
     columns: Columns,
     frame_size: int | None,
@@ -383,6 +379,7 @@ def _take_item(
             raise ValueError("has no text or numbers; name their key with --text-column")
     except ValueError as error:
         reason = str(error) if "inhomogeneous" not in str(error) else "its frames do not all hold equally many numbers"
-        findings.faults.append(Fault(str(path), line, name.rpartition(":")[2], reason))
+        findings.faults.append(Fault(str(path), line, key, reason))
         return
+    name = f"{path.name}:{key}"
     findings.samples.append(RawSample(name, str(path), line, label=label, content=content, **groups))

@@ -12,9 +12,11 @@ from pydantic import ValidationError
 
 from model_registry.names import InvalidNameError, Modality, parse_modality, parse_name
 from shared.data.files import DataRoot, RefusedFileError, json_lines, parse_json, read_bounded
-from shared.data.records import Reading, Record
+from shared.data.records import Reading, Record, foreign_modality
 from shared.errors import Fault
-from shared.schema_utils import Example, SessionMetadata, faults_of
+from shared.schema_faults import faults_of
+from shared.schema_utils import Example, SessionMetadata
+from shared.trainers import modality_names
 
 EXAMPLES = "examples.jsonl"
 SESSION = "session.json"
@@ -42,8 +44,9 @@ def is_own(root: Path, user: str) -> bool:
 def read_own(root: DataRoot, user: str, modality: Modality | None, sessions: Collection[str] | None = None) -> Reading:
     """Read the examples of `modality` (None: of all) in the user's sessions (None: in all).
 
-    Lines of another modality are passed over unchecked, so one modality's faults do not stop another. Sessions
-    that were not asked for are read for the ledger, and their faults do not count.
+    Lines of another modality are skipped unchecked, so one modality's faults do not stop another; a modality without
+    a trainer here may be a misspelt one, and is a warning. Sessions that were not chosen are read for the ledger, and
+    their faults are ignored.
     """
     reading = Reading()
     try:
@@ -61,7 +64,7 @@ def read_own(root: DataRoot, user: str, modality: Modality | None, sessions: Col
 
 
 def count_own(root: DataRoot, user: str) -> Counter[Modality]:
-    """Return how many examples of each modality the user has, whether they can be used or not; a quick look."""
+    """Return how many examples of each modality the user has, usable or not; nothing is checked."""
     counts: Counter[Modality] = Counter()
     try:
         for folder in root.folders(sessions_folder(root.path, user)):
@@ -71,7 +74,7 @@ def count_own(root: DataRoot, user: str) -> Counter[Modality]:
                 except InvalidNameError:
                     continue
     except RefusedFileError:
-        pass  # said in full when the user's data are loaded
+        pass  # reported when the user's data are loaded
     return counts
 
 
@@ -93,9 +96,12 @@ def _read_session(
         faults.append(Fault(str(path), None, "(file)", str(refused)))
         return
     name = str(path)
+    foreign: dict[Modality, int] = {}  # without a trainer here -> first line
     for line, value in json_lines(place, name, faults):
         try:
-            if parse_modality(value.get("modality", "")) != modality and modality is not None:
+            if modality is not None and (other := parse_modality(value.get("modality", ""))) != modality:
+                if other not in modality_names():
+                    foreign.setdefault(other, line)
                 continue
         except InvalidNameError:
             pass  # becomes a fault of the line below
@@ -108,6 +114,7 @@ def _read_session(
         elif example.features is not None:
             file = folder / example.features.uri
         reading.records.append(Record(example, name, line, file))
+    reading.warnings.extend(foreign_modality(name, line, other) for other, line in foreign.items())
 
 
 def _parse_example(
@@ -116,7 +123,7 @@ def _parse_example(
     try:
         example = Example.model_validate(value)
     except ValidationError as error:
-        faults.extend(faults_of(error, name, line, Example.model_fields))
+        faults.extend(faults_of(error, Example, name, line))
         return None
     wrong = []
     if example.user_id != user:
@@ -146,7 +153,7 @@ def _read_metadata(root: DataRoot, user: str, folder: Path, faults: list[Fault])
     except RefusedFileError as refused:
         faults.append(Fault(name, None, "(file)", str(refused)))
     except ValidationError as error:
-        faults.extend(faults_of(error, name, None))
+        faults.extend(faults_of(error, SessionMetadata, name, None))
     except ValueError as error:
         faults.append(Fault(name, None, "(file)", f"is not readable JSON: {error}"))
     else:

@@ -5,36 +5,43 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from model_registry.names import Modality
 from shared.errors import Fault
 from shared.schema_utils import Example, SessionMetadata
+from shared.trainers import modality_names
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """One sample that is not used, why, and where it stands (`path:line`)."""
+    """One example that is not used, why, and the file and line that describe it."""
 
     record_id: str
     reason: str
-    origin: str
+    path: str
+    line: int
 
 
 @dataclass(frozen=True)
 class Record:
-    """One example as it was read: where it stands, and the file that it refers to, not yet looked at."""
+    """One example as it was read from `path` at `line`, and the file that it refers to, not yet opened."""
 
     example: Example
     path: str
     line: int
     file: Path | None
 
-    @property
-    def origin(self) -> str:
-        return f"{self.path}:{self.line}"
+    def fault(self, field: str, reason: str) -> Fault:
+        """Return a fault at the line that describes this example."""
+        return Fault(self.path, self.line, field, reason)
+
+    def dropped(self, reason: str) -> Dropped:
+        """Return this example's row in the ledger."""
+        return Dropped(self.example.record_id, reason, self.path, self.line)
 
 
 @dataclass
 class Reading:
-    """What was found in a user's folder. `session_ids` names every session, also those that were not asked for."""
+    """What a user's folder holds. `session_ids` names every session, also those that were not chosen."""
 
     records: list[Record] = field(default_factory=list)
     ledger: list[Dropped] = field(default_factory=list)
@@ -42,3 +49,9 @@ class Reading:
     session_ids: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     warnings: list[Fault] = field(default_factory=list)
+
+
+def foreign_modality(path: str, line: int, modality: Modality) -> Fault:
+    """Return the warning that lines of a modality are skipped and that nothing here trains it."""
+    known = ", ".join(modality_names())
+    return Fault(path, line, "modality", f"{modality!a} has no trainer here, so it is skipped; there are {known}")

@@ -1,4 +1,4 @@
-"""Samples: examples whose files are proved to be there, unchanged and readable, and what makes a set of them unfit."""
+"""Samples: examples whose files exist, are unchanged and readable; and what makes a set of them unfit for training."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from shared.data.feature_files import SIZE_LIMIT, FeatureFileError, parse_features
 from shared.data.files import DataRoot, RefusedFileError, read_bounded, sha256_of
+from shared.data.media_types import TEXT, media_type
 from shared.data.records import Dropped, Record
 from shared.errors import DataError, Fault
 from shared.schema_utils import Example, FeaturesRef, FileRef
@@ -22,7 +23,10 @@ _EMPTY = hashlib.sha256(b"").hexdigest()
 
 @dataclass(frozen=True)
 class Sample:
-    """One example that is used: its file is there, lies in the data root and has the hash that it should have."""
+    """One example that is used: its file exists, lies in the data root and has the expected hash.
+
+    `path` is that file; `source` and `line` say which line of which file describes the example.
+    """
 
     record_id: str
     user_id: str
@@ -31,8 +35,28 @@ class Sample:
     path: Path | None
     content_sha256: str
     example: Example = field(repr=False)
-    origin: str
+    source: str
+    line: int
     features: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def encoding(self) -> str:
+        """What its numbers are, in A3CP's words, or its file's media type."""
+        if self.example.features is not None:
+            return self.example.features.encoding
+        return TEXT if self.path is None else media_type(self.path)
+
+    def fault(self, field: str, reason: str) -> Fault:
+        """Return a fault at the line that describes this sample."""
+        return Fault(self.source, self.line, field, reason)
+
+    def media_fault(self, reason: str) -> Fault:
+        """Return a fault of this sample's media file, which its reason names."""
+        return self.fault("media", f"{self.path.name}: {reason}" if self.path else reason)
+
+    def dropped(self, reason: str) -> Dropped:
+        """Return this sample's row in the ledger."""
+        return Dropped(self.record_id, reason, self.source, self.line)
 
 
 def load_features(sample: Sample) -> NDArray[np.float32]:
@@ -44,15 +68,15 @@ def load_features(sample: Sample) -> NDArray[np.float32]:
         return sample.features
     reference = sample.example.features
     if reference is None or sample.path is None:
-        raise DataError([_at(sample.origin, "features", "refers to no feature file")])
+        raise DataError([sample.fault("features", "refers to no feature file")])
     try:
         return parse_features(read_bounded(sample.path, SIZE_LIMIT), reference.format)
     except (FeatureFileError, RefusedFileError) as refused:
-        raise DataError([_at(sample.origin, "features", f"{sample.path.name} {refused}")]) from None
+        raise DataError([sample.fault("features", f"{sample.path.name}: {refused}")]) from None
 
 
 def verified(root: DataRoot, record: Record, faults: list[Fault]) -> Sample | None:
-    """Return the sample of a record whose file is there, unchanged and readable; otherwise add a fault."""
+    """Return the sample of a record whose file exists, unchanged and readable; otherwise add a fault."""
     example = record.example
     place: Path | None = None
     features: NDArray[np.float32] | None = None
@@ -68,7 +92,7 @@ def verified(root: DataRoot, record: Record, faults: list[Fault]) -> Sample | No
             digest = hashlib.sha256((example.transcript or "").encode()).hexdigest()
     except (RefusedFileError, FeatureFileError) as refused:
         field_name, name = ("media", example.media.path) if example.media else ("features", _uri(example))
-        faults.append(Fault(record.path, record.line, field_name, f"{name}: {refused}"))
+        faults.append(record.fault(field_name, f"{name}: {refused}"))
         return None
     return Sample(
         record_id=example.record_id,
@@ -78,7 +102,8 @@ def verified(root: DataRoot, record: Record, faults: list[Fault]) -> Sample | No
         path=place,
         content_sha256=digest,
         example=example,
-        origin=record.origin,
+        source=record.path,
+        line=record.line,
         features=features,
     )
 
@@ -104,26 +129,21 @@ def _features(place: Path, reference: FeaturesRef) -> NDArray[np.float32]:
     return features
 
 
-def _require_hash(found: str, expected: str) -> None:
-    if found != expected:
+def _require_hash(actual: str, expected: str) -> None:
+    if actual != expected:
         raise RefusedFileError(
-            f"its content has changed (sha256 is {found[:12]}…, not {expected[:12]}…); restore it or import it again"
+            f"its content has changed (sha256 is {actual[:12]}…, not {expected[:12]}…); restore it or import it again"
         )
-
-
-def _at(origin: str, field_name: str, reason: str) -> Fault:
-    path, _, line = origin.rpartition(":")
-    return Fault(path, int(line), field_name, reason) if line.isdigit() else Fault(origin, None, field_name, reason)
 
 
 def label_faults(
     records: Sequence[Record], modality: str, minimum: int, ledger: Sequence[Dropped], place: str, others: bool
 ) -> list[Fault]:
-    """Return what makes the labels unfit for training; `others` says whether there are faults that explain it."""
+    """Return what makes the labels unfit for training; `others`: whether other faults explain it."""
     counts = Counter(record.example.label for record in records)
     if not counts:
         if others:
-            return []  # the faults that are told already say why nothing is left
+            return []  # the other faults say why nothing is left
         reasons = Counter(dropped.reason for dropped in ledger)
         left_out = ", ".join(f"{count} left out ({reason})" for reason, count in reasons.most_common())
         hint = "; `model-trainer check` shows what is there"
@@ -133,7 +153,7 @@ def label_faults(
             place,
             None,
             "label",
-            f"'{label}' has {count} sample{'s' * (count != 1)}; at least {minimum} are needed "
+            f"'{label}' has {count} {modality} sample{'s' * (count != 1)}; at least {minimum} are needed "
             f"(record {minimum - count} more, or set minimum_per_label={count})",
         )
         for label, count in sorted(counts.items())
@@ -141,12 +161,14 @@ def label_faults(
     ]
     if len(counts) == 1:
         only = next(iter(counts))
-        faults.append(Fault(place, None, "label", f"all samples are '{only}'; at least two labels are needed"))
+        faults.append(
+            Fault(place, None, "label", f"all {modality} samples are '{only}'; at least two labels are needed")
+        )
     return faults
 
 
-def encoding_faults(records: Sequence[Record], place: str) -> list[Fault]:
-    """Return a fault where feature files of several encodings stand in one training set."""
+def encoding_faults(records: Sequence[Record], modality: str, place: str) -> list[Fault]:
+    """Return a fault where the feature files of one training set have several encodings."""
     kinds = Counter(
         (record.example.features.encoding, record.example.features.shape[1])
         for record in records
@@ -154,9 +176,8 @@ def encoding_faults(records: Sequence[Record], place: str) -> list[Fault]:
     )
     if len(kinds) < 2:
         return []
-    found = ", ".join(
+    encodings = ", ".join(
         f"'{encoding}' with {width} numbers a frame ({n} samples)" for (encoding, width), n in kinds.items()
     )
-    return [
-        Fault(place, None, "encoding", f"one model needs one encoding, but here are {found}; choose with --session")
-    ]
+    reason = f"one {modality} model needs one encoding, but here are {encodings}; choose with --session"
+    return [Fault(place, None, "encoding", reason)]

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from model_registry.messages import printable
+from model_registry.names import InvalidNameError, parse_name
+from model_registry.storage.durable import (
+    ensure_folder,
+    locked,
+    put_files_in_place,
+    remove_abandoned,
+    staged_folder,
+    temporary_name,
+    write_file_atomically,
+)
 from shared.data.own_layout import EXAMPLES, SESSION, sessions_folder
 from shared.schema_utils import Example, SessionMetadata
-
-_STAGING = ".import-"
-_SYNC_ONE_BY_ONE = 16  # files
 
 
 @dataclass(frozen=True)
@@ -37,50 +42,41 @@ def file_of(example: Example) -> str | None:
 def writing(root: Path) -> Iterator[None]:
     """Hold the data root for writing: a second writer waits. Left-overs of interrupted writers are removed."""
     users = root / "users"
-    users.mkdir(parents=True, exist_ok=True)
-    handle = os.open(users, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        for stale in users.glob(f"*/sessions/{_STAGING}*"):
-            shutil.rmtree(stale, ignore_errors=True)
+    ensure_folder(users)
+    with locked(users.resolve()):
+        for sessions in users.glob("*/sessions"):
+            remove_abandoned(sessions)
         yield
-    finally:
-        os.close(handle)
 
 
 def write_session(
     root: Path, metadata: SessionMetadata, kept: Sequence[Example], additions: Sequence[Addition], *, link: bool = False
 ) -> Path:
-    """Write one session and return its folder: the examples in `kept`, whose files are there, and the additions.
+    """Write one session and return its folder: the examples in `kept`, whose files exist, and the additions.
+
+    Raises InvalidNameError for an id or a path that would lead out of the data root.
 
     A new session is staged and renamed into place. In an existing one the new files are put beside the old ones, and
     then `examples.jsonl` is replaced, so a reader sees the old session or the new one. With `link` files are hard
     links to their origin instead of copies. Raises OSError where the file system refuses.
     """
-    sessions = sessions_folder(root, metadata.user_id)
-    folder = sessions / metadata.session_id
-    sessions.mkdir(parents=True, exist_ok=True)
+    sessions = sessions_folder(root, parse_name(metadata.user_id, "user id"))
+    folder = sessions / parse_name(metadata.session_id, "session id")
+    ensure_folder(sessions)
     lines = "".join(
         example.model_dump_json(exclude_none=True) + "\n"
         for example in (*kept, *(addition.example for addition in additions))
     ).encode()
     if folder.is_dir():
-        _put_files(folder, additions, link)
+        put_files_in_place(_write_files(folder, additions, link, staged=False))
         if not (folder / SESSION).exists():
-            _replace(folder / SESSION, _session_json(metadata))
-        _replace(folder / EXAMPLES, lines)
+            write_file_atomically(folder / SESSION, _session_json(metadata))
+        write_file_atomically(folder / EXAMPLES, lines)
         return folder
-    staging = sessions / f"{_STAGING}{secrets.token_hex(8)}"
-    staging.mkdir()
-    try:
-        _put_files(staging, additions, link)
-        _replace(staging / SESSION, _session_json(metadata))
-        _replace(staging / EXAMPLES, lines)
-        staging.rename(folder)
-        _sync(sessions)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+    with staged_folder(folder, replace=False) as staging:
+        _write_files(staging, additions, link, staged=True)
+        (staging / SESSION).write_bytes(_session_json(metadata))
+        (staging / EXAMPLES).write_bytes(lines)
     return folder
 
 
@@ -88,52 +84,31 @@ def _session_json(metadata: SessionMetadata) -> bytes:
     return (metadata.model_dump_json(exclude_none=True, indent=2) + "\n").encode()
 
 
-def _put_files(folder: Path, additions: Sequence[Addition], link: bool) -> None:
+def _write_files(folder: Path, additions: Sequence[Addition], link: bool, *, staged: bool) -> list[tuple[Path, Path]]:
+    """Write each addition's file, where nothing is `staged` under a temporary name; return these with their targets."""
     made: set[Path] = set()
-    targets: set[Path] = set()
-    written = []
+    written: dict[Path, Path] = {}
     for addition in additions:
         place = file_of(addition.example)
         if place is None or addition.content is None:
             continue
+        if ".." in Path(place).parts or Path(place).is_absolute():
+            raise InvalidNameError(f"{printable(place)}: leads out of the session folder")
         target = folder / place
-        if target in targets:  # the same content under the same name, found twice
+        if target in written:  # the same content under the same name, found twice
             continue
-        targets.add(target)
         if target.parent not in made:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            if staged:  # and synced as a whole
+                target.parent.mkdir(parents=True, exist_ok=True)
+            else:
+                ensure_folder(target.parent)
+                remove_abandoned(target.parent)
             made.add(target.parent)
-        temporary = target.with_name(f".{target.name}.part")
-        temporary.unlink(missing_ok=True)
+        path = written[target] = target if staged else temporary_name(target)
         if isinstance(addition.content, bytes):
-            temporary.write_bytes(addition.content)
+            path.write_bytes(addition.content)
         elif link:
-            temporary.hardlink_to(addition.content)
+            path.hardlink_to(addition.content)
         else:
-            shutil.copyfile(addition.content, temporary)
-        written.append((temporary, target))
-    if len(written) > _SYNC_ONE_BY_ONE:
-        os.sync()  # one flush of everything is many times faster than one for each of thousands of small files
-    else:
-        for temporary, _ in written:
-            _sync(temporary)
-    for temporary, target in written:
-        temporary.replace(target)
-    for parent in made:
-        _sync(parent)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(content)
-    _sync(temporary)
-    temporary.replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            shutil.copyfile(addition.content, path)
+    return [(path, target) for target, path in written.items()]

@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model_registry.folders import cache_folder
+
 _LOG = logging.getLogger(__name__)
 _DTYPES = ("<f4", "<f2", "|u1")
 _TABLE = """
@@ -45,8 +47,8 @@ _CONNECTIONS = _Connections()
 
 
 def default_cache_path() -> Path:
-    """Return `$MODEL_TRAINER_CACHE/features.sqlite`, or ~/.cache/model-trainer/features.sqlite."""
-    return Path(os.environ.get("MODEL_TRAINER_CACHE") or Path.home() / ".cache" / "model-trainer") / "features.sqlite"
+    """Return `features.sqlite` in `$MODEL_TRAINER_CACHE`, or in the user's cache folder."""
+    return cache_folder() / "features.sqlite"
 
 
 def content_key(*parts: bytes | str | NDArray[Any]) -> str:

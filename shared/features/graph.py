@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
@@ -90,8 +89,7 @@ class FeatureGraph:
 
 def _traced(contract: tuple[TensorSpec, ...], function: FeatureFunction) -> bytes:
     arguments = {spec.name: spec.argument() for spec in contract}
-    with quick_tracing():
-        return build(arguments, {"features": features_row(function, arguments)}, {})
+    return build(arguments, {"features": features_row(function, arguments)}, {})
 
 
 _remembered = lru_cache(maxsize=64)(_traced)  # tracing takes longer than training a small model
@@ -131,34 +129,6 @@ def _embedded(block: FeatureGraph, sample: Inputs) -> Array:
     if not any(tracing(value) for value in own.values()):
         return features_row(block.function, own)
     return inline(block.model, own)["features"]
-
-
-@contextmanager
-def quick_tracing() -> Iterator[None]:
-    """Trace constants without opening an ONNX Runtime session for each, which is most of what spox does with them.
-
-    spox learns a constant's value by running a model of one Constant node; the value is read off that node instead.
-    Where a version of spox has no such place, this does nothing.
-    """
-    import onnx
-    from spox import _value_prop as propagation
-
-    run = getattr(propagation, "_run_onnxruntime", None)
-
-    def run_quickly(model: onnx.ModelProto, feed: dict[str, Any]) -> dict[str, Any]:
-        node = model.graph.node[0]
-        if len(model.graph.node) == 1 and node.op_type == "Constant" and node.attribute[0].name == "value":
-            return {node.output[0]: onnx.numpy_helper.to_array(node.attribute[0].t)}
-        return dict(run(model, feed)) if run else {}
-
-    if run is None:
-        yield
-        return
-    propagation._run_onnxruntime = run_quickly  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        propagation._run_onnxruntime = run
 
 
 def features_row(function: FeatureFunction, sample: Inputs) -> Array:

@@ -2,32 +2,31 @@
 
 A graph follows from code and configuration, never from a person's data. It is known by the sources of `shared` and of
 the package that its function is from, the function's fields, the contents of the files that these name, and the
-versions of the packages that trace: if any of them differs, it is traced again. What is kept is as trustworthy as the
-features beside it, and as the code: the file is its owner's alone. That model and training agree is proved by replay.
+versions of the libraries that the package requires: if any of them differs, it is traced again. What is kept is as
+trustworthy as the features beside it, and as the code: the file is its owner's alone. That model and training agree is
+proved by replay.
 """
 
 from __future__ import annotations
 
 import hashlib
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from functools import cache, lru_cache
-from importlib.metadata import version
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from model_registry.storage.durable import file_sha256
 from shared.features.cache import FeatureCache
 from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec, is_value
-from shared.fingerprint import code_fingerprint, newest_source
+from shared.fingerprint import code_fingerprint, library_versions, newest_source
 
 _SPEC = "graphs"  # what graphs are filed under among the features
-_PACKAGES = ("ndonnx", "numpy", "onnx", "onnxruntime", "scipy", "spox")
 _LOADED = time.time()  # about when this process read the sources
 _SETTLED = 5.0  # seconds by which sources must be older, to be those that this process read
 _MOST_HEAD_GRAPHS = 64
@@ -89,15 +88,10 @@ def _key(contract: tuple[TensorSpec, ...], parts: tuple[object, ...], learnt: bo
         described = [*_described(contract, packages, False), *_described(parts, packages, learnt)]
         if max(map(newest_source, packages)) > _LOADED - _SETTLED:
             return None  # the hash would name other code than that which traces
-        code = [f"{package} {code_fingerprint(package)}" for package in sorted(packages)]
+        code = [f"{name} {code_fingerprint(name)} {library_versions(name)}" for name in sorted(packages)]
     except (TypeError, ModuleNotFoundError):
         return None
-    return hashlib.sha256("\n".join([*_versions(), *code, *described]).encode()).hexdigest()
-
-
-@cache
-def _versions() -> tuple[str, ...]:
-    return (platform.python_version(), *(f"{name} {version(name)}" for name in _PACKAGES))
+    return hashlib.sha256("\n".join([*code, *described]).encode()).hexdigest()
 
 
 @lru_cache(maxsize=64)
@@ -136,7 +130,7 @@ def _described(value: Any, packages: set[str], learnt: bool) -> Iterator[str]:
         for part in value:
             yield from _described(part, packages, learnt)
     elif isinstance(value, Path):
-        yield hashlib.sha256(value.read_bytes()).hexdigest()
+        yield file_sha256(value)
     elif learnt and isinstance(value, float | np.floating | np.ndarray):
         yield "learnt"
     elif value is None or isinstance(value, str | int | float):

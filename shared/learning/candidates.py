@@ -85,6 +85,11 @@ class Rows:
 class FeatureSource(Protocol):
     """Where a candidate's features come from; what is fitted in them is fitted on `train` alone."""
 
+    @property
+    def fitted(self) -> bool:
+        """Whether the features of the samples depend on `train`."""
+        ...
+
     def rows(self, train: Indices) -> Rows: ...
 
     def graph(self, train: Indices) -> FeatureGraph: ...
@@ -96,6 +101,10 @@ class PrecomputedFeatures:
 
     traced: FeatureGraph
     computed: Rows
+
+    @property
+    def fitted(self) -> bool:
+        return False
 
     def rows(self, train: Indices) -> Rows:
         return self.computed
@@ -110,6 +119,10 @@ class JoinedFeatures:
 
     name: str
     sources: tuple[FeatureSource, ...]
+
+    @property
+    def fitted(self) -> bool:
+        return any(source.fitted for source in self.sources)
 
     def rows(self, train: Indices) -> Rows:
         return _joined_rows([source.rows(train) for source in self.sources])
@@ -232,7 +245,9 @@ def prepared_for_folds(candidate: Candidate, everything: Indices) -> Candidate:
     that only see those learn the same with far fewer numbers.
     """
     source = candidate.source
-    if candidate.classifier is not None and candidate.fit_on_subset is None:
+    if candidate.fit_on_subset is not None:
+        return candidate  # prepared before
+    if candidate.classifier is not None and not source.fitted:
         fit_on_subset = subset_fitter(candidate.classifier, source.rows(everything).base)
         if fit_on_subset is not None:
             return replace(candidate, fit_on_subset=fit_on_subset)

@@ -147,7 +147,8 @@ class NearestNeighbors(ClassifierConfig):
     def estimator(self, samples: int, classes: int, seed: int) -> BaseEstimator:
         from sklearn import neighbors
 
-        return neighbors.KNeighborsClassifier(**self.parameters() | {"n_neighbors": min(self.n_neighbors, samples)})
+        nearest = min(self.n_neighbors, samples)
+        return neighbors.KNeighborsClassifier(n_neighbors=nearest, weights=self.weights, metric=self.metric)
 
 
 class NearestCentroid(ClassifierConfig):
@@ -171,8 +172,8 @@ class NearestCentroid(ClassifierConfig):
             return CosineCentroidClassifier()
         from sklearn import neighbors
 
-        own = {} if samples > classes else {"shrink_threshold": None}  # nothing varies within a class
-        return neighbors.NearestCentroid(**self.parameters() | own)
+        shrink = self.shrink_threshold if samples > classes else None  # else nothing varies within a class
+        return neighbors.NearestCentroid(metric=self.metric, shrink_threshold=shrink)
 
 
 class Forest(ClassifierConfig):

@@ -14,7 +14,7 @@ from scipy.stats import norm
 
 from shared.features.arrays import Array, const, greatest, namespace
 from shared.learning.calibration import fit_temperature
-from shared.learning.fold_fits import HeldOutLogits, UnknownOutputs
+from shared.learning.fold_fits import UnknownOutputs
 from shared.learning.folds import Indices
 from shared.learning.heads import Classes, Features
 
@@ -47,47 +47,41 @@ class DecisionRule:
         second = (familiarity - const(self.means[1], logits)) / const(self.deviations[1], logits)
         return first * const(self.weights[0], logits) + second * const(self.weights[1], logits)
 
-    def unknown_scores(
-        self, logits: Features, familiarity: Features, informative: NDArray[np.bool_]
-    ) -> NDArray[np.float32]:
+    def unknown_scores(self, outputs: UnknownOutputs) -> NDArray[np.float32]:
         """Return the scores (n,) of samples whose label a model was not trained on.
 
-        Where its logits are not `informative`, because it knew a single label, the largest counts as that of a typical
+        Where its logits are not informative, because it knew a single label, the largest counts as that of a typical
         known sample, and familiarity decides.
         """
-        typical = np.full_like(logits, self.means[0])
-        return np.asarray(self.score(np.where(informative[:, None], logits, typical), familiarity), np.float32)
+        typical = np.full_like(outputs.logits, self.means[0])
+        logits = np.where(outputs.informative[:, None], outputs.logits, typical)
+        return np.asarray(self.score(logits, outputs.familiarity), np.float32)
 
 
 def fit_decision_rule(
-    held: HeldOutLogits,
+    logits: Features,
     familiarity: Features,
     classes: Classes,
     groups: Indices,
     weights: tuple[float, float],
-    sizes: tuple[float, float],
+    rates: tuple[float, float],
     unknown: UnknownOutputs | None = None,
     shifted: Sequence[tuple[Features, Features]] = (),
 ) -> DecisionRule:
-    """Fit temperature, score and threshold on held-out outputs.
+    """Fit temperature, score and threshold on held-out logits (n, K) and familiarity (n,).
 
-    `classes` and `groups` (n,) are the label and session of every sample of the data set, `familiarity` (m,) belongs to
-    `held`, `sizes` are the wanted false rejection and false acceptance rates, `unknown` what models gave for labels
-    that they were not trained on, `shifted` logits and familiarity of copies as in sessions that were not recorded.
+    `groups` (n,) says whose session each sample is of, `rates` are the wanted false rejection and false acceptance
+    rates, `unknown` is what models gave for labels that they were not trained on, and `shifted` are logits and
+    familiarity of copies as in sessions that were not recorded.
     """
-    truth, own = classes[held.indices], groups[held.indices]
-    top, near = held.logits.max(axis=1).astype(np.float64), familiarity.astype(np.float64)
+    top, near = logits.max(axis=1).astype(np.float64), familiarity.astype(np.float64)
     means = (float(np.median(top)), float(np.median(near)))
     deviations = (max(float(top.std()), 1e-6), max(float(near.std()), 1e-6))
-    rule = DecisionRule(fit_temperature(held.logits, truth, own), weights, means, deviations, 0.0)
-    known = [np.asarray(rule.score(*outputs)) for outputs in ((held.logits, familiarity), *shifted)]
-    sessions = [own, *(np.full(len(more), groups.max() + k) for k, more in enumerate(known[1:], start=1))]
-    strange = (
-        np.zeros(0)
-        if unknown is None
-        else rule.unknown_scores(unknown.logits, unknown.familiarity, unknown.informative)
-    )
-    threshold = fit_threshold(np.concatenate(known), np.concatenate(sessions), strange, *sizes)
+    rule = DecisionRule(fit_temperature(logits, classes, groups), weights, means, deviations, 0.0)
+    known = [np.asarray(rule.score(*outputs)) for outputs in ((logits, familiarity), *shifted)]
+    sessions = [groups, *(np.full(len(more), groups.max() + k) for k, more in enumerate(known[1:], start=1))]
+    left_out = rule.unknown_scores(unknown) if unknown is not None else np.zeros(0, np.float32)
+    threshold = fit_threshold(np.concatenate(known), np.concatenate(sessions), left_out, *rates)
     return DecisionRule(rule.temperature, weights, means, deviations, threshold)
 
 

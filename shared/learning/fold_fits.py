@@ -43,6 +43,12 @@ class UnknownOutputs:
     familiarity: Features
     informative: NDArray[np.bool_]
 
+    def only(self, chosen: NDArray[np.bool_]) -> UnknownOutputs:
+        """Return the outputs of the samples that are `chosen` (n,)."""
+        return UnknownOutputs(
+            self.indices[chosen], self.logits[chosen], self.familiarity[chosen], self.informative[chosen]
+        )
+
 
 def label_groups(count: int, most: int = MOST_GROUPS) -> tuple[frozenset[int], ...]:
     """Return the labels 0..count-1 in at most `most` groups, distributed round-robin."""

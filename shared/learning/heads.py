@@ -198,13 +198,15 @@ class Estimator:
     @cached_property
     def model(self) -> bytes:
         """The estimator's ONNX model: features (n, D) float32 -> probabilities (n, P) float32."""
+        warnings.filterwarnings("ignore", "Attribute `prob[AB]_` was deprecated", FutureWarning)  # skl2onnx reads them
         from skl2onnx import to_onnx
         from skl2onnx.common.data_types import FloatTensorType
 
         options = {"zipmap": False} | ({} if self.probabilities else {"raw_scores": True})
-        converted = to_onnx(
+        types: Any = [("features", FloatTensorType([None, self.width]))]
+        converted: Any = to_onnx(
             self.fitted,
-            initial_types=[("features", FloatTensorType([None, self.width]))],
+            initial_types=types,
             target_opset={"": 21, "ai.onnx.ml": 3},
             options={id(self.fitted): options},
         )
@@ -259,7 +261,7 @@ def standardization(features: Features) -> tuple[NDArray[np.float64], NDArray[np
     """
     from sklearn.preprocessing import StandardScaler
 
-    scaler = StandardScaler().fit(features.astype(np.float64))
+    scaler: Any = StandardScaler().fit(features.astype(np.float64))
     scale: NDArray[np.float64] = scaler.scale_.copy()
     deviation = np.sqrt(scaler.var_)
     scale[deviation < 1e-6 * max(float(deviation.max(initial=0.0)), 1e-6)] = 1.0
@@ -281,10 +283,9 @@ def gram_factor(features: Features) -> Features:
 
 
 def _fitted(config: ClassifierConfig, features: NDArray[Any], classes: Classes, seed: int) -> Any:
-    from sklearn.exceptions import ConvergenceWarning
-
-    warnings.filterwarnings("ignore", category=ConvergenceWarning)  # the session-wise figures say what comes of it
-    return config.estimator(len(features), len(np.unique(classes)), seed).fit(features, classes)
+    warnings.filterwarnings("ignore", module=r"sklearn\.")  # the session-wise figures say what comes of it
+    estimator: Any = config.estimator(len(features), len(np.unique(classes)), seed)
+    return estimator.fit(features, classes)
 
 
 def _absent(present: Classes, count: int) -> Features:

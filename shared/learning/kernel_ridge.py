@@ -7,18 +7,16 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from shared.features.arrays import halved
+from shared.learning.decision_classifier import DecisionClassifier
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 LANDMARK_NUMBERS = 900_000  # at most so many half-precision numbers of landmarks: 1.8 MB of a model
 
 
-class KernelRidgeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class KernelRidgeClassifier(DecisionClassifier):
     """Ridge regression to class indicators over a kernel, classes weighted equally.
 
     scikit-learn's `KernelRidge` has no classifier, and fits each fold from nothing: docs/decisions/kernel-ridge.md.
@@ -50,14 +48,13 @@ class KernelRidgeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Fit on rows X (n_samples, n_features) of classes y (n_samples,)."""
-        rows, targets = validate_data(self, X, y, dtype=(np.float64, np.float32))
-        check_classification_targets(targets)
-        self.classes_, member = np.unique(targets, return_inverse=True)
+        rows, member = self.begin(X, y)
         if self.kernel == "linear":
             indicators, weight = self._indicators(member)
-            system = (rows @ rows.T).astype(np.float64)
+            narrow = rows.astype(np.float32)
+            system = (narrow @ narrow.T).astype(np.float64)
             system[np.diag_indices_from(system)] += self.alpha / weight
-            self.coef_ = rows.T @ np.linalg.solve(system, indicators).astype(rows.dtype)
+            self.coef_ = rows.T @ np.linalg.solve(system, indicators)
         elif rows.size <= LANDMARK_NUMBERS:
             marks = halved(rows.astype(np.float32))
             inner = marks @ marks.T
@@ -80,32 +77,23 @@ class KernelRidgeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
         def fit(chosen: Indices, y: NDArray[Any]) -> KernelRidgeClassifier:
             fitted = KernelRidgeClassifier(**self.get_params())
-            fitted.n_features_in_ = X.shape[1]
+            setattr(fitted, "n_features_in_", X.shape[1])  # noqa: B010
             fitted.classes_, member = np.unique(y, return_inverse=True)
             fitted._fit_on_kernel(marks[chosen], inner[np.ix_(chosen, chosen)], squares[chosen], member)
             return fitted
 
         return fit
 
-    def decision_function(self, X: ArrayLike) -> Floats:
-        """(n_samples, n_features) -> indicators (n_samples, n_classes); for two, their difference."""
-        check_is_fitted(self)
-        rows = validate_data(self, X, dtype=np.float64, reset=False)
-        values: Floats
+    def values(self, rows: Floats) -> Floats:
+        """(n_samples, n_features) -> estimated class indicators (n_samples, n_classes)."""
+        found: Floats
         if self.kernel == "linear":
-            values = rows @ self.coef_
+            found = rows @ self.coef_
         else:
             marks = self.landmarks_.astype(np.float64)
             squares = np.sum(rows**2, axis=1)
-            values = _gaussian(rows @ marks.T, squares, np.sum(marks**2, axis=1), self.gamma_) @ self.dual_coef_
-        return values[:, 1] - values[:, 0] if len(self.classes_) == 2 else values
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """(n_samples, n_features) -> the class with the greatest indicator (n_samples,)."""
-        values = self.decision_function(X)
-        chosen = (values > 0).astype(np.int64) if values.ndim == 1 else values.argmax(axis=1)
-        labels: NDArray[Any] = self.classes_[chosen]
-        return labels
+            found = _gaussian(rows @ marks.T, squares, np.sum(marks**2, axis=1), self.gamma_) @ self.dual_coef_
+        return found
 
     def _indicators(self, member: Indices) -> tuple[Floats, Floats]:
         """Return centred class indicators (n, P), and weights (n,) that make classes equal."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+
+from shared.learning.decision_classifier import DecisionClassifier
 
 Floats = NDArray[np.float64]
 
 
-class PooledShrinkageLDA(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class PooledShrinkageLDA(DecisionClassifier):
     """Linear discriminant analysis with a covariance that is pooled over classes before it is shrunk.
 
     scikit-learn's `LinearDiscriminantAnalysis(shrinkage="auto")` shrinks each class's covariance by itself, which
@@ -41,9 +40,7 @@ class PooledShrinkageLDA(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
 
         Where features outnumber samples, the system is solved over the samples' inner products (Woodbury's identity).
         """
-        rows, targets = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(targets)
-        self.classes_, member = np.unique(targets, return_inverse=True)
+        rows, member = self.begin(X, y)
         samples, width = rows.shape
         means = np.stack([rows[member == k].mean(axis=0) for k in range(len(self.classes_))])
         residuals = rows - means[member]
@@ -64,19 +61,10 @@ class PooledShrinkageLDA(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         self.intercept_ = -0.5 * np.sum(means * self.coef_, axis=1)
         return self
 
-    def decision_function(self, X: ArrayLike) -> Floats:
-        """(n_samples, n_features) -> log posterior up to a constant (n_samples, n_classes); (n_samples,) for two."""
-        check_is_fitted(self)
-        rows = validate_data(self, X, dtype=np.float64, reset=False)
-        values: Floats = rows @ self.coef_.T + self.intercept_
-        return values[:, 1] - values[:, 0] if len(self.classes_) == 2 else values
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """(n_samples, n_features) -> the most probable class (n_samples,)."""
-        values = self.decision_function(X)
-        chosen = (values > 0).astype(np.int64) if values.ndim == 1 else values.argmax(axis=1)
-        labels: NDArray[Any] = self.classes_[chosen]
-        return labels
+    def values(self, rows: Floats) -> Floats:
+        """(n_samples, n_features) -> log posterior up to a constant (n_samples, n_classes)."""
+        found: Floats = rows @ self.coef_.T + self.intercept_
+        return found
 
 
 def ledoit_wolf(residuals: Floats, inner: Floats | None = None) -> tuple[float, float]:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import pickle
-import shutil
-import tempfile
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import joblib
 
-from model_registry.names import Modality
-from model_registry.storage.entry import BundleEntry, BundleManifest, EncoderRef, StoredFile
-from shared.errors import ConfigError
+from model_registry.storage.durable import staged_folder
+from model_registry.storage.entry import BundleEntry, BundleManifest, StoredFile
+from shared.errors import ConfigError, Fault
+from shared.packaging.output import bundle_folder, json_bytes, output_fault
+from shared.training_run import TrainingRun
 
 FILE_NAMES = {
     "model": "model.onnx",
@@ -38,52 +34,76 @@ class Bundle:
     manifest: BundleManifest
 
 
-def write_bundle(
-    out: Path,
-    user: str,
-    modality: Modality,
-    run_id: str,
-    files: Mapping[str, bytes],
-    entry: BundleEntry,
-    encoder_refs: Sequence[EncoderRef] = (),
-) -> Bundle:
+def bundle_files(run: TrainingRun, reports: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the content of every file of a bundle by its role: the model with its labels, and the `reports`."""
+    labels = run.dataset.labels
+    return {
+        "model": run.exported.model,
+        "label_map": label_map(labels),
+        "label_encoder": label_encoder(labels),
+        **reports,
+    }
+
+
+def bundle_manifest(run: TrainingRun, files: Mapping[str, bytes], timestamp: str) -> BundleManifest:
+    """Return what `bundle.json` says: the files, and all of the registry entry that is known before it is published."""
+    dataset, spec, report = run.dataset, run.spec, run.report
+    ids = "\n".join(sorted(sample.record_id for sample in dataset.samples))
+    return BundleManifest(
+        format=1,
+        user_id=dataset.user_id,
+        modality=dataset.modality,
+        run_id=run.job.run_id,
+        created=timestamp,
+        files=stored_files(files),
+        encoder_refs=spec.encoder_refs,
+        entry=BundleEntry(
+            timestamp=timestamp,
+            trainer_name=f"{dataset.modality}_trainer",
+            vector_version=run.model.graph.spec_id,
+            feature_spec_id=run.model.graph.spec_id,
+            encoding=run.encoding,
+            config=run.config.model_dump(mode="json"),
+            labels=dataset.labels,
+            metrics=report.metrics,
+            verdict=report.verdict,
+            example_count=len(dataset),
+            session_count=len(set(dataset.session_ids)),
+            examples_hash=f"sha256:{hashlib.sha256(ids.encode()).hexdigest()}",
+            data_fingerprint=dataset.fingerprint,
+            job_fingerprint=run.job.fingerprint,
+            normalisation_version=spec.normalisation_version,
+            expected_frame_rate=spec.expected_frame_rate,
+            expected_length=spec.expected_length,
+            rejection_threshold=run.validation.rule.threshold,
+        ),
+    )
+
+
+def stored_files(files: Mapping[str, bytes]) -> dict[str, StoredFile]:
+    """Return name, sha256 and size of files by their role."""
+    return {
+        role: StoredFile(name=FILE_NAMES[role], sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+        for role, data in files.items()
+    }
+
+
+def write_bundle(out: Path, manifest: BundleManifest, files: Mapping[str, bytes]) -> Bundle:
     """Write the contents of `files` (role -> bytes) to `<out>/<modality>_<user>_<run_id>/` and return the bundle.
 
-    Everything is staged in a folder beside and renamed into place. Raises ConfigError if `out` cannot be written
+    Everything is staged in a folder in `out` and renamed into place. Raises ConfigError if `out` cannot be written
     or the run id is taken.
     """
-    folder = out / f"{modality}_{user}_{run_id}"
-    manifest = BundleManifest(
-        format=1,
-        user_id=user,
-        modality=modality,
-        run_id=run_id,
-        created=entry.timestamp,
-        files={
-            role: StoredFile(name=FILE_NAMES[role], sha256=hashlib.sha256(data).hexdigest(), size=len(data))
-            for role, data in files.items()
-        },
-        encoder_refs=tuple(encoder_refs),
-        entry=entry,
-    )
-    staged = None
+    folder = bundle_folder(out, manifest.modality, manifest.user_id, manifest.run_id)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=".staging-", dir=out))
-        for role, data in files.items():
-            _write(staged / FILE_NAMES[role], data)
-        _write(staged / "bundle.json", manifest.to_json())
-        staged.chmod(0o755)
-        _sync(staged)
-        if folder.exists():  # renaming over an empty folder would succeed
-            raise ConfigError(f"--run-id {run_id}: {folder.name} exists already in --out")
-        staged.rename(folder)
-        _sync(out)
+        with staged_folder(folder, replace=False) as staged:
+            for role, data in files.items():
+                (staged / FILE_NAMES[role]).write_bytes(data)
+            (staged / "bundle.json").write_bytes(manifest.to_json())
+    except FileExistsError:
+        raise ConfigError([Fault(str(out), None, "--run-id", f"{folder.name} exists already")]) from None
     except OSError as error:
-        raise ConfigError(f"--out {out}: {error.strerror or error}") from None
-    finally:
-        if staged is not None and staged.exists():
-            shutil.rmtree(staged, ignore_errors=True)
+        raise ConfigError([output_fault(out, error)]) from None
     return Bundle(folder, manifest)
 
 
@@ -98,31 +118,12 @@ def label_map(labels: Sequence[str]) -> bytes:
 
 
 def label_encoder(labels: Sequence[str]) -> bytes:
-    """Return a pickled scikit-learn LabelEncoder, for consumers that were promised one. Nothing of ours reads it.
+    """Return scikit-learn's LabelEncoder as `joblib.dump` writes it: the same labels give the same bytes.
 
-    The class is named without being imported, which takes a second: its name, a new instance of it, its pickled state
-    and the instruction to set that (opcodes of pickle's protocol 3).
+    For consumers that were promised one; they read it with `joblib.load`. Nothing of ours does.
     """
-    state = {"classes_": np.unique(np.asarray(labels)), "_sklearn_version": version("scikit-learn")}
-    inside = pickle.dumps(state, protocol=3)[2:-1]  # without the mark of the protocol and the end
-    return b"\x80\x03csklearn.preprocessing._label\nLabelEncoder\n)\x81" + inside + b"b."
+    from sklearn.preprocessing import LabelEncoder  # slow to import, and prediction needs no bundle
 
-
-def json_bytes(document: Any) -> bytes:
-    """Return a document as indented UTF-8 JSON."""
-    return (json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    buffer = io.BytesIO()
+    joblib.dump(LabelEncoder().fit(list(labels)), buffer)
+    return buffer.getvalue()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,32 +24,15 @@ from shared.features.graph import (
     build,
     merge_graphs,
     open_session,
-    quick_tracing,
 )
 from shared.features.graph_cache import recall_head_graph
 from shared.learning.candidates import FittedModel
 from shared.learning.decision_rule import DecisionRule
 from shared.learning.fold_fits import Progress
 from shared.learning.heads import Features
+from shared.training_run import Exported, Replay
 
 OUTPUTS = ("label", "probabilities", "accepted", "score")
-
-
-@dataclass(frozen=True)
-class Exported:
-    """A model's bytes and those of its part after the features."""
-
-    model: bytes
-    head_graph: bytes
-
-
-@dataclass(frozen=True)
-class Replay:
-    """How a replay went: samples through the whole graph, others through its head graph, and the largest difference."""
-
-    whole: int
-    head_graph: int
-    largest_difference: float
 
 
 def export_model(
@@ -82,7 +64,7 @@ def _head_graph(width: int, fitted: FittedModel, rule: DecisionRule, cache: Feat
 
     def trace() -> bytes:
         arguments = {spec.name: spec.argument() for spec in (entrance, *places)}
-        with quick_tracing(), constants_from([arguments[spec.name] for spec in places]):
+        with constants_from([arguments[spec.name] for spec in places]):
             return build(arguments, _predictions(arguments["features"], fitted, rule), {})
 
     return bind_inputs(

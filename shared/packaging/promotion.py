@@ -1,4 +1,4 @@
-"""Whether a new version may serve: compared with the one that serves, on the samples that both were tested on."""
+"""Whether a new version becomes the active one: both are compared on the samples that both were tested on."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from model_registry.errors import CorruptError, DocumentError, InvalidNameError, NotFoundError
-from model_registry.location import AnyRegistry
+from model_registry.location import WritableRegistry
+from model_registry.messages import list_names
 from model_registry.storage.entry import FILE_LIMIT, parse_json
-from model_registry.storage.publication import Published
-from shared.schema_utils import PromotionPolicy
+from model_registry.storage.publication import Publication
+from shared.schema_utils import PromotionPolicy, logged_predictions
 
 POLICIES: tuple[PromotionPolicy, ...] = ("always", "if-better", "never")
-FEWEST = 10  # samples in common, under which nothing can be compared
+FEWEST = 10  # samples in common; with fewer nothing can be compared
 MOST = 5  # labels that are named
-VETO = 0.1  # share of one label's samples whose loss no gain elsewhere makes up for
+VETO = 0.1  # share of one label's samples whose loss no gain elsewhere outweighs
 
 
 @dataclass(frozen=True)
@@ -29,20 +30,20 @@ class Promotion:
     reason: str
 
 
-def publish(bundle: Path, registry: AnyRegistry, policy: PromotionPolicy) -> tuple[Published, Promotion]:
-    """Publish a bundle, as the version that serves or as a candidate, with the reason in its log and its history.
+def publish(bundle: Path, registry: WritableRegistry, policy: PromotionPolicy) -> tuple[Publication, Promotion]:
+    """Publish a bundle as the active version or as a candidate, with the reason in its log and its history.
 
     Raises what publishing raises, and UnreachableError.
     """
     log = _log(_read(bundle / "training_log.json"))
-    serving = None
+    active = None
     if policy == "if-better":
         try:
-            serving = _log(registry.serving_log(str(log.get("user_id", "")), str(log.get("modality", ""))))
-        except (NotFoundError, CorruptError, InvalidNameError):  # none serves, or what serves is damaged
-            serving = None
-    found = decide(policy, log, serving)
-    return registry.publish(bundle, promote=found.promote, reason=found.reason[:500]), found
+            active = _log(registry.training_log(str(log.get("user_id", "")), str(log.get("modality", ""))))
+        except (NotFoundError, CorruptError, InvalidNameError):  # no version is active, or the active one is damaged
+            active = None
+    decision = decide(policy, log, active)
+    return registry.publish(bundle, promote=decision.promote, reason=decision.reason[:500]), decision
 
 
 def _read(path: Path) -> bytes:
@@ -55,45 +56,39 @@ def _read(path: Path) -> bytes:
 
 def _log(data: bytes) -> Mapping[str, Any]:
     try:
-        found = parse_json(data, "training log", FILE_LIMIT)
+        log = parse_json(data, "training log", FILE_LIMIT)
     except DocumentError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return log if isinstance(log, dict) else {}
 
 
 def decide(policy: PromotionPolicy, new: Mapping[str, Any], active: Mapping[str, Any] | None) -> Promotion:
-    """Compare two training logs by `metrics.answers`: (record id, label, held-out answer) of every sample.
+    """Compare two training logs by the held-out prediction of every sample (`logged_predictions`).
 
     Samples are paired by record id where both logs give them the same label. The new version must not be worse by
     more than one standard error of the paired difference, and must not lose two or more samples and VETO of any label.
     """
     if policy != "if-better":
-        return Promotion(policy == "always", f"asked for with --promote {policy}")
+        return Promotion(policy == "always", f"requested with --promote {policy}")
     if active is None:
-        return Promotion(True, "no version of this user serves yet")
-    before, now = _answers(active), _answers(new)
+        return Promotion(True, "this user has no active version yet")
+    before, now = logged_predictions(active), logged_predictions(new)
     common = sorted(record for record in now.keys() & before.keys() if now[record][0] == before[record][0])
     if len(common) < FEWEST:
-        return Promotion(True, f"the version that serves was tested on only {len(common)} of the same samples")
-    gained, lost, meant = Counter[str](), Counter[str](), Counter[str]()
+        return Promotion(True, f"the active version was tested on only {len(common)} of the same samples")
+    gained, lost, support = Counter[str](), Counter[str](), Counter[str]()
     for record in common:
-        label, answered = now[record]
-        was, right = before[record][1] == label, answered == label
-        meant[label] += 1
-        gained[label] += right and not was
-        lost[label] += was and not right
+        label, predicted = now[record]
+        was_right, is_right = before[record][1] == label, predicted == label
+        support[label] += 1
+        gained[label] += is_right and not was_right
+        lost[label] += was_right and not is_right
     net = gained.total() - lost.total()
-    told = f"of {len(common)} samples that both were tested on it gained {gained.total()} and lost {lost.total()}"
-    fallen = sorted(k for k in meant if lost[k] - gained[k] >= max(2, VETO * meant[k]))
-    if fallen:
-        named = ", ".join(fallen[:MOST]) + (f" and {len(fallen) - MOST} more" if len(fallen) > MOST else "")
-        return Promotion(False, f"it recognises {named} less often than the version that serves; {told}")
+    counts = f"of {len(common)} samples that both were tested on it gained {gained.total()} and lost {lost.total()}"
+    worse = sorted(k for k in support if lost[k] - gained[k] >= max(2, VETO * support[k]))
+    if worse:
+        named = list_names(worse, MOST)
+        return Promotion(False, f"it recognises {named} less often than the active version; {counts}")
     if net < -math.sqrt(gained.total() + lost.total()):
-        return Promotion(False, f"it is worse than the version that serves: {told}")
-    return Promotion(True, f"it is not worse than the version that serves: {told}")
-
-
-def _answers(log: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    metrics = log.get("metrics")
-    rows = metrics.get("answers") if isinstance(metrics, dict) else None
-    return {record: (label, answered) for record, label, answered in rows or ()}
+        return Promotion(False, f"it is worse than the active version: {counts}")
+    return Promotion(True, f"it is not worse than the active version: {counts}")

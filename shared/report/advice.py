@@ -1,16 +1,16 @@
-"""What to do next, in plain words: computed from a validation's figures, most useful first."""
+"""What to do next, in plain words: computed from a validation's metrics, most useful first."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from shared.report.metrics import LabelReport, Report, Unit
+from shared.training_run import LabelReport, Report, Unit
 
-ENOUGH_SAMPLES = 10  # of a label, before its figures say much
-ENOUGH_SESSIONS = 3  # of a label: one to be tested on, two to learn how days differ
-WELL = 0.8  # recall and precision from which on a label needs nothing
-CONFUSED = 0.1  # share of a label's samples from which on another label is named beside it
+ENOUGH_SAMPLES = 10  # of a label; with fewer its metrics mean little
+ENOUGH_SESSIONS = 3  # of a label: one to test on, two to learn how days differ
+WELL = 0.8  # recall and precision at which a label needs nothing more
+CONFUSED = 0.1  # share of a label's samples predicted as one other label, at which that one is named
 STEP = (5, 20)  # fewest and most samples that one piece of advice asks for
 MOST = 5  # pieces of advice on confused labels
 
@@ -65,38 +65,38 @@ def _people(number: int) -> str:
 
 
 def _confused_with(result: Report, k: int) -> int | None:
-    """Return the class that k is most often taken for, or that is most often taken for k."""
-    support = result.confusion.sum(axis=1)
-    mixed = (result.confusion[k] + result.confusion[:, k]).astype(float)
-    mixed[k] = 0
-    other = int(mixed.argmax())
-    return other if mixed[other] >= max(2.0, CONFUSED * float(support[k])) else None
+    """Return the class that k is most often confused with, in either direction."""
+    support = result.confusion_matrix.sum(axis=1)
+    confused = (result.confusion_matrix[k] + result.confusion_matrix[:, k]).astype(float)
+    confused[k] = 0
+    other = int(confused.argmax())
+    return other if confused[other] >= max(2.0, CONFUSED * float(support[k])) else None
 
 
 def _confused(result: Report, k: int, other: int | None) -> str:
-    """Ask for so many samples that an error which falls as one over their number would come down to the target."""
+    """Ask for as many samples as bring the error to the target, if it falls as one over their number."""
     row = result.labels[k]
     error = 1 - min(row.recall, row.precision)
     wanted = min(max(math.ceil(row.support * (error / (1 - WELL) - 1)), STEP[0]), STEP[1])
     if other is None:
-        hits = int(result.confusion[k, k])
+        hits = int(result.confusion_matrix[k, k])
         return (
             f"Record {wanted} more of `{row.label}` {_elsewhere(result.unit)}: "
-            f"{hits} of {row.support} were recognised, and no single label is taken for it."
+            f"{hits} of {row.support} were recognised, and it is confused with no single label."
         )
     confused = result.labels[other].label
     return f"Record {wanted} more of `{row.label}` {_elsewhere(result.unit)}: it is confused with `{confused}`."
 
 
 def _flat(result: Report, poor: bool) -> Sequence[str]:
-    """Say so where the second half of the samples gained nothing: more of the same will not help."""
-    if not poor or len(result.learning) < 2:
+    """Say so where the second half of the samples improved nothing: more of the same will not help."""
+    if not poor or len(result.learning_curve) < 2:
         return ()
-    (_, before), (_, now) = result.learning[-2:]
+    (_, before), (_, now) = result.learning_curve[-2:]
     if now - before >= 0.02:
         return ()
     return (
-        f"More of the same helps little: with half of the samples it recognised {before:.0%}, with all {now:.0%}. "
+        f"More of the same helps little: trained on half of the samples it recognises {before:.0%}, on all {now:.0%}. "
         "Record on other days, in other places, or make the confused labels more different.",
     )
 

@@ -1,87 +1,65 @@
-"""What in the data can make figures lie: copies on both sides of a split, sessions that give themselves away, labels
-that are likely wrong. Nothing is removed; everything is named by record id."""
+"""What in the data can bias metrics: duplicates on both sides of a split, features that reveal the session, labels that
+are likely wrong. Nothing is removed; everything is named by record id."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
+from sklearn.metrics import confusion_matrix
 
+from shared.data_loader import Dataset
 from shared.evaluation import Validation
 from shared.learning.calibration import best_temperature
 from shared.learning.classifiers import LDA
 from shared.learning.folds import Indices, random_folds
 from shared.learning.heads import Classes, Features, fit_classifier
-from shared.report.metrics import Report, confusion_matrix
+from shared.training_run import Audit, RecordPair, Report
 
-ModelSlot = tuple[str, str]  # record ids
-
-FALSE_ALARMS = 0.01  # near copies expected by chance in a whole data set that has none
-CLOSE = 0.25  # of the distance to the fifth neighbour: nothing farther is a copy, however surprising
-SURE = 0.9  # probability of another label from which on a disagreement is suspicious
-DENIED = 0.05  # probability of the own label up to which it is
-TRUSTED = 0.7  # recall and precision of both labels, under which the model is believed less than the label
-SYSTEMATIC = 0.1  # share of a label's samples answered with one other from which on it is the model's confusion
-OPTIMISM = 0.1  # random split minus sessions, from which on it is a warning
+FALSE_ALARMS = 0.01  # near duplicates expected by chance in a whole data set that has none
+CLOSE = 0.25  # of the distance to the fifth neighbour: nothing farther is a duplicate, however improbable
+SURE = 0.9  # least probability of another label at which a disagreement is suspicious
+DENIED = 0.05  # greatest probability of its own label at which it is
+TRUSTED = 0.7  # least recall and precision of both labels at which the model is believed more than the label
+SYSTEMATIC = 0.1  # share of a label's samples predicted as one other, at which it is a confusion of the model's
+OPTIMISM = 0.1  # accuracy of a random split minus that across sessions, at which it is a warning
 
 
-@dataclass(frozen=True)
-class Audit:
-    """What was found. `leaking` counts copies that validation had on both sides of a split."""
-
-    identical: tuple[ModelSlot, ...]
-    near_identical: tuple[ModelSlot, ...]
-    leaking: int
-    session_skill: float | None  # how well the features tell sessions apart: 0 chance, 1 always; None with one session
-    label_skill: float | None
-    suspected_labels: tuple[dict[str, str | float], ...]
-    warnings: tuple[str, ...]
-
-
-def audit(
-    result: Report,
-    validation: Validation,
-    features: Features,
-    classes: Classes,
-    sessions: Sequence[str],
-    record_ids: Sequence[str],
-    hashes: Sequence[str],
-    labels: Sequence[str],
-) -> Audit:
-    """Audit samples (n,) with `features` (n, D) float32 and content `hashes` (n,) after their validation."""
-    place = np.unique(sessions, return_inverse=True)[1]
-    same = identical(hashes, place)
-    near = near_identical(features, place, hashes)
-    leaking = sum(validation.fold[a] != validation.fold[b] for a, b in [*same, *near])
-    skills = session_fingerprint(features, classes, place)
-    chances = _softened(validation, classes)
-    wrong = [int(k) for k in suspected_label_errors(chances, classes)]
+def audit(report: Report, validation: Validation, dataset: Dataset, features: Features) -> Audit:
+    """Audit the samples (n,) of a data set, with their `features` (n, D) float32, after their validation."""
+    classes, labels = dataset.label_index, dataset.labels
+    hashes = [sample.content_sha256 for sample in dataset.samples]
+    session = np.unique(dataset.session_ids, return_inverse=True)[1]
+    same = identical(hashes, session)
+    near = near_identical(features, session, hashes)
+    across = sum(int(validation.fold[a] != validation.fold[b]) for a, b in [*same, *near])
+    skills = session_fingerprint(features, classes, session)
+    probabilities = _softened(validation, classes)
     suspects: tuple[dict[str, str | float], ...] = tuple(
         {
-            "record_id": record_ids[k],
+            "record_id": dataset.samples[k].record_id,
             "label": labels[classes[k]],
-            "rather": labels[validation.predicted[k]],
-            "probability": round(float(chances[k].max()), 4),
+            "predicted": labels[validation.predicted[k]],
+            "probability": round(float(probabilities[k].max()), 4),
         }
-        for k in wrong
+        for k in suspected_label_errors(probabilities, classes)
     )
 
-    def ids(pairs: Sequence[tuple[int, int]]) -> tuple[ModelSlot, ...]:
-        return tuple((record_ids[a], record_ids[b]) for a, b in pairs)
+    def ids(pairs: Sequence[tuple[int, int]]) -> tuple[RecordPair, ...]:
+        return tuple((dataset.samples[a].record_id, dataset.samples[b].record_id) for a, b in pairs)
 
-    warnings = tuple(_warnings(result, int(leaking), skills, len(suspects)))
+    warnings = tuple(_warnings(report, across, skills, len(suspects)))
     of_sessions, of_labels = skills or (None, None)
-    return Audit(ids(same), ids(near), int(leaking), of_sessions, of_labels, suspects, warnings)
+    return Audit(ids(same), ids(near), across, of_sessions, of_labels, suspects, warnings)
 
 
 def _softened(validation: Validation, classes: Classes) -> Features:
-    """Return the held-out probabilities (n, K) at the temperature that is best for all of them, and no sharper.
+    """Return the held-out probabilities (n, K) at the temperature that is best for all of them, but at least 1.
 
-    To accuse a label takes more care than to answer: where too few samples show that a temperature helps other
-    sessions, an answer goes without, and this does not.
+    Doubting a label takes more care than predicting one: where too few samples show that a temperature helps other
+    sessions, predictions do without, and this does not.
     """
     logits = np.log(np.maximum(validation.uncalibrated, np.float32(1e-30)))
     member = np.zeros(len(classes), np.int64)
@@ -89,18 +67,18 @@ def _softened(validation: Validation, classes: Classes) -> Features:
     return np.asarray(softmax(logits / temperature, axis=1), np.float32)
 
 
-def identical(hashes: Sequence[str], place: Indices) -> list[tuple[int, int]]:
-    """Return (first, copy) for samples of equal content hash in another session than the first of them."""
+def identical(hashes: Sequence[str], session: Indices) -> list[tuple[int, int]]:
+    """Return (first, duplicate) for samples of equal content hash in another session than the first of them."""
     first: dict[str, int] = {}
     pairs = []
     for k, key in enumerate(hashes):
-        origin = first.setdefault(key, k)
-        if place[origin] != place[k]:
-            pairs.append((origin, k))
+        original = first.setdefault(key, k)
+        if session[original] != session[k]:
+            pairs.append((original, k))
     return pairs
 
 
-def near_identical(features: Features, place: Indices, hashes: Sequence[str]) -> list[tuple[int, int]]:
+def near_identical(features: Features, session: Indices, hashes: Sequence[str]) -> list[tuple[int, int]]:
     """Return pairs of samples, of different content and session, too close in features (n, D) to be two recordings.
 
     The distance to the nearest sample of other sessions is compared with that to the fifth. Where density is even,
@@ -108,9 +86,9 @@ def near_identical(features: Features, place: Indices, hashes: Sequence[str]) ->
     estimated from nearest and second distances after Facco and others (2017). A pair is named where fewer than
     FALSE_ALARMS such ratios would be expected among all samples.
     """
-    if len(np.unique(place)) < 2 or len(features) < 12:
+    if len(np.unique(session)) < 2 or len(features) < 12:
         return []
-    nearest, distances = _neighbours(features, place, hashes)
+    nearest, distances = _neighbours(features, session, hashes)
     usable = np.isfinite(distances[:, 4]) & (distances[:, 4] > 0)
     if usable.sum() < 12:
         return []
@@ -122,7 +100,7 @@ def near_identical(features: Features, place: Indices, hashes: Sequence[str]) ->
     return sorted({(a, b) if a < b else (b, a) for a, b in pairs})
 
 
-def _neighbours(features: Features, place: Indices, hashes: Sequence[str]) -> tuple[Indices, NDArray[np.float64]]:
+def _neighbours(features: Features, session: Indices, hashes: Sequence[str]) -> tuple[Indices, NDArray[np.float64]]:
     """Return the nearest (n,) and the five smallest distances (n, 5) to samples of other sessions and content."""
     scale = features.std(axis=0)
     scaled = (features - features.mean(axis=0)) / np.where(scale > 1e-6 * max(float(scale.max()), 1e-6), scale, np.inf)
@@ -131,13 +109,12 @@ def _neighbours(features: Features, place: Indices, hashes: Sequence[str]) -> tu
     nearest, distances = [], []
     for part in _parts(len(scaled)):
         square = norms[part, None] + norms - 2 * scaled[part] @ scaled.T
-        square[(place[part, None] == place) | (content[part, None] == content)] = np.inf
+        square[(session[part, None] == session) | (content[part, None] == content)] = np.inf
         order = np.argpartition(square, 4, axis=1)[:, :5]
-        found = np.take_along_axis(square, order, axis=1)
-        inner = np.argsort(found, axis=1)
-        order = np.take_along_axis(order, inner, axis=1)
-        nearest.append(order[:, 0])
-        distances.append(np.sqrt(np.maximum(np.take_along_axis(found, inner, axis=1), 0)))
+        smallest = np.take_along_axis(square, order, axis=1)
+        ascending = np.argsort(smallest, axis=1)
+        nearest.append(np.take_along_axis(order, ascending, axis=1)[:, 0])
+        distances.append(np.sqrt(np.maximum(np.take_along_axis(smallest, ascending, axis=1), 0)))
     return np.concatenate(nearest), np.concatenate(distances).astype(np.float64)
 
 
@@ -146,14 +123,14 @@ def _parts(count: int, size: int = 1024) -> Iterator[slice]:
         yield slice(start, min(start + size, count))
 
 
-def session_fingerprint(features: Features, classes: Classes, place: Indices) -> tuple[float, float] | None:
-    """Return how well a linear discriminant tells sessions apart, and labels, both on random halves.
+def session_fingerprint(features: Features, classes: Classes, session: Indices) -> tuple[float, float] | None:
+    """Return how well a linear discriminant predicts the session, and the label, each fitted on random halves.
 
-    Each is (accuracy - commonest) / (1 - commonest). None with one session, or where one has a single sample.
+    Each is (accuracy - majority) / (1 - majority). None with one session, or where one has a single sample.
     """
-    if len(np.unique(place)) < 2 or np.bincount(place).min() < 2 or np.bincount(classes).min() < 2:
+    if len(np.unique(session)) < 2 or np.bincount(session).min() < 2 or np.bincount(classes).min() < 2:
         return None
-    return _skill(features, place), _skill(features, classes)
+    return _skill(features, session), _skill(features, classes)
 
 
 def _skill(features: Features, truth: Classes) -> float:
@@ -163,47 +140,46 @@ def _skill(features: Features, truth: Classes) -> float:
         train, test = folds.outside(fold), folds.inside(fold)
         head = fit_classifier(LDA(), features[train], truth[train], count)
         hits += int((np.asarray(head(features[test])).argmax(axis=1) == truth[test]).sum())
-    common = float(np.bincount(truth).max()) / len(truth)
-    return float((hits / len(truth) - common) / max(1 - common, 1e-9))
+    majority = float(np.bincount(truth).max()) / len(truth)
+    return float((hits / len(truth) - majority) / max(1 - majority, 1e-9))
 
 
 def suspected_label_errors(probabilities: Features, classes: Classes) -> Indices:
-    """Return samples whose held-out answer (n, K) is surely another label, most surely first.
+    """Return samples whose held-out probabilities (n, K) are confident of another label, the most confident first.
 
-    Nothing is suspected of a label that the model itself seldom gets right, nor of two labels that it often mixes up:
-    there the model is the likelier culprit.
+    Nothing is suspected of a label that the model itself seldom gets right, nor of two labels that it often confuses:
+    there the model is more likely to be wrong.
     """
     predicted = probabilities.argmax(axis=1)
-    count = probabilities.shape[1]
-    table = confusion_matrix(classes, predicted, count)
-    meant, answered = table.sum(axis=1), table.sum(axis=0)
-    trusted = np.diag(table) >= TRUSTED * np.maximum(np.maximum(meant, answered), 1)
-    rare = table <= np.maximum(1, SYSTEMATIC * meant)[:, None]
+    table = confusion_matrix(classes, predicted, labels=np.arange(probabilities.shape[1]))
+    true, answered = table.sum(axis=1), table.sum(axis=0)
+    trusted = np.diag(table) >= TRUSTED * np.maximum(np.maximum(true, answered), 1)
+    rare = table <= np.maximum(1, SYSTEMATIC * true)[:, None]
     own, top = probabilities[np.arange(len(classes)), classes], probabilities.max(axis=1)
-    found = (predicted != classes) & (top >= SURE) & (own <= DENIED) & trusted[predicted] & trusted[classes]
-    found &= rare[classes, predicted]
-    suspects = np.flatnonzero(found)
+    suspected = (predicted != classes) & (top >= SURE) & (own <= DENIED) & trusted[predicted] & trusted[classes]
+    suspected &= rare[classes, predicted]
+    suspects = np.flatnonzero(suspected)
     return suspects[np.argsort(-top[suspects], kind="stable")]
 
 
-def _warnings(result: Report, leaking: int, skills: tuple[float, float] | None, suspects: int) -> Iterator[str]:
-    gap = result.metrics.get("optimism_gap", 0.0)
+def _warnings(report: Report, duplicates: int, skills: tuple[float, float] | None, suspects: int) -> Iterator[str]:
+    gap = report.metrics.get("optimism_gap", 0.0)
     if gap >= OPTIMISM:
         yield (
-            f"a random split would claim {result.metrics['random_split_accuracy']:.0%}, sessions show "
-            f"{result.metrics['accuracy']:.0%}: the difference would not be there on another day"
+            f"a random split reports an accuracy of {report.metrics['random_split_accuracy']:.0%}, unseen sessions "
+            f"{report.metrics['accuracy']:.0%}: expect the lower one on another day"
         )
-    if leaking:
-        copies = "1 copy of a sample stands" if leaking == 1 else f"{leaking} copies of samples stand"
+    if duplicates:
+        samples = "1 sample is" if duplicates == 1 else f"{duplicates} samples are"
         yield (
-            f"{copies} in two sessions, which flatters the figures; "
-            "the log lists them under metrics.audit: remove one of each"
+            f"{samples} in two sessions, which inflates the metrics; "
+            "the log lists them under metrics.audit: remove one of each pair"
         )
     if skills and skills[0] > skills[1] and skills[0] > 0.5:
         yield (
-            "the features tell sessions apart better than labels: what differs between recordings "
-            "(place, light, device) is stronger than what should be learned"
+            "the features separate sessions better than labels: what differs between recordings "
+            "(place, light, device) outweighs what should be learned"
         )
     if suspects:
         labels = "1 label" if suspects == 1 else f"{suspects} labels"
-        yield f"{labels} may be wrong; the log lists them under metrics.audit: look at these recordings again"
+        yield f"{labels} may be wrong; the log lists them under metrics.audit: check these recordings"

@@ -1,4 +1,4 @@
-"""Charts as inline SVG: scalable, printable, and told in words to whoever cannot see them."""
+"""Charts as inline SVG: scalable, printable, and described in words for those who cannot see them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def line_chart(
     points: Sequence[Point], across: str, down: str, title: str, most: float = 1.0, diagonal: bool = False
 ) -> str:
     """Return an SVG of points (x in 0..most, y in 0..1); its description holds every point in words."""
-    told = "; ".join(f"{_number(x, most)}: {y:.0%}" for x, y in points)
+    described = "; ".join(f"{_number(x, most)}: {y:.0%}" for x, y in points)
     marks = [(_LEFT + _ACROSS * x / most, _TOP + _DOWN * (1 - y)) for x, y in points]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in marks)
     bottom, right = _TOP + _DOWN, _LEFT + _ACROSS
-    name = escape(f"{title}. {across}: {down}. {told}.")
+    name = escape(f"{title}. {across}: {down}. {described}.")
     parts = [f'<svg class="chart" role="img" viewBox="0 0 {_WIDTH} {_HEIGHT}" aria-label="{name}">']
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         y, x = _TOP + _DOWN * (1 - share), _LEFT + _ACROSS * share
@@ -44,27 +44,30 @@ def interval_chart(value: float, low: float, high: float, beside: Sequence[tuple
     def at(share: float) -> float:
         return left + (right - left) * share
 
-    told = "; ".join([f"{value:.0%}, between {low:.0%} and {high:.0%}", *(f"{name}: {x:.0%}" for name, x in beside)])
+    described = "; ".join(
+        [f"{value:.0%}, between {low:.0%} and {high:.0%}", *(f"{name}: {x:.0%}" for name, x in beside)]
+    )
+    name = escape(f"{title}: {described}.")
     parts = [
-        f'<svg class="interval" role="img" viewBox="0 0 {width:.0f} 56" aria-label="{escape(f"{title}: {told}.")}">',
+        f'<svg class="interval" role="img" viewBox="0 0 {width:.0f} 56" aria-label="{name}">',
         f'<rect class="track" x="{left}" y="12" width="{right - left}" height="16" rx="8"/>',
         f'<rect class="range" x="{at(low):.1f}" y="12" width="{at(high) - at(low):.1f}" height="16" rx="8"/>',
         f'<circle class="mark" cx="{at(value):.1f}" cy="20" r="11"/>',
     ]
-    for name, share in beside:
+    for other, share in beside:
         x = at(share)
         parts.append(f'<path class="beside" d="M{x:.1f} 6V34"/>')
         side = "start" if share < 0.3 else "end" if share > 0.7 else "middle"
-        parts.append(f'<text x="{x:.1f}" y="50" text-anchor="{side}">{escape(name)} {share:.0%}</text>')
+        parts.append(f'<text x="{x:.1f}" y="50" text-anchor="{side}">{escape(other)} {share:.0%}</text>')
     return "".join([*parts, "</svg>"])
 
 
 def timeline_chart(rows: Sequence[tuple[str, int, float]], title: str) -> str:
     """Return an SVG with one bar a session, in order: (time in ISO 8601, samples, share recognised)."""
-    told = "; ".join(f"{start[:10]}: {count} samples, {share:.0%} recognised" for start, count, share in rows)
+    described = "; ".join(f"{start[:10]}: {count} samples, {share:.0%} recognised" for start, count, share in rows)
     most, bottom, tall, step = max(count for _, count, _ in rows), 84.0, 64.0, min(624 / len(rows), 208.0)
     parts = [
-        f'<svg class="timeline" role="img" viewBox="0 0 640 112" aria-label="{escape(f"{title}. {told}.")}">',
+        f'<svg class="timeline" role="img" viewBox="0 0 640 112" aria-label="{escape(f"{title}. {described}.")}">',
         f'<path class="grid" d="M8 {bottom}H632"/>',
     ]
     named = {0, len(rows) - 1} if step < _APART else set(range(len(rows)))

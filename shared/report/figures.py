@@ -30,8 +30,8 @@ def confusion_picture(confusion: Indices, labels: Sequence[str], title: str) -> 
     picture = Image.new("RGB", (width, top + side + below + _TEXT + _MARGIN), "white")
     draw = ImageDraw.Draw(picture)
     draw.text((width / 2, _MARGIN), title, _INK, large, "ma")
-    draw.text((beside + side / 2, picture.height - _MARGIN), "answered", _INK, text, "ms")
-    _turned(picture, "meant", 90, (_MARGIN, top + side / 2), "lm", text)
+    draw.text((beside + side / 2, picture.height - _MARGIN), "predicted", _INK, text, "ms")
+    _turned(picture, "true label", 90, (_MARGIN, top + side / 2), "lm", text)
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     for row in range(count):
         middle = top + (row + 0.5) * cell
@@ -58,7 +58,7 @@ def _font(size: int) -> Any:
 
 
 def _turned(picture: Any, words: str, degrees: int, place: tuple[float, float], anchor: str, font: Any) -> None:
-    """Draw words turned about `place`: their top right there (anchor "rt"), or their left middle ("lm")."""
+    """Draw rotated words with their top right (anchor "rt") or left middle ("lm") at `place`."""
     from PIL import Image, ImageDraw
 
     _, top, right, bottom = font.getbbox(words)

@@ -1,15 +1,12 @@
-"""Intervals that hold on another day: of figures whose samples come in sessions.
+"""Confidence intervals that hold on another day, for figures whose samples come in sessions.
 
-What they are of: the expected figure of this recipe, trained on as many sessions as there are, on a session of the
-same person that it has not seen. Samples of a session resemble each other, so sessions and not samples are what is
-drawn at random; with few sessions the spread between them is itself hardly known, which Student's t accounts for.
-Every interval is the wider of two: one as though sessions did not differ, and the one that their spread allows.
+They estimate the expected figure of this recipe, trained on as many sessions as there are, on an unseen session of the
+same person. Samples of a session resemble each other, so the random unit is the session and not the sample; with few
+sessions the spread between them is itself hardly known, which Student's t accounts for. Every interval is the wider of
+two: one as though sessions did not differ, and the one that their spread allows. See docs/decisions/intervals.md.
 """
 
 from __future__ import annotations
-
-from functools import lru_cache
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +22,9 @@ Floats = NDArray[np.float64]
 
 def wilson(successes: float, trials: float, confidence: float = CONFIDENCE) -> Interval:
     """Return Wilson's score interval (1927) of a proportion; `trials` need not be whole. (0, 1) without trials."""
-    return _score_interval(successes, trials, NormalDist().inv_cdf(0.5 + confidence / 2))
+    from scipy import stats  # slow to import, and prediction needs no intervals
+
+    return _score_interval(successes, trials, float(stats.norm.ppf(0.5 + confidence / 2)))
 
 
 def clustered_interval(correct: NDArray[np.bool_], groups: Indices, confidence: float = CONFIDENCE) -> Interval:
@@ -46,46 +45,23 @@ def clustered_interval(correct: NDArray[np.bool_], groups: Indices, confidence: 
 def spread_interval(
     value: float, trials: float, variance: float, sessions: int, confidence: float = CONFIDENCE
 ) -> Interval:
-    """Return an interval of a `value` in 0..1 whose `variance` was found from the spread between `sessions`.
+    """Return an interval of a `value` in 0..1 whose `variance` was estimated from the spread between `sessions`.
 
     It is the score interval at the number of trials that would have that variance, with Student's t on sessions - 1
     degrees of freedom (after Korn and Graubard 1998), but never narrower than Wilson's of 90 % at `trials`: sessions
-    that agree by chance promise nothing, and with a full Wilson interval as the least, the two together would hold the
-    truth in 99 of 100 data sets where sessions hardly differ.
+    that agree by chance promise nothing. Wilson's of 95 % as the lower bound would be too wide: where sessions hardly
+    differ, the two together would cover the true value in 99 of 100 data sets.
     """
+    from scipy import stats
+
     if not 0 < value < 1:
         return wilson(value * trials, trials, confidence)
     low, high = wilson(value * trials, trials, 2 * confidence - 1)
     if variance <= 0:
         return low, high
     effective = value * (1 - value) / variance
-    wide = _score_interval(value * effective, effective, student_quantile(sessions - 1, 0.5 + confidence / 2))
+    wide = _score_interval(value * effective, effective, float(stats.t.ppf(0.5 + confidence / 2, sessions - 1)))
     return min(low, wide[0]), max(high, wide[1])
-
-
-@lru_cache(maxsize=256)
-def student_quantile(degrees: int, probability: float) -> float:
-    """Return the quantile of Student's t for whole `degrees` of freedom and a `probability` of at least a half.
-
-    The distribution is a finite sum (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4), halved into; importing SciPy for
-    it takes longer than training a small model.
-    """
-    low, high = 0.0, np.pi / 2  # arctan(t / sqrt(degrees))
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _student_share(middle, degrees) < 2 * probability - 1 else (low, middle)
-    return float(np.tan(low) * np.sqrt(degrees))
-
-
-def _student_share(angle: float, degrees: int) -> float:
-    """Return the probability that |t| is below tan(angle) sqrt(degrees)."""
-    odd = degrees % 2
-    steps = np.arange(1 + odd, degrees - 1, 2)
-    terms = np.cumprod(np.concatenate([[1.0], steps / (steps + 1) * np.cos(angle) ** 2]))
-    total = float(np.sin(angle) * np.sum(terms))
-    if not odd:
-        return total
-    return 2 / np.pi * (angle + (total * float(np.cos(angle)) if degrees > 1 else 0.0))
 
 
 def drawn_weights(groups: Indices, draws: int = DRAWS) -> Floats:
@@ -98,7 +74,8 @@ def drawn_weights(groups: Indices, draws: int = DRAWS) -> Floats:
 def bootstrap_variance(values: Floats, sessions: int) -> Floats:
     """Return the variance over draws (draws, …) of sessions, corrected for their small number; NaN draws are left out.
 
-    Percentiles of the same draws would be far too narrow: of three sessions they hold the truth three times in four.
+    Percentiles of the same draws would be far too narrow: with three sessions they cover the true value three times in
+    four.
     """
     return np.asarray(np.nan_to_num(np.nanvar(values, axis=0)) * sessions / (sessions - 1), np.float64)
 

@@ -1,13 +1,18 @@
-"""What the held-out answers say, each figure with its interval, and a verdict in words."""
+"""What held-out predictions say: metrics, each with its interval, and a verdict in words.
+
+Values are scikit-learn's. Ours are what it lacks: intervals over sessions, the expected calibration error, accuracy by
+coverage, and whether a sample's label is among its two most probable, which the interval needs sample by sample.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from shared.evaluation import Validation
 from shared.learning.folds import Indices
@@ -21,63 +26,14 @@ from shared.report.intervals import (
     spread_interval,
     wilson,
 )
+from shared.training_run import Confusion, LabelReport, Report, Unit
 
-NAMED = 6  # pairs of labels that are told to be mixed up
+NAMED = 6  # confusions that are listed
 
-Unit = Literal["session", "person"]  # what is held out whole
 _ONLY: dict[Unit, tuple[str, str]] = {
     "session": ("in one session only", "how it does on another day"),
     "person": ("of one person only", "how it does with somebody else"),
 }
-
-
-@dataclass(frozen=True)
-class LabelReport:
-    """One label's precision, recall and F1 with their intervals, and its support, among held-out answers."""
-
-    label: str
-    precision: float
-    recall: float
-    recall_low: float
-    recall_high: float
-    f1: float
-    support: int
-    sessions: int
-    within_session: bool
-    precision_low: float = 0.0
-    precision_high: float = 1.0
-    f1_low: float = 0.0
-    f1_high: float = 1.0
-    unknown_auroc: float | None = None  # how well it is told from the others when it was never trained on
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """How often one label was answered when another was meant, of how many samples, with the share's interval."""
-
-    meant: str
-    answered: str
-    times: int
-    support: int
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Report:
-    """All of a validation's figures: `metrics` are floats only, as A3CP wants them."""
-
-    metrics: dict[str, float]
-    labels: tuple[LabelReport, ...]
-    confusion: Indices  # (K, K), rows are the truth
-    reliability: tuple[tuple[float, float, int], ...]  # mean confidence, accuracy, samples, a bin each
-    scheme: str
-    verdict: str
-    reasons: tuple[str, ...]
-    learning: tuple[tuple[int, float], ...] = ()  # samples trained on, out-of-fold accuracy
-    coverage: tuple[tuple[float, float], ...] = ()  # share answered, accuracy among those
-    mixed_up: tuple[Confusion, ...] = ()  # the commonest first
-    unit: Unit = "session"
 
 
 def report(
@@ -87,49 +43,44 @@ def report(
     labels: Sequence[str],
     unit: Unit = "session",
 ) -> Report:
-    """Return the figures of a validation of samples of `classes` (n,) recorded in `sessions` (n,), or of persons."""
+    """Return the metrics of a validation of samples of `classes` (n,) that come from `sessions` (n,), or persons."""
     groups = np.asarray(np.unique(sessions, return_inverse=True)[1], np.int64)
     predicted, accepted = validation.predicted, validation.accepted
-    correct = predicted == classes
-    confusion = confusion_matrix(classes, predicted, len(labels))
-    share = np.bincount(classes, minlength=len(labels)) / len(classes)
-    counts = _counted(classes, predicted, groups, len(labels))
-    averages, f1 = _averages(counts, groups)
+    correct, known = predicted == classes, np.arange(len(labels))
+    majority = np.bincount(classes, minlength=len(labels)).argmax()
+    scores = _scores(classes, predicted, groups, known)
     metrics = {
-        **_with_interval("accuracy", correct, groups),
-        **averages,
-        **_with_interval("majority_baseline", classes == share.argmax(), groups),
-        **_with_interval("top2_accuracy", _rank_of_truth(validation.probabilities, classes) < 2, groups),
+        **_share("accuracy", correct, groups),
+        **_averages(scores),
+        **_share("majority_baseline", classes == majority, groups),
+        **_share("top2_accuracy", _rank_of_truth(validation.probabilities, classes) < 2, groups),
         "ece": calibration_error(validation.probabilities, correct),
         "ece_uncalibrated": calibration_error(validation.uncalibrated, correct),
-        **_with_interval("coverage", accepted, groups),
-        **_with_interval("false_rejection", ~accepted, groups),
+        **_share("coverage", accepted, groups),
+        **_share("false_rejection_rate", ~accepted, groups),
     }
     if accepted.any():
-        metrics |= _with_interval("accuracy_accepted", correct[accepted], groups[accepted])
+        metrics |= _share("accuracy_accepted", correct[accepted], groups[accepted])
     if validation.random_accuracy is not None:
         metrics["random_split_accuracy"] = validation.random_accuracy
         metrics["optimism_gap"] = validation.random_accuracy - metrics["accuracy"]
     if validation.left_out.auroc:
-        metrics["unknown_auroc"] = float(np.mean(list(validation.left_out.auroc.values())))
-    single, unknown = validation.folds.within_session, validation.left_out.auroc
-    rows = tuple(
-        _label_report(k, label, classes, predicted, groups, f1[k], k in single, unknown.get(k))
-        for k, label in enumerate(labels)
-    )
+        metrics["open_set_auroc"] = float(np.mean(list(validation.left_out.auroc.values())))
+    if len(validation.left_out.indices):
+        metrics |= _share("false_acceptance_rate", validation.left_out.accepted, groups[validation.left_out.indices])
+    rows = tuple(_label_reports(validation, classes, groups, labels, scores))
     verdict, reasons = judge(metrics, rows, len(np.unique(groups)), validation.folds.scheme, unit)
-    bins = reliability(validation.probabilities, correct)
     return Report(
         metrics=metrics,
         labels=rows,
-        confusion=confusion,
-        reliability=bins,
+        confusion_matrix=confusion_matrix(classes, predicted, labels=known),
+        reliability=reliability(validation.probabilities, correct),
         scheme=validation.folds.scheme,
         verdict=verdict,
         reasons=reasons,
-        learning=validation.learning,
-        coverage=accuracy_by_coverage(validation.score, correct),
-        mixed_up=tuple(_mixed_up(classes, predicted, groups, labels)),
+        learning_curve=validation.learning,
+        accuracy_by_coverage=accuracy_by_coverage(validation.score, correct),
+        confusions=tuple(_confusions(classes, predicted, groups, labels)),
         unit=unit,
     )
 
@@ -139,11 +90,11 @@ def judge(
 ) -> tuple[str, tuple[str, ...]]:
     """Return good, weak or insufficient data, and why. A model not clearly above the baseline is never good."""
     reasons = []
-    only, untold = _ONLY[unit]
+    only, elsewhere = _ONLY[unit]
     if sessions < 2:
-        reasons.append(f"all samples come from one {unit}, so nothing shows {untold}")
+        reasons.append(f"all samples come from one {unit}, so nothing shows {elsewhere}")
     elif scheme == "within-session":
-        reasons.append(f"every label was recorded {only}, so nothing shows {untold}")
+        reasons.append(f"every label was recorded {only}, so nothing shows {elsewhere}")
     few = [row.label for row in labels if row.support < 5]
     if few:
         reasons.append(f"fewer than 5 samples of {', '.join(few)}")
@@ -153,11 +104,16 @@ def judge(
     if single:
         reasons.append(f"recorded {only}: {', '.join(single)}")
     if metrics["accuracy_low"] <= metrics["majority_baseline"]:
-        reasons.append("the interval of its accuracy reaches down to always answering the commonest label")
+        reasons.append("the interval of its accuracy includes that of always predicting the most frequent label")
     if metrics["balanced_accuracy"] < 0.8:
         reasons.append(f"balanced accuracy is {metrics['balanced_accuracy']:.2f}, under 0.80")
     if metrics["coverage"] < 0.8:
-        reasons.append(f"it says unknown to {1 - metrics['coverage']:.0%} of what it knows")
+        reasons.append(f"its false rejection rate is {1 - metrics['coverage']:.0%}, above 20%")
+    if metrics.get("false_acceptance_rate", 0.0) >= 0.2:
+        reasons.append(
+            f"it accepts {metrics['false_acceptance_rate']:.0%} of samples of labels that it was not trained on, "
+            "20% or more"
+        )
     poor = [row.label for row in labels if row.recall < 0.5]
     if poor:
         reasons.append(f"fewer than half recognised of {', '.join(poor)}")
@@ -167,19 +123,14 @@ def judge(
 def accuracy_by_coverage(
     score: Features, correct: NDArray[np.bool_], shares: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 ) -> tuple[tuple[float, float], ...]:
-    """Return (share answered, accuracy among those) when only the samples of highest score (n,) are answered."""
+    """Return (coverage, accuracy among those) where only the samples of highest score (n,) are accepted."""
     right = correct[np.argsort(-score, kind="stable")]
     counts = sorted({max(1, round(share * len(right))) for share in shares})
     return tuple((count / len(right), float(right[:count].mean())) for count in counts)
 
 
-def confusion_matrix(truth: Classes, predicted: Classes, count: int) -> Indices:
-    """Return (K, K) counts: rows are the truth, columns the answers."""
-    return np.bincount(truth * count + predicted, minlength=count * count).reshape(count, count)
-
-
 def calibration_error(probabilities: Features, correct: NDArray[np.bool_], bins: int = 10) -> float:
-    """Return the expected calibration error of the top probability over equal-width bins."""
+    """Return the expected calibration error of the top probability over equal-width bins (Guo and others 2017)."""
     total = 0.0
     for confidence, accuracy, count in reliability(probabilities, correct, bins):
         total += abs(confidence - accuracy) * count
@@ -198,117 +149,103 @@ def reliability(
     )
 
 
-def _with_interval(name: str, correct: NDArray[np.bool_], groups: Indices) -> dict[str, float]:
-    low, high = clustered_interval(correct, groups)
-    return {name: float(correct.mean()), f"{name}_low": low, f"{name}_high": high}
+def _share(name: str, hit: NDArray[np.bool_], groups: Indices) -> dict[str, float]:
+    """Return the share of samples (n,) that `hit`, with its interval; the accuracy where those are correct."""
+    low, high = clustered_interval(hit, groups)
+    return {name: float(hit.mean()), f"{name}_low": low, f"{name}_high": high}
 
 
 def _rank_of_truth(probabilities: Features, classes: Classes) -> Indices:
+    """Return how many labels (n,) are more probable than the true one, sample by sample, which intervals need."""
     own = probabilities[np.arange(len(classes)), classes]
     return np.asarray((probabilities > own[:, None]).sum(axis=1), np.int64)
 
 
 @dataclass(frozen=True)
-class _Counts:
-    """How many samples of each session were meant, answered and hit, by label: (sessions, K) each."""
+class _Scores:
+    """Precision, recall, F1 and support of each label (K,), and recall and F1 in draws of sessions (draws, K)."""
 
-    meant: Floats
-    answered: Floats
-    hits: Floats
+    precision: Floats
+    recall: Floats
+    f1: Floats
+    support: Indices
+    predicted: Indices  # how often each label was predicted (K,)
+    recall_draws: Floats  # NaN where a draw of sessions has no sample of the label
+    f1_draws: Floats
+    sessions: int
 
-    def drawn(self, weights: Floats) -> _Counts:
-        """Return the counts of draws (draws, sessions) of sessions: (draws, K) each."""
-        return _Counts(weights @ self.meant, weights @ self.answered, weights @ self.hits)
-
-    def recall(self) -> Floats:
-        """Return (…, K); NaN where nothing was meant."""
-        with np.errstate(invalid="ignore"):
-            return self.hits / self.meant
-
-    def f1(self) -> Floats:
-        """Return (…, K); NaN where nothing was meant."""
-        with np.errstate(invalid="ignore"):
-            return np.where(self.meant > 0, 2 * self.hits / (self.meant + self.answered), np.nan)
-
-
-def _counted(truth: Classes, predicted: Classes, groups: Indices, count: int) -> _Counts:
-    place = np.unique(groups, return_inverse=True)[1]
-    shape = (int(place.max()) + 1, count)
-
-    def table(classes: Classes, which: NDArray[np.bool_]) -> Floats:
-        cells = (place * count + classes)[which]
-        return np.bincount(cells, minlength=shape[0] * count).reshape(shape).astype(np.float64)
-
-    everything = np.ones(len(truth), np.bool_)
-    return _Counts(table(truth, everything), table(predicted, everything), table(truth, truth == predicted))
-
-
-def _averages(counts: _Counts, groups: Indices) -> tuple[dict[str, float], list[Interval]]:
-    """Return balanced accuracy and macro-F1 with their intervals, and the interval of each label's F1."""
-    sessions = len(counts.meant)
-    whole, drawn = counts.drawn(np.ones((1, sessions))), counts.drawn(drawn_weights(groups))
-    meant, answered = whole.meant[0], whole.answered[0]
-    # Wilson's part: the variance of a mean of shares is that of one share of so many samples.
-    alike = np.count_nonzero(meant) ** 2 / float(np.sum(1 / meant[meant > 0]))
-
-    def interval(value: float, trials: float, values: Floats) -> Interval:
-        if sessions < 2:
+    def interval(self, value: float, trials: float, draws: Floats) -> Interval:
+        """Return the interval of a value whose `draws` (draws,) spread as sessions do."""
+        if self.sessions < 2:
             return wilson(value * trials, trials)
-        return spread_interval(value, trials, float(bootstrap_variance(values, sessions)), sessions)
+        return spread_interval(value, trials, float(bootstrap_variance(draws, self.sessions)), self.sessions)
 
-    metrics: dict[str, float] = {}
-    for name, one, many in (
-        ("balanced_accuracy", whole.recall(), drawn.recall()),
-        ("f1_macro", whole.f1(), drawn.f1()),
-    ):
-        value = float(np.nanmean(one))
-        low, high = interval(value, alike, np.nanmean(many, axis=1))
-        metrics |= {name: value, f"{name}_low": low, f"{name}_high": high}
-    each = [
-        interval(float(np.nan_to_num(value)), float(meant[k] + answered[k]) / 2, drawn.f1()[:, k])
-        for k, value in enumerate(whole.f1()[0])
+
+def _scores(classes: Classes, predicted: Classes, groups: Indices, known: Indices) -> _Scores:
+    score: Any = precision_recall_fscore_support  # its inferred types lack that zero_division may be a number
+    precision, recall, f1, support = score(classes, predicted, labels=known, zero_division=0.0)
+    tables = [
+        confusion_matrix(classes[groups == session], predicted[groups == session], labels=known)
+        for session in np.unique(groups)
     ]
-    return metrics, each
+    drawn = np.tensordot(drawn_weights(groups), np.stack(tables), axes=1)  # (draws, K, K)
+    true, answered, correct = drawn.sum(axis=2), drawn.sum(axis=1), np.diagonal(drawn, axis1=1, axis2=2)
+    with np.errstate(invalid="ignore"):
+        recall_draws = correct / true
+        f1_draws = np.where(true > 0, 2 * correct / (true + answered), np.nan)
+    counts = np.bincount(predicted, minlength=len(known))
+    return _Scores(precision, recall, f1, support, counts, recall_draws, f1_draws, len(tables))
 
 
-def _label_report(
-    k: int,
-    label: str,
-    truth: Classes,
-    predicted: Classes,
-    groups: Indices,
-    f1: Interval,
-    within: bool,
-    unknown_auroc: float | None,
-) -> LabelReport:
-    meant, answered = truth == k, predicted == k
-    support, answers, hits = int(meant.sum()), int(answered.sum()), int((meant & answered).sum())
-    low, high = clustered_interval(answered[meant], groups[meant])
-    precision_low, precision_high = clustered_interval(meant[answered], groups[answered])
-    return LabelReport(
-        label=label,
-        precision=hits / answers if answers else 0.0,
-        recall=hits / support if support else 0.0,
-        recall_low=low,
-        recall_high=high,
-        f1=2 * hits / (support + answers) if support + answers else 0.0,
-        support=support,
-        sessions=len(np.unique(groups[meant])),
-        within_session=within,
-        precision_low=precision_low,
-        precision_high=precision_high,
-        f1_low=f1[0],
-        f1_high=f1[1],
-        unknown_auroc=unknown_auroc,
-    )
+def _averages(scores: _Scores) -> dict[str, float]:
+    """Return balanced accuracy and macro-F1 with their intervals."""
+    # Wilson's part: the variance of a mean of shares is that of one share of so many samples.
+    trials = len(scores.support) ** 2 / float(np.sum(1 / scores.support))
+    averages: dict[str, float] = {}
+    for name, by_label, draws in (
+        ("balanced_accuracy", scores.recall, scores.recall_draws),
+        ("f1_macro", scores.f1, scores.f1_draws),
+    ):
+        value = float(by_label.mean())
+        low, high = scores.interval(value, trials, np.nanmean(draws, axis=1))
+        averages |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    return averages
 
 
-def _mixed_up(truth: Classes, predicted: Classes, groups: Indices, labels: Sequence[str]) -> Iterator[Confusion]:
-    table = confusion_matrix(truth, predicted, len(labels))
+def _label_reports(
+    validation: Validation, classes: Classes, groups: Indices, labels: Sequence[str], scores: _Scores
+) -> Iterator[LabelReport]:
+    for k, label in enumerate(labels):
+        true, predicted = classes == k, validation.predicted == k
+        f1, trials = float(scores.f1[k]), float(scores.support[k] + scores.predicted[k]) / 2
+        recall_low, recall_high = clustered_interval(predicted[true], groups[true])
+        precision_low, precision_high = clustered_interval(true[predicted], groups[predicted])
+        f1_low, f1_high = scores.interval(f1, trials, scores.f1_draws[:, k])
+        yield LabelReport(
+            label=label,
+            precision=float(scores.precision[k]),
+            recall=float(scores.recall[k]),
+            recall_low=recall_low,
+            recall_high=recall_high,
+            f1=f1,
+            support=int(scores.support[k]),
+            sessions=len(np.unique(groups[true])),
+            within_session=k in validation.folds.within_session,
+            precision_low=precision_low,
+            precision_high=precision_high,
+            f1_low=f1_low,
+            f1_high=f1_high,
+            open_set_auroc=validation.left_out.auroc.get(k),
+        )
+
+
+def _confusions(classes: Classes, predicted: Classes, groups: Indices, labels: Sequence[str]) -> Iterator[Confusion]:
+    """Yield the most frequent confusions, at most NAMED."""
+    table = confusion_matrix(classes, predicted, labels=np.arange(len(labels)))
     wrong = table - np.diag(np.diag(table))
     for place in np.argsort(-wrong, axis=None, kind="stable")[:NAMED]:
         row, column = divmod(int(place), len(wrong))
         if wrong[row, column]:
-            own = truth == row
+            own = classes == row
             low, high = clustered_interval(predicted[own] == column, groups[own])
             yield Confusion(labels[row], labels[column], int(wrong[row, column]), int(table[row].sum()), low, high)

@@ -11,30 +11,34 @@ from pathlib import Path
 from typing import Any
 
 from shared.report.charts import interval_chart, line_chart, timeline_chart
-from shared.report.metrics import Report
 from shared.schema_utils import TrainingLogEntry
+from shared.trainers import title_of
+from shared.training_run import Report
 
-_SPOKEN = {
+_VERDICTS = {
     "good": "This model does well on {unseen} it was not trained on.",
-    "weak": "This model makes mistakes that matter. Read what to do before relying on it.",
+    "weak": "This model makes mistakes that matter. Read what to do next before relying on it.",
     "insufficient data": "There is not enough data to know how well this model works.",
 }
-_UNSEEN = {"session": "days", "person": "people"}
-_KINDS = {
-    "gesture": "Gestures",
-    "sound": "Sounds",
-    "speech": "Words",
-    "visual_environment": "Places and things",
+_METRICS = {  # where the name is not the key with blanks
+    "top2_accuracy": "top-2 accuracy",
+    "f1_macro": "macro F1",
+    "ece": "expected calibration error",
+    "ece_uncalibrated": "expected calibration error before calibration",
+    "accuracy_accepted": "accuracy of accepted recordings",
+    "optimism_gap": "random split accuracy minus accuracy",
+    "open_set_auroc": "open-set detection AUROC (label held out)",
 }
+_UNSEEN = {"session": "days", "person": "people"}
 
 
 def model_card(entry: TrainingLogEntry, result: Report) -> bytes:
-    """Return the card as UTF-8 HTML that asks for nothing from outside."""
+    """Return the card as UTF-8 HTML that loads nothing from elsewhere."""
     dumped = entry.model_dump(mode="json")
     page: str = _template().render(
         entry=dumped,
-        kind=_KINDS.get(entry.modality, entry.modality),
-        spoken=_SPOKEN[result.verdict].format(unseen=_UNSEEN[result.unit]),
+        kind=title_of(entry.modality),
+        verdict=_VERDICTS[result.verdict].format(unseen=_UNSEEN[result.unit]),
         result=result,
         metrics=result.metrics,
         headline=_headline(result),
@@ -46,36 +50,40 @@ def model_card(entry: TrainingLogEntry, result: Report) -> bytes:
 
 
 def _headline(result: Report) -> str:
-    """Return accuracy with its interval, beside what guessing the commonest label would reach."""
+    """Return a chart of the accuracy with its interval and the majority baseline."""
     metrics = result.metrics
     return interval_chart(
         metrics["accuracy"],
         metrics["accuracy_low"],
         metrics["accuracy_high"],
-        [("always the commonest label", metrics["majority_baseline"])],
-        "Recognised",
+        [("always the most frequent label", metrics["majority_baseline"])],
+        "Accuracy",
     )
 
 
 def _charts(result: Report) -> list[tuple[str, str, str]]:
     """Return heading, explanation and SVG of each curve that there are points for."""
-    found = []
-    if len(result.learning) > 1:
-        most = float(result.learning[-1][0])
-        chart = line_chart(result.learning, "samples trained on", "recognised", "Learning curve", most)
-        found.append(("Do more samples help?", "If the line still rises at its end, more samples will help.", chart))
-    if len(result.coverage) > 1:
-        chart = line_chart(result.coverage, "share answered", "right among these", "Accuracy by coverage")
-        found.append(("What if it answers only when it is sure?", "It may say `unknown` instead of guessing.", chart))
+    charts = []
+    if len(result.learning_curve) > 1:
+        most = float(result.learning_curve[-1][0])
+        chart = line_chart(result.learning_curve, "samples trained on", "accuracy", "Learning curve", most)
+        charts.append(("Learning curve", "If the line still rises at its end, more samples will help.", chart))
+    if len(result.accuracy_by_coverage) > 1:
+        chart = line_chart(result.accuracy_by_coverage, "coverage", "accuracy", "Accuracy by coverage")
+        explained = (
+            "Coverage is the share of recordings that it accepts; it rejects the others as `unknown`. The line shows "
+            "how accurate it is where it accepts only those that it is most certain of."
+        )
+        charts.append(("Accuracy by coverage", explained, chart))
     if result.reliability:
         points = [(confidence, accuracy) for confidence, accuracy, _ in result.reliability]
-        chart = line_chart(points, "how sure it was", "how often it was right", "Reliability", diagonal=True)
+        chart = line_chart(points, "confidence", "accuracy", "Reliability", diagonal=True)
         explained = (
-            "On the dashed line it is right as often as it says. How sure it is misses how often it is right by "
-            f"{result.metrics['ece']:.0%} on average; before calibration by {result.metrics['ece_uncalibrated']:.0%}."
+            "On the dashed line it is right as often as its confidence says. The expected calibration error is "
+            f"{result.metrics['ece']:.0%}; before calibration it is {result.metrics['ece_uncalibrated']:.0%}."
         )
-        found.append(("Is it as sure as it should be?", explained, chart))
-    return found
+        charts.append(("Reliability", explained, chart))
+    return charts
 
 
 def _sessions(timeline: Sequence[dict[str, Any]]) -> str:
@@ -89,10 +97,15 @@ def _reproduce(entry: TrainingLogEntry) -> str:
 
 
 def _marked(text: str) -> Any:
-    """Return text as HTML in which what stands between backticks is marked."""
+    """Return text as HTML, with what is between backticks as code."""
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def metric_name(key: str) -> str:
+    """Return what the card calls a metric."""
+    return _METRICS.get(key, key.replace("_", " "))
 
 
 def _day(text: str) -> str:
@@ -106,5 +119,5 @@ def _template() -> Any:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["percent"] = lambda value: f"{100 * value:.0f}\u00a0%"
-    environment.filters |= {"day": _day, "marked": _marked}
+    environment.filters |= {"day": _day, "marked": _marked, "metric": metric_name}
     return environment.from_string(Path(__file__).with_name("model_card.html").read_text("utf-8"))

@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import librosa  # which imports its modules when they are first used
 import numpy as np
 import soundfile
-import soxr
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from pydantic import Field
 
 from shared.data.files import reason_of
-from shared.data_loader import Dataset, Sample
+from shared.data_loader import Dataset
 from shared.errors import DataError, Fault
 from shared.features.arrays import Inputs
 from shared.features.cache import FeatureCache, content_key
 from shared.features.encoders import Encoder
 from shared.job import Job
 from shared.schema_utils import Schema
-from sound_trainer.preprocessing.riff import share_there
+from sound_trainer.preprocessing.riff import share_present
 from sound_trainer.preprocessing.spectral import HOP, RATE
 
-VERSION = "wave_v2"  # of the way from a file to a wave; part of the cache's keys
-_LEAST_SECONDS = 0.02
+VERSION = "wave_v3"  # of the decoding; part of the cache's keys
+_MIN_SECONDS = 0.02
 _SILENT_DB = -75.0  # a recording whose peak stays under this, relative to full scale, holds nothing
 _CLIPPED = 0.999  # of full scale
-_MOST_CHANNELS = 32
+_MAX_CHANNELS = 32
 _KEPT_BYTES = 512 * 1024**2  # of decoded waves; what is beyond is decoded again when it is needed
-_FLOOR = 1e-6
+_THREADS = 2  # decoding releases the interpreter's lock
 
 Wave = NDArray[np.float32]
 
@@ -58,8 +58,8 @@ class Quality:
     rate: float
     channels: float
     peak_db: float
-    loudest_db: float  # root mean square of the loudest 10 ms
-    background_db: float  # of the tenth of all 10 ms that is quietest: the noise floor, if the sound pauses
+    loudest_db: float  # root mean square of the loudest frame of 10 ms
+    background_db: float  # tenth percentile of these frames: the noise floor, if the sound pauses
     clipped: float  # share of samples at full scale
 
     def row(self) -> NDArray[np.float32]:
@@ -71,6 +71,9 @@ class Quality:
         return {"record_id": record_id, **{name: round(float(value), 4) for name, value in vars(self).items()}}
 
 
+_Decoded = tuple[Wave, Quality] | UnreadableSoundError
+
+
 def read_wave(
     path: Path, decoding: Decoding, onset: float | None = None, offset: float | None = None
 ) -> tuple[Wave, Quality]:
@@ -79,11 +82,10 @@ def read_wave(
     Of a sound longer than the window only the loudest window is returned; the quality is that of all of it.
     Raises UnreadableSoundError for a file that is too large, too long, damaged or empty.
     """
-    samples, rate = _read(path, decoding, onset, offset)
-    mono = samples.mean(axis=1)
-    quality = _quality(mono, samples, rate)
-    wave = soxr.resample(mono, rate, RATE) if rate != RATE else mono
-    return loudest(np.asarray(wave, np.float32), round(decoding.window_seconds * RATE)), quality
+    samples, rate = _load(path, decoding, onset, offset)
+    mono = librosa.to_mono(samples)
+    wave = librosa.resample(mono, orig_sr=rate, target_sr=RATE)
+    return loudest(wave, round(decoding.window_seconds * RATE)), _quality(mono, samples, rate)
 
 
 def loudest(wave: Wave, size: int) -> Wave:
@@ -168,14 +170,15 @@ def open_recordings(job: Job, dataset: Dataset, decoding: Decoding) -> Recording
     missing = [index for index, key in enumerate(keys) if key not in known]
     faults: list[Fault] = []
     used = 0
-    with ThreadPoolExecutor(2) as pool:
-        for done, (index, found) in enumerate(zip(missing, pool.map(_attempt(recordings), missing), strict=True), 1):
-            if isinstance(found, str):
-                faults.append(_fault(dataset.samples[index], found))
-            else:
-                used = recordings.keep(index, found[0], used)
-                known[keys[index]] = found[1]
-            job.log.progress(done, len(missing))
+    parallel = Parallel(_THREADS, prefer="threads", return_as="generator")
+    decoded = cast(Iterator[_Decoded], parallel(delayed(_try_read)(recordings, index) for index in missing))
+    for done, (index, result) in enumerate(zip(missing, decoded, strict=True), 1):
+        if isinstance(result, UnreadableSoundError):
+            faults.append(dataset.samples[index].media_fault(str(result)))
+        else:
+            wave, known[keys[index]] = result
+            used = recordings.keep(index, wave, used)
+        job.log.progress(done, len(missing))
     if faults:
         raise DataError(faults)
     if job.cache:
@@ -184,14 +187,11 @@ def open_recordings(job: Job, dataset: Dataset, decoding: Decoding) -> Recording
     return recordings
 
 
-def _attempt(recordings: Recordings) -> Any:
-    def attempt(index: int) -> tuple[Wave, Quality] | str:
-        try:
-            return recordings.read(index)
-        except UnreadableSoundError as error:
-            return str(error)
-
-    return attempt
+def _try_read(recordings: Recordings, index: int) -> _Decoded:
+    try:
+        return recordings.read(index)
+    except UnreadableSoundError as error:
+        return error
 
 
 def _known_quality(cache: FeatureCache | None, keys: list[str]) -> dict[str, Quality]:
@@ -199,8 +199,8 @@ def _known_quality(cache: FeatureCache | None, keys: list[str]) -> dict[str, Qua
     return {key: Quality(*map(float, row)) for key, row in rows.items() if row.shape == (len(Quality.__annotations__),)}
 
 
-def _read(path: Path, decoding: Decoding, onset: float | None, offset: float | None) -> tuple[NDArray[np.float32], int]:
-    """Return (N, channels) float32 of the region, and its rate."""
+def _load(path: Path, decoding: Decoding, onset: float | None, offset: float | None) -> tuple[NDArray[np.float32], int]:
+    """Return (N,) or (channels, N) float32 of the region from onset to offset (s), and its rate in Hz."""
     try:
         size = path.stat().st_size
     except OSError as error:
@@ -210,40 +210,36 @@ def _read(path: Path, decoding: Decoding, onset: float | None, offset: float | N
             f"holds {size / 1e6:.1f} MB; at most {decoding.largest_bytes / 1e6:g} are read "
             "(raise decoding.largest_bytes, or cut it)"
         )
+    start, most = onset or 0.0, decoding.longest_seconds + 0.01  # what is longer shows by a little more
     try:
         with soundfile.SoundFile(path) as file:
             rate, channels = int(file.samplerate), int(file.channels)
-            if not 1000 <= rate <= 768_000 or channels > _MOST_CHANNELS:
+            if not 1000 <= rate <= 768_000 or channels > _MAX_CHANNELS:
                 raise UnreadableSoundError(f"has {channels} channels at {rate} Hz, which is no recording of a voice")
-            first = round((onset or 0.0) * rate)
-            if first >= file.frames:
+            if start >= file.frames / rate:
                 raise UnreadableSoundError(_empty(file.frames / rate, onset))
-            file.seek(first)
-            most = int(decoding.longest_seconds * rate) + 1
-            wanted = most if offset is None else min(most, round(offset * rate) - first)
-            samples = file.read(max(wanted, 0), dtype="float32", always_2d=True)
-            to_the_end = offset is None and len(samples) < most
-            there = share_there(path) if to_the_end else 1.0
-    except (soundfile.LibsndfileError, TypeError, RuntimeError, OSError):
-        raise UnreadableSoundError("is no sound that can be read; use wav, flac or ogg") from None
-    if len(samples) == most:
+            wanted = most if offset is None else min(most, offset - start)
+            half = 0.5 / rate  # librosa cuts fractions of a sample off
+            # Of an open file librosa asks no other decoder: a path that libsndfile refuses would reach FFmpeg.
+            samples, _ = librosa.load(file, sr=None, mono=False, offset=start + half, duration=max(wanted, 0.0) + half)
+        present = share_present(path) if offset is None else 1.0
+    except (soundfile.SoundFileError, TypeError, OSError):
+        raise UnreadableSoundError("is damaged or in an unsupported audio format; use wav, flac or ogg") from None
+    seconds = samples.shape[-1] / rate
+    if seconds > decoding.longest_seconds:
         raise UnreadableSoundError(
             f"lasts more than {decoding.longest_seconds:g} s; give onset and offset, cut it, "
             "or raise decoding.longest_seconds"
         )
-    if there < 1.0:
+    if present < 1.0:
         raise UnreadableSoundError(
-            f"is cut short: its header promises {(first + len(samples)) / rate / max(there, 1e-3):.2f} s, "
-            f"{(first + len(samples)) / rate:.2f} s are there; bring it here again, or give an offset before its end"
+            f"is cut short: its header promises {(start + seconds) / max(present, 1e-3):.2f} s, "
+            f"{start + seconds:.2f} s are there; bring it here again, or give an offset before its end"
         )
-    if offset is not None and first + len(samples) < (offset - 0.1) * rate:
-        raise UnreadableSoundError(
-            f"ends {(first + len(samples)) / rate:.2f} s after its start, before its offset {offset:g} s"
-        )
-    if len(samples) < _LEAST_SECONDS * rate:
-        raise UnreadableSoundError(
-            f"lasts {len(samples) / rate * 1000:.0f} ms; at least {_LEAST_SECONDS * 1000:.0f} are needed"
-        )
+    if offset is not None and start + seconds < offset - 0.1:
+        raise UnreadableSoundError(f"ends {start + seconds:.2f} s after its start, before its offset {offset:g} s")
+    if seconds < _MIN_SECONDS:
+        raise UnreadableSoundError(f"lasts {seconds * 1000:.0f} ms; at least {_MIN_SECONDS * 1000:.0f} are needed")
     if not np.isfinite(samples).all():
         raise UnreadableSoundError("holds numbers that are not finite; export it again")
     return np.asarray(samples, np.float32), rate
@@ -256,27 +252,20 @@ def _empty(seconds: float, onset: float | None) -> str:
 
 
 def _quality(mono: Wave, samples: NDArray[np.float32], rate: int) -> Quality:
-    size = max(rate // 100, 1)
-    count = max(len(mono) // size, 1)
-    frames = np.resize(mono, (count, size)) if len(mono) < size else mono[: count * size].reshape(count, size)
-    levels = np.sort(_decibels(np.sqrt(np.mean(frames**2, axis=1))))
+    """Measure (N,) mono, and (N,) or (channels, N) samples, both of full scale 1."""
+    frame = rate // 100
+    levels = _decibels(librosa.feature.rms(y=mono, frame_length=frame, hop_length=frame, center=False))
     peaks = np.abs(samples)
     return Quality(
         seconds=len(mono) / rate,
         rate=rate,
-        channels=samples.shape[1],
+        channels=1 if samples.ndim == 1 else len(samples),
         peak_db=float(_decibels(peaks.max())),
-        loudest_db=float(levels[-1]),
-        background_db=float(levels[(count - 1) // 10]),
+        loudest_db=float(levels.max()),
+        background_db=float(np.quantile(levels, 0.1, method="lower")),
         clipped=float(np.mean(peaks >= _CLIPPED)),
     )
 
 
 def _decibels(level: Any) -> Any:
-    return 20 * np.log10(np.maximum(level, _FLOOR))
-
-
-def _fault(sample: Sample, reason: str) -> Fault:
-    path, _, line = sample.origin.rpartition(":")
-    name = sample.path.name if sample.path else ""
-    return Fault(path, int(line) if line.isdigit() else None, "media", f"{name} {reason}")
+    return librosa.amplitude_to_db(level, ref=1.0, amin=1e-6, top_db=None)

@@ -1,17 +1,17 @@
-"""What a wav file's header promises, beside what the file holds: a recording that was cut short says too much."""
+"""How much of a wav file is there: the header of a recording that was cut short promises more than the file holds."""
 
 from __future__ import annotations
 
 import struct
 from pathlib import Path
 
-_UNKNOWN = 0x7FFF_0000  # a size from here on is what programs write that stream and do not know the length beforehand
+_UNKNOWN = 0x7FFF_0000  # programs that stream, and do not know the length beforehand, write a size from here on
 
 
-def share_there(path: Path) -> float:
-    """Return how much of the samples that a wav file's header promises is in the file: 1 where all are.
+def share_present(path: Path) -> float:
+    """Return the share of the samples promised by a wav file's header that the file holds, 1 where all are there.
 
-    It is 1, too, for another kind of file and for a header that does not know the length. Raises OSError.
+    Also 1 for any other kind of file, and for a header without a length. Raises OSError.
     """
     with path.open("rb") as file:
         size = file.seek(0, 2)

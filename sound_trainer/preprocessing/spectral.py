@@ -1,8 +1,9 @@
 """Features of a recorded sound of any length: cepstra, mel bands, and the shape of energy, pitch and rhythm.
 
 Each class is a feature function: `{"wave": (N,) float32}`, mono at 16 kHz, -> (F,) float32. All begin in the
-same way: silence at both ends is cut off and what remains is brought to one loudness, so that neither the
-distance from the microphone nor the moment at which the recording was started counts.
+same way: silence at both ends is trimmed and the rest is brought to one loudness, so that features depend neither on
+the distance from the microphone nor on when the recording was started. Why these are array functions and no calls of
+librosa.feature: see docs/decisions/traced-features.md.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import librosa  # which imports its modules when they are first used
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 from shared.features.arrays import (
@@ -35,10 +38,10 @@ _FFT = 512
 _MELS = 40
 _COEFFICIENTS = 20
 _END = 2**62
-_QUIET = 1e-10  # least power of a mel band
-_RANGE_DB = 80.0  # mel bands more than this under the loudest are raised to it
-_MARGIN = 3  # frames that are kept on both sides of what is not silence
-_BANDS = 8  # groups of mel bands whose rhythm is measured
+_QUIET = 1e-10  # lowest power of a mel band
+_RANGE_DB = 80.0  # mel bands are clipped at so much below the loudest
+_MARGIN = 3  # frames of silence that are kept on both sides
+_BANDS = 8  # groups of mel bands whose modulation is measured
 _RATES = (1.5, 3.0, 4.5, 6.0, 9.0, 13.0, 20.0)  # Hz of modulation
 _PITCH_WINDOW = 200  # samples at 4 kHz: 50 ms
 
@@ -47,13 +50,13 @@ F32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Cepstra:
-    """Mel cepstra: mean and deviation over time, of their speed and acceleration too, and their course."""
+    """Mel cepstra with their first and second differences: mean and deviation over time, and the cepstra's contour."""
 
-    places: int = 6  # even places along the sound that the course is taken at
+    places: int = 6  # evenly spaced times at which the contour is taken
 
     def __call__(self, inputs: Inputs) -> Array:
         """{"wave": (N,)} -> (120 + 20 places,)."""
-        return cepstra_features(mel_levels(power_spectra(prepared(inputs["wave"]))), self.places)
+        return cepstra_features(mel_levels(power_spectra(normalised(inputs["wave"]))), self.places)
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class FullSpectralFeatures:
 
     def __call__(self, inputs: Inputs) -> Array:
         """{"wave": (N,)} -> (484 + 24 places,)."""
-        wave = prepared(inputs["wave"])
+        wave = normalised(inputs["wave"])
         power = power_spectra(wave)
         levels = mel_levels(power)
         xp = namespace(levels)
@@ -82,11 +85,11 @@ def cepstra_features(levels: Array, places: int) -> Array:
     cepstra = mel_cepstra(levels)
     speed = slope(cepstra)
     mean, deviation = mean_and_deviation(xp.concat([cepstra, speed, slope(speed)], axis=1))
-    return xp.concat([mean, deviation, xp.reshape(along(cepstra, places), (-1,))], axis=0)
+    return xp.concat([mean, deviation, xp.reshape(contour(cepstra, places), (-1,))], axis=0)
 
 
 def band_features(levels: Array) -> Array:
-    """(T, 40) levels -> (280,): of each band mean, deviation, three quantiles, greatest, and how fast it changes."""
+    """(T, 40) levels -> (280,): mean, deviation, three quantiles, maximum and mean change of each band."""
     xp = namespace(levels)
     mean, deviation = mean_and_deviation(levels)
     marks = const(np.array([1, 5, 9, 10]), levels, np.int64) * (length(levels) - 1) // 10
@@ -96,42 +99,50 @@ def band_features(levels: Array) -> Array:
 
 
 def shape_features(wave: Array, power: Array, levels: Array, places: int) -> Array:
-    """(N,) wave, (T, 257) power, (T, 40) levels -> (84 + 4 places,): what tells sounds that are no words apart."""
+    """(N,) wave, (T, 257) power, (T, 40) levels -> (84 + 4 places,): energy, timbre, pitch, rhythm."""
     xp = namespace(power)
     energy = xp.mean(levels, axis=1, keepdims=True)
     timbre = timbre_of(power)
-    voicing, pitch = voice(wave)
+    voicing, pitch = pitch_track(wave)
     tracks = xp.concat([energy, timbre, voicing], axis=1)
     mean, deviation = mean_and_deviation(tracks)
     change = xp.mean(xp.abs(slope(tracks)), axis=0)
-    course = along(xp.concat([energy - xp.mean(energy), section(timbre, 0, 1, axis=1), voicing], axis=1), places)
+    contours = contour(xp.concat([energy - xp.mean(energy), section(timbre, 0, 1, axis=1), voicing], axis=1), places)
     duration = xp.log(xp.astype(xp.reshape(length(power), (1,)), power.dtype))
-    parts = [mean, deviation, change, xp.reshape(course, (-1,)), tune(pitch, voicing, places), onsets(energy), duration]
+    parts = [
+        mean,
+        deviation,
+        change,
+        xp.reshape(contours, (-1,)),
+        pitch_features(pitch, voicing, places),
+        onset_features(energy),
+        duration,
+    ]
     return xp.concat([*parts, xp.reshape(modulation(levels), (-1,))], axis=0)
 
 
 # --- steps: each takes (frames, …) and returns (frames, …) unless it says otherwise
 
 
-def prepared(wave: Array) -> Array:
-    """(N,) -> (M,), M from 1 to N: without silence at its ends, RMS 0.05; an empty or silent wave becomes zeros."""
+def normalised(wave: Array) -> Array:
+    """(N,) -> (M,): without silence at both ends, at an RMS of 0.05; an empty or silent wave becomes zeros."""
     xp = namespace(wave)
     wave = xp.concat([wave, const(np.zeros(1, np.float32), wave)], axis=0)
-    wave = trimmed(wave)
+    wave = trim(wave)
     level = xp.sqrt(xp.mean(wave * wave))
     return wave * (LOUDNESS / floored(level, 1e-5))
 
 
-def trimmed(wave: Array) -> Array:
-    """(N,) -> (M,): from shortly before the first to shortly after the last frame of 10 ms that is not silence.
+def trim(wave: Array) -> Array:
+    """(N,) -> (M,): from 30 ms before the first to 30 ms after the last frame of 10 ms that is not silence.
 
-    A frame counts as silence 40 dB under the loudest frame, or 6 dB over the background (the tenth that is quietest)
-    where that is at least 20 dB under the loudest: a sound without pauses has no background.
+    As librosa.effects.trim with top_db=40 does, but a noisy room raises the threshold: silence is all below 6 dB over
+    the background (the tenth percentile of the frames), where that is at least 20 dB below the loudest frame.
     """
     xp = namespace(wave)
     count = length(wave) // HOP + 1
-    filled = xp.concat([wave, const(np.zeros(HOP, np.float32), wave)], axis=0)
-    rows = xp.reshape(section(filled, 0, count * HOP), (-1, HOP))
+    padded = xp.concat([wave, const(np.zeros(HOP, np.float32), wave)], axis=0)
+    rows = xp.reshape(section(padded, 0, count * HOP), (-1, HOP))
     level = xp.log(floored(xp.mean(rows * rows, axis=1), _QUIET)) * float(10 / np.log(10))
     loudest = greatest(level)
     background = xp.take(xp.sort(level), xp.reshape((count - 1) // 10, (1,)), axis=0)[0]
@@ -151,8 +162,8 @@ def power_spectra(wave: Array) -> Array:
     count = length(wave) // HOP + 1
     side = (WINDOW - HOP) // 2
     edge = const(np.zeros(side, np.float32), wave)
-    filled = section(xp.concat([edge, wave, edge, edge, edge], axis=0), 0, (count + 2) * HOP)
-    rows = xp.reshape(filled, (-1, HOP))
+    padded = section(xp.concat([edge, wave, edge, edge, edge], axis=0), 0, (count + 2) * HOP)
+    rows = xp.reshape(padded, (-1, HOP))
     third = section(section(rows, 2, count + 2), 0, WINDOW - 2 * HOP, axis=1)
     frames = xp.concat([section(rows, 0, count), section(rows, 1, count + 1), third], axis=1)
     half = WINDOW // 2  # around the middle an even and an odd half, so that cosines and sines need half the products
@@ -175,15 +186,15 @@ def mel_cepstra(levels: Array) -> Array:
 
 
 def slope(tracks: Array) -> Array:
-    """(T, D) -> (T, D): mean change a frame between the frame before and the frame after."""
+    """(T, D) -> (T, D): mean change per frame from the frame before to the frame after."""
     xp = namespace(tracks)
     after = xp.concat([section(tracks, 1, _END), section(tracks, -1, _END)], axis=0)
     before = xp.concat([section(tracks, 0, 1), section(tracks, 0, -1)], axis=0)
     return (after - before) * 0.5
 
 
-def along(tracks: Array, places: int) -> Array:
-    """(T, D) -> (places, D): means around even places in time, weighted by triangles that reach the next place."""
+def contour(tracks: Array, places: int) -> Array:
+    """(T, D) -> (places, D): means around evenly spaced times, weighted by triangles that reach to the next."""
     xp = namespace(tracks)
     time = _time(tracks)
     frames = xp.astype(length(tracks), tracks.dtype)
@@ -209,12 +220,12 @@ def timbre_of(power: Array) -> Array:
     return xp.concat([centre, spread, rolloff, flatness], axis=1)
 
 
-def voice(wave: Array) -> tuple[Array, Array]:
+def pitch_track(wave: Array) -> tuple[Array, Array]:
     """(N,) -> voicing (N // 160 + 1, 1) from 0 to 1, and pitch (N // 160 + 1, 1) in octaves over 60 Hz.
 
-    Frames of 50 ms every 10 ms of what lies under 1 kHz; their autocorrelation is divided by that of the window,
-    and a higher pitch preferred to its octaves below (Boersma 1993). The pitch is a mean over candidates, weighted
-    so that the highest peak decides without a jump.
+    Frames of 50 ms every 10 ms, below 1 kHz; their autocorrelation is divided by that of the window, and a higher pitch
+    is preferred to its octaves below (Boersma 1993). The pitch is a mean over candidates, weighted so that the highest
+    peak decides without a jump.
     """
     xp = namespace(wave)
     count = length(wave) // HOP + 1
@@ -222,8 +233,8 @@ def voice(wave: Array) -> tuple[Array, Array]:
     step = HOP // 4
     edge = const(np.zeros(_PITCH_WINDOW), wave)
     side = section(edge, 0, (_PITCH_WINDOW - step) // 2)
-    filled = section(xp.concat([side, xp.mean(quarters, axis=1), edge], axis=0), 0, (count + 4) * step)
-    rows = xp.reshape(filled, (-1, step))
+    padded = section(xp.concat([side, xp.mean(quarters, axis=1), edge], axis=0), 0, (count + 4) * step)
+    rows = xp.reshape(padded, (-1, step))
     frames = xp.concat([section(rows, k, count + k) for k in range(_PITCH_WINDOW // step)], axis=1)
     cosines, sines = (const(basis, wave) for basis in _low_fourier())
     power = matmul(frames, cosines) ** 2 + matmul(frames, sines) ** 2
@@ -235,8 +246,8 @@ def voice(wave: Array) -> tuple[Array, Array]:
     return xp.clip(greatest(curve, axis=1, keepdims=True), 0.0, 1.0), pitch
 
 
-def tune(pitch: Array, voicing: Array, places: int) -> Array:
-    """(T, 1), (T, 1) -> (4 + places,): share that is voiced, mean, deviation and rise of pitch, and its course."""
+def pitch_features(pitch: Array, voicing: Array, places: int) -> Array:
+    """(T, 1), (T, 1) -> (4 + places,): voiced share; mean, deviation, slope and contour of the pitch."""
     xp = namespace(pitch)
     weight = floored(voicing - 0.4, 1e-4) ** 2
     total = xp.sum(weight)
@@ -247,13 +258,13 @@ def tune(pitch: Array, voicing: Array, places: int) -> Array:
     deviation = xp.sqrt(floored(xp.sum(weight * off * off) / total, 0.0))
     rise = xp.sum(weight * off * moment) / (xp.sum(weight * moment * moment) + 0.01 * total)
     voiced = xp.mean(xp.astype(voicing > 0.6, pitch.dtype))
-    course = along(weight * off, places) / (along(weight, places) + 0.01)
+    contours = contour(weight * off, places) / (contour(weight, places) + 0.01)
     single = [xp.reshape(value, (1,)) for value in (voiced, mean, deviation, rise)]
-    return xp.concat([*single, xp.reshape(course, (-1,))], axis=0)
+    return xp.concat([*single, xp.reshape(contours, (-1,))], axis=0)
 
 
-def onsets(energy: Array) -> Array:
-    """(T, 1) -> (5,): rises of energy a second and in all, steepest rise and fall, and active runs."""
+def onset_features(energy: Array) -> Array:
+    """(T, 1) -> (5,): rises of energy per second and in total, steepest rise and fall, number of active runs."""
     xp = namespace(energy)
     change = slope(energy)
     seconds = xp.astype(length(energy), energy.dtype) / 100.0
@@ -266,7 +277,7 @@ def onsets(energy: Array) -> Array:
 
 
 def modulation(levels: Array) -> Array:
-    """(T, 40) -> (7, 8): strength of each rate of modulation in each of 8 groups of mel bands, logarithmic."""
+    """(T, 40) -> (7, 8): log magnitude of each modulation rate in each of 8 groups of mel bands."""
     xp = namespace(levels)
     groups = xp.mean(xp.reshape(levels, (-1, _BANDS, _MELS // _BANDS)), axis=2)
     groups = groups - xp.mean(groups, axis=0)
@@ -289,45 +300,33 @@ def _time(tracks: Array) -> Array:
 @cache
 def _fourier() -> tuple[F32, F32]:
     """(200, 257), (199, 257): Hann window times cosines and sines of a 512-point transform, from the middle on."""
-    n = np.arange(WINDOW // 2)
-    hann = 0.5 + 0.5 * np.cos(2 * np.pi * n / WINDOW)
-    angle = 2 * np.pi * np.outer(n, np.arange(_FFT // 2 + 1)) / _FFT
-    sines = (hann[:, None] * np.sin(angle))[1:]
-    return np.asarray(hann[:, None] * np.cos(angle), np.float32), np.asarray(sines, np.float32)
+    basis = librosa.filters.get_window("hann", WINDOW)[WINDOW // 2 :, None] * _transform()[: WINDOW // 2]
+    return np.asarray(basis.real, np.float32), np.asarray(basis.imag[1:], np.float32)
 
 
 @cache
 def _mel_bands() -> F32:
-    """(257, 40): triangles of equal area, evenly spaced on Slaney's mel scale from 0 to 8 kHz.
-
-    The scale is that of the Auditory Toolbox (Slaney 1998): linear up to 1 kHz, logarithmic above. The numbers
-    are librosa's, which takes a second to import.
-    """
-    linear, step = 1000 / (200 / 3), np.log(6.4) / 27  # mels at 1 kHz; log frequency a mel above
-    mels = np.linspace(0, linear + np.log(RATE / 2 / 1000) / step, _MELS + 2)
-    edges = np.where(mels < linear, mels * 200 / 3, 1000 * np.exp(step * (mels - linear)))
-    ramps = edges[:, None] - np.linspace(0, RATE / 2, _FFT // 2 + 1)
-    widths = np.diff(edges)[:, None]
-    triangles = np.maximum(0, np.minimum(-ramps[:-2] / widths[:-1], ramps[2:] / widths[1:]))
-    return np.asarray((triangles * 2 / (edges[2:] - edges[:-2])[:, None]).T, np.float32)
+    """(257, 40): librosa's filter bank, triangles of equal area on Slaney's mel scale from 0 to 8 kHz."""
+    return np.asarray(librosa.filters.mel(sr=RATE, n_fft=_FFT, n_mels=_MELS).T, np.float32)
 
 
 @cache
 def _cosines() -> F32:
-    """(40, 20): the first rows of the orthonormal cosine transform II."""
-    from scipy.fft import dct
-
-    basis = np.asarray(dct(np.eye(_MELS), norm="ortho", axis=0), np.float32)
+    """(40, 20): the first rows of the orthonormal cosine transform II, which makes librosa's mel cepstra."""
+    basis = np.asarray(scipy.fft.dct(np.eye(_MELS), norm="ortho", axis=0), np.float32)
     return basis[:_COEFFICIENTS].T
 
 
 @cache
 def _low_fourier() -> tuple[F32, F32]:
     """(200, 129) twice: Hann window times cosines and sines of a 512-point transform at 4 kHz, up to 1 kHz."""
-    n = np.arange(_PITCH_WINDOW)
-    angle = 2 * np.pi * np.outer(n, np.arange(_FFT // 4 + 1)) / _FFT
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * n / _PITCH_WINDOW)[:, None]
-    return np.asarray(hann * np.cos(angle), np.float32), np.asarray(hann * np.sin(angle), np.float32)
+    basis = librosa.filters.get_window("hann", _PITCH_WINDOW)[:, None] * _transform()[:_PITCH_WINDOW, : _FFT // 4 + 1]
+    return np.asarray(basis.real, np.float32), np.asarray(basis.imag, np.float32)
+
+
+def _transform() -> NDArray[np.complex128]:
+    """(512, 257): the basis of a discrete Fourier transform of real numbers."""
+    return np.asarray(np.fft.rfft(np.eye(_FFT)))
 
 
 @cache
@@ -340,7 +339,7 @@ def _octaves() -> F32:
 def _autocorrelation() -> F32:
     """(129, 74): power spectrum -> autocorrelation at the candidates' periods, over that of the window."""
     lags = RATE / 4 / (60 * 2.0 ** _octaves())
-    own = np.abs(np.fft.rfft(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_PITCH_WINDOW) / _PITCH_WINDOW), _FFT)) ** 2
+    own = np.abs(np.fft.rfft(librosa.filters.get_window("hann", _PITCH_WINDOW), _FFT)) ** 2
     window = own @ _inverse(lags, _FFT // 2 + 1) / (own @ _inverse(np.zeros(1), _FFT // 2 + 1))
     return np.asarray(_inverse(lags, _FFT // 4 + 1) / window, np.float32)
 

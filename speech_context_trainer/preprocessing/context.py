@@ -1,4 +1,4 @@
-"""What surrounds a transcript: where it was said, what the partner said, in which language, how well it was heard."""
+"""The context of a transcript: where it was said, what the partner said, its language, the recogniser's confidence."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from speech_context_trainer.preprocessing.text import clean
 from speech_context_trainer.preprocessing.tokens import embed_texts
 
 
-class Surrounded(Protocol):
-    """Whatever has an example's fields on its surroundings."""
+class HasSurroundings(Protocol):
+    """An example, or anything else with its fields on location, partner's speech and language."""
 
     @property
     def location(self) -> str | None: ...
@@ -33,7 +33,7 @@ class Surrounded(Protocol):
 
 
 class Utterance(BaseModel):
-    """One transcript to be answered, as a JSON file gives it; other fields are passed over."""
+    """One transcript to classify, as read from a JSON file; other fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -46,7 +46,7 @@ class Utterance(BaseModel):
 
 @dataclass(frozen=True)
 class Confidence:
-    """How sure the speech recogniser was, as a direction of the length `weight`; zeros where that is not known."""
+    """The speech recogniser's confidence as a direction of the length `weight`; zeros where it is not known."""
 
     weight: float
 
@@ -59,20 +59,20 @@ class Confidence:
         return xp.concat([xp.sqrt(share) * known, xp.sqrt(1.0 - share) * known], axis=0)
 
 
-def heard(confidence: float | None) -> NDArray[np.float32]:
-    """Return a recogniser's confidence as the model's input `confidence` (1,) float32."""
+def confidence_input(confidence: float | None) -> NDArray[np.float32]:
+    """Return (1,) float32, the model's input `confidence`: the recogniser's confidence, or -1 where it is not known."""
     return np.array([-1.0 if confidence is None else confidence], np.float32)
 
 
-def surroundings(said: Surrounded) -> str:
-    """Return location, partner speech and language as one text, empty where nothing is known."""
-    return clean(". ".join(filter(None, (said.location, said.partner_speech, said.language))))
+def surroundings(example: HasSurroundings) -> str:
+    """Return location, partner's speech and language as one text, empty where nothing is known."""
+    return clean(". ".join(filter(None, (example.location, example.partner_speech, example.language))))
 
 
 def read_utterance(path: Path) -> Utterance:
-    """Return the utterance in a `.json` file, or that of a text file's whole content.
+    """Return the utterance in a `.json` file; of any other file, the whole text is the transcript.
 
-    Raises RefusedFileError or ValueError for a file that cannot be read, is no UTF-8 or has no transcript.
+    Raises RefusedFileError or ValueError for a file that cannot be read, is not UTF-8 or has no transcript.
     """
     content = read_bounded(path, 1 << 20).decode("utf-8")
     if path.suffix.lower() != ".json":
@@ -84,7 +84,7 @@ def read_utterance(path: Path) -> Utterance:
 
 
 def embed_surroundings(encoder: Encoder, around: list[str], cache: FeatureCache | None = None) -> NDArray[Any]:
-    """Return (n, D) float32: each text's embedding, zeros where it is empty."""
+    """Return (n, D) float32: each text's embedding, zeros where the text is empty."""
     rows = np.zeros((len(around), encoder.spec.outputs["embedding"]), np.float32)
     known = [k for k, text in enumerate(around) if text]
     if known:

@@ -33,6 +33,11 @@ class WithLabelNames:
     names: Features
     classes: Classes
 
+    @property
+    def fitted(self) -> bool:
+        """Return that the texts' features do not depend on the training samples; which names join them does."""
+        return False
+
     def rows(self, train: Indices) -> Rows:
         """Return the features, with the names of the labels that have few rows in `train` as copies."""
         base, own = self.texts.computed.base, self.classes[train]

@@ -6,7 +6,7 @@ from model_registry.storage.encoders import Tensor
 from shared.features.pretrained import Pretrained
 
 TOKENIZER_FILE = "tokenizer.json"
-LONGEST = 256  # tokens of a text; what follows is cut off
+LONGEST = 256  # tokens of a text; the rest is cut off
 
 
 def _tokens(batch: int | str) -> dict[str, Tensor]:

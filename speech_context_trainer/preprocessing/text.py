@@ -1,7 +1,8 @@
-"""Transcripts -> code points -> hashed n-grams, with one way of cleaning for training and the model alike.
+"""Transcripts -> code points -> hashed n-grams, cleaned in the same way for training and prediction.
 
 Features are traced into the model's graph, so they work on integers only: a text enters as the code points of its
-NFC form, and everything after that (case, punctuation, n-grams, hashing) is arithmetic on them.
+NFC form, and everything after that (case, punctuation, n-grams, hashing) is arithmetic on them. Why not scikit-learn's
+vectorizers: see docs/decisions/traced-features.md.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from numpy.typing import NDArray
 from shared.features.arrays import Array, Inputs, const, length, matmul, namespace, unit_rows
 
 LONGEST_TEXT = 4000  # characters; a longer one is cut
-_TABLE = 0x3000  # code points above are letters without case, as far as this goes
+_TABLE = 0x3000  # code points from here on are treated as letters without case
 _PRIME = 2_147_483_647  # products of two numbers below it fit into int64
 _SIDE = 64  # buckets are counted in a grid of 64 columns
 
 
 def clean(text: str) -> str:
-    """Return the text as it is trained on and answered: NFC, one blank between words, not longer than 4,000."""
+    """Return the text as it is trained on and classified: NFC, one blank between words, at most 4,000 characters."""
     return " ".join(unicodedata.normalize("NFC", text).split())[:LONGEST_TEXT]
 
 
 def same_words(text: str) -> str:
-    """Return what two texts share that differ in case and punctuation only."""
+    """Return a text without case and punctuation: equal for two texts that differ in nothing else."""
     return " ".join("".join(map(_letter_or_blank, clean(text).casefold())).split())
 
 
@@ -46,7 +47,7 @@ def code_points(text: str) -> NDArray[np.int32]:
 
 @dataclass(frozen=True)
 class HashedGrams:
-    """Which character 2- to 4-grams within words, words and pairs of words occur, hashed into buckets.
+    """The character 2- to 4-grams within words, the words and the pairs of words that occur, hashed into buckets.
 
     The vector has unit length. Hashing (Weinberger et al. 2009) needs no vocabulary, so nothing is fitted.
     """
@@ -62,11 +63,11 @@ class HashedGrams:
         hashes = xp.concat([gram for gram, _ in grams], axis=0)
         inside = xp.concat([mask for _, mask in grams], axis=0)
         words = _words(letters)
-        pairs = _mixed(words[:-1] + 1, words[1:])
-        everything = xp.concat([words, pairs], axis=0)
+        pairs = _hash(words[:-1] + 1, words[1:])
+        terms = xp.concat([words, pairs], axis=0)
         counted = [
             _occurring(hashes, inside, self.character_buckets),
-            _occurring(everything, xp.astype(everything >= 0, xp.float32), self.word_buckets),
+            _occurring(terms, xp.astype(terms >= 0, xp.float32), self.word_buckets),
         ]
         return unit_rows(xp.concat(counted, axis=0))
 
@@ -84,7 +85,7 @@ class Sentence:
 
 
 def _letters(points: Array) -> Array:
-    """(N,) int32 -> (L,) int64: lower-case letters and digits, each run of anything else one 0, a 0 at both ends."""
+    """(N,) int32 -> (L,) int64: lower-case letters and digits, each run of anything else as one 0, a 0 at both ends."""
     xp = namespace(points)
     points = xp.astype(points, xp.int64)
     inside = points < _TABLE
@@ -107,7 +108,7 @@ def _grams(letters: Array, size: int) -> tuple[Array, Array]:
     crosses = hashes < 0
     for k in range(size):
         letter = padded[k : k - size]
-        hashes = _mixed(hashes, letter)
+        hashes = _hash(hashes, letter)
         if 0 < k < size - 1:
             crosses = crosses | (letter == 0)
     first, last = padded[:-size], padded[size - 1 : -1]
@@ -115,25 +116,25 @@ def _grams(letters: Array, size: int) -> tuple[Array, Array]:
 
 
 def _words(letters: Array) -> Array:
-    """(L,) -> (W,) hashes of the words; of an empty text, the one hash of nothing.
+    """(L,) -> (W,) hashes of the words; a single one for an empty text.
 
-    A word's hash is a sum over its letters, each mixed with its place in the word: a difference of running sums.
+    A word's hash is a sum over its letters, each hashed with its position in the word: a difference of running sums.
     """
     xp = namespace(letters)
     (borders,) = xp.nonzero(letters == 0)
     word = xp.cumulative_sum(xp.astype(letters == 0, xp.int64)) - 1
     place = xp.arange(length(letters)) - xp.take(borders, word, axis=0)
-    mixed = xp.where(letters > 0, _mixed(letters, place), xp.zeros_like(letters))
-    total = xp.cumulative_sum(mixed)
+    hashes = xp.where(letters > 0, _hash(letters, place), xp.zeros_like(letters))
+    total = xp.cumulative_sum(hashes)
     ends = xp.take(total, borders, axis=0)
     return xp.concat([(ends[1:] - ends[:-1]) % _PRIME, ends[:1]], axis=0)
 
 
-def _mixed(a: Array, b: Array) -> Array:
+def _hash(a: Array, b: Array) -> Array:
     """Return a hash below 2**31 - 1 of two such numbers.
 
-    The square matters: without it the hash is linear, and a word's sum over its letters would only tell which
-    letters it has, not where.
+    The square matters: without it the hash is linear, and a word's sum over its letters would depend on which letters
+    it has, but not on where they are.
     """
     step = (a * 48_271 + b * 40_692 + 12_345) % _PRIME
     return step * step % _PRIME

@@ -1,4 +1,4 @@
-"""Transcripts to token ids to sentence embeddings, with the `tokenizer.json` that stands beside an encoder."""
+"""Transcripts to token ids to sentence embeddings, with the encoder's own `tokenizer.json`."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def embed_texts(
 ) -> NDArray[Any]:
     """Return (len(texts), dimension) float32: each text's sentence embedding, of unit length.
 
-    `on_done` hears how many are finished. What the cache holds is not even cut into tokens.
+    `on_done` is called with how many are finished. What the cache holds is not tokenised again.
     """
 
     def prepare(some: Sequence[str]) -> list[dict[str, Ids]]:
         return unpadded(tokenise(encoder, some))
 
-    way = f"in company, tokenizers {version('tokenizers')} {encoder.spec.files[TOKENIZER_FILE]}"
-    keys = [content_key(way, text) for text in texts]
+    method = f"in company, tokenizers {version('tokenizers')} {encoder.spec.files[TOKENIZER_FILE]}"
+    keys = [content_key(method, text) for text in texts]
     return encode_cached(encoder, texts, keys, prepare, cache, on_done=on_done)["embedding"]
 
 

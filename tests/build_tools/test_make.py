@@ -14,7 +14,8 @@ from click.testing import CliRunner
 
 from build_tools import make as making
 from build_tools.make import MODULES, build_function, make, pretrained_command
-from model_registry.storage.encoders import EncoderError, copy_encoder, read_encoder, staged_folder, verify_encoder
+from model_registry.storage.durable import staged_folder
+from model_registry.storage.encoders import EncoderError, copy_encoder, read_encoder, verify_encoder
 from shared.errors import ConfigError, TrainerError
 from shared.features.pretrained import Pretrained, declared, pretrained_folder
 from tests.paths import ROOT
@@ -228,7 +229,7 @@ def test_the_same_model_with_another_tokenizer_is_refused(tiny: Path, tmp_path: 
     files = {"model.onnx": SHA256, "tokenizer.json": hashlib.sha256(b"[]").hexdigest()}
     spec = read_encoder(tiny).model_copy(update={"files": files})
     (other / "encoder.json").write_text(spec.text())
-    with pytest.raises(EncoderError, match="other companions"):
+    with pytest.raises(EncoderError, match="other files beside it"):
         copy_encoder(other, tmp_path / "encoders")
 
 

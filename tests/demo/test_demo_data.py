@@ -22,9 +22,9 @@ from sklearn.preprocessing import StandardScaler
 
 from demo import make_data as demo_data
 from demo.gestures import ENCODING, landmarks
-from demo.people import PEOPLE, ROOMS, SAMPLES_PER_LABEL, Person
+from demo.people import PEOPLE, SAMPLES_PER_LABEL, SESSIONS, Person
 from gesture_trainer.preprocessing.sequences import Sequences
-from gesture_trainer.train import GestureConfig, build_candidates
+from gesture_trainer.train import GestureConfig, gesture_candidates
 from shared.evaluation import EvaluationConfig, Validation, validate_by_session
 from shared.job import Job
 from shared.logs import RunLog
@@ -37,8 +37,8 @@ ANA, BEN, CHIKA = PEOPLE
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a data root with one person's three sessions."""
     folder = tmp_path_factory.mktemp("demo") / "data"
-    for room in ROOMS:
-        demo_data.write_session(folder, ANA, room, seed=0)
+    for session in SESSIONS:
+        demo_data.write_session(folder, ANA, session, seed=0)
     return folder
 
 
@@ -63,7 +63,7 @@ def usable(session: Path, modality: str) -> list[Example]:
 
 
 def test_every_person_has_four_or_five_labels_in_each_of_four_modalities() -> None:
-    assert len(PEOPLE) == 3 and len(ROOMS) == 3
+    assert len(PEOPLE) == 3 and len(SESSIONS) == 3
     for person in PEOPLE:
         words = demo_data.vocabulary(person)
         assert sorted(words) == ["gesture", "sound", "speech", "visual_environment"]
@@ -110,9 +110,9 @@ def test_some_examples_must_be_left_out_each_for_its_own_reason(root: Path) -> N
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(root: Path, tmp_path: Path) -> None:
     for name, seed in (("again", 0), ("other", 1)):
-        demo_data.write_session(tmp_path / name, ANA, ROOMS[2], seed=seed)
+        demo_data.write_session(tmp_path / name, ANA, SESSIONS[2], seed=seed)
     first, again, other = (
-        {path.name: path.read_bytes() for path in (folder / "users").rglob(f"{ROOMS[2].session_id}/**/*.*")}
+        {path.name: path.read_bytes() for path in (folder / "users").rglob(f"{SESSIONS[2].session_id}/**/*.*")}
         for folder in (root, tmp_path / "again", tmp_path / "other")
     )
     assert first == again and first.keys() == other.keys()
@@ -149,10 +149,10 @@ def test_hands_are_lost_in_some_frames_and_one_person_changes_hands_in_the_last_
     person: Person, hands: list[str]
 ) -> None:
     moving = []
-    for room in ROOMS:
+    for session in SESSIONS:
         moved = []
         for take in range(6):
-            points = landmarks(person.gestures[0], person, room, np.random.default_rng(take)).reshape(-1, 107, 2)
+            points = landmarks(person.gestures[0], person, session, np.random.default_rng(take)).reshape(-1, 107, 2)
             seen = (points[:, [33, 54]] != 0).any(-1)
             assert seen.any(0).all()
             left, right = (points[seen[:, side], at].std(0).sum() for side, at in enumerate((33, 54)))
@@ -195,37 +195,37 @@ def test_plain_features_learn_something_across_sessions_but_not_everything(root:
     model = make_pipeline(StandardScaler(), LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"))
     across = (cross_val_predict(model, features, labels, groups=groups, cv=LeaveOneGroupOut()) == labels).mean()
     assert 2 / len(set(labels)) < across < 0.99
-    # The sessions differ visibly: which one a sample comes from can be told from the same features.
-    told = cross_val_predict(model, features, groups, cv=StratifiedKFold(3, shuffle=True, random_state=0)) == groups
-    assert told.mean() > 0.6
+    # The sessions differ visibly: the same features predict which one a sample comes from.
+    correct = cross_val_predict(model, features, groups, cv=StratifiedKFold(3, shuffle=True, random_state=0)) == groups
+    assert correct.mean() > 0.6
 
 
 def validated(person: Person) -> tuple[Validation, np.ndarray]:
     """Return what the gesture recipe's validation says of a person's three sessions, and the true classes."""
     names = [name for name in person.gestures for _ in range(SAMPLES_PER_LABEL)]
     takes = [
-        (name, room.session_id, landmarks(name, person, room, np.random.default_rng([number, take])))
-        for number, room in enumerate(ROOMS)
+        (name, session.session_id, landmarks(name, person, session, np.random.default_rng([number, take])))
+        for number, session in enumerate(SESSIONS)
         for take, name in enumerate(names)
     ]
     labels, sessions, sequences = zip(*takes, strict=True)
     data = Sequences(sequences, ENCODING, 214, "body_xy")
     job = Job((person.user_id,), Path(), Path(), "demo", log=RunLog(io.StringIO()))
-    candidates = build_candidates(job, GestureConfig(), data, few=False)
+    candidates = gesture_candidates(job, GestureConfig(), data, few=False)
     classes = np.unique(labels, return_inverse=True)[1]
     config = EvaluationConfig(unknown=False)
     return validate_by_session(candidates, classes, sessions, range(len(classes)), config, 0), classes
 
 
 def test_gestures_are_learnt_across_sessions_but_a_random_split_flatters() -> None:
-    found, classes = validated(ANA)
-    assert found.random_accuracy is not None
-    assert 0.8 < (found.predicted == classes).mean() < min(0.98, found.random_accuracy)
+    validation, classes = validated(ANA)
+    assert validation.random_accuracy is not None
+    assert 0.8 < (validation.predicted == classes).mean() < min(0.98, validation.random_accuracy)
 
 
 def test_few_gestures_that_are_known_are_called_unknown_even_where_days_differ() -> None:
-    found, _ = validated(CHIKA)
-    assert 1 - found.accepted.mean() <= 0.08
+    validation, _ = validated(CHIKA)
+    assert 1 - validation.accepted.mean() <= 0.08
 
 
 def test_transcripts_are_worded_differently_in_each_session(root: Path) -> None:
@@ -244,7 +244,7 @@ def test_the_command_keeps_what_is_there_and_leaves_foreign_folders_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo_data, "PEOPLE", (ANA,))
-    monkeypatch.setattr(demo_data, "ROOMS", ROOMS[:1])
+    monkeypatch.setattr(demo_data, "SESSIONS", SESSIONS[:1])
     run = CliRunner().invoke
     out = tmp_path / "nested" / "data"
     assert run(demo_data.main, [str(out)]).exit_code == 0

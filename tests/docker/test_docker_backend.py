@@ -105,10 +105,8 @@ def fake(engine: Engine, tmp_path: Path) -> Iterator[Callable[[Mapping[str, str]
 
     def build(behaviours: Mapping[str, str], changed: bool = False) -> str:
         context = tmp_path / "image"
-        (context / "app" / "orchestrator").mkdir(parents=True)
+        (context / "app").mkdir(parents=True)
         shutil.copy(FAKE, context / "app")
-        for name in ("__init__.py", "jobs.py"):
-            shutil.copy(ROOT / "orchestrator" / name, context / "app" / "orchestrator")
         if changed:
             (context / "app" / "speech_context_trainer").mkdir()
             (context / "app" / "speech_context_trainer" / "newer.py").write_text('"""Code that is not here."""\n')

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,41 @@ def test_a_dockerfile_installs_only_what_is_pinned_and_runs_as_nobody(path: Path
     assert not re.search(r"pip.* install (?!--quiet)", text)
 
 
+def copied_for_networks(dockerfile: Path) -> dict[str, Path]:
+    """Return module -> file of what the stage that makes the networks is given of ours."""
+    text = dockerfile.read_text("utf-8").replace("\\\n", " ")
+    stage = text[text.index("AS pretrained") :].split("\nFROM ")[0]
+    words = [word for line in stage.splitlines() if line.startswith("COPY ") for word in line.split()[1:-1]]
+    files = [
+        file for word in words for file in ([ROOT / word] if word.endswith(".py") else (ROOT / word).rglob("*.py"))
+    ]
+    parts = {file: file.relative_to(ROOT).with_suffix("").parts for file in files}
+    return {".".join(part for part in names if part != "__init__"): file for file, names in parts.items()}
+
+
+def imported_at_once(source: Path) -> Iterator[str]:
+    """Yield the dotted names that a module imports when it is imported itself."""
+    for node in ast.parse(source.read_text("utf-8")).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", DOCKERFILES[:4], ids=lambda path: path.parent.name)
+def test_the_stage_that_makes_networks_has_every_module_that_it_imports(path: Path) -> None:
+    copied = copied_for_networks(path)
+    assert {"build_tools.__main__", f"{path.parent.name}.preprocessing.pretrained"} <= copied.keys()
+    ours = {folder.name for folder in ROOT.iterdir() if (folder / "__init__.py").is_file()}
+    missing = [
+        f"{module} imports {name}"
+        for module, file in copied.items()
+        for name in imported_at_once(file)
+        if name.split(".")[0] in ours and name not in copied and name.rpartition(".")[0] not in copied.keys() - ours
+    ]
+    assert not missing
+
+
 @pytest.mark.parametrize("lock", LOCKS)
 def test_a_lock_pins_with_hashes_what_its_requirements_ask_for_in_the_versions_of_the_whole_lock(lock: str) -> None:
     path = ROOT / "requirements" / f"{lock}.lock"
@@ -89,7 +125,8 @@ def test_what_trainers_share_is_pinned_alike() -> None:
         found = pins(ROOT / "requirements" / f"{lock}.lock")
         assert shared.items() <= found.items()
         assert len([name for name in found if name.startswith("opencv")]) <= 1
-        assert not {"huggingface-hub", "librosa", "torch"} & set(found)
+        assert not {"huggingface-hub", "torch"} & set(found)
+        assert ("librosa" in found) == (lock == "sound")
 
 
 def compose() -> dict[str, Any]:
@@ -125,12 +162,12 @@ def test_images_are_given_only_what_they_copy() -> None:
     lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
     wanted = [line for line in lines if line and not line.startswith("#")]
     assert wanted[0] == "*", "everything that is not named is left out"
-    assert {"model_registry/store", "**/__pycache__", "**/*.pyc"} <= set(wanted)
+    assert {"**/__pycache__", "**/*.pyc"} <= set(wanted)
     assert not {"!.git", "!tests", "!.pretrained", "!.venv"} & set(wanted)
 
 
 def test_what_runs_inside_an_image_needs_only_the_standard_library() -> None:
-    scripts = sorted((ROOT / "images").glob("*.py"))
+    scripts = sorted({*(ROOT / "images").glob("*.py")} - {ROOT / "images" / "numba_cache.py"})  # which numba imports
     assert len(scripts) == 2
     for script in scripts:
         tree = ast.parse(script.read_text("utf-8"))

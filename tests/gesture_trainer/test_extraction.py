@@ -27,7 +27,7 @@ from gesture_trainer.preprocessing.extraction import (
     extract_clips,
     spec_of,
     task_files,
-    unseen,
+    without_landmark,
 )
 from gesture_trainer.preprocessing.hands import shape_of
 from gesture_trainer.preprocessing.landmarker import FACE_POINTS, HANDS, hand_sides
@@ -103,7 +103,7 @@ def test_processes_that_do_not_start_end_the_run(tmp_path: Path) -> None:
         run_limited("no_such_module:answer", [{"path": ""}], 2, 5.0, lambda number, result: None)
 
 
-def test_what_is_known_is_not_looked_at_again(tmp_path: Path, fake_tasks: dict[str, str]) -> None:
+def test_cached_clips_are_not_extracted_again(tmp_path: Path, fake_tasks: dict[str, str]) -> None:
     clips = _clips(tmp_path / "clips", "move 1 1", "move 1 2", "move 1 1", "refuse")
     cache, told = FeatureCache(tmp_path / "cache.sqlite"), []
     config = Extraction.model_validate(fake_tasks)
@@ -203,7 +203,7 @@ def test_the_model_answers_windows_as_a_live_classifier_cuts_them(tmp_path: Path
     assert labels[int(np.ravel(whole)[0])] == "left"
 
 
-def test_a_model_with_a_face_file_named_by_path_answers_clips_wherever_the_file_lies_then(
+def test_a_model_with_a_face_file_named_by_path_classifies_clips_wherever_the_file_is_now(
     tmp_path: Path, fake_tasks: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _recordings(tmp_path / "data")
@@ -231,7 +231,7 @@ def test_a_model_with_a_face_file_named_by_path_answers_clips_wherever_the_file_
     assert np.array_equal(decode(clip, spec, {})["sequence"], sequence)
     assert asked[1][0]["tasks"]["face"] == str(moved)
     moved.write_bytes(b"another face")
-    with pytest.raises(ConfigError, match=r"(?s)face: none at hand has the sha256 [0-9a-f]{64}.*put them into"):
+    with pytest.raises(ConfigError, match=r"(?s)face: no file here has the sha256 [0-9a-f]{64}.*put them into"):
         decode(clip, spec, {})
 
 
@@ -273,6 +273,22 @@ def test_a_data_root_of_clips_becomes_one_of_feature_files(
         ).entry.sample_count
         == 24
     )
+
+
+def test_a_record_id_never_leads_out_of_the_session(
+    tmp_path: Path, fake_tasks: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_TRAINER_CACHE", str(tmp_path / "cache"))
+    _recordings(tmp_path / "data")
+    lines = tmp_path / "data/users/anna/sessions/s1/examples.jsonl"
+    lines.write_text(lines.read_text().replace('"s1-0"', '"../../../../evil"').replace('"s1-1"', '"/evil"'))
+    settings = [f"--set=extraction.{key}={value}" for key, value in fake_tasks.items()]
+    arguments = ["--data", str(tmp_path / "data"), "--user", "anna", "--out", str(tmp_path / "made"), *settings]
+    done = CliRunner().invoke(extract_command, arguments, standalone_mode=False)
+    assert json.loads(done.stdout.splitlines()[0])["written"] == 24, done.output
+    written = [path for path in tmp_path.rglob("*.npz") if path.parent != tmp_path / "cache"]
+    assert len(written) == 24 and all(path.parent.name == "features" for path in written)
+    assert len(load_dataset(tmp_path / "made", ["anna"], "gesture", DataFilter())) == 24
 
 
 @pytest.mark.parametrize("smoothing", [SavitzkyGolay(), OneEuro(cutoff=1.0)])
@@ -464,7 +480,7 @@ def test_landmarks_of_a_person_are_found_in_image_and_video(photograph: Path, tm
     assert pose[11] == pytest.approx([0.60, 0.47], abs=0.08)  # the left shoulder, on the right of the picture
     assert pose[12] == pytest.approx([0.21, 0.45], abs=0.08)
     assert not pose[75:].any()  # the face: no task file
-    assert unseen(nobody).all()
+    assert without_landmark(nobody).all()
     moved = video.reshape(-1, 107, 2)[:, 0, 0]
     assert moved[-1] - moved[0] == pytest.approx(18 / 512, abs=0.02)
     (hands,) = extract_clips(clips[:1], Extraction(encoding=HANDS), None)

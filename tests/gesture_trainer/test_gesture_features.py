@@ -245,7 +245,7 @@ def test_gaps_are_filled_from_what_is_nearest() -> None:
     line = np.linspace(0, 1, 21, dtype=np.float32)[:, None]
     seen = np.ones_like(line)
     seen[8:13] = 0.0
-    whole, gap = (np.asarray(motion.filled(line * mask, mask, 6)) for mask in (np.ones_like(line), seen))
+    whole, gap = (np.asarray(motion.kernel_resampled(line * mask, mask, 6)) for mask in (np.ones_like(line), seen))
     np.testing.assert_allclose(whole[:, 0], np.linspace(0, 1, 6), atol=0.08)
     np.testing.assert_allclose(gap, whole, atol=0.1)
 

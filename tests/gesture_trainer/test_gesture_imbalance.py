@@ -10,7 +10,7 @@ import pytest
 
 from gesture_trainer.preprocessing.layouts import layout_of
 from gesture_trainer.preprocessing.sequences import Sequences
-from gesture_trainer.train import GestureConfig, build_candidates
+from gesture_trainer.train import GestureConfig, gesture_candidates
 from shared.evaluation import EvaluationConfig, validate_by_session
 from shared.job import Job
 from shared.learning.candidates import fit_candidate
@@ -36,12 +36,12 @@ def test_a_gesture_with_a_twentieth_of_the_samples_is_recognised(encoding: str) 
     classes, sessions = np.array([label for label, _ in rows]), [f"s{take % 5}" for _, take in rows]
     data = Sequences(tuple(_sign(*row) for row in rows), encoding, 42, layout_of(encoding, 42))
     job = Job(("mia",), Path(), Path(), "r", log=RunLog(io.StringIO()))
-    candidates = build_candidates(job, GestureConfig(), data, few=False)
+    candidates = gesture_candidates(job, GestureConfig(), data, few=False)
     config = EvaluationConfig(random_split=False, learning_curve=False, unknown=False)
     winner = validate_by_session(candidates, classes, sessions, range(len(classes)), config, 0).winner
     everything = np.arange(len(classes))
     fitted = fit_candidate(winner, classes, everything, 3)
     fresh, truth = [{"sequence": _sign(k, 1000 + n)} for k in range(3) for n in range(60)], np.repeat(range(3), 60)
-    answers = fitted(np.stack(list(winner.source.graph(everything).run(fresh))))[0].argmax(axis=1)
-    recall = [float((answers == k)[truth == k].mean()) for k in range(3)]
+    predicted = fitted(np.stack(list(winner.source.graph(everything).run(fresh))))[0].argmax(axis=1)
+    recall = [float((predicted == k)[truth == k].mean()) for k in range(3)]
     assert min(recall) > 0.75

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlparse
@@ -15,7 +15,7 @@ import pytest
 
 from model_registry.client import RemoteRegistry
 from model_registry.errors import ConflictError, CorruptError, NotFoundError, RefusedBundleError, UnreachableError
-from model_registry.location import open_registry
+from model_registry.location import open_writable_registry
 from model_registry.service.limits import Limits
 from model_registry.service.tokens import add_token, tokens_file
 from model_registry.store import Registry
@@ -102,7 +102,7 @@ def test_refusals_are_the_same_as_on_disk(address: str, secret: str, tmp_path: P
     with pytest.raises(ConflictError, match="other content"):
         registry.publish(make_bundle(tmp_path / "b", run="r1", model=b"other"))
     with pytest.raises(NotFoundError):
-        registry.resolve("nobody", "gesture")
+        registry.fetch("nobody", "gesture", tmp_path / "cache")
     spoilt = make_bundle(tmp_path / "c", run="r2")
     (spoilt / "model.onnx").write_bytes(b"model of rX")
     with pytest.raises(RefusedBundleError, match="sha256"):
@@ -149,6 +149,52 @@ def test_a_download_continues_where_it_was_cut(address: str, secret: str, store:
     assert asked == [None, "bytes=100000-"]
 
 
+class Meddling(httpx.BaseTransport):
+    """Lets every request for the model through changed: `change` takes the request and gives its response."""
+
+    def __init__(self, change: Callable[[httpx.HTTPTransport, httpx.Request], httpx.Response]) -> None:
+        self.inner = httpx.HTTPTransport()
+        self.change = change
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/files/model"):
+            return self.change(self.inner, request)
+        return self.inner.handle_request(request)
+
+
+def test_a_download_starts_again_where_the_service_does_not_continue_it(
+    address: str, secret: str, store: Registry, tmp_path: Path
+) -> None:
+    content = bytes(range(256)) * 4000
+    store.publish(make_bundle(tmp_path, model=content))
+    statuses: list[int] = []
+
+    def change(inner: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        request.headers.pop("range", None)
+        response = inner.handle_request(request)
+        statuses.append(response.status_code)
+        if len(statuses) == 1:
+            return httpx.Response(200, headers=response.headers, stream=_Cut(response.read()[:100_000]))
+        return response
+
+    fetched = remote(address, secret, transport=Meddling(change)).fetch("user123", "gesture", tmp_path / "cache")
+    assert fetched.files["model"].read_bytes() == content and statuses == [200, 200]
+
+
+def test_what_was_changed_on_the_way_is_refused_and_not_kept(
+    address: str, secret: str, store: Registry, tmp_path: Path
+) -> None:
+    store.publish(make_bundle(tmp_path))
+
+    def change(inner: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        response = inner.handle_request(request)
+        return httpx.Response(200, content=response.read().replace(b"model", b"m0del"))
+
+    with pytest.raises(CorruptError, match="not what was published"):
+        remote(address, secret, transport=Meddling(change)).fetch("user123", "gesture", tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache").rglob("*") if "onnx" in path.name]
+
+
 class _Cut(httpx.SyncByteStream):
     def __init__(self, content: bytes) -> None:
         self.content = content
@@ -176,7 +222,7 @@ def test_an_upload_that_stops_or_stalls_leaves_nothing(
         assert stalled.recv(100).startswith(b"HTTP/1.1 408")
     progress = httpx.get(f"{address}/v1/uploads/{begun['id']}", headers=headers).json()
     assert "model" in progress["missing_files"]
-    assert not list(store.root.rglob(".part-*")) and list(store.entries()) == []
+    assert not list(store.root.rglob(".*.tmp")) and list(store.entries()) == []
     assert remote(address, secret).publish(bundle).version == 1
 
 
@@ -187,7 +233,7 @@ def test_slow_clients_do_not_keep_others_waiting(address: str, secret: str, stor
     try:
         for connection in slow:
             connection.sendall(b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-        assert remote(address, secret, attempts=1).resolve("user123", "gesture").entry.model_version == "v1"
+        assert remote(address, secret, attempts=1).show("user123", "gesture", 1).entry.status == "active"
     finally:
         for connection in slow:
             connection.close()
@@ -200,8 +246,9 @@ def test_200_clients_at_once_lose_nothing(address: str, secret: str, store: Regi
     def work(bundle: Path) -> tuple[str, int]:
         registry = remote(address, secret, attempts=10)
         done = registry.publish(bundle)
-        assert registry.resolve(done.user, "gesture").entry.version >= done.version
-        return done.user, done.version
+        user = done.entry.user_id
+        assert registry.fetch(user, "gesture", bundle / "fetched").version >= done.version
+        return user, done.version
 
     with ThreadPoolExecutor(200) as pool:
         found = list(pool.map(work, bundles))
@@ -214,8 +261,8 @@ def test_the_uploader_takes_a_folder_or_an_address(
     address: str, secret: str, store: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MODEL_TRAINER_TOKEN", secret)
-    assert open_registry(address + "/").publish(make_bundle(tmp_path, run="r1")).version == 1
-    assert open_registry(str(store.root)).publish(make_bundle(tmp_path, run="r2")).version == 2
+    assert open_writable_registry(address + "/").publish(make_bundle(tmp_path, run="r1")).version == 1
+    assert open_writable_registry(str(store.root)).publish(make_bundle(tmp_path, run="r2")).version == 2
 
 
 def test_a_smuggled_second_length_is_refused(address: str) -> None:

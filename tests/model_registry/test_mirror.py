@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from model_registry.errors import CorruptError, InvalidNameError, NotFoundError
-from model_registry.mirror import fetch
+from model_registry.mirror import MirrorRegistry
 from model_registry.store import Registry
 from tests.model_registry.bundles import make_bundle, make_encoder
 
@@ -32,17 +32,20 @@ def path(url: str, name: str) -> str:
 
 
 def test_what_serves_is_copied_with_its_encoder(url: str, tmp_path: Path) -> None:
-    found = fetch(url, "user123", "gesture", tmp_path / "here")
+    found = MirrorRegistry(url).fetch("user123", "gesture", tmp_path / "here")
     assert (found.version, found.fallback) == (2, False)
     assert found.files["model"].read_bytes() == b"model of r2"
     assert (found.encoders["minilm"] / "model.onnx").read_bytes() == b"network"
-    assert fetch(url, "user123", "gesture", tmp_path / "here", "v1").files["model"].read_bytes() == b"model of r1"
-    assert fetch(url, "newcomer", "gesture", tmp_path / "here").fallback
+    assert (
+        MirrorRegistry(url).fetch("user123", "gesture", tmp_path / "here", "v1").files["model"].read_bytes()
+        == b"model of r1"
+    )
+    assert MirrorRegistry(url).fetch("newcomer", "gesture", tmp_path / "here").fallback
     assert not list((tmp_path / "here").rglob(".*"))
 
 
 def test_a_plain_folder_is_read_as_well(url: str, tmp_path: Path) -> None:
-    assert fetch((tmp_path / "registry").as_uri(), "user123", "gesture", tmp_path / "here").version == 2
+    assert MirrorRegistry((tmp_path / "registry").as_uri()).fetch("user123", "gesture", tmp_path / "here").version == 2
 
 
 @pytest.mark.parametrize(
@@ -59,19 +62,19 @@ def test_a_copy_that_is_damaged_or_unfinished_is_refused(url: str, tmp_path: Pat
     memory = fsspec.filesystem("memory")
     memory.pipe(path(url, name), memory.cat(path(url, name))[:-9])
     with pytest.raises(CorruptError, match=name.rsplit("/", 1)[1]):
-        fetch(url, "user123", "gesture", tmp_path / "here")
+        MirrorRegistry(url).fetch("user123", "gesture", tmp_path / "here")
     memory.rm(path(url, name))
     if name.endswith("active.json"):
-        assert fetch(url, "user123", "gesture", tmp_path / "here").fallback
+        assert MirrorRegistry(url).fetch("user123", "gesture", tmp_path / "here").fallback
     else:
         with pytest.raises(CorruptError, match="not complete"):
-            fetch(url, "user123", "gesture", tmp_path / "here")
+            MirrorRegistry(url).fetch("user123", "gesture", tmp_path / "here")
 
 
 def test_what_is_not_there_is_said(url: str, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError):
-        fetch(url, "user123", "sound", tmp_path / "here")
+        MirrorRegistry(url).fetch("user123", "sound", tmp_path / "here")
     with pytest.raises(NotFoundError):
-        fetch(url, "user123", "gesture", tmp_path / "here", 9)
+        MirrorRegistry(url).fetch("user123", "gesture", tmp_path / "here", 9)
     with pytest.raises(InvalidNameError):
-        fetch(url, "../user123", "gesture", tmp_path / "here")
+        MirrorRegistry(url).fetch("../user123", "gesture", tmp_path / "here")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
+import time
 from pathlib import Path
 
 import pytest
 
 from model_registry.errors import ConflictError, CorruptError, DocumentError, NotFoundError, RefusedBundleError
+from model_registry.storage import verification
 from model_registry.store import Registry
 from tests.model_registry.bundles import FILES, all_bytes, make_bundle, make_encoder
 
@@ -23,7 +26,7 @@ def test_a_published_version_has_the_promised_names_and_knows_its_number(store: 
     store.publish(make_bundle(tmp_path, run="r1"))
     done = store.publish(make_bundle(tmp_path, run="r2"))
     assert done.version == 2 and done.created and done.entry.status == "active"
-    assert sorted(path.name for path in done.path.iterdir()) == [
+    assert sorted(path.name for path in (store.root / done.entry.folder).iterdir()) == [
         "confusion_matrix_user123_v2.png",
         "gesture_model_user123_v2.onnx",
         "label_encoder_user123_v2.pkl",
@@ -33,12 +36,12 @@ def test_a_published_version_has_the_promised_names_and_knows_its_number(store: 
         "registry_entry.json",
         "training_log_user123_v2.json",
     ]
-    log = json.loads((done.path / "training_log_user123_v2.json").read_text())
+    log = json.loads(((store.root / done.entry.folder) / "training_log_user123_v2.json").read_text())
     assert log["model_version"] == "v2"
     assert log["model_artifact_path"] == "users/user123/gesture/v2/gesture_model_user123_v2.onnx"
     assert log["label_encoder_path"] == "users/user123/gesture/v2/label_encoder_user123_v2.pkl"
     assert (store.root / log["model_artifact_path"]).read_bytes() == b"model of r2"
-    assert oct(done.path.stat().st_mode & 0o777) == "0o755"
+    assert oct((store.root / done.entry.folder).stat().st_mode & 0o777) == "0o755"
 
 
 def test_the_journal_has_one_active_version_a_pair_at_every_line(store: Registry, tmp_path: Path) -> None:
@@ -85,6 +88,15 @@ def test_a_candidate_published_again_for_service_is_promoted_once(store: Registr
     assert len((store.root / "users/user123/gesture/history.jsonl").read_text().splitlines()) == 2
 
 
+def test_a_candidate_that_a_newer_version_has_overtaken_is_not_promoted(store: Registry, tmp_path: Path) -> None:
+    old = make_bundle(tmp_path, run="r1")
+    store.publish(old, promote=False)
+    store.publish(make_bundle(tmp_path, run="r2"))
+    before = all_bytes(store.root)
+    assert store.publish(old).entry.status == "candidate"
+    assert all_bytes(store.root) == before
+
+
 def test_resolve_falls_back_to_the_pooled_model_and_says_so(store: Registry, tmp_path: Path) -> None:
     store.publish(make_bundle(tmp_path, user="_default", run="r1"))
     found = store.resolve("newcomer", "gesture")
@@ -109,7 +121,7 @@ def test_resolve_prefers_the_pooled_model_to_one_of_insufficient_data(store: Reg
 def test_a_flipped_bit_in_any_file_is_refused_by_name(store: Registry, tmp_path: Path, name: str) -> None:
     done = store.publish(make_bundle(tmp_path))
     resolved = store.resolve("user123", "gesture")
-    path = resolved.files.get(name, done.path / f"{name}.json")
+    path = resolved.files.get(name, (store.root / done.entry.folder) / f"{name}.json")
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -125,7 +137,10 @@ def test_a_flipped_bit_in_any_file_is_refused_by_name(store: Registry, tmp_path:
 
 def test_every_bit_of_the_manifest_and_pointer_counts(store: Registry, tmp_path: Path) -> None:
     done = store.publish(make_bundle(tmp_path))
-    for path in (done.path / "manifest.json", done.path.parent / "active.json"):
+    for path in (
+        (store.root / done.entry.folder) / "manifest.json",
+        (store.root / done.entry.folder).parent / "active.json",
+    ):
         good = path.read_bytes()
         since = good.find(b'"since"') if path.name == "active.json" else len(good)
         for at in range(0, min(since, len(good)), 7):
@@ -140,15 +155,44 @@ def test_every_bit_of_the_manifest_and_pointer_counts(store: Registry, tmp_path:
 
 def test_links_and_strangers_within_a_version_are_refused(store: Registry, tmp_path: Path) -> None:
     done = store.publish(make_bundle(tmp_path))
-    (done.path / "extra.txt").write_text("x")
+    ((store.root / done.entry.folder) / "extra.txt").write_text("x")
     with pytest.raises(CorruptError, match=r"extra\.txt: does not belong"):
         store.resolve("user123", "gesture")
-    (done.path / "extra.txt").unlink()
-    model = done.path / "gesture_model_user123_v1.onnx"
+    ((store.root / done.entry.folder) / "extra.txt").unlink()
+    model = (store.root / done.entry.folder) / "gesture_model_user123_v1.onnx"
     model.rename(tmp_path / "moved")
     model.symlink_to(tmp_path / "moved")
     with pytest.raises(CorruptError, match="is a link"):
         store.resolve("user123", "gesture")
+
+
+def test_a_version_of_another_user_is_refused(store: Registry, tmp_path: Path) -> None:
+    store.publish(make_bundle(tmp_path))
+    shutil.copytree(store.root / "users/user123", store.root / "users/other")
+    for version in (None, 1):
+        with pytest.raises(CorruptError, match="belongs to user123/gesture v1"):
+            store.resolve("other", "gesture", version)
+
+
+def test_the_description_of_an_encoder_counts(store: Registry, tmp_path: Path) -> None:
+    store.publish(make_bundle(tmp_path, modality="speech", encoder_refs=[make_encoder(tmp_path)]))
+    path = store.resolve("user123", "speech").encoders["minilm"] / "encoder.json"
+    path.write_text(path.read_text().replace("Apache-2.0", "Apache-2.1"))
+    with pytest.raises(CorruptError, match=r"encoder\.json: is not what was published"):
+        store.resolve("user123", "speech")
+
+
+def test_a_hash_is_remembered_only_of_a_file_that_has_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two changes within one tick of the clock leave the times as they were."""
+    path = tmp_path / "file"
+    for age, same in ((0.0, False), (3600.0, True)):
+        changed = int((time.time() - age) * 1e9)
+        monkeypatch.setattr(verification, "_identity", lambda fd, changed=changed: (1, 2, 3, changed, changed))
+        hashes = []
+        for content in (b"one", b"two"):
+            path.write_bytes(content)
+            hashes.append(verification.checked_sha256(path))
+        assert (hashes[0] == hashes[1]) == same, age
 
 
 def spoil_missing(bundle: Path) -> None:

@@ -1,4 +1,4 @@
-"""Stands in for a trainer: speaks its command line, events, log entry and bundle, and misbehaves as it is told.
+"""Stands in for a trainer: has its command line, events, log entry and bundle, and misbehaves on demand.
 
 `MODEL_TRAINER_FAKE` names a JSON file: "<user> <modality>" or "*" -> a behaviour. A behaviour is "data", "gate",
 "internal", "transient", "kill", "hang", "hog", "silent", "slow <seconds>", "flaky <file>" (fails until the file exists,
@@ -17,9 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from orchestrator.jobs import TRAINER_PACKAGES
 from shared.features.pretrained import pretrained_folder
 from shared.fingerprint import Options, code_fingerprint, data_fingerprints, job_fingerprint
+from shared.schema_utils import TrainingRequest
+from shared.trainers import find_trainer
 
 EXIT_CODES = {"data": 3, "gate": 4, "internal": 5, "transient": 5}
 ERROR_TYPES = {"data": "DataError", "gate": "QualityGateError", "internal": "ValueError", "transient": "OSError"}
@@ -42,13 +43,13 @@ def main() -> int:
 
 def run(modality: str, arguments: list[str], extra: dict[str, Any]) -> tuple[dict[str, Any], int]:
     parser = argparse.ArgumentParser()
-    for name in ("user", "data", "out", "run-id", "config"):
+    for name in ("user", "data", "out", "run-id", "config", "request"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--demo-data", action=argparse.BooleanOptionalAction)
     options = parser.parse_args(arguments)
-    behaviour = told(options.user, modality)
+    behaviour = wanted_behaviour(options.user, modality)
     trained_on = fingerprint(modality, options)
     log: dict[str, Any] = {"run_id": options.run_id, "user_id": options.user, "modality": modality, "bundle": ""}
     for number, stage in enumerate(("load", "fit", "bundle")):
@@ -80,7 +81,7 @@ def run(modality: str, arguments: list[str], extra: dict[str, Any]) -> tuple[dic
     return log, 0
 
 
-def told(user: str, modality: str) -> str:
+def wanted_behaviour(user: str, modality: str) -> str:
     place = os.environ.get("MODEL_TRAINER_FAKE")
     table = json.loads(Path(place).read_text()) if place else {}
     return str(table.get(f"{user} {modality}", table.get("*", "")))
@@ -116,9 +117,16 @@ def misbehave(behaviour: str) -> None:
 
 def fingerprint(modality: str, options: argparse.Namespace) -> str:
     config = Path(options.config).read_bytes() if options.config else b""
-    given = Options(config=config, overrides=options.set, seed=options.seed, demo_data=options.demo_data)
-    data = data_fingerprints(Path(options.data), options.user)[modality]
-    code = code_fingerprint(TRAINER_PACKAGES[modality], pretrained_folder())
+    request = TrainingRequest.model_validate_json(options.request) if options.request else None
+    given = Options(
+        config=config,
+        overrides=options.set,
+        seed=options.seed,
+        demo_data=options.demo_data,
+        training_config=request.training_config if request else {},
+    )
+    data = data_fingerprints(Path(options.data), options.user, [modality])[modality]
+    code = code_fingerprint(find_trainer(modality).package, pretrained_folder())
     return job_fingerprint(options.user, modality, data, given, code)
 
 

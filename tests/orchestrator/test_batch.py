@@ -1,4 +1,4 @@
-"""Batches of any size: planned with reasons, nothing twice, continued after any end, limited and stopped as told."""
+"""Batches of any size: planned with reasons, nothing twice, resumed after any end, limited, stopped by signals."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from orchestrator.batch import Control, Stop, run_batch
-from orchestrator.jobs import Job, Outcome, failed, read_commands
-from orchestrator.plan import Request, make_plan, with_present_data
+from orchestrator.jobs import Job, Outcome, failed, trainer_commands
+from orchestrator.plan import BatchSpec, make_plan, with_present_data
 from orchestrator.run_folder import RunFolder
 from shared.data_loader import users_with_data
 from tests.orchestrator.orchestrated import Place
@@ -52,14 +52,16 @@ def test_what_is_published_is_not_trained_again_until_something_changed(place: P
     assert place.versions() == {"ana gesture": ["v1", "v2"], "ana speech": ["v1", "v2"]}
 
 
-def test_code_is_part_of_the_fingerprint_and_its_change_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_is_part_of_the_fingerprint_and_its_change_is_the_reason(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place.add("ana")
     assert place.launch().returncode == 0
     counts, published = users_with_data(place.data), list(place.registry.entries())
-    request = Request(data=place.data)
-    assert make_plan(request, counts, published).jobs == ()
+    spec = BatchSpec(data=place.data)
+    assert make_plan(spec, counts, published).jobs == ()
     monkeypatch.setattr("orchestrator.plan.code_fingerprint", lambda *_: "f" * 64)
-    assert [job.reasons for job in make_plan(request, counts, published).jobs] == [("changed code",)]
+    assert [job.reasons for job in make_plan(spec, counts, published).jobs] == [("changed code",)]
 
 
 def test_a_file_that_the_options_name_is_part_of_them(place: Place) -> None:
@@ -77,35 +79,35 @@ def test_a_file_that_the_options_name_is_part_of_them(place: Place) -> None:
 def test_users_with_new_data_come_first_and_short_jobs_before_long_ones(place: Place) -> None:
     for user, count in (("ana", 2), ("ben", 9), ("cleo", 5)):
         place.add(user, count=count)
-    plan = make_plan(Request(data=place.data), users_with_data(place.data), [])
+    plan = make_plan(BatchSpec(data=place.data), users_with_data(place.data), [])
     assert [job.user for job in plan.jobs] == ["ana", "cleo", "ben"]
 
 
 def test_a_batch_killed_in_the_middle_is_continued_by_the_same_command(place: Place) -> None:
     for user in ("ana", "ben", "cleo", "dora"):
         place.add(user)
-    place.tell({"cleo speech": "slow 60", "dora speech": "slow 60"})
+    place.set_behaviours({"cleo speech": "slow 60", "dora speech": "slow 60"})
     batch = place.start("--jobs", "2")
     place.wait_for_trainer(batch, 4)
     children = psutil.Process(batch.pid).children(recursive=True)
     batch.send_signal(signal.SIGKILL)
     batch.communicate(timeout=30)
     assert psutil.wait_procs(children, timeout=5)[1] == []  # the kernel ends trainers whose orchestrator is gone
-    place.tell({})
+    place.set_behaviours({})
     again = place.launch("--jobs", "2")
     assert again.returncode == 0
-    assert "which was cut short" in again.stderr
+    assert "continuing the interrupted batch of process" in again.stderr
     assert place.summary()["jobs"] == 2 and place.summary()["up_to_date"] == 2
     assert place.versions() == {f"{user} speech": ["v1"] for user in ("ana", "ben", "cleo", "dora")}
 
 
 def test_a_bundle_that_was_finished_but_not_published_is_published_without_training(place: Place) -> None:
     place.add("ana")
-    (job,) = make_plan(Request(data=place.data), users_with_data(place.data), []).jobs
-    trainers = read_commands(place.root / "commands.json")
+    (job,) = make_plan(BatchSpec(data=place.data), users_with_data(place.data), []).jobs
+    trainers = trainer_commands(place.root / "commands.json")
     command = job.command(trainers, place.runs / "bundles")
     subprocess.run(command, env=place.environment(), check=True, capture_output=True, timeout=60)
-    place.tell({"*": "data"})  # whoever trains now, fails
+    place.set_behaviours({"*": "data"})  # a trainer that runs now fails
     assert place.launch().returncode == 0
     assert place.versions() == {"ana speech": ["v1"]}
 
@@ -122,20 +124,20 @@ def test_a_damaged_leftover_bundle_is_trained_again(place: Place) -> None:
 
 def test_data_that_change_while_a_job_runs_are_noticed_and_trained_again(place: Place) -> None:
     place.add("ana")
-    place.tell({"ana speech": f"change {place.examples('ana')}"})
+    place.set_behaviours({"ana speech": f"change {place.examples('ana')}"})
     done = place.launch("--retries", "1", "--backoff", "0")
     assert done.returncode == 1
     assert "failed: ana speech: data changed" in done.stdout
     assert place.summary()["attempts"] == 2
     assert not (place.registry.root / "users").exists()
-    place.tell({})
+    place.set_behaviours({})
     assert place.launch().returncode == 0
     assert place.versions() == {"ana speech": ["v1"]}
 
 
 def test_one_batch_at_a_time_in_a_run_folder(place: Place) -> None:
     place.add("ana")
-    place.tell({"*": "slow 60"})
+    place.set_behaviours({"*": "slow 60"})
     batch = place.start()
     place.wait_for_trainer(batch)
     second = place.launch()
@@ -149,7 +151,7 @@ def test_transient_failures_are_tried_again_and_others_are_not(place: Place) -> 
     for user in ("ana", "ben", "cleo"):
         place.add(user)
     mark = place.root / "mark"
-    place.tell({"ana speech": f"flaky {mark}", "ben speech": "data", "cleo speech": "kill"})
+    place.set_behaviours({"ana speech": f"flaky {mark}", "ben speech": "data", "cleo speech": "kill"})
     done = place.launch("--retries", "2", "--backoff", "0")
     assert done.returncode == 1
     assert place.versions() == {"ana speech": ["v1"]}
@@ -165,11 +167,11 @@ def test_transient_failures_are_tried_again_and_others_are_not(place: Place) -> 
 def test_time_and_memory_are_limited_for_each_job(place: Place) -> None:
     place.add("ana")
     place.add("ben")
-    place.tell({"ana speech": "hang"})
+    place.set_behaviours({"ana speech": "hang"})
     late = place.launch("--timeout", "3", "--users", "ana")
     assert late.returncode == 1
     assert "ana speech: timeout: took longer than 3 s" in late.stdout
-    place.tell({"ana speech": "hog"})
+    place.set_behaviours({"ana speech": "hog"})
     big = place.launch("--memory", "300M", "--jobs", "1")
     assert big.returncode == 1
     assert "ana speech: memory: used" in big.stdout
@@ -179,7 +181,7 @@ def test_time_and_memory_are_limited_for_each_job(place: Place) -> None:
 def test_a_batch_can_end_at_the_first_failure_or_after_some(place: Place) -> None:
     for user in ("ana", "ben", "cleo", "dora"):
         place.add(user)
-    place.tell({"*": "data"})
+    place.set_behaviours({"*": "data"})
     assert "3 not started" in place.launch("--jobs", "1", "--fail-fast").stdout
     done = place.launch("--jobs", "1", "--max-failures", "2")
     assert done.returncode == 1
@@ -189,7 +191,7 @@ def test_a_batch_can_end_at_the_first_failure_or_after_some(place: Place) -> Non
 def test_sigterm_lets_running_jobs_finish_and_starts_no_other(place: Place) -> None:
     place.add("ana")
     place.add("ben")
-    place.tell({"*": "slow 1"})
+    place.set_behaviours({"*": "slow 1"})
     batch = place.start("--jobs", "1")
     place.wait_for_trainer(batch)
     batch.send_signal(signal.SIGTERM)
@@ -202,7 +204,7 @@ def test_sigterm_lets_running_jobs_finish_and_starts_no_other(place: Place) -> N
 def test_the_summary_names_causes_and_who_needs_more_data(place: Place) -> None:
     for user in ("ana", "ben", "cleo"):
         place.add(user)
-    place.tell({"ana speech": "gate", "ben speech": "internal"})
+    place.set_behaviours({"ana speech": "gate", "ben speech": "internal"})
     assert place.launch().returncode == 1
     summary = place.summary()
     assert summary["failed_by_cause"] == {"gate": 1, "internal": 1}
@@ -248,23 +250,23 @@ def test_never_more_jobs_than_slots_are_handed_to_a_backend(tmp_path: Path) -> N
 
 def test_a_job_keeps_its_run_id_until_something_changes(place: Place) -> None:
     place.add("ana")
-    (job,) = make_plan(Request(data=place.data), users_with_data(place.data), []).jobs
-    (same,) = make_plan(Request(data=place.data), users_with_data(place.data), []).jobs
+    (job,) = make_plan(BatchSpec(data=place.data), users_with_data(place.data), []).jobs
+    (same,) = make_plan(BatchSpec(data=place.data), users_with_data(place.data), []).jobs
     assert job.run_id == same.run_id == with_present_data(job).run_id
     with place.examples("ana").open("a") as stream:
         stream.write(json.dumps({"modality": "image"}) + os.linesep)
     assert with_present_data(job).run_id == job.run_id
     place.add("ana", session="s9")
     assert with_present_data(job).run_id != job.run_id
-    (forced,) = make_plan(Request(data=place.data, force=True), users_with_data(place.data), [], {}).jobs[:1]
+    (forced,) = make_plan(BatchSpec(data=place.data, force=True), users_with_data(place.data), [], {}).jobs[:1]
     assert forced.run_id != with_present_data(job).run_id
 
 
 def test_what_the_gate_refused_is_not_trained_again_until_something_changes(place: Place) -> None:
     place.add("ana")
-    place.tell({"ana speech": "gate"})
+    place.set_behaviours({"ana speech": "gate"})
     assert place.launch().returncode == 1
-    place.tell({})  # whoever trains now, succeeds
+    place.set_behaviours({})  # a trainer that runs now succeeds
     again = place.launch()
     assert again.returncode == 1, "ana still has no model"
     assert "refused before, and nothing changed since: ana speech: made to fail: gate" in again.stdout
@@ -279,10 +281,10 @@ def test_what_the_gate_refused_is_not_trained_again_until_something_changes(plac
 
 def test_what_the_gate_refused_is_trained_again_by_force_and_after_other_failures(place: Place) -> None:
     place.add("ana")
-    place.tell({"ana speech": "gate"})
+    place.set_behaviours({"ana speech": "gate"})
     assert place.launch().returncode == 1
-    place.tell({"ana speech": "internal"})
+    place.set_behaviours({"ana speech": "internal"})
     assert place.launch("--force").returncode == 1
-    place.tell({})
+    place.set_behaviours({})
     assert place.launch().returncode == 0  # the last thing known is no refusal
     assert place.versions() == {"ana speech": ["v1"]}

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from model_registry.names import MODALITIES
+from shared.trainers import modality_names
 from tests.orchestrator.orchestrated import Place
 
 pytest.importorskip("distributed", reason="the dask extra is not installed")
@@ -56,7 +56,7 @@ def _worker(address: str) -> list[str]:
 def test_a_cluster_started_for_the_batch_makes_the_same_models_as_processes(place: Place) -> None:
     for user in ("ana", "ben"):
         place.add(user, ["speech", "gesture"])
-    place.tell({"ben gesture": "data"})
+    place.set_behaviours({"ben gesture": "data"})
     done = place.launch("--backend", "dask", "--jobs", "2")
     assert done.returncode == 1, done.stderr
     assert "failed: ben gesture: data in fit: made to fail: data" in done.stdout
@@ -71,7 +71,7 @@ def test_a_cluster_started_for_the_batch_makes_the_same_models_as_processes(plac
 def test_killing_workers_and_the_scheduler_costs_no_version_and_makes_none_twice(place: Place) -> None:
     users = [f"user{number}" for number in range(10)]
     for user in users:
-        place.add(user, MODALITIES)
+        place.add(user, modality_names())
     port = _free_port()
     address = f"tcp://127.0.0.1:{port}"
     with _process(place, *_scheduler(place, port)) as scheduler, _process(place, *_worker(address)) as workers:
@@ -86,7 +86,7 @@ def test_killing_workers_and_the_scheduler_costs_no_version_and_makes_none_twice
     with _process(place, *_scheduler(place, port)), _process(place, *_worker(address)):
         done = place.launch("--scheduler", address, timeout=200)
         assert done.returncode == 0, done.stdout + done.stderr
-    assert place.versions() == {f"{user} {modality}": ["v1"] for user in users for modality in MODALITIES}
+    assert place.versions() == {f"{user} {modality}": ["v1"] for user in users for modality in modality_names()}
     assert [finding for finding in place.registry.doctor() if not finding.mended] == []
     assert [name for name, fault in place.registry.verify_all() if fault] == []
 
@@ -108,7 +108,7 @@ def test_a_scheduler_that_is_not_there_is_a_usage_error(place: Place) -> None:
 
 def test_a_signal_ends_jobs_on_the_cluster(place: Place) -> None:
     place.add("ana")
-    place.tell({"*": "hang"})
+    place.set_behaviours({"*": "hang"})
     batch = place.start("--backend", "dask", "--jobs", "1")
     children = psutil.Process(place.wait_for_trainer(batch)).children(recursive=True)
     batch.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""The front door: every user and modality that has data is trained, published and told about."""
+"""The command line of a batch: every user and modality with data is trained, published and reported."""
 
 from __future__ import annotations
 
@@ -40,23 +40,25 @@ def test_users_and_modalities_can_be_chosen(place: Place) -> None:
     assert place.versions() == {"ben gesture": ["v1"]}
 
 
-def test_a_failing_job_stops_no_other_and_is_told_in_one_line(place: Place) -> None:
+def test_a_failing_job_stops_no_other_and_is_reported_in_one_line(place: Place) -> None:
     for user in ("ana", "ben", "cleo", "dora", "emil"):
         place.add(user)
-    place.tell({"ana speech": "data", "ben speech": "kill", "cleo speech": "silent", "dora speech": "internal"})
+    place.set_behaviours(
+        {"ana speech": "data", "ben speech": "kill", "cleo speech": "silent", "dora speech": "internal"}
+    )
     done = place.launch("--jobs", "2")
     assert done.returncode == 1
     assert place.versions() == {"emil speech": ["v1"]}
     failures = [line for line in done.stdout.splitlines() if line.startswith("failed:")]
     assert failures == [
         "failed: ana speech: data in fit: made to fail: data",
-        "failed: ben speech: crashed: killed by SIGKILL; last words: " + failures[1].split("last words: ")[1],
-        "failed: cleo speech: crashed: exit code 1 without a training log entry; last words: Segmentation fault",
+        "failed: ben speech: crashed: killed by SIGKILL; last output: " + failures[1].split("output: ")[1],
+        "failed: cleo speech: crashed: exit code 1 without a training log entry; last output: Segmentation fault",
         "failed: dora speech: internal in fit: ValueError: made to fail: internal",
     ]
 
 
-def test_all_faults_of_a_command_line_are_told_at_once(place: Place) -> None:
+def test_all_faults_of_a_command_line_are_reported_at_once(place: Place) -> None:
     place.add("ana")
     done = place.launch(
         *("--users", "ana,../../etc,-rf", "--modalities", "speech,smell", "--config", "gesture=none.yaml"),
@@ -102,7 +104,7 @@ def test_options_reach_the_trainer_of_their_modality_only(place: Place) -> None:
     assert "--set" not in commands["gesture"] and "--config" not in commands["gesture"]
 
 
-def test_the_run_folder_keeps_what_the_trainer_said(place: Place) -> None:
+def test_the_run_folder_keeps_what_the_trainer_printed(place: Place) -> None:
     place.add("ana")
     assert place.launch().returncode == 0
     job = place.runs / "jobs/ana/speech"
@@ -117,7 +119,7 @@ def test_the_run_folder_keeps_what_the_trainer_said(place: Place) -> None:
 def test_a_signal_ends_the_children_and_leaves_nothing_half_written(place: Place, number: int, code: int) -> None:
     place.add("ana")
     place.add("ben")
-    place.tell({"*": "hang"})
+    place.set_behaviours({"*": "hang"})
     batch = place.start("--jobs", "1", "--drain", "0")
     children = psutil.Process(place.wait_for_trainer(batch)).children(recursive=True)
     batch.send_signal(number)
@@ -132,7 +134,7 @@ def test_a_signal_ends_the_children_and_leaves_nothing_half_written(place: Place
         json.loads(path.read_text())
 
 
-def test_the_shell_script_is_the_same_front_door(place: Place) -> None:
+def test_the_shell_script_runs_the_same_command(place: Place) -> None:
     place.add("ana")
     command = [str(ROOT / "orchestrator/launch_all.sh"), *place.command()[3:]]
     done = subprocess.run(command, env=place.environment(), capture_output=True, text=True, timeout=100, cwd=os.sep)
@@ -140,3 +142,22 @@ def test_the_shell_script_is_the_same_front_door(place: Place) -> None:
     assert place.versions() == {"ana speech": ["v1"]}
     shown = subprocess.run([command[0], "--help"], capture_output=True, text=True, timeout=60)
     assert shown.returncode == 0 and "Examples:" in shown.stdout
+
+
+def test_a_run_folder_that_cannot_be_used_is_a_usage_error(place: Place) -> None:
+    place.add("ana")
+    (place.root / "file").write_text("")
+    command = ["--runs", str(place.root / "file" / "runs")]
+    done = place.launch(*command)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "file/runs: cannot be used as run folder: Not a directory" in done.stderr
+
+
+def test_an_internal_error_has_an_exit_code_of_its_own(place: Place) -> None:
+    place.add("ana")
+    assert place.launch().returncode == 0
+    (place.runs / "summary.json").unlink()
+    (place.runs / "summary.json").mkdir()
+    done = place.launch("--force")
+    assert done.returncode == 5
+    assert "error: internal:" in done.stderr and "IsADirectoryError" in done.stderr

@@ -1,4 +1,4 @@
-"""The monitor tells what the run folder holds, follows it, and writes nothing."""
+"""The monitor shows what the run folder holds, follows it, and writes nothing."""
 
 from __future__ import annotations
 
@@ -33,50 +33,50 @@ def _batch(root: Path) -> RunFolder:
 def test_a_follower_sees_stages_failures_and_the_end(tmp_path: Path) -> None:
     folder = _batch(tmp_path)
     follower = Follower(folder)
-    assert (follower.look().total, follower.look().done) == (3, 0)
+    assert (follower.read().total, follower.read().done) == (3, 0)
 
     events = folder.start_job(JOBS[0], ["x"]) / "events.jsonl"
-    folder.note("started", {"user": "ana", "modality": "speech"})
+    folder.record("started", {"user": "ana", "modality": "speech"})
     events.write_text(
         'a library\'s warning\n{"event": "stage", "stage": "decode", "done": 3, "total": 9}\n{"event": "st'
     )
-    (running,) = follower.look().running
+    (running,) = follower.read().running
     assert (running.user, running.stage, running.done, running.total) == ("ana", "decode", 3, 9)
 
     with events.open("a") as stream:
         stream.write('age", "stage": "fit", "done": 0, "total": 1}\n')
-    assert follower.look().running[0].stage == "fit"
+    assert follower.read().running[0].stage == "fit"
 
-    folder.note("finished", failed(JOBS[0], "data", "no\nsamples").model_dump())
-    progress = follower.look()
+    folder.record("finished", failed(JOBS[0], "data", "no\nsamples").model_dump())
+    progress = follower.read()
     assert (progress.done, progress.failed, progress.running) == (1, 1, ())
     assert progress.last_errors == ("ana speech: data: no samples",)
     assert not progress.finished
-    folder.note("end", {"exit_code": 1})
-    assert follower.look().finished
+    folder.record("end", {"exit_code": 1})
+    assert follower.read().finished
 
 
 def test_a_follower_notices_a_new_batch_in_the_same_folder(tmp_path: Path) -> None:
     folder = _batch(tmp_path)
     follower = Follower(folder)
-    folder.note("finished", failed(JOBS[0], "data", "x").model_dump())
-    assert follower.look().failed == 1
+    folder.record("finished", failed(JOBS[0], "data", "x").model_dump())
+    assert follower.read().failed == 1
     folder.begin({}, JOBS[:1])
-    progress = follower.look()
+    progress = follower.read()
     assert (progress.total, progress.done, progress.failed) == (1, 0, 0)
 
 
-def test_the_command_tells_a_finished_batch_as_table_and_as_json(place: Place) -> None:
+def test_the_command_shows_a_finished_batch_as_table_and_as_json(place: Place) -> None:
     place.add("ana", ["speech", "gesture"])
-    place.tell({"ana speech": "data"})
+    place.set_behaviours({"ana speech": "data"})
     place.launch()
     before = {path: path.stat().st_mtime_ns for path in place.runs.rglob("*")}
     command = [sys.executable, "-m", "orchestrator.monitor", str(place.runs)]
     shown = subprocess.run(command, env=place.environment(), capture_output=True, text=True, timeout=60)
     assert shown.returncode == 1
     assert "2 of 2 jobs ended, 1 failed" in shown.stdout and "made to fail" in shown.stdout
-    told = subprocess.run([*command, "--json"], env=place.environment(), capture_output=True, text=True, timeout=60)
-    state = json.loads(told.stdout)
+    printed = subprocess.run([*command, "--json"], env=place.environment(), capture_output=True, text=True, timeout=60)
+    state = json.loads(printed.stdout)
     assert (state["done"], state["failed"], state["finished"]) == (2, 1, True)
     assert {row["modality"]: row["failed"] for row in state["modalities"]} == {"gesture": 0, "speech": 1}
     assert before == {path: path.stat().st_mtime_ns for path in place.runs.rglob("*")}
@@ -90,15 +90,15 @@ def test_a_folder_without_a_batch_is_a_usage_error(tmp_path: Path) -> None:
 
 
 def _get(url: str) -> tuple[str, str]:
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return answer.headers["Content-Type"], answer.read().decode()
+    with urllib.request.urlopen(url, timeout=10) as response:
+        return response.headers["Content-Type"], response.read().decode()
 
 
 def test_the_page_the_state_and_the_metrics_are_served(tmp_path: Path) -> None:
     folder = _batch(tmp_path)
-    folder.note("started", {"user": "ana", "modality": "speech"})
-    folder.note("finished", failed(JOBS[0], "data", "<script>alert(1)</script>").model_dump())
-    folder.note("started", {"user": "ben", "modality": "speech"})
+    folder.record("started", {"user": "ana", "modality": "speech"})
+    folder.record("finished", failed(JOBS[0], "data", "<script>alert(1)</script>").model_dump())
+    folder.record("started", {"user": "ben", "modality": "speech"})
     with page_server(Follower(folder), "127.0.0.1", 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}"
@@ -120,7 +120,7 @@ def test_a_batch_that_was_cut_short_has_an_exit_code_of_its_own(tmp_path: Path) 
     assert subprocess.run(command, capture_output=True, timeout=60).returncode == 4
     with batch_lock(folder.lock):
         assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
-    folder.note("end", {"exit_code": 0})
+    folder.record("end", {"exit_code": 0})
     assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
 
 
@@ -132,13 +132,13 @@ def test_ten_thousand_jobs_are_followed_by_reading_each_line_once(
     folder.begin({}, jobs)
     follower = Follower(folder)
     for job in jobs:
-        folder.note("finished", failed(job, "", "").model_dump())
-    assert follower.look().done == 10_000
+        folder.record("finished", failed(job, "", "").model_dump())
+    assert follower.read().done == 10_000
     read: list[int] = []
     monkeypatch.setattr(
         "orchestrator.progress.tail", lambda path, offset: (read.append(path.stat().st_size - offset), ([], offset))[1]
     )
-    assert follower.look().done == 10_000
+    assert follower.read().done == 10_000
     assert read == [0]
 
 
@@ -148,8 +148,8 @@ def test_the_page_updates_itself_in_a_browser(tmp_path: Path) -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         page.open(f"http://127.0.0.1:{server.server_port}/")
         _see(page, "0 of 3 jobs ended, 0 failed")
-        folder.note("started", {"user": "ben", "modality": "speech"})
-        folder.note("finished", failed(JOBS[0], "data", "<b>no</b> samples").model_dump())
+        folder.record("started", {"user": "ben", "modality": "speech"})
+        folder.record("finished", failed(JOBS[0], "data", "<b>no</b> samples").model_dump())
         _see(page, "1 of 3 jobs ended, 1 failed")
         assert page.run("document.getElementById('running').rows[0].cells[0].textContent") == "ben"
         assert page.run("document.getElementById('errors').textContent") == "ana speech: data: <b>no</b> samples"
@@ -163,8 +163,8 @@ def test_the_page_updates_itself_in_a_browser(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_a_phone_and_passes_axe(scheme: str, tmp_path: Path) -> None:
     folder = _batch(tmp_path)
-    folder.note("started", {"user": "b" * 64, "modality": "visual_environment"})
-    folder.note("finished", failed(JOBS[0], "data", "no samples of " + "x" * 200).model_dump())
+    folder.record("started", {"user": "b" * 64, "modality": "visual_environment"})
+    folder.record("finished", failed(JOBS[0], "data", "no samples of " + "x" * 200).model_dump())
     with page_server(Follower(folder), "127.0.0.1", 0) as server, chromium({}) as page:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         page.resize(360, 740)

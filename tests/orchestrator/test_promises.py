@@ -13,7 +13,7 @@ import time
 import psutil
 import pytest
 
-from model_registry.names import MODALITIES
+from shared.trainers import modality_names
 from tests.orchestrator.orchestrated import Place
 
 USERS = int(os.environ.get("MODEL_TRAINER_PROMISE_USERS", "40"))
@@ -23,7 +23,7 @@ PATIENCE = 60 + USERS  # seconds
 def _fill(place: Place) -> list[str]:
     names = [f"user{number:04}" for number in range(USERS)]
     for name in names:
-        place.add(name, MODALITIES)
+        place.add(name, modality_names())
     return names
 
 
@@ -43,14 +43,14 @@ def _kept(place: Place, jobs: int) -> None:
     assert place.versions() and set(map(tuple, place.versions().values())) == {("v1",)}
     assert len(place.versions()) == jobs
     assert [finding for finding in place.registry.doctor() if not finding.mended] == []
-    assert place.registry.doctor() == []  # what was killed in the middle was mended at the first look
+    assert place.registry.doctor() == []  # the first call repaired what was killed in the middle
     assert [name for name, fault in place.registry.verify_all() if fault] == []
 
 
 @pytest.mark.slow
 def test_killing_workers_and_the_orchestrator_costs_no_version_and_makes_none_twice(place: Place) -> None:
     _fill(place)
-    jobs = USERS * len(MODALITIES)
+    jobs = USERS * len(modality_names())
     for part in (1, 2, 3):
         batch = place.start("--jobs", "2", quiet=True)
         _wait_until_published(place, batch, jobs * part // 5)
@@ -69,8 +69,8 @@ def test_killing_workers_and_the_orchestrator_costs_no_version_and_makes_none_tw
 @pytest.mark.slow
 def test_one_poisoned_user_never_stops_the_others(place: Place) -> None:
     names = _fill(place)
-    place.tell({f"{names[3]} {modality}": "kill" for modality in MODALITIES})
+    place.set_behaviours({f"{names[3]} {modality}": "kill" for modality in modality_names()})
     done = place.launch("--jobs", "2", "--backoff", "0", timeout=PATIENCE)
     assert done.returncode == 1
     assert place.summary()["failed_by_cause"] == {"crashed": 4}
-    _kept(place, (USERS - 1) * len(MODALITIES))
+    _kept(place, (USERS - 1) * len(modality_names()))

@@ -48,7 +48,7 @@ def test_uploading_again_changes_nothing_and_a_damaged_bundle_is_refused_alone(p
     assert sorted(line.rsplit(" ", 1)[1] for line in second.stdout.splitlines()) == ["v1", "v1"]
 
 
-def test_a_folder_without_bundles_is_told(place: Place) -> None:
+def test_a_folder_without_bundles_is_an_error(place: Place) -> None:
     place.runs.mkdir()
     done = _upload(place)
     assert done.returncode == 3

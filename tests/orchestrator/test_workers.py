@@ -10,23 +10,23 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.jobs import Job, read_commands
-from orchestrator.plan import Request, make_plan
+from orchestrator.jobs import Job, trainer_commands
+from orchestrator.plan import BatchSpec, make_plan
 from orchestrator.trainer_process import Limits
-from orchestrator.workers import WorkerPool, processes, run_warm
+from orchestrator.workers import WorkerPool, run_warm, start_processes
 from shared.data_loader import users_with_data
 from tests.orchestrator.orchestrated import Place
 
 
 @pytest.fixture
 def pool(place: Place) -> WorkerPool:
-    return WorkerPool(processes(read_commands(place.root / "commands.json"), place.environment()), 2)
+    return WorkerPool(start_processes(trainer_commands(place.root / "commands.json"), place.environment()), 2)
 
 
 def _jobs(place: Place, *users: str) -> list[Job]:
     for user in users:
         place.add(user)
-    return list(make_plan(Request(data=place.data), users_with_data(place.data), []).jobs)
+    return list(make_plan(BatchSpec(data=place.data), users_with_data(place.data), []).jobs)
 
 
 def _run(place: Place, pool: WorkerPool, job: Job, limits: Limits | None = None) -> tuple[str, str]:
@@ -56,29 +56,29 @@ def test_one_process_trains_many_users_and_each_job_has_its_own_events(place: Pl
 
 
 def test_a_failure_leaves_the_worker_and_a_crash_costs_one_job(place: Place, pool: WorkerPool) -> None:
-    place.tell({"ana speech": "data", "ben speech": "kill", "cleo speech": "silent"})
+    place.set_behaviours({"ana speech": "data", "ben speech": "kill", "cleo speech": "silent"})
     jobs = _jobs(place, "ana", "ben", "cleo", "dora")
-    told = [_run(place, pool, job) for job in jobs]
-    assert [cause for cause, _ in told] == ["data", "crashed", "crashed", ""]
-    assert told[0][1] == "made to fail: data"
-    assert "SIGKILL" in told[1][1]
-    assert "exit code 1" in told[2][1] and "Segmentation fault" in told[2][1]
+    ended = [_run(place, pool, job) for job in jobs]
+    assert [cause for cause, _ in ended] == ["data", "crashed", "crashed", ""]
+    assert ended[0][1] == "made to fail: data"
+    assert "SIGKILL" in ended[1][1]
+    assert "exit code 1" in ended[2][1] and "Segmentation fault" in ended[2][1]
     pool.close()
 
 
 def test_a_worker_over_its_limit_is_ended_and_replaced(place: Place, pool: WorkerPool) -> None:
-    place.tell({"ana speech": "hang", "ben speech": "hog"})
+    place.set_behaviours({"ana speech": "hang", "ben speech": "hog"})
     jobs = _jobs(place, "ana", "ben", "cleo")
     limits = [Limits(seconds=1), Limits(memory=300 << 20), Limits(memory=300 << 20)]
-    told = [_run(place, pool, job, limit) for job, limit in zip(jobs, limits, strict=True)]
-    assert [cause for cause, _ in told] == ["timeout", "memory", ""]
+    ended = [_run(place, pool, job, limit) for job, limit in zip(jobs, limits, strict=True)]
+    assert [cause for cause, _ in ended] == ["timeout", "memory", ""]
     pool.close()
 
 
 def test_an_idle_worker_makes_room_for_another_modality(place: Place, pool: WorkerPool) -> None:
     before = set(_children())
     for modality in ("speech", "gesture", "sound", "speech"):
-        worker = pool.take(modality)  # type: ignore[arg-type]
+        worker = pool.take(modality)
         pool.give_back(worker)
         assert len(set(_children()) - before) <= 2
     pool.close()
@@ -87,7 +87,7 @@ def test_an_idle_worker_makes_room_for_another_modality(place: Place, pool: Work
 
 def test_a_trainer_that_cannot_be_started_fails_its_job(place: Place) -> None:
     (job,) = _jobs(place, "ana")
-    pool = WorkerPool(processes({"speech": (str(Path(os.devnull)),)}, place.environment()), 1)  # type: ignore[dict-item]
+    pool = WorkerPool(start_processes({"speech": (str(Path(os.devnull)),)}, place.environment()), 1)
     outcome, _ = run_warm(job, (), pool, place.root / "events", Limits(), threading.Event())
     assert outcome.cause in ("internal", "crashed")
     pool.close()

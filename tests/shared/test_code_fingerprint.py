@@ -10,6 +10,7 @@ from shared import fingerprint
 from shared.fingerprint import code_files, code_fingerprint
 
 PACKAGES = ("gesture_trainer", "sound_trainer", "speech_context_trainer", "visual_environment_trainer")
+WITH_DUPLICATES = ("speech_context_trainer", "visual_environment_trainer")
 _LOADED = "import sys, {0}.train; print(*(n for n in sys.modules if n.partition('.')[0] in ('shared', '{0}')))"
 
 
@@ -28,7 +29,7 @@ def test_all_that_a_trainer_loads_counts(package: str) -> None:
 def test_what_only_other_commands_load_does_not(package: str) -> None:
     counted = code_files(package)
     assert {"shared/learning/heads.py", "shared/requirements.txt"} <= set(counted)
-    assert ("shared/learning/trees.py" in counted) == (package == "gesture_trainer")
+    assert ("shared/learning/duplicates.py" in counted) == (package in WITH_DUPLICATES)
     assert not {
         "shared/commands/import_data.py",
         "shared/commands/check.py",
@@ -40,21 +41,21 @@ def test_what_only_other_commands_load_does_not(package: str) -> None:
 @pytest.mark.parametrize(
     ("source", "found"),
     [
-        ("from shared.learning.trees import fit_trees\n", True),
-        ("def f():\n    from shared.learning.trees import fit_trees\n", True),
-        ("import shared.learning.trees\n", True),
-        ("from shared.learning import trees\n", True),
-        ("from shared.learning import folds, trees as t  # why\n", True),
-        ("from shared.learning import (\n    folds,\n    trees,\n)\n", True),
+        ("from shared.learning.duplicates import group\n", True),
+        ("def f():\n    from shared.learning.duplicates import group\n", True),
+        ("import shared.learning.duplicates\n", True),
+        ("from shared.learning import duplicates\n", True),
+        ("from shared.learning import folds, duplicates as d  # why\n", True),
+        ("from shared.learning import (\n    folds,\n    duplicates,\n)\n", True),
         ("from shared.commands.import_data import x\n", False),
-        ("from shared_trees import trees\n", False),
-        ("name = 'shared.learning.trees'\n", False),
+        ("from shared_learning import duplicates\n", False),
+        ("name = 'shared.learning.duplicates'\n", False),
     ],
 )
 def test_every_way_to_import_is_noticed(source: str, found: bool, tmp_path: Path) -> None:
     (tmp_path / "module.py").write_text(source)
     names = {path.name for path in fingerprint._imported_of_shared([tmp_path / "module.py"])}
-    assert ("trees.py" in names) == found
+    assert ("duplicates.py" in names) == found
 
 
 def test_an_edit_changes_the_fingerprint_of_those_that_load_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +64,7 @@ def test_an_edit_changes_the_fingerprint_of_those_that_load_it(monkeypatch: pyte
 
     def edited(name: str, root: Path, paths: list[Path]) -> dict[str, str]:
         return {
-            key: "edited" if key == "shared/learning/trees.py" else old
+            key: "edited" if key == "shared/learning/duplicates.py" else old
             for key, old in contents(name, root, paths).items()
         }
 
@@ -71,4 +72,4 @@ def test_an_edit_changes_the_fingerprint_of_those_that_load_it(monkeypatch: pyte
     fingerprint.code_files.cache_clear()
     after = {package: code_fingerprint(package) for package in PACKAGES}
     fingerprint.code_files.cache_clear()
-    assert [package for package in PACKAGES if before[package] != after[package]] == ["gesture_trainer"]
+    assert [package for package in PACKAGES if before[package] != after[package]] == list(WITH_DUPLICATES)

@@ -30,7 +30,7 @@ from sound_trainer.preprocessing.decode import (
     open_recordings,
     read_wave,
 )
-from sound_trainer.preprocessing.riff import share_there
+from sound_trainer.preprocessing.riff import share_present
 
 RATE = 16_000
 DECODING = Decoding()
@@ -136,7 +136,9 @@ def test_sounds_without_content_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
-def test_a_recording_that_was_cut_short_is_told_and_what_is_there_can_be_named(tmp_path: Path, subtype: str) -> None:
+def test_a_recording_that_was_cut_short_is_refused_unless_a_region_before_its_end_is_named(
+    tmp_path: Path, subtype: str
+) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, sine(2.0, RATE), RATE, subtype=subtype)
     whole = path.read_bytes()
@@ -148,9 +150,30 @@ def test_a_recording_that_was_cut_short_is_told_and_what_is_there_can_be_named(t
     size = whole.index(b"data") + 4
     for unknown in (0, 0x7FFF_FFFF, 0xFFFF_FFFF):  # as programs write that do not know the length when they begin
         path.write_bytes(whole[:size] + struct.pack("<I", unknown) + whole[size + 4 :])
-        assert share_there(path) == 1.0
+        assert share_present(path) == 1.0
     path.write_bytes(whole[: whole.index(b"fmt ") + 2])
-    assert share_there(path) == 1.0 and "use wav" in reason(path)
+    assert share_present(path) == 1.0 and "use wav" in reason(path)
+
+
+def test_a_library_that_fails_is_not_blamed_on_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("cannot cache function")
+
+    path = tmp_path / "a.wav"
+    soundfile.write(path, sine(1.0, RATE), RATE)
+    monkeypatch.setattr(decoding_module.librosa, "load", broken)
+    with pytest.raises(RuntimeError, match="cannot cache function"):
+        read_wave(path, DECODING)
+
+
+def test_no_other_decoder_reads_a_file_that_libsndfile_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(*_: object, **__: object) -> None:
+        raise soundfile.SoundFileRuntimeError("lost sync")
+
+    path = tmp_path / "a.wav"
+    soundfile.write(path, sine(1.0, RATE), RATE)
+    monkeypatch.setattr(soundfile.SoundFile, "read", damaged)
+    assert "unsupported audio format" in reason(path)  # given a path, librosa would hand it to audioread, and FFmpeg
 
 
 def test_of_a_long_sound_the_loudest_window_is_used(tmp_path: Path) -> None:
@@ -217,12 +240,12 @@ def opened(root: Path, cache: FeatureCache | None = None) -> Recordings:
 GOOD = {f"{k}.wav": sine(0.3, RATE, 200.0 + 50 * k) for k in range(4)}
 
 
-def test_all_sounds_that_cannot_be_used_are_told_at_once(tmp_path: Path) -> None:
+def test_all_sounds_that_cannot_be_used_are_reported_at_once(tmp_path: Path) -> None:
     bad = {"silent.wav": np.zeros(RATE), "text.wav": b"no sound", "short.wav": sine(0.005, RATE), **GOOD}
     with pytest.raises(DataError) as refused:
         opened(write_session(tmp_path, bad))
-    told = [(fault.line, fault.field, fault.reason.split(" ")[0]) for fault in refused.value.faults]
-    assert told == [(1, "media", "silent.wav"), (2, "media", "text.wav"), (3, "media", "short.wav")]
+    faults = [(fault.line, fault.field, fault.reason.split(": ")[0]) for fault in refused.value.faults]
+    assert faults == [(1, "media", "silent.wav"), (2, "media", "text.wav"), (3, "media", "short.wav")]
     assert all(fault.path.endswith("examples.jsonl") for fault in refused.value.faults)
 
 

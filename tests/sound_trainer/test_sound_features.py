@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec, joined
 from shared.features.pretrained import is_complete, pretrained_folder
 from sound_trainer.preprocessing import spectral
-from sound_trainer.preprocessing.embedding import SpeechEmbedding, centred
+from sound_trainer.preprocessing.embedding import SpeechEmbedding, pad_centred
 from sound_trainer.preprocessing.pretrained import SPEECH_EMBEDDING
 
 Wave = NDArray[np.float32]
@@ -97,51 +97,62 @@ def test_silence_at_the_ends_does_not_count(name: str) -> None:
     assert np.linalg.norm(off) < 0.35 * np.linalg.norm(pitch)
 
 
-def test_silence_is_cut_at_both_ends_and_a_margin_stays() -> None:
+def test_silence_is_trimmed_at_both_ends_up_to_a_margin() -> None:
     wave = tone(0.6)
-    kept = spectral.trimmed(wave)
+    kept = spectral.trim(wave)
     assert 0.45 * RATE < len(kept) < 0.75 * RATE, "the tone with a margin of 30 ms"
-    np.testing.assert_array_equal(spectral.trimmed(kept), kept)
+    np.testing.assert_array_equal(spectral.trim(kept), kept)
 
 
-def test_a_sound_without_pauses_is_not_cut() -> None:
+def test_a_sound_without_pauses_is_not_trimmed() -> None:
     wave = burst(RATE)
-    assert len(spectral.trimmed(wave)) == RATE
+    assert len(spectral.trim(wave)) == RATE
 
 
 def test_loudness_is_brought_to_one_level() -> None:
-    level = np.sqrt(np.mean(spectral.prepared(tone(0.6, gain=0.01)) ** 2))
+    level = np.sqrt(np.mean(spectral.normalised(tone(0.6, gain=0.01)) ** 2))
     assert level == pytest.approx(spectral.LOUDNESS, rel=0.01)
 
 
-def test_power_spectra_are_those_of_a_fourier_transform() -> None:
+def test_power_spectra_are_those_of_librosa() -> None:
     wave = burst(4000)
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
-    padded = np.concatenate([np.zeros(120), wave, np.zeros(400)])
-    frames = np.stack([padded[k * 160 : k * 160 + 400] for k in range(26)])
-    expected = np.abs(np.fft.rfft(frames * window, 512)) ** 2
+    padded = np.concatenate([np.zeros(120), wave, np.zeros(560)])  # frames of 25 ms around the middle of each 10 ms
+    frames = librosa.util.frame(padded, frame_length=400, hop_length=160)[:, :26].T
+    expected = np.abs(np.fft.rfft(frames * librosa.filters.get_window("hann", 400), 512)) ** 2
     found = spectral.power_spectra(wave)
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * expected.max())
 
 
-def test_the_mel_filter_bank_is_librosas() -> None:
-    expected = librosa.filters.mel(sr=RATE, n_fft=512, n_mels=40).T
-    np.testing.assert_allclose(spectral._mel_bands(), expected, atol=1e-7)
+def test_mel_cepstra_are_those_of_librosa() -> None:
+    power = spectral.power_spectra(tone(0.5))
+    levels = librosa.power_to_db(librosa.feature.melspectrogram(S=power.T, sr=RATE, n_fft=512, n_mels=40))
+    np.testing.assert_allclose(spectral.mel_levels(power), levels.T / 10, atol=1e-4)
+    expected = librosa.feature.mfcc(S=levels / 10, n_mfcc=20).T
+    np.testing.assert_allclose(spectral.mel_cepstra(spectral.mel_levels(power)), expected, atol=1e-3)
+
+
+def test_trimming_is_that_of_librosa_and_a_margin() -> None:
+    wave = tone(0.6)
+    _, (first, last) = librosa.effects.trim(wave, top_db=40, frame_length=160, hop_length=160)
+    kept = spectral.trim(wave)
+    start = int(np.flatnonzero(wave == kept[0])[0])
+    assert start == pytest.approx(first - 480, abs=240)
+    assert start + len(kept) == pytest.approx(last + 480, abs=240)
 
 
 @given(st.floats(80.0, 400.0))
 def test_pitch_is_found(pitch: float) -> None:
     time = np.arange(RATE // 2) / RATE
     wave = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 6))
-    voicing, octaves = spectral.voice(np.asarray(wave, np.float32))
+    voicing, octaves = spectral.pitch_track(np.asarray(wave, np.float32))
     inside = slice(5, -5)
     assert np.median(voicing[inside]) > 0.8
     assert 60 * 2 ** np.median(octaves[inside]) == pytest.approx(pitch, rel=0.04)
 
 
 def test_noise_has_no_pitch() -> None:
-    voicing, _ = spectral.voice(burst(RATE))
+    voicing, _ = spectral.pitch_track(burst(RATE))
     assert np.median(voicing) < 0.5
 
 
@@ -149,7 +160,7 @@ def test_noise_has_no_pitch() -> None:
 @pytest.mark.parametrize("frames", [1, 3, 200])
 def test_places_along_a_sound_keep_a_constant_and_an_order(frames: int, places: int) -> None:
     tracks = np.stack([np.ones(frames), np.arange(frames)], axis=1).astype(np.float32)
-    found = spectral.along(tracks, places)
+    found = spectral.contour(tracks, places)
     assert found.shape == (places, 2)
     np.testing.assert_allclose(found[:, 0], 1.0, rtol=1e-5)
     assert (np.diff(found[:, 1]) >= -1e-3).all()
@@ -160,14 +171,14 @@ def test_places_along_a_sound_keep_a_constant_and_an_order(frames: int, places: 
 @pytest.mark.parametrize(("samples", "expected"), [(0, 24_000), (8001, 24_000), (24_000, 24_000), (30_000, 30_000)])
 def test_a_short_sound_stands_in_the_middle_of_a_second_and_a_half(samples: int, expected: int) -> None:
     wave = burst(samples)
-    found = centred(wave)
+    found = pad_centred(wave)
     assert len(found) == expected
     before = (expected - samples) // 2
     np.testing.assert_array_equal(found[before : before + samples], wave)
     assert not found[:before].any()
 
 
-def test_a_rising_pitch_is_told_from_a_falling_one() -> None:
+def test_a_rising_pitch_differs_from_a_falling_one() -> None:
     rise, fall = (spectral.FullSpectralFeatures()({"wave": tone(0.6, 200.0, change)}) for change in (2.0, 0.5))
     same = spectral.FullSpectralFeatures()({"wave": tone(0.6, 200.0, 2.0, seed=1)})
     assert np.linalg.norm(rise - fall) > 3 * np.linalg.norm(rise - same)

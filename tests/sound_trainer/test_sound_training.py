@@ -25,7 +25,7 @@ from shared.logs import RunLog
 from shared.recipe import load
 from sound_trainer.preprocessing.decode import open_recordings, read_wave
 from sound_trainer.preprocessing.pretrained import SPEECH_EMBEDDING
-from sound_trainer.train import SoundConfig, build_candidates, train
+from sound_trainer.train import SoundConfig, sound_candidates, train
 from tests.paths import ROOT
 
 RATE = 16_000
@@ -33,7 +33,13 @@ CONFIGS = ROOT / "sound_trainer" / "configs"
 needs_network = pytest.mark.skipif(
     not is_complete(SPEECH_EMBEDDING, pretrained_folder()), reason="not made; run: python -m build_tools"
 )
-WITHOUT_NETWORK = {"candidates": ["spectral_prototypes", "spectral_lda"]}
+CENTROID = {"type": "nearest_centroid", "metric": "cosine"}
+WITHOUT_NETWORK = {
+    "candidates": [
+        {"features": "spectral", "classifier": CENTROID},
+        {"features": "spectral", "classifier": {"type": "lda"}},
+    ]
+}
 Counts = dict[str, tuple[int, ...]]  # label -> sounds in each session
 
 
@@ -85,7 +91,7 @@ def test_hums_hisses_and_clicks_are_told_apart_across_sessions(tmp_path: Path) -
     entry = trained(data, tmp_path / "out").entry
     assert entry.training_metrics is not None
     assert entry.training_metrics["accuracy"] > 0.9
-    assert entry.training_metrics["unknown_auroc"] > 0.9
+    assert entry.training_metrics["open_set_auroc"] > 0.9
     assert entry.verdict == "good"
 
 
@@ -120,7 +126,9 @@ def test_other_containers_train_as_well(tmp_path: Path, ending: str, rate: int) 
 @needs_network
 def test_the_network_is_part_of_the_model(tmp_path: Path) -> None:
     data = write(tmp_path / "data", dict.fromkeys(("rise", "hiss", "click!"), (3, 3)))
-    outcome = trained(data, tmp_path / "out", {"candidates": ["embedding_prototypes"]})
+    outcome = trained(
+        data, tmp_path / "out", {"candidates": [{"features": "speech_embedding", "classifier": CENTROID}]}
+    )
     assert outcome.entry.model_dump()["encoder_refs"] == []
     model = (outcome.bundle.folder / "model.onnx").read_bytes()
     assert 1_800_000 < len(model) < 4_000_000
@@ -146,9 +154,9 @@ def test_copies_join_the_training_rows_only_and_have_to_help(tmp_path: Path) -> 
     plain = trained(data, tmp_path / "plain")
     copied = trained(data, tmp_path / "copied", {**WITHOUT_NETWORK, "augmentation": {"copies": 2}})
     assert copied.entry.sample_count == plain.entry.sample_count == 12
-    assert np.sum(copied.entry.metrics["confusion"]) == 12
+    assert np.sum(copied.entry.metrics["confusion_matrix"]) == 12
     names = list(plain.entry.metrics["candidates"])
-    assert list(copied.entry.metrics["candidates"]) == [*names, *(f"{name}_augmented" for name in names)]
+    assert list(copied.entry.metrics["candidates"]) == [*names, *(f"{name}, with copies" for name in names)]
     assert copied.entry.metrics["chosen"] == plain.entry.metrics["chosen"], "nothing is left for copies to improve"
     models = [(outcome.bundle.folder / "model.onnx").read_bytes() for outcome in (plain, copied)]
     assert models[0] == models[1]
@@ -159,12 +167,12 @@ def test_a_head_learns_from_a_training_sound_and_its_copies_alone(tmp_path: Path
     config = SoundConfig.model_validate({**WITHOUT_NETWORK, "augmentation": {"copies": 2}})
     job = Job(("ana",), data, tmp_path, "run", fingerprint="test", log=RunLog(io.StringIO()))
     dataset = load(job, config, "sound")
-    candidates = build_candidates(job, config, open_recordings(job, dataset, config.decoding))
+    candidates = sound_candidates(job, config, open_recordings(job, dataset, config.decoding))
     classes, train = dataset.label_index, np.array([0, 1, 4, 5, 8])
     for candidate in candidates:
         rows = candidate.source.rows(train)
         features, own = rows.training(train, classes)
-        copies = 2 if candidate.name.endswith("_augmented") else 0
+        copies = 2 if candidate.name.endswith(", with copies") else 0
         assert len(features) == len(own) == len(train) * (1 + copies)
         np.testing.assert_array_equal(np.bincount(own), (1 + copies) * np.bincount(classes[train]))
         allowed = rows.copies[np.isin(rows.owner, train)] if copies else rows.copies
@@ -189,7 +197,8 @@ def test_the_default_file_says_what_the_schema_says() -> None:
 
 def test_the_alternative_file_needs_no_network() -> None:
     config = load_config(SoundConfig, CONFIGS / "without_network.yaml", [])
-    assert all(name.startswith("spectral_") for name in config.candidates)
+    assert config.candidates != "auto"
+    assert {candidate.features for candidate in config.candidates} == {("spectral",)}
 
 
 def test_every_configuration_file_opens_with_its_command() -> None:
@@ -202,7 +211,9 @@ def test_every_configuration_file_opens_with_its_command() -> None:
 
 
 def test_a_candidate_that_is_not_known_is_refused_with_its_place() -> None:
-    with pytest.raises(ConfigError, match=re.escape("candidates.0")):
+    with pytest.raises(
+        ConfigError, match=re.escape("candidates.0: must be a section with the keys features, classifier, not 'magic'")
+    ):
         load_config(SoundConfig, None, ["candidates=[magic]"])
 
 
@@ -226,5 +237,5 @@ def test_spoken_digits_of_one_speaker_are_recognised_across_sessions(real_data: 
     entry = trained(tmp_path / "data", tmp_path / "out", {}).entry
     assert entry.training_metrics is not None
     assert entry.training_metrics["accuracy"] >= 0.97
-    assert entry.training_metrics["unknown_auroc"] >= 0.97
-    assert entry.training_metrics["false_rejection"] <= 0.08
+    assert entry.training_metrics["open_set_auroc"] >= 0.97
+    assert entry.training_metrics["false_rejection_rate"] <= 0.08

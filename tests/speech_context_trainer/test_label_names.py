@@ -5,19 +5,19 @@ import numpy as np
 from shared.features.arrays import unit_rows
 from shared.features.graph import FeatureGraph, TensorSpec
 from shared.learning.candidates import PrecomputedFeatures, Rows
-from speech_context_trainer.preprocessing.label_names import FEW, Named, spoken
+from speech_context_trainer.preprocessing.label_names import FEW, WithLabelNames, label_to_text
 from speech_context_trainer.preprocessing.text import Sentence
 
 GRAPH = FeatureGraph("use", (TensorSpec("use", "float32", (8,)),), Sentence("use"))
 
 
-def _named(per_class: tuple[int, ...], telling: bool = True) -> Named:
+def _named(per_class: tuple[int, ...], informative: bool = True) -> WithLabelNames:
     rng = np.random.default_rng(0)
     classes = np.repeat(np.arange(len(per_class)), per_class)
     meanings = np.eye(8, dtype=np.float32)[: len(per_class)]
     rows = unit_rows(meanings[classes] + 0.1 * rng.normal(size=(len(classes), 8)).astype(np.float32))
-    names = meanings if telling else np.eye(8, dtype=np.float32)[-len(per_class) :]
-    return Named(PrecomputedFeatures(GRAPH, Rows(rows, rows[:0], classes[:0])), names, classes)
+    names = meanings if informative else np.eye(8, dtype=np.float32)[-len(per_class) :]
+    return WithLabelNames(PrecomputedFeatures(GRAPH, Rows(rows, rows[:0], classes[:0])), names, classes)
 
 
 def test_names_join_the_training_rows_of_labels_with_few_texts() -> None:
@@ -36,11 +36,11 @@ def test_a_label_without_a_training_text_has_no_name_either() -> None:
 
 
 def test_names_that_say_nothing_are_left_out() -> None:
-    named = _named((3, 3, 3), telling=False)
+    named = _named((3, 3, 3), informative=False)
     everything = np.arange(9)
     assert len(named.rows(everything).copies) == 0
 
 
-def test_a_name_is_spoken_as_words() -> None:
-    assert spoken("credit_cards") == "credit cards"
-    assert spoken("more-juice") == "more juice"
+def test_a_label_becomes_text() -> None:
+    assert label_to_text("credit_cards") == "credit cards"
+    assert label_to_text("more-juice") == "more juice"

@@ -17,17 +17,25 @@ from shared.errors import ConfigError, DataError
 from shared.features.encoders import load_encoder
 from shared.features.graph import FeatureGraph, TensorSpec
 from shared.features.pretrained import pretrained_folder
-from speech_context_trainer.preprocessing.context import Confidence, heard
-from speech_context_trainer.train import TRAINER, SpeechConfig, reduced_candidates
+from speech_context_trainer.preprocessing.context import Confidence, confidence_input
+from speech_context_trainer.train import RECIPE, TRAINER, SpeechConfig, usable_candidates
 from tests.speech_context_trainer.talk import ENGLISH, OTHER_LANGUAGES, write_sessions
 
 HAVE = [name for name in ("use", "minilm") if (pretrained_folder() / name / "encoder.json").is_file()]
 needs_encoders = pytest.mark.skipif(len(HAVE) < 2, reason="use or minilm is not made; run: python -m build_tools")
 
 
+KERNEL = {"type": "kernel_ridge", "kernel": "rbf", "alpha": 0.1, "scaler": "none"}
+
+
+def _only(*features: str) -> tuple[str, str]:
+    """Return the options that leave one candidate to train."""
+    return "--set", f"candidates={json.dumps([{'features': features, 'classifier': KERNEL}])}"
+
+
 def _train(capsys: pytest.CaptureFixture[str], data: Path, out: Path, *words: str) -> dict[str, Any]:
     arguments = ["--user", "ana", "--data", str(data), "--out", str(out), *words]
-    code = run(lambda: trainer_command(TRAINER)(arguments, standalone_mode=False))
+    code = run(lambda: trainer_command(TRAINER, RECIPE)(arguments, standalone_mode=False))
     entry: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert code == 0, entry["error_message"]
     return entry
@@ -40,7 +48,7 @@ def _model(entry: dict[str, Any], out: Path) -> LiveModel:
 
 def _label(model: LiveModel, text: str, folder: Path, name: str = "said.txt") -> str:
     (folder / name).write_text(text, encoding="utf-8")
-    inputs = TRAINER.decode(
+    inputs = RECIPE.decode(
         folder / name, model.properties["spec"]["decode"], {n: load_encoder(f) for n, f in model.encoders.items()}
     )
     wanted = {tensor.name: inputs[tensor.name] for tensor in model.session.get_inputs()}
@@ -48,12 +56,12 @@ def _label(model: LiveModel, text: str, folder: Path, name: str = "said.txt") ->
 
 
 @needs_encoders
-@pytest.mark.parametrize("candidate", ["use", "use_minilm"])
+@pytest.mark.parametrize("features", [("use",), ("use", "minilm")], ids=" ".join)
 def test_labels_trained_in_english_are_recognised_in_german_and_spanish(
-    candidate: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    features: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_sessions(tmp_path / "data", ENGLISH)
-    entry = _train(capsys, data, tmp_path / "out", "--set", f"candidates=[{candidate}]")
+    entry = _train(capsys, data, tmp_path / "out", *_only(*features))
     model = _model(entry, tmp_path / "out")
     answers = [(_label(model, text, tmp_path), label) for label, texts in OTHER_LANGUAGES.items() for text in texts]
     assert len(answers) == 12
@@ -63,7 +71,7 @@ def test_labels_trained_in_english_are_recognised_in_german_and_spanish(
 @needs_encoders
 def test_only_the_winners_encoders_are_named_and_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_sessions(tmp_path / "data", ENGLISH)
-    entry = _train(capsys, data, tmp_path / "out", "--set", "candidates=[use]")
+    entry = _train(capsys, data, tmp_path / "out", *_only("use"))
     assert [ref["name"] for ref in entry["encoder_refs"]] == ["use"]
     assert [path.name for path in (tmp_path / "out" / "encoders").iterdir()] == [entry["encoder_refs"][0]["sha256"]]
     assert (Path(entry["bundle"]) / "model.onnx").stat().st_size < 4_000_000
@@ -76,7 +84,7 @@ def test_without_encoders_ngrams_are_trained_and_the_log_and_card_say_so(
     entry = _train(
         capsys, write_sessions(tmp_path / "data", ENGLISH), tmp_path / "out", "--set", "gate.beat_majority=false"
     )
-    assert entry["metrics"]["chosen"] == "ngrams"
+    assert entry["metrics"]["chosen"] == "ngrams: kernel_ridge(scaler=none, alpha=0.3)"
     assert entry["encoder_refs"] == []
     assert not (tmp_path / "out" / "encoders").exists()
     assert len(entry["notes"]) == 2
@@ -86,24 +94,45 @@ def test_without_encoders_ngrams_are_trained_and_the_log_and_card_say_so(
         assert f"without the sentence encoder {name}" in card
 
 
-def test_candidates_are_reduced_to_the_encoders_that_are_there() -> None:
-    config = SpeechConfig.model_validate({"candidates": ["ngrams", "use_minilm", "use_minilm_ngrams", "use"]})
-    assert reduced_candidates(config, {"use"}, few=False) == ["ngrams", "use", "use_ngrams"]
-    assert reduced_candidates(config, set(), few=True) == ["ngrams"]
-    assert "ngrams" not in reduced_candidates(config, {"use"}, few=True), "too few samples to tell that they are worse"
-    around = SpeechConfig.model_validate({"candidates": ["use_minilm", "use_minilm_in_context"]})
-    assert reduced_candidates(around, {"use", "minilm"}, few=False) == ["use_minilm"], "no surroundings were noted"
-    assert reduced_candidates(around, {"use", "use_context"}, few=False) == ["use", "use_in_context"]
-    assert reduced_candidates(around, {"use", "confidence"}, few=False) == ["use", "use_in_context"]
-    with pytest.raises(ConfigError, match="make setup"):
-        reduced_candidates(SpeechConfig.model_validate({"candidates": ["use"]}), set(), few=False)
+def _usable(available: set[str], few: bool, *configured: tuple[str, ...]) -> list[tuple[str, ...]]:
+    candidates: Any = [{"features": features, "classifier": KERNEL} for features in configured] or "auto"
+    config = SpeechConfig.model_validate({"candidates": candidates})
+    return [candidate.features or () for candidate in usable_candidates(config, available, few)]
+
+
+def test_candidates_are_reduced_to_the_features_that_are_there() -> None:
+    listed = (("ngrams",), ("use", "minilm"), ("use", "minilm", "ngrams"), ("use",))
+    assert _usable({"use"}, False, *listed) == [("ngrams",), ("use",), ("use", "ngrams")]
+    assert _usable(set(), True, *listed) == [("ngrams",)]
+    around = (("use", "minilm"), ("use", "minilm", "use_context", "minilm_context", "confidence"))
+    assert _usable({"use", "minilm"}, False, *around) == [("use", "minilm")], "no surroundings were noted"
+    assert _usable({"use", "use_context"}, False, *around) == [("use",), ("use", "use_context")]
+    assert _usable({"use", "confidence"}, False, *around) == [("use",), ("use", "confidence")]
+    for alone in (("use",), ("use_context",), ("confidence",)):
+        with pytest.raises(ConfigError, match="make setup"):
+            _usable({"confidence"}, False, alone)
+
+
+def test_with_few_samples_ngrams_alone_are_compared_only_where_they_are_named() -> None:
+    encoded = {"use", "minilm"}
+    assert _usable(encoded, False) == [("ngrams",), ("use", "minilm")]
+    assert _usable(encoded, True) == [("use", "minilm")], "too few samples to tell that n-grams are worse"
+    assert _usable(set(), True) == [("ngrams",)], "nothing else is left"
+    assert _usable(encoded, True, ("ngrams",), ("use",)) == [("ngrams",), ("use",)]
+
+
+def test_a_classifier_without_features_is_trained_on_each_set_that_suits() -> None:
+    config = SpeechConfig.model_validate({"candidates": [{"classifier": {"type": "ridge"}}]})
+    found = usable_candidates(config, {"use", "minilm", "confidence"}, few=False)
+    sets = [("ngrams",), ("use", "minilm"), ("use", "minilm", "confidence")]
+    assert [(candidate.features, candidate.classifier.type) for candidate in found] == [(s, "ridge") for s in sets]
 
 
 def test_what_is_said_in_two_sessions_stands_on_one_side_and_is_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     twice = {label: [*texts, f"{texts[1].upper()}!", texts[2]] for label, texts in ENGLISH.items()}
-    entry = _train(capsys, write_sessions(tmp_path / "data", twice), tmp_path / "out", "--set", "candidates=[ngrams]")
+    entry = _train(capsys, write_sessions(tmp_path / "data", twice), tmp_path / "out", *_only("ngrams"))
     assert any(warning.startswith("8 transcripts repeat") for warning in entry["warnings"])
 
 
@@ -139,13 +168,14 @@ def test_surroundings_are_used_where_they_help(
     more = {text: {"location": places[label]} for label, texts in said.items() for text in texts}
     data = write_sessions(tmp_path / "data", said, more=more)
     entry = _train(capsys, data, tmp_path / "out", "--set", "gate.beat_majority=false")
-    assert entry["metrics"]["candidates"].keys() == {"ngrams", "use_minilm", "use_minilm_in_context"}
-    assert (entry["metrics"]["chosen"] == "use_minilm_in_context") == helpful
+    names = [name.partition(":")[0] for name in entry["metrics"]["candidates"]]
+    assert names == ["ngrams", "use+minilm", "use+minilm+use_context+minilm_context"]
+    assert entry["metrics"]["chosen"].startswith("use+minilm+use_context+minilm_context:") == helpful
     if helpful:
         model = _model(entry, tmp_path / "out")
         for label, place in places.items():
-            asked = json.dumps({"transcript": "i want the golden one", "location": place})
-            assert _label(model, asked, tmp_path, "said.json") == label
+            query = json.dumps({"transcript": "i want the golden one", "location": place})
+            assert _label(model, query, tmp_path, "said.json") == label
 
 
 @needs_encoders
@@ -165,13 +195,13 @@ def test_the_recognisers_confidence_is_used_where_it_helps(
     more = {text: {"confidence": sure[label]} for label, texts in said.items() for text in texts}
     data = write_sessions(tmp_path / "data", said, more=more)
     entry = _train(capsys, data, tmp_path / "out", "--set", "gate.beat_majority=false")
-    assert (entry["metrics"]["chosen"] == "use_minilm_in_context") == helpful
+    assert entry["metrics"]["chosen"].startswith("use+minilm+confidence:") == helpful
     model = _model(entry, tmp_path / "out")
     assert ("confidence" in {tensor.name for tensor in model.session.get_inputs()}) == helpful
     if helpful:
         for label, value in sure.items():
-            asked = json.dumps({"transcript": "the glass", "confidence": value})
-            assert _label(model, asked, tmp_path, "said.json") == label
+            query = json.dumps({"transcript": "the glass", "confidence": value})
+            assert _label(model, query, tmp_path, "said.json") == label
         assert _label(model, "the glass", tmp_path) in sure, "without a confidence there is an answer, too"
 
 
@@ -179,7 +209,7 @@ def test_confidence_is_a_direction_and_nothing_where_it_is_unknown() -> None:
     function = Confidence(0.5)
     graph = FeatureGraph("confidence", (TensorSpec("confidence", "float32", (1,)),), function)
     for value in (None, 0.0, 0.3, 1.0):
-        inputs = {"confidence": heard(value)}
+        inputs = {"confidence": confidence_input(value)}
         (row,) = graph.run([inputs])
         np.testing.assert_allclose(row, function(inputs), atol=1e-6)
         assert np.linalg.norm(row) == pytest.approx(0.0 if value is None else 0.5, abs=1e-6)
@@ -196,10 +226,10 @@ def test_speech_context_is_another_name_for_speech() -> None:
 def test_a_file_that_is_no_text_is_refused_with_its_name(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=rf"{name}: transcript: ") as refused:
-        TRAINER.decode(tmp_path / name, {}, {})
+        RECIPE.decode(tmp_path / name, {}, {})
     assert len(refused.value.faults) == 1
 
 
 def test_an_empty_text_has_inputs(tmp_path: Path) -> None:
     (tmp_path / "said.txt").write_text("")
-    np.testing.assert_array_equal(TRAINER.decode(tmp_path / "said.txt", {}, {})["points"], [32])
+    np.testing.assert_array_equal(RECIPE.decode(tmp_path / "said.txt", {}, {})["points"], [32])

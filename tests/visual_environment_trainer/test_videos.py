@@ -10,7 +10,7 @@ import pytest
 from shared.schema_utils import Box
 from tests.visual_environment_trainer.pictures import film, flag
 from visual_environment_trainer.preprocessing.images import UnreadableImageError
-from visual_environment_trainer.preprocessing.videos import MOST_FRAMES, read_frames
+from visual_environment_trainer.preprocessing.videos import MAX_FRAMES, read_frames
 from visual_environment_trainer.preprocessing.views import SEVERAL_VIEWS, Viewing, read_views
 
 
@@ -25,7 +25,7 @@ def four_seconds(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_frames_are_sampled_evenly_at_the_rate(four_seconds: Path) -> None:
-    for rate, count in ((1.0, 4), (2.5, 10), (0.01, 1), (30.0, MOST_FRAMES)):
+    for rate, count in ((1.0, 4), (2.5, 10), (0.01, 1), (30.0, MAX_FRAMES)):
         frames = read_frames(four_seconds, rate)
         assert len(frames) == count
         light = [frame.mean() for frame in frames]
@@ -52,9 +52,9 @@ def test_what_cannot_be_used_is_refused_with_its_reason(tmp_path: Path) -> None:
     cases = {
         "cut.avi": (whole[: len(whole) // 3], "cut off|cannot be opened"),
         "cut.mp4": (mp4[: len(mp4) // 2], "cannot be opened"),
-        "text.mp4": (b"hello, I am a film", "is no MP4"),
-        "list.mkv": (b"#EXTM3U\nfile:///etc/passwd\n", "is no MP4"),
-        "empty.mov": (b"", "is no MP4"),
+        "text.mp4": (b"hello, I am a film", "is not an MP4"),
+        "list.mkv": (b"#EXTM3U\nfile:///etc/passwd\n", "is not an MP4"),
+        "empty.mov": (b"", "is not an MP4"),
         "lies.mp4": (whole, "is named .mp4 but holds a .avi"),
         "hollow.mp4": (mp4[:40] + b"\0" * 500, "cannot be opened"),
     }
@@ -64,7 +64,7 @@ def test_what_cannot_be_used_is_refused_with_its_reason(tmp_path: Path) -> None:
             read_frames(tmp_path / name, 1.0)
     with pytest.raises(UnreadableImageError, match=r"lasts 4\.0 s"):
         read_frames(tmp_path / "whole.mp4", 1.0, onset=9.0)
-    with pytest.raises(UnreadableImageError, match="no such file"):
+    with pytest.raises(UnreadableImageError, match="not found"):
         read_frames(tmp_path / "nowhere.mp4", 1.0)
 
 

@@ -1,4 +1,4 @@
-"""Visual models: from pictures and films to a published version and its answers, with and without an encoder."""
+"""Visual models: from images and videos to a published version and its predictions, with and without an encoder."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from tests.visual_environment_trainer.pictures import (
     write_sessions,
 )
 from visual_environment_trainer.preprocessing.handmade import SIDE as HANDMADE_SIDE
-from visual_environment_trainer.robustness import with_helpful_copies
-from visual_environment_trainer.train import TRAINER, VisualConfig, build_candidates, way
+from visual_environment_trainer.robustness import keep_helpful_copies
+from visual_environment_trainer.train import RECIPE, TRAINER, VisualConfig, encoding_for, visual_candidates
 
 USER = "ana"
 
@@ -44,11 +44,15 @@ def encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 Train = Any
 
 
+def _logistic(*features: str) -> dict[str, Any]:
+    return {"features": features, "classifier": {"type": "logistic_regression", "C": 10, "scaler": "none"}}
+
+
 @pytest.fixture
 def train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Train:
     def train(data: Path, *words: str, expect: int = 0) -> dict[str, Any]:
         arguments = ["--user", USER, "--data", str(data), "--out", str(tmp_path / "out")]
-        code = run(lambda: trainer_command(TRAINER)([*arguments, *words], standalone_mode=False))
+        code = run(lambda: trainer_command(TRAINER, RECIPE)([*arguments, *words], standalone_mode=False))
         printed = capsys.readouterr()
         entry: dict[str, Any] = json.loads(printed.out)
         assert code == expect, printed.err[-1500:]
@@ -64,7 +68,7 @@ def _live(entry: dict[str, Any], tmp_path: Path) -> LiveModel:
 
 def _label(model: LiveModel, path: Path) -> str:
     encoders = {name: load_encoder(folder) for name, folder in model.encoders.items()}
-    inputs = TRAINER.decode(path, model.properties["spec"]["decode"], encoders)
+    inputs = RECIPE.decode(path, model.properties["spec"]["decode"], encoders)
     wanted = {tensor.name: inputs[tensor.name] for tensor in model.session.get_inputs()}
     return str(model.properties["labels"][int(model.session.run(["label"], wanted)[0])])
 
@@ -102,7 +106,7 @@ def test_without_any_encoder_the_fallback_is_trained_and_named(
 ) -> None:
     monkeypatch.setenv("MODEL_TRAINER_PRETRAINED", str(tmp_path / "nothing"))
     entry = train(write_sessions(tmp_path / "data"))
-    assert entry["metrics"]["chosen"] == "handmade"
+    assert entry["metrics"]["chosen"] == "handmade: logistic_regression(C=0.01)"
     assert entry["encoder_refs"] == []
     assert entry["notes"][0].startswith("FALLBACK")
     assert "FALLBACK" in (Path(entry["bundle"]) / "model_card.html").read_text()
@@ -124,19 +128,13 @@ def test_an_own_network_is_trained_with_and_goes_beside_the_models(tmp_path: Pat
     assert entry["notes"] == []
 
 
-def test_three_pictures_of_each_label_are_told_apart_by_prototypes(tmp_path: Path, train: Train) -> None:
+def test_three_pictures_of_each_label_are_compared_with_class_means(tmp_path: Path, train: Train) -> None:
     entry = train(write_sessions(tmp_path / "data", each=1))
     assert entry["sample_count"] == 9
     assert entry["training_metrics"]["accuracy"] > 0.6
-    logits = json.dumps([node.op_type for node in _graph(Path(entry["bundle"]) / "model.onnx").node])
+    tried = list(entry["metrics"]["candidates"])
+    assert tried == [f"{f}: nearest_centroid(scaler=none, metric=cosine)" for f in ("embedding", "embedding+middle")]
     assert _live(entry, tmp_path).properties["labels"] == sorted(ROOMS)
-    assert "MatMul" in logits
-
-
-def _graph(path: Path) -> Any:
-    import onnx
-
-    return onnx.load(path).graph
 
 
 def test_near_copies_in_other_sessions_are_reported_and_validated_with_their_first(
@@ -154,7 +152,7 @@ def test_near_copies_in_other_sessions_are_reported_and_validated_with_their_fir
     entry = train(data)
     assert entry["media"] == [{"record_id": "hall-05", "near_copy_of": "hall-00"}]
     assert any("1 images are nearly the same" in w and "hall-05 of hall-00" in w for w in entry["warnings"])
-    assert entry["metrics"]["audit"]["leaking"] == 0
+    assert entry["metrics"]["audit"]["duplicates_across_folds"] == 0
     assert train(write_sessions(tmp_path / "clean"))["media"] == []
 
 
@@ -209,8 +207,8 @@ def test_a_second_run_decodes_nothing(tmp_path: Path, train: Train, monkeypatch:
 
 def test_what_many_pictures_are_seen_by_is_quicker() -> None:
     config, encoder = VisualConfig(), load_encoder("lite0_int8")
-    assert len(way(config, encoder, 10).viewing.views) == 3
-    assert len(way(config, encoder, config.several_views_up_to + 1).viewing.views) == 1
+    assert len(encoding_for(config, encoder, 10).viewing.views) == 3
+    assert len(encoding_for(config, encoder, config.several_views_up_to + 1).viewing.views) == 1
 
 
 def _clouded(count: int, dimension: int, seed: int) -> tuple[list[dict[str, Any]], np.ndarray]:
@@ -231,21 +229,23 @@ def _clouded(count: int, dimension: int, seed: int) -> tuple[list[dict[str, Any]
 
 
 @pytest.mark.parametrize("useful", [True, False])
-def test_blurred_copies_are_tried_only_where_they_help(useful: bool, tmp_path: Path) -> None:
+def test_blurred_copies_are_compared_only_where_they_help(useful: bool, tmp_path: Path) -> None:
     from benchmarks.few_shot import quiet_job
 
-    config = VisualConfig(blurred_copies=True, candidates=("embedding",), evaluation=EvaluationConfig(folds=3))
+    config = VisualConfig.model_validate(
+        {"blurred_copies": True, "candidates": [_logistic("embedding")], "evaluation": EvaluationConfig(folds=3)}
+    )
     encoder = load_encoder("lite0_int8")
     rows, classes = _clouded(60, 8, 0)
     if not useful:
         for row in rows:
             row["lite0_int8_blurred"] = row["lite0_int8"]
-    candidates = build_candidates(quiet_job(USER, tmp_path), config, encoder, rows, few=False)
+    candidates = visual_candidates(quiet_job(USER, tmp_path), config, encoder, rows, few=False)
     sessions = [str(k // 10) for k in range(60)]
-    kept, told = with_helpful_copies(candidates, classes, sessions, config)
-    names = [candidate.name for candidate in kept]
-    assert names == (["embedding_blurred", "embedding"] if useful else ["embedding"])
-    assert ("tried in embedding_blurred" in told) == useful
+    kept, note = keep_helpful_copies(candidates, classes, sessions, config)
+    name = "embedding: logistic_regression(scaler=none, C=10.0)"
+    assert [candidate.name for candidate in kept] == ([f"{name}, with copies", name] if useful else [name])
+    assert (f"tried in {name}" in note) == useful != note.endswith("left out")
     copies = [len(candidate.source.rows(np.arange(60)).copies) for candidate in kept]
     assert copies == ([60, 0] if useful else [0])
 
@@ -253,7 +253,7 @@ def test_blurred_copies_are_tried_only_where_they_help(useful: bool, tmp_path: P
 def test_training_with_blurred_copies_says_what_they_did(tmp_path: Path, train: Train) -> None:
     entry = train(write_sessions(tmp_path / "data"), "--set", "blurred_copies=true", "--set", "blur=3")
     (note,) = [note for note in entry["notes"] if "blurred copies" in note]
-    assert "right on blurred images of other sessions" in note
+    assert "accuracy on blurred images of other sessions" in note
 
 
 @pytest.mark.parametrize("middle", [True, False])
@@ -271,8 +271,8 @@ def test_the_portable_file_answers_pictures_and_films_as_the_model_does(
         "--registry",
         str(tmp_path / "models"),
     ]
-    words += ["--set", f"candidates=[embedding{'_and_middle' if middle else ''}]"]
-    assert run(lambda: trainer_command(TRAINER)(words, standalone_mode=False)) == 0
+    words += ["--set", f"candidates={json.dumps([_logistic('embedding', *(['middle'] if middle else []))])}"]
+    assert run(lambda: trainer_command(TRAINER, RECIPE)(words, standalone_mode=False)) == 0
     capsys.readouterr()
     registry = Registry(tmp_path / "models")
     registry.export(USER, "visual_environment", tmp_path / "portable.onnx", form="onnx")
@@ -281,5 +281,5 @@ def test_the_portable_file_answers_pictures_and_films_as_the_model_does(
     assert [tensor.name for tensor in portable.session.get_inputs()] == ["lite0_int8_image"]
     long = film(tmp_path / "long.mp4", [room("pool", k // 10) for k in range(250)])  # 25 frames in three views each
     for path in [*sorted(data.glob("users/*/sessions/*/media/*.jpg"))[::6], long]:
-        one, two = live.answer(path, TRAINER), portable.answer(path, TRAINER)
+        one, two = live.answer(path, RECIPE), portable.answer(path, RECIPE)
         assert one == pytest.approx(two, abs=1e-4)

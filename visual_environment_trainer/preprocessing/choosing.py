@@ -1,4 +1,4 @@
-"""Which encoder sees: a pretrained one by name, one in a folder, or any ONNX network by path and contract."""
+"""The image encoder to use: a pretrained one by name, one in a folder, or any ONNX network by path and contract."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ import onnx
 from google.protobuf.message import DecodeError
 from pydantic import Field, FiniteFloat, StringConstraints
 
-from build_tools.onnx_builder import Network, network_bytes
+from model_registry.storage.durable import file_sha256, staged_folder
 from model_registry.storage.encoders import (
     EncoderError,
     EncoderSpec,
     FileName,
     Source,
     Tensor,
-    staged_folder,
     verify_encoder,
 )
 from shared.errors import ConfigError
+from shared.features.arrays import const, inline, namespace
 from shared.features.encoders import Encoder, load_encoder
+from shared.features.graph import TensorSpec, build
 from shared.schema_utils import Schema
 
 FALLBACK = (
-    "FALLBACK: no image encoder is there, so hand-made features are used, which recognise far less; "
+    "FALLBACK: no image encoder is available, so hand-made features are used, which recognise far less; "
     "run `make setup` and train again"
 )
 Colour = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
@@ -35,25 +36,25 @@ Word = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 
 class OwnEncoder(Schema):
-    """An ONNX file of one's own and its contract: what it takes and what of its answers is used."""
+    """An ONNX file of one's own and its contract: its input, and which of its outputs are used."""
 
     path: Path = Field(description="the ONNX file, weights inside")
-    name: FileName = Field(description="under which models refer to it")
+    name: FileName = Field(description="by which models refer to it")
     licence: Word = Field(description="of the weights")
     input: Word = Field(description="name of the network's input, float32")
     layout: Literal["nchw", "nhwc"] = Field(default="nchw", description="order of the input's axes")
-    side: int = Field(ge=16, le=1024, description="of the square RGB image that it takes, in pixels")
-    mean: Colour = Field(default=(0.0, 0.0, 0.0), description="taken from red, green and blue, which are 0 to 255")
-    deviation: Colour = Field(default=(1.0, 1.0, 1.0), description="by which they are divided afterwards")
+    side: int = Field(ge=16, le=1024, description="side of the square RGB image that it takes, in pixels")
+    mean: Colour = Field(default=(0.0, 0.0, 0.0), description="subtracted from red, green and blue, which are 0 to 255")
+    deviation: Colour = Field(default=(1.0, 1.0, 1.0), description="divides them afterwards")
     output: Word = Field(description="name of the output: (n, dimension), or maps (n, dimension, h, w)")
-    middle: Word | None = Field(default=None, description="name of an earlier stage's output, if that is used, too")
+    middle: Word | None = Field(default=None, description="name of an earlier stage's output, if that is used as well")
 
 
-def chosen_encoder(wanted: Sequence[str | OwnEncoder], out: Path) -> tuple[Encoder | None, list[str]]:
-    """Return the first encoder that is there, or None, and what to tell of those that are not.
+def select_encoder(wanted: Sequence[str | OwnEncoder], out: Path) -> tuple[Encoder | None, list[str]]:
+    """Return the first encoder that is available, or None, and a note on each that is not.
 
-    Only pretrained ones, which are called by name, may be absent; a path that leads nowhere is an error. Encoders of
-    one's own are put into `out` with their contract. Raises ConfigError.
+    Only pretrained ones, which are given by name, may be absent; a path that does not exist is an error. Encoders of
+    one's own are written to `out` with their contract. Raises ConfigError.
     """
     notes: list[str] = []
     for one in wanted:
@@ -69,24 +70,24 @@ def chosen_encoder(wanted: Sequence[str | OwnEncoder], out: Path) -> tuple[Encod
 
 
 def own_encoder(own: OwnEncoder, out: Path) -> Encoder:
-    """Put the network with its contract into a folder of `out` as an encoder that takes uint8 images.
+    """Write the network with its contract to a folder of `out`, as an encoder that takes uint8 images.
 
-    Raises ConfigError where the file is no network or not what the contract says.
+    Raises ConfigError for an invalid network, or one that is not what the contract says.
     """
     network = _wrapped(own)
     sha256 = hashlib.sha256(network).hexdigest()
-    given = onnx.load_model_from_string(network).graph.output
+    outputs = onnx.load_model_from_string(network).graph.output
     spec = EncoderSpec(
         name=own.name,
         sha256=sha256,
         inputs={"image": Tensor(dtype="uint8", shape=("n", own.side, own.side, 3), meaning="RGB, rows first")},
-        outputs={value.name: value.type.tensor_type.shape.dim[1].dim_value for value in given},
+        outputs={value.name: value.type.tensor_type.shape.dim[1].dim_value for value in outputs},
         licence=own.licence,
-        source=Source(package=own.path.name, version=hashlib.sha256(own.path.read_bytes()).hexdigest()),
+        source=Source(package=own.path.name, version=file_sha256(own.path)),
         files={"model.onnx": sha256},
     )
     folder = out / "encoders" / sha256
-    if not _is_there(folder, spec):
+    if not _is_written(folder, spec):
         with staged_folder(folder) as stage:
             (stage / "model.onnx").write_bytes(network)
             (stage / "encoder.json").write_text(spec.text(), encoding="utf-8")
@@ -102,35 +103,35 @@ def _wrapped(own: OwnEncoder) -> bytes:
         onnx.checker.check_model(model)
         model = onnx.shape_inference.infer_shapes(model)
     except (OSError, DecodeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ConfigError(f"{own.path}: is no ONNX network that can be used: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{own.path}: invalid ONNX network: {str(error).splitlines()[0]}") from None
     constant = {tensor.name for tensor in model.graph.initializer}
     inputs = {value.name: _shape(value) for value in model.graph.input if value.name not in constant}
     if set(inputs) != {own.input}:
-        raise ConfigError(f"{own.path}: takes {', '.join(inputs)}, not {own.input} alone")
+        raise ConfigError(f"{own.path}: its inputs are {', '.join(inputs)}, not {own.input} alone")
     planes = (own.side, own.side, 3) if own.layout == "nhwc" else (3, own.side, own.side)
-    taken = inputs[own.input][1:]
-    if len(taken) != 3 or any(here not in (0, there) for here, there in zip(taken, planes, strict=True)):
-        given, needed = (", ".join(map(str, shape)) for shape in (taken, planes))
-        raise ConfigError(f"{own.path}: {own.input} is (n, {given}), not (n, {needed})")
+    axes = inputs[own.input][1:]
+    if len(axes) != 3 or any(size not in (0, needed) for size, needed in zip(axes, planes, strict=True)):
+        actual, expected = (", ".join(map(str, shape)) for shape in (axes, planes))
+        raise ConfigError(f"{own.path}: {own.input} is (n, {actual}), not (n, {expected})")
     wanted = {"embedding": own.output} | ({"mid": own.middle} if own.middle else {})
     shapes = {value.name: _shape(value) for value in model.graph.output}
     for name in wanted.values():
         if name not in shapes:
-            raise ConfigError(f"{own.path}: gives {', '.join(shapes)}, not {name}")
+            raise ConfigError(f"{own.path}: its outputs are {', '.join(shapes)}, not {name}")
         if len(shapes[name]) not in (2, 4) or not shapes[name][1]:
             raise ConfigError(f"{own.path}: {name} is not (n, dimension) or (n, dimension, h, w) of fixed dimension")
-    net = Network()
-    x = net.add("Cast", "image", to=onnx.TensorProto.FLOAT)
-    x = net.add("Div", net.add("Sub", x, net.const(own.mean)), net.const(own.deviation))
-    x = net.add("Transpose", x, perm=[0, 3, 1, 2]) if own.layout == "nchw" else x
-    answers = net.embedded(model, "own_", x)
-    for ours, theirs in wanted.items():
-        maps = answers[theirs]
-        net.add("Flatten", net.add("GlobalAveragePool", maps) if len(shapes[theirs]) == 4 else maps, name=ours)
-    image = {"image": ("uint8", ("n", own.side, own.side, 3))}
-    return network_bytes(
-        net.model(own.name, image, {ours: ["n", shapes[theirs][1]] for ours, theirs in wanted.items()})
-    )
+    image = TensorSpec("image", "uint8", ("n", own.side, own.side, 3)).argument()
+    xp = namespace(image)
+    pixels = xp.astype(image, xp.float32)
+    pixels = (pixels - const(own.mean, pixels)) / const(own.deviation, pixels)
+    pixels = xp.permute_dims(pixels, (0, 3, 1, 2)) if own.layout == "nchw" else pixels
+    try:
+        outputs = inline(model.SerializeToString(), {own.input: pixels})
+        rows = {ours: outputs[theirs] for ours, theirs in wanted.items()}
+        rows = {name: xp.mean(maps, axis=(2, 3)) if maps.ndim == 4 else maps for name, maps in rows.items()}
+        return build({"image": image}, rows, {})
+    except (ValueError, RuntimeError) as error:  # what ONNX says of an operator that is not its own
+        raise ConfigError(f"{own.path}: cannot become part of a graph: {str(error).splitlines()[0]}") from None
 
 
 def _shape(value: onnx.ValueInfoProto) -> list[int]:
@@ -146,7 +147,7 @@ def _try(encoder: Encoder, own: OwnEncoder) -> None:
         raise ConfigError(f"{own.path}: cannot encode two images at once: {str(error).splitlines()[0]}") from None
 
 
-def _is_there(folder: Path, spec: EncoderSpec) -> bool:
+def _is_written(folder: Path, spec: EncoderSpec) -> bool:
     try:
         return verify_encoder(folder) == spec
     except EncoderError:
@@ -154,13 +155,13 @@ def _is_there(folder: Path, spec: EncoderSpec) -> bool:
 
 
 def _checked(encoder: Encoder) -> Encoder:
-    """Raise ConfigError where an encoder of a folder does not take what images become."""
+    """Raise ConfigError where an encoder in a folder does not take square RGB images."""
     inputs = encoder.spec.inputs
     shape = list(inputs["image"].shape) if set(inputs) == {"image"} else []
     square = len(shape) == 4 and isinstance(shape[1], int) and shape[1:] == [shape[1], shape[1], 3]
     if not square or isinstance(shape[0], int) or inputs["image"].dtype != "uint8":
         raise ConfigError(
-            f"{encoder.folder}: an image encoder takes `image`, (n, side, side, 3) uint8 RGB; for another one give "
+            f"{encoder.folder}: an image encoder takes `image`, (n, side, side, 3) uint8 RGB; for any other give "
             "its path and contract (see configs/own_encoder.yaml)"
         )
     return encoder

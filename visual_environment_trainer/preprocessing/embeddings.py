@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from shared.data_loader import Dataset, Sample
@@ -17,17 +17,18 @@ from shared.features.cache import content_key
 from shared.features.encoders import Encoder
 from shared.job import Job
 from visual_environment_trainer.preprocessing.images import UnreadableImageError
-from visual_environment_trainer.preprocessing.near_copies import fingerprint
+from visual_environment_trainer.preprocessing.near_duplicates import fingerprint
 from visual_environment_trainer.preprocessing.views import Viewing, Views, blurred, read_views
 
-DECODE_VERSION = "views_v2"  # of the way from a file to views; part of the cache's keys
+DECODE_VERSION = "views_v2"  # of the decoding of a file to views; part of the cache's keys
 FINGERPRINT_VERSION = "perceptual_hash_v1"
-BLURRED = "_blurred"  # ends the names of what blurred views became
-_AT_ONCE = 8  # images that one thread decodes and encodes together
-_VIEWS_AT_ONCE = 16
+BLURRED = "_blurred"  # suffix of the names of what blurred views became
+_BATCH = 8  # images that one thread decodes and encodes together
+_VIEW_BATCH = 16
 _THREADS = 2
 
 Numbers = dict[str, NDArray[Any]]  # by the names of a model's inputs
+_Batch = dict[str, dict[str, NDArray[np.float32]]]  # by the names of a model's inputs, and the samples' keys
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,11 @@ class PlaceFeatures:
 
 @dataclass(frozen=True)
 class Encoding:
-    """From views to what a model takes: the outputs of an encoder, or without one the middle view itself."""
+    """From views to a model's inputs: the outputs of an encoder, or without one the middle view itself."""
 
     viewing: Viewing
     encoder: Encoder | None
-    blur: float = 0.0  # sigma in pixels of a view; where it is not 0, blurred views are encoded, too
+    blur: float = 0.0  # sigma in pixels of a view; where it is not 0, blurred views are encoded as well
 
     @property
     def outputs(self) -> dict[str, str]:
@@ -70,100 +71,95 @@ class Encoding:
         """(V, side, side, 3) uint8 each -> {name: (V, dimension)} float32 each, or {image: (side, side, 3)} uint8."""
         if self.encoder is None:
             return [{"image": views[len(views) // 2]} for views in several]
-        found = self._encoded(several, "")
+        encoded = self._encoded(several, "")
         if self.blur:
             soft = self._encoded([blurred(views, self.blur) for views in several], BLURRED)
-            found = [one | other for one, other in zip(found, soft, strict=True)]
-        return found
+            encoded = [one | other for one, other in zip(encoded, soft, strict=True)]
+        return encoded
 
     def _encoded(self, several: Sequence[Views], suffix: str) -> list[Numbers]:
-        """Encode each sample for itself on one thread: beside other samples it would get other bytes."""
+        """Encode each sample by itself on one thread: in a batch with others its last bits would differ."""
         assert self.encoder is not None
         single = replace(self.encoder, threads=1)
-        found = []
+        encoded = []
         for views in several:
-            parts = [single.run({"image": views[k : k + _VIEWS_AT_ONCE]}) for k in range(0, len(views), _VIEWS_AT_ONCE)]
+            parts = [single.run({"image": views[k : k + _VIEW_BATCH]}) for k in range(0, len(views), _VIEW_BATCH)]
             rows = {name: [part[output] for part in parts] for name, output in self.outputs.items()}
-            found.append({name + suffix: np.concatenate(some) for name, some in rows.items()})
-        return found
+            encoded.append({name + suffix: np.concatenate(some) for name, some in rows.items()})
+        return encoded
 
 
 @dataclass(frozen=True)
 class EncodedImages:
-    """What the model takes of each sample, and the samples' fingerprints (n, 65)."""
+    """What the model takes of each sample, and the samples' perceptual hashes (n, 65)."""
 
     samples: list[Numbers]
     fingerprints: NDArray[np.float32]
 
 
-def look(job: Job, dataset: Dataset, way: Encoding) -> EncodedImages:
-    """Return what is kept of every sample, decoding only what the cache does not know.
+def encode_images(job: Job, dataset: Dataset, encoding: Encoding) -> EncodedImages:
+    """Return what the model takes of every sample, decoding only what the cache does not know.
 
     Raises DataError naming every file that cannot be used.
     """
-    keys = [_key(way.viewing, sample) for sample in dataset.samples]
+    keys = [_key(encoding.viewing, sample) for sample in dataset.samples]
     specs = {"fingerprint": FINGERPRINT_VERSION}
-    if way.encoder is not None:
-        for suffix in ("", f"{BLURRED}{way.blur}") if way.blur else ("",):
-            names = {name + (BLURRED if suffix else ""): output for name, output in way.outputs.items()}
-            specs |= {name: f"{way.encoder.spec.sha256}/{output}{suffix}" for name, output in names.items()}
-    cache = job.cache if way.encoder is not None else None  # it keeps no pictures
+    if encoding.encoder is not None:
+        for suffix in ("", f"{BLURRED}{encoding.blur}") if encoding.blur else ("",):
+            names = {name + (BLURRED if suffix else ""): output for name, output in encoding.outputs.items()}
+            specs |= {name: f"{encoding.encoder.spec.sha256}/{output}{suffix}" for name, output in names.items()}
+    cache = job.cache if encoding.encoder is not None else None  # it keeps no pictures
     known = {name: cache.get_many(spec, keys) if cache else {} for name, spec in specs.items()}
     by_key = dict(zip(keys, dataset.samples, strict=True))
-    todo = {key: sample for key, sample in by_key.items() if not all(key in rows for rows in known.values())}
+    missing = [item for item in by_key.items() if not all(item[0] in rows for rows in known.values())]
     faults: list[Fault] = []
     with job.log.stage("encode"):
-        job.log.progress(len(keys) - len(todo), len(keys))
-        for done, fresh in enumerate(_looked(way, list(todo.items()), faults), start=1):
-            for name, rows in fresh.items():
+        job.log.progress(len(keys) - len(missing), len(keys))
+        for done, batch in enumerate(_encoded_batches(encoding, missing, faults), start=1):
+            for name, rows in batch.items():
                 known.setdefault(name, {}).update(rows)
                 if cache:
                     cache.put_many(specs[name], rows)
-            job.log.progress(min(len(keys) - len(todo) + done * _AT_ONCE, len(keys)), len(keys))
+            job.log.progress(min(len(keys) - len(missing) + done * _BATCH, len(keys)), len(keys))
     if faults:
         raise DataError(sorted(faults, key=lambda fault: (fault.path, fault.line or 0)))
-    prints = known.pop("fingerprint")
+    fingerprints = known.pop("fingerprint")
     return EncodedImages(
-        [{name: rows[key] for name, rows in known.items()} for key in keys], np.stack([prints[key] for key in keys])
+        [{name: rows[key] for name, rows in known.items()} for key in keys],
+        np.stack([fingerprints[key] for key in keys]),
     )
 
 
-def _looked(
-    way: Encoding, todo: Sequence[tuple[str, Sample]], faults: list[Fault]
-) -> Iterator[dict[str, dict[str, NDArray[np.float32]]]]:
+def _encoded_batches(
+    encoding: Encoding, missing: Sequence[tuple[str, Sample]], faults: list[Fault]
+) -> Iterator[_Batch]:
     """Yield name -> key -> array for a few samples at a time; after the first fault only more faults are looked for."""
 
-    def some(start: int) -> dict[str, dict[str, NDArray[np.float32]]]:
-        keys, several = [], []
-        for key, sample in todo[start : start + _AT_ONCE]:
+    def encode(start: int) -> _Batch:
+        keys, views = [], []
+        for key, sample in missing[start : start + _BATCH]:
             try:
-                several.append(_views(way.viewing, sample))
+                views.append(_views(encoding.viewing, sample))
                 keys.append(key)
             except UnreadableImageError as error:
-                faults.append(_fault(sample, str(error)))
+                faults.append(sample.media_fault(str(error)))
         if faults or not keys:
             return {}
-        rows = way(several)
-        found = {name: dict(zip(keys, (row[name] for row in rows), strict=True)) for name in rows[0]}
-        return found | {"fingerprint": dict(zip(keys, map(fingerprint, several), strict=True))}
+        rows = encoding(views)
+        batch = {name: dict(zip(keys, (row[name] for row in rows), strict=True)) for name in rows[0]}
+        return batch | {"fingerprint": dict(zip(keys, map(fingerprint, views), strict=True))}
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        yield from pool.map(some, range(0, len(todo), _AT_ONCE))
+    parallel = Parallel(_THREADS, prefer="threads", return_as="generator")
+    yield from cast(Iterator[_Batch], parallel(delayed(encode)(start) for start in range(0, len(missing), _BATCH)))
 
 
 def _views(viewing: Viewing, sample: Sample) -> Views:
     if sample.path is None or sample.example.media is None:
-        raise UnreadableImageError("is no image; visual samples need one")
+        raise UnreadableImageError("has no image; visual samples need one")
     return read_views(sample.path, viewing, sample.example)
 
 
 def _key(viewing: Viewing, sample: Sample) -> str:
     own = sample.example.model_dump_json(include={"box", "onset", "offset"}, exclude_none=True)
-    ending = sample.path.suffix.lower() if sample.path else ""  # a file that is not what its name says is refused
-    return content_key(DECODE_VERSION, viewing.model_dump_json(), sample.content_sha256, ending, own)
-
-
-def _fault(sample: Sample, reason: str) -> Fault:
-    path, _, line = sample.origin.rpartition(":")
-    name = sample.path.name if sample.path else ""
-    return Fault(path, int(line) if line.isdigit() else None, "media", f"{name} {reason}")
+    suffix = sample.path.suffix.lower() if sample.path else ""  # a file that is not what its name says is refused
+    return content_key(DECODE_VERSION, viewing.model_dump_json(), sample.content_sha256, suffix, own)

@@ -1,4 +1,4 @@
-"""Features without any pretrained network: the fallback, and far behind one (0.71 where a network gives 0.98)."""
+"""Features without a pretrained network: a fallback, and far behind one (0.71 where a network gives 0.98)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, 
 
 
 def _uniform_patterns() -> np.ndarray:
-    """(256, 59): local binary patterns with at most two changes around the circle each for itself, the others as one.
+    """(256, 59): local binary patterns with at most two changes around the circle one by one, all others together.
 
     T. Ojala and others, Multiresolution gray-scale and rotation invariant texture classification, 2002.
     """
@@ -95,8 +95,8 @@ def _patterns(grey: Array) -> Array:
         neighbour = grey[1 + y : SIDE - 1 + y, 1 + x : SIDE - 1 + x]
         code = code + xp.astype(neighbour >= middle, xp.int32) * (1 << bit)
     flat = xp.reshape(code, (SIDE - 2, SIDE - 2, 1))
-    found = xp.astype(flat == const(np.arange(256), flat, np.int32), xp.float32)
-    parts = [matmul(xp.reshape(_cells(found, n), (-1, 256)), const(_UNIFORM, found)) for n in _REGIONS]
+    codes = xp.astype(flat == const(np.arange(256), flat, np.int32), xp.float32)
+    parts = [matmul(xp.reshape(_cells(codes, n), (-1, 256)), const(_UNIFORM, codes)) for n in _REGIONS]
     return xp.sqrt(xp.concat(parts, axis=0))
 
 

@@ -1,4 +1,4 @@
-"""Image files -> upright RGB images, or a reason why not."""
+"""Image files -> upright RGB images, or the reason why a file is refused."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from PIL import Image, UnidentifiedImageError
 from shared.data.files import RefusedFileError, read_bounded
 from shared.schema_utils import Box
 
-MOST_PIXELS = 50_000_000
-MOST_BYTES = 50_000_000
-IMAGE_ENDINGS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",)}
+MAX_PIXELS = 50_000_000
+MAX_BYTES = 50_000_000
+IMAGE_SUFFIXES = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",)}
 _LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xae\x42\x60\x82"}
 _TAIL = 4096  # bytes searched for the end mark; some cameras write a little behind it
-_SPARE = 1.5  # a JPEG is decoded at a half, a quarter or an eighth while so much more than the wanted side remains
+_SPARE = 1.5  # a JPEG is decoded at 1/2, 1/4 or 1/8 of its size as long as it stays this much larger than the views
 
 Pixels = NDArray[np.uint8]  # (height, width, 3) RGB
 
@@ -38,7 +38,7 @@ def read_image(path: Path, side: int, box: Box | None = None) -> Pixels:
     Raises UnreadableImageError for a file that is too large, damaged, cut off, or not what its name says.
     """
     try:
-        data = read_bounded(path, MOST_BYTES)
+        data = read_bounded(path, MAX_BYTES)
     except RefusedFileError as refused:
         raise UnreadableImageError(str(refused)) from None
     width, height = _header(data, path.suffix.lower())
@@ -65,16 +65,16 @@ def rgb(decoded: NDArray[Any], box: Box | None) -> Pixels:
 
 
 def _header(data: bytes, suffix: str) -> tuple[int, int]:
-    """Return width and height in pixels as the header tells, having refused what should not be decoded."""
+    """Return width and height in pixels from the header; refuse what should not be decoded."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             kind, (width, height) = str(image.format), image.size
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise UnreadableImageError("is no JPEG or PNG image") from None
-    if kind not in IMAGE_ENDINGS:
+        raise UnreadableImageError("is not a JPEG or PNG image") from None
+    if kind not in IMAGE_SUFFIXES:
         raise UnreadableImageError(f"is a {kind} image; use JPEG or PNG")
-    if suffix not in IMAGE_ENDINGS[kind]:
-        raise UnreadableImageError(f"is named {suffix or 'without ending'} but holds a {kind} image")
+    if suffix not in IMAGE_SUFFIXES[kind]:
+        raise UnreadableImageError(f"is named {suffix or 'without suffix'} but holds a {kind} image")
     refuse_too_large(width, height)
     if _LAST_BYTES[kind] not in data[-_TAIL:]:
         raise UnreadableImageError("is cut off: its end is missing")
@@ -83,6 +83,6 @@ def _header(data: bytes, suffix: str) -> tuple[int, int]:
 
 def refuse_too_large(width: int, height: int) -> None:
     """Raise UnreadableImageError for more pixels than are decoded."""
-    if width * height > MOST_PIXELS:
+    if width * height > MAX_PIXELS:
         megapixels = width * height / 1e6
-        raise UnreadableImageError(f"has {megapixels:.0f} megapixels; at most {MOST_PIXELS // 10**6} are read")
+        raise UnreadableImageError(f"has {megapixels:.0f} megapixels; at most {MAX_PIXELS // 10**6} are read")

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import cv2
 
+from shared.data.files import reason_of
 from shared.schema_utils import Box
 from visual_environment_trainer.preprocessing.images import Pixels, UnreadableImageError, refuse_too_large, rgb
 
-VIDEO_ENDINGS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
-MOST_FRAMES = 32  # that are looked at; a longer section is sampled more thinly
-MOST_SECONDS = 600.0  # that are searched for frames
-MOST_BYTES = 500_000_000
-_MISSING = 0.8  # of the frames that the header tells of, at least so many must be there
+VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
+MAX_FRAMES = 32  # that are used; a longer section is sampled more sparsely
+MAX_SECONDS = 600.0  # that are searched for frames
+MAX_BYTES = 500_000_000
+_REQUIRED = 0.8  # share of the frames promised by the header that must be readable
 
 
 def read_frames(
@@ -34,27 +35,27 @@ def read_frames(
         per_second, promised = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         refuse_too_large(int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)))
         if not (math.isfinite(per_second) and 0.1 <= per_second <= 1000):
-            raise UnreadableImageError("does not tell how many frames it has in a second")
+            raise UnreadableImageError("does not say how many frames a second it has")
         first = round((onset or 0.0) * per_second)
         last = min(promised, round(offset * per_second)) if offset is not None else promised
         if last <= first:
-            raise UnreadableImageError(f"has no frame to look at; it lasts {max(promised, 0) / per_second:.1f} s")
-        if last > MOST_SECONDS * per_second:
-            raise UnreadableImageError(f"is searched for more than {MOST_SECONDS:.0f} s; cut out what matters")
+            raise UnreadableImageError(f"has no frame in this region; it lasts {max(promised, 0) / per_second:.1f} s")
+        if last > MAX_SECONDS * per_second:
+            raise UnreadableImageError(f"has a region that ends after {MAX_SECONDS:.0f} s; cut out what matters")
         wanted = _spread(first, last, per_second, rate)
         frames = list(_retrieved(capture, wanted, box))
     except cv2.error:
         raise UnreadableImageError("cannot be decoded; record or export the video again") from None
     finally:
         capture.release()
-    if len(frames) < max(1.0, _MISSING * len(wanted)):
+    if len(frames) < max(1.0, _REQUIRED * len(wanted)):
         raise UnreadableImageError(f"is cut off: {len(frames)} of {len(wanted)} frames can be read")
     return frames
 
 
 def _spread(first: int, last: int, per_second: float, rate: float) -> list[int]:
-    """Return the numbers of the frames to look at, in the middle of equal parts of [first, last)."""
-    count = min(max(round((last - first) / per_second * rate), 1), MOST_FRAMES, last - first)
+    """Return the numbers of the frames to use, in the middle of equal parts of [first, last)."""
+    count = min(max(round((last - first) / per_second * rate), 1), MAX_FRAMES, last - first)
     return [first + int((k + 0.5) * (last - first) / count) for k in range(count)]
 
 
@@ -74,22 +75,22 @@ def _retrieved(capture: cv2.VideoCapture, wanted: list[int], box: Box | None) ->
 
 
 def _check_container(path: Path) -> None:
-    """Refuse what is no video, so that FFmpeg sees no playlist or other file that leads it elsewhere."""
+    """Refuse what is not a video, so that FFmpeg never opens a playlist or another file that points elsewhere."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(16)
     except OSError as error:
-        raise UnreadableImageError((error.strerror or "cannot be read").lower()) from None
-    if size > MOST_BYTES:
-        raise UnreadableImageError(f"is larger than {MOST_BYTES // 10**6} MB")
+        raise UnreadableImageError(reason_of(error)) from None
+    if size > MAX_BYTES:
+        raise UnreadableImageError(f"is larger than {MAX_BYTES // 10**6} MB")
     if start[4:8] == b"ftyp":
-        endings: tuple[str, ...] = (".mp4", ".mov")
+        suffixes: tuple[str, ...] = (".mp4", ".mov")
     elif start[:4] == b"RIFF" and start[8:12] == b"AVI ":
-        endings = (".avi",)
+        suffixes = (".avi",)
     elif start[:4] == b"\x1a\x45\xdf\xa3":
-        endings = (".mkv", ".webm")
+        suffixes = (".mkv", ".webm")
     else:
-        raise UnreadableImageError("is no MP4, MOV, AVI, MKV or WebM video")
-    if path.suffix.lower() not in endings:
-        raise UnreadableImageError(f"is named {path.suffix} but holds a {endings[0]} video")
+        raise UnreadableImageError("is not an MP4, MOV, AVI, MKV or WebM video")
+    if path.suffix.lower() not in suffixes:
+        raise UnreadableImageError(f"is named {path.suffix} but holds a {suffixes[0]} video")

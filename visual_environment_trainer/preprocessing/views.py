@@ -12,7 +12,7 @@ from pydantic import Field
 
 from shared.schema_utils import Box, Example, Schema
 from visual_environment_trainer.preprocessing.images import Pixels, read_image
-from visual_environment_trainer.preprocessing.videos import VIDEO_ENDINGS, read_frames
+from visual_environment_trainer.preprocessing.videos import VIDEO_SUFFIXES, read_frames
 
 ViewName = Literal["centre", "start", "end"]
 ONE_VIEW: tuple[ViewName, ...] = ("centre",)
@@ -23,12 +23,12 @@ Views = NDArray[np.uint8]  # (views, side, side, 3) RGB
 
 
 class Viewing(Schema):
-    """How a file becomes views. Stands in a model's description, for whoever runs it."""
+    """How a file becomes views. Part of a model's description, for whoever runs it."""
 
-    side: int = Field(ge=8, le=1024, description="of a view, in pixels")
-    views: tuple[ViewName, ...] = Field(min_length=1, description="of each image, or of each frame")
-    region: Box | None = Field(default=None, description="all that is seen of an image")
-    frames_per_second: float = Field(gt=0.0, le=30.0, description="that are looked at in a video")
+    side: int = Field(ge=8, le=1024, description="side of a view, in pixels")
+    views: tuple[ViewName, ...] = Field(min_length=1, description="views of each image, or of each frame")
+    region: Box | None = Field(default=None, description="the only part of an image that is used")
+    frames_per_second: float = Field(gt=0.0, le=30.0, description="frames of a video that are used")
 
 
 def read_views(path: Path, viewing: Viewing, example: Example | None = None) -> Views:
@@ -37,7 +37,7 @@ def read_views(path: Path, viewing: Viewing, example: Example | None = None) -> 
     Raises UnreadableImageError for a file that cannot be used.
     """
     box = example.box if example is not None and example.box is not None else viewing.region
-    if path.suffix.lower() in VIDEO_ENDINGS:
+    if path.suffix.lower() in VIDEO_SUFFIXES:
         onset, offset = (example.onset, example.offset) if example is not None else (None, None)
         frames = read_frames(path, viewing.frames_per_second, onset, offset, box)
     else:
@@ -47,12 +47,12 @@ def read_views(path: Path, viewing: Viewing, example: Example | None = None) -> 
 
 def _views(image: Pixels, viewing: Viewing) -> list[Pixels]:
     """Cut parts out of an image and resize them; parts that are the same, as in a square image, are one view."""
-    shrunk = []
+    views = []
     for top, left, tall, wide in dict.fromkeys(_part(image.shape[0], image.shape[1], view) for view in viewing.views):
         part = image[top : top + tall, left : left + wide]
-        way = cv2.INTER_AREA if min(tall, wide) > viewing.side else cv2.INTER_LINEAR
-        shrunk.append(np.asarray(cv2.resize(part, (viewing.side, viewing.side), interpolation=way), np.uint8))
-    return shrunk
+        method = cv2.INTER_AREA if min(tall, wide) > viewing.side else cv2.INTER_LINEAR
+        views.append(np.asarray(cv2.resize(part, (viewing.side, viewing.side), interpolation=method), np.uint8))
+    return views
 
 
 def _part(height: int, width: int, view: ViewName) -> tuple[int, int, int, int]:

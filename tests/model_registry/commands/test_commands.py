@@ -78,10 +78,10 @@ def test_show_and_diff_speak_to_people(root: Path, tmp_path: Path) -> None:
 
 
 def test_promote_rollback_archive(root: Path) -> None:
-    assert "v1 serves (before: v2)" in call(root, "promote", "user123", "gesture", "v1").stdout
-    assert "v2 serves again" in call(root, "rollback", "user123", "gesture", "--reason", "worse").stdout
+    assert "v1 is active (before: v2)" in call(root, "promote", "user123", "gesture", "v1").stdout
+    assert "v2 is active again" in call(root, "rollback", "user123", "gesture", "--reason", "worse").stdout
     call(root, "archive", "user123", "gesture", "v1")
-    assert "serves" in call(root, "archive", "user123", "gesture", "v2", code=3).stderr
+    assert "is active" in call(root, "archive", "user123", "gesture", "v2", code=3).stderr
     call(root, "rollback", "user123", "gesture", code=2)
 
 
@@ -121,14 +121,15 @@ def test_gc_doctor_reindex(root: Path) -> None:
 def test_refusals_are_one_line_and_no_traceback(root: Path, tmp_path: Path) -> None:
     for words, code in (
         (("resolve", "../etc", "gesture"), 2),
-        (("resolve", "user123", "gestures"), 2),
+        (("resolve", "user123", "../gesture"), 2),
+        (("resolve", "user123", "smell"), 3),
         (("show", "user123", "gesture", "v0"), 2),
         (("resolve", "nobody", "gesture"), 3),
         (("show", "user123", "gesture", "v99"), 3),
     ):
         result = call(root, *words, code=code)
         assert result.stderr.startswith("error: ") and len(result.stderr.splitlines()) == 1
-    assert "no registry here" in call(tmp_path / "nothing", "list", code=3).stderr
+    assert "no registry here" in call(tmp_path / "nothing", "list", code=2).stderr
 
 
 def test_every_command_has_a_help_with_an_example() -> None:

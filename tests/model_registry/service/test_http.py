@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.testclient import TestClient
 
 from model_registry.service.limits import Limits
@@ -92,7 +93,7 @@ def test_downloads_know_etags_and_ranges(admin: TestClient, store: Registry) -> 
     whole = admin.get(place)
     assert whole.content == b"model of r2"
     etag = whole.headers["etag"]
-    assert etag == f'"{store.resolve("user123", "gesture").manifest.files["model"].sha256}"'
+    assert etag == f'"{store.resolve("user123", "gesture").stored["model"].sha256}"'
     assert admin.get(place, headers={"If-None-Match": etag}).status_code == 304
     part = admin.get(place, headers={"Range": "bytes=6-7"})
     assert (part.status_code, part.content) == (206, b"of")
@@ -150,7 +151,7 @@ def test_a_file_that_differs_is_refused_before_anything_is_visible(
     assert client.put(place, content=b"").status_code == 422
     assert client.get(f"/v1/uploads/{begun['id']}").json()["missing_files"] == begun["missing_files"]
     assert store.resolve("user123", "gesture").version == 2
-    assert not list(store.root.rglob(".part-*"))
+    assert not list(store.root.rglob(".*.tmp"))
 
 
 def test_promote_rollback_archive_erase_and_upkeep(admin: TestClient, store: Registry) -> None:
@@ -180,33 +181,60 @@ def test_export_sends_one_file(admin: TestClient) -> None:
     assert 'filename="user123_gesture_v1.tar"' in answer.headers["content-disposition"]
 
 
-ROUTES = [
-    ("GET", "/v1/models", "read"),
-    ("GET", PATH, "read"),
-    ("GET", f"{PATH}/versions/v1", "read"),
-    ("GET", f"{PATH}/versions/v1/files/model", "read"),
-    ("GET", f"{PATH}/versions/v1/export", "read"),
-    ("GET", "/", "read"),
-    ("GET", "/users/user123/gesture", "read"),
-    ("GET", "/users/user123/gesture/v1/card", "read"),
-    ("POST", "/v1/uploads", "publish"),
-    ("PUT", f"/v1/uploads/{'0' * 32}/files/model", "publish"),
-    ("POST", f"/v1/uploads/{'0' * 32}/publish", "publish"),
-    ("POST", f"{PATH}/promote", "publish"),
-    ("POST", f"{PATH}/rollback", "publish"),
-    ("POST", f"{PATH}/archive", "publish"),
-    ("GET", "/v1/verify", "admin"),
-    ("POST", "/v1/users/user123/erase", "admin"),
-    ("POST", "/v1/gc", "admin"),
-    ("POST", "/v1/doctor", "admin"),
-    ("POST", "/v1/reindex", "admin"),
-]
+VERSION = "/v1/models/{user}/{modality}/versions/{version}"
+PAGE = "/users/{user}/{modality}"
+SCOPES = {  # (method, path) -> scope; what is not here needs no token
+    ("GET", "/v1/models"): "read",
+    ("GET", "/v1/models/{user}/{modality}"): "read",
+    ("GET", "/v1/models/{user}/{modality}/diff"): "read",
+    ("GET", VERSION): "read",
+    ("GET", f"{VERSION}/verify"): "read",
+    ("GET", f"{VERSION}/files/{{role}}"): "read",
+    ("HEAD", f"{VERSION}/files/{{role}}"): "read",
+    ("GET", f"{VERSION}/export"): "read",
+    ("GET", "/v1/encoders/{sha256}/{name}"): "read",
+    ("HEAD", "/v1/encoders/{sha256}/{name}"): "read",
+    ("GET", "/"): "read",
+    ("GET", PAGE): "read",
+    ("GET", f"{PAGE}/{{version}}"): "read",
+    ("GET", f"{PAGE}/{{version}}/card"): "read",
+    ("GET", f"{PAGE}/{{version}}/files/{{role}}"): "read",
+    ("POST", "/v1/uploads"): "publish",
+    ("GET", "/v1/uploads/{upload_id}"): "publish",
+    ("PUT", "/v1/uploads/{upload_id}/files/{role}"): "publish",
+    ("PUT", "/v1/uploads/{upload_id}/encoders/{sha256}/{name}"): "publish",
+    ("POST", "/v1/uploads/{upload_id}/publish"): "publish",
+    ("POST", "/v1/models/{user}/{modality}/promote"): "publish",
+    ("POST", "/v1/models/{user}/{modality}/rollback"): "publish",
+    ("POST", "/v1/models/{user}/{modality}/archive"): "publish",
+    ("GET", "/v1/verify"): "admin",
+    ("POST", "/v1/users/{user}/erase"): "admin",
+    ("POST", "/v1/gc"): "admin",
+    ("POST", "/v1/doctor"): "admin",
+    ("POST", "/v1/reindex"): "admin",
+}
+OPEN = {("GET", "/health"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("HEAD", "/openapi.json")}
+IN_PATH = {
+    "user": "user123", "modality": "gesture", "version": "v1", "role": "model", "upload_id": "0" * 32,
+    "sha256": "0" * 64, "name": "model.onnx",
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("method", "path", "scope"), ROUTES)
-def test_nobody_gets_in_without_the_scope(
-    store: Registry, tokens: dict[str, str], method: str, path: str, scope: str
-) -> None:
+def test_every_route_has_the_scope_that_is_expected_of_it(store: Registry) -> None:
+    def routes(of: FastAPI | APIRouter) -> Iterator[tuple[str, str]]:
+        for route in of.routes:
+            included = getattr(route, "original_router", None)
+            if included is not None:
+                yield from routes(included)
+            else:
+                yield from ((method, route.path) for method in route.methods)  # type: ignore[attr-defined]
+
+    assert sorted(routes(create_app(store))) == sorted([*SCOPES, *OPEN])
+
+
+@pytest.mark.parametrize(("method", "path"), SCOPES)
+def test_nobody_gets_in_without_the_scope(store: Registry, tokens: dict[str, str], method: str, path: str) -> None:
+    scope, path = SCOPES[method, path], path.format(**IN_PATH)
     before = all_bytes(store.root)
     body = {"version": "v1", "reason": "x", "keep": 0}
     assert client_of(store, None).request(method, path, json=body).status_code == 401
@@ -214,15 +242,16 @@ def test_nobody_gets_in_without_the_scope(
     for other in {"read", "publish"} - {scope}:
         assert client_of(store, tokens[other]).request(method, path, json=body).status_code == 403
     assert all_bytes(store.root) == before
-    assert client_of(store, tokens[scope]).request(method, path, json=body).status_code not in (401, 403)
+    for allowed in (scope, "admin"):
+        assert client_of(store, tokens[allowed]).request(method, path, json=body).status_code not in (401, 403)
 
 
-def test_every_route_of_the_api_needs_a_token(store: Registry) -> None:
-    routes = create_app(store).openapi()["paths"]
-    assert len(routes) > 20
-    for path, methods in routes.items():
+def test_every_route_of_the_api_says_in_its_document_that_it_needs_a_token(store: Registry) -> None:
+    documented = create_app(store).openapi()["paths"]
+    assert len(documented) > 20
+    for path, methods in documented.items():
         for method, operation in methods.items():
-            assert path in ("/health", "/metrics") or operation.get("security"), (method, path)
+            assert (method.upper(), path) in OPEN or operation.get("security"), (method, path)
 
 
 def test_a_browser_may_read_with_the_token_as_password_but_change_nothing(
@@ -269,6 +298,23 @@ def test_path_tricks_lead_nowhere(admin: TestClient, path: str) -> None:
     answer = admin.get(path)
     assert answer.status_code in (404, 422), answer.text
     assert "root:" not in answer.text
+
+
+def test_a_modality_is_any_safe_name_and_a3cps_name_finds_ours(
+    store: Registry, admin: TestClient, tmp_path: Path
+) -> None:
+    assert upload(admin, make_bundle(tmp_path, run="r3", modality="smell")).status_code == 200
+    assert upload(admin, make_bundle(tmp_path, run="r4", modality="sound")).status_code == 200
+    assert admin.get("/v1/models/user123/smell").json()["entry"]["modality"] == "smell"
+    assert admin.get("/v1/models/user123/audio").json()["entry"]["modality"] == "sound"
+    assert admin.get("/v1/models/user123/taste").status_code == 404
+    page = admin.get("/").text
+    places = [page.index(f"/users/user123/{name}") for name in ("gesture", "smell", "sound")]
+    assert places == sorted(places)
+    refused = upload(admin, make_bundle(tmp_path, run="r5", modality="audio"))
+    assert refused.status_code == 422 and "another name for 'sound'" in refused.text
+    parameter = admin.get("/openapi.json").json()["paths"]["/v1/models/{user}/{modality}"]["get"]["parameters"][1]
+    assert parameter["schema"]["pattern"].startswith("^[a-z]") and "enum" not in parameter["schema"]
 
 
 def test_a_body_that_is_too_large_or_no_bundle_is_refused(admin: TestClient, store: Registry) -> None:

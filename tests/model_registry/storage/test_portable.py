@@ -167,7 +167,7 @@ def test_what_cannot_be_joined_is_said(tmp_path: Path) -> None:
         store.export("user123", "gesture", tmp_path / "out.onnx", form="onnx")
     odd = head_network(mid=True).replace(b"lite0_mid", b"lite0_odd")
     store = publish(tmp_path / "d", odd, encoder_network())
-    with pytest.raises(ConflictError, match=r"takes lite0_odd, of which encoder lite0 knows nothing.*tar"):
+    with pytest.raises(ConflictError, match=r"takes lite0_odd, which encoder lite0 does not provide.*tar"):
         store.export("user123", "visual_environment", tmp_path / "out.onnx", form="onnx")
     assert not (tmp_path / "out.onnx").exists()
 
@@ -181,6 +181,9 @@ def test_a_tar_holds_every_file_and_the_encoders(tmp_path: Path) -> None:
         names = {name.removeprefix("user123_speech_v1/") for name in tar.getnames()}
         tar.extractall(tmp_path / "unpacked", filter="data")
     encoders = {f"encoders/{ref['sha256']}/{name}" for name in ("model.onnx", "encoder.json", "tokenizer.json")}
-    assert names == {path.name for path in done.path.iterdir()} | encoders
+    folder = store.root / done.entry.folder
+    assert names == {path.name for path in folder.iterdir()} | encoders
     unpacked = tmp_path / "unpacked/user123_speech_v1"
-    assert all((unpacked / path.name).read_bytes() == path.read_bytes() for path in done.path.iterdir())
+    assert all(
+        (unpacked / path.name).read_bytes() == path.read_bytes() for path in (store.root / done.entry.folder).iterdir()
+    )

@@ -16,33 +16,33 @@ from model_registry.errors import NotFoundError, RegistryError, StorageError
 from model_registry.store import Registry
 from tests.model_registry.bundles import all_bytes, make_bundle, make_encoder
 
-WRITERS, PUBLICATIONS, PAIRS = 16, 1000, 20
+WRITERS, PUBLICATIONS, SLOTS = 16, 1000, 20
 
 
 def _write(root: Path, out: Path, writer: int) -> None:
     for number in range(writer, PUBLICATIONS, WRITERS):
-        pair = number % PAIRS
-        modality = "gesture" if pair % 2 else "sound"
-        bundle = make_bundle(out / str(writer), user=f"user{pair // 2}", modality=modality, run=f"r{number}")
+        slot = number % SLOTS
+        modality = "gesture" if slot % 2 else "sound"
+        bundle = make_bundle(out / str(writer), user=f"user{slot // 2}", modality=modality, run=f"r{number}")
         Registry(root).publish(bundle)
         shutil.rmtree(bundle)
 
 
 def _read(root: Path, done: Event, faults: multiprocessing.Queue[str]) -> None:
     """Resolve and list until told to stop; a version once seen never goes back, and no version is ever partial."""
-    store, newest, count = Registry(root), dict.fromkeys(range(PAIRS), 0), 0
+    store, newest, count = Registry(root), dict.fromkeys(range(SLOTS), 0), 0
     while not done.is_set():
-        for pair in range(PAIRS):
-            user, modality = f"user{pair // 2}", "gesture" if pair % 2 else "sound"
+        for slot in range(SLOTS):
+            user, modality = f"user{slot // 2}", "gesture" if slot % 2 else "sound"
             try:
                 found = store.resolve(user, modality)
-                if found.version < newest[pair]:
-                    faults.put(f"{user} went back from v{newest[pair]} to v{found.version}")
-                newest[pair] = found.version
+                if found.version < newest[slot]:
+                    faults.put(f"{user} went back from v{newest[slot]} to v{found.version}")
+                newest[slot] = found.version
                 list(store.entries(user=user))
                 count += 1
             except NotFoundError:
-                if newest[pair]:
+                if newest[slot]:
                     faults.put(f"{user}/{modality} vanished")
             except RegistryError as error:
                 faults.put(f"{type(error).__name__}: {error}")
@@ -70,10 +70,10 @@ def test_16_writers_publish_1000_times_while_others_read(tmp_path: Path) -> None
     store = Registry(root)
     entries = list(store.entries())
     assert len(entries) == PUBLICATIONS and len({entry.run_id for entry in entries}) == PUBLICATIONS
-    for pair in range(PAIRS):
-        user, modality = f"user{pair // 2}", "gesture" if pair % 2 else "sound"
+    for slot in range(SLOTS):
+        user, modality = f"user{slot // 2}", "gesture" if slot % 2 else "sound"
         found = [entry.version for entry in entries if (entry.user_id, entry.modality) == (user, modality)]
-        assert found == list(range(1, PUBLICATIONS // PAIRS + 1))
+        assert found == list(range(1, PUBLICATIONS // SLOTS + 1))
         assert store.resolve(user, modality).version == found[-1]
     assert all(fault is None for _, fault in store.verify_all())
     assert not store.reindex() and store.doctor() == []
@@ -120,7 +120,7 @@ def test_a_full_disk_refuses_at_any_point_and_the_next_attempt_works(small_disk:
     assert len(list(store.entries())) == 2
 
 
-def test_a_read_only_file_system_still_serves_and_says_why_it_takes_nothing(small_disk: Path, tmp_path: Path) -> None:
+def test_a_read_only_file_system_can_be_read_and_says_why_it_takes_nothing(small_disk: Path, tmp_path: Path) -> None:
     store = Registry(small_disk / "registry")
     store.publish(make_bundle(tmp_path, run="r0"))
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
@@ -133,7 +133,7 @@ def test_a_read_only_file_system_still_serves_and_says_why_it_takes_nothing(smal
     ):
         with pytest.raises(RegistryError) as caught:
             act()
-        assert isinstance(caught.value, StorageError) or "nothing served before" in str(caught.value)
+        assert isinstance(caught.value, StorageError) or "no version was active before" in str(caught.value)
     assert store.resolve("user123", "gesture").version == 1 and next(iter(store.verify_all()))[1] is None
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
     assert store.publish(bundle).version == 2

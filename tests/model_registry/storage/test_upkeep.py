@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 
 import pytest
 
 from model_registry.errors import ConflictError, CorruptError, NotFoundError
+from model_registry.storage import history
 from model_registry.store import Registry
 from tests.model_registry.bundles import all_bytes, make_bundle, make_encoder
 
@@ -31,7 +33,7 @@ def test_rollback_goes_back_one_more_each_time(store: Registry, tmp_path: Path) 
     assert store.rollback("user123", "gesture", "worse at home") == (3, 2)
     assert store.rollback("user123", "gesture", "worse still") == (2, 1)
     assert status(store) == {"v1": "active", "v2": "archived", "v3": "archived"}
-    with pytest.raises(ConflictError, match="nothing served before v1"):
+    with pytest.raises(ConflictError, match="no version was active before v1"):
         store.rollback("user123", "gesture", "again")
     publish(store, tmp_path, "r4")
     assert store.rollback("user123", "gesture", "no") == (4, 1)
@@ -46,7 +48,73 @@ def test_rollback_passes_over_archived_versions(store: Registry, tmp_path: Path)
     assert store.rollback("user123", "gesture", "worse") == (3, 1)
 
 
-def test_promote_changes_what_resolve_answers_and_is_idempotent(store: Registry, tmp_path: Path) -> None:
+def test_rollback_passes_over_removed_versions(store: Registry, tmp_path: Path) -> None:
+    publish(store, tmp_path, "r1", "r2", "r3", "r4")
+    assert store.gc(1).versions == ("user123/gesture v1", "user123/gesture v2")
+    assert store.rollback("user123", "gesture", "worse") == (4, 3)
+    with pytest.raises(ConflictError, match="no version was active before v3"):
+        store.rollback("user123", "gesture", "again")
+
+
+def test_a_version_that_was_active_twice_is_gone_back_to_once(store: Registry, tmp_path: Path) -> None:
+    publish(store, tmp_path, "r1", "r2", "r3")
+    store.promote("user123", "gesture", 1)
+    assert store.rollback("user123", "gesture", "worse") == (1, 3)
+    assert store.rollback("user123", "gesture", "worse") == (3, 2)
+    with pytest.raises(ConflictError, match="no version was active before v2"):
+        store.rollback("user123", "gesture", "again")
+
+
+def test_a_rollback_after_a_withdrawal_returns_nothing_that_was_withdrawn(store: Registry, tmp_path: Path) -> None:
+    publish(store, tmp_path, "r1", "r2")
+    store.archive("user123", "gesture", 2, "harmful", withdraw=True)
+    with pytest.raises(ConflictError, match="no version is active"):
+        store.rollback("user123", "gesture", "worse")
+    publish(store, tmp_path, "r3")
+    assert store.rollback("user123", "gesture", "worse") == (3, 1)
+
+
+def test_the_pointer_says_since_when_its_version_is_active(store: Registry, tmp_path: Path) -> None:
+    publish(store, tmp_path, "r1", "r2")
+    store.rollback("user123", "gesture", "worse")
+    publish(store, tmp_path, "r3", promote=False)
+    times = [event.time for event in store.history("user123", "gesture")]
+    pointer = json.loads((store.root / "users/user123/gesture/active.json").read_text())
+    assert (pointer["version"], pointer["since"]) == (1, times[2])
+
+
+@pytest.mark.parametrize(("promote", "expected"), [(True, "active"), (False, "candidate")])
+def test_a_publication_that_was_interrupted_keeps_its_status(
+    store: Registry, tmp_path: Path, promote: bool, expected: str
+) -> None:
+    publish(store, tmp_path, "r1")
+    publish(store, tmp_path, "r2", promote=promote)
+    folder = store.root / "users/user123/gesture"
+    lines = (folder / "history.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "history.jsonl").write_bytes(lines[0])  # as if killed before the event was written
+    assert all(finding.mended for finding in store.doctor()) and store.doctor() == []
+    assert status(store)["v2"] == expected
+    assert store.resolve("user123", "gesture").version == (2 if promote else 1)
+
+
+def test_the_journal_stays_in_order_where_the_clock_goes_back(
+    store: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(store, tmp_path, "r1")
+
+    class Earlier(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime(2020, 1, 1, tzinfo=UTC)
+
+    monkeypatch.setattr(history, "datetime", Earlier)
+    publish(store, tmp_path, "r2", "r3")
+    times = [event.time for event in store.history("user123", "gesture")]
+    assert times == sorted(set(times)) and len(times) == 3
+    assert not store.reindex()
+
+
+def test_promote_changes_what_resolve_returns_and_is_idempotent(store: Registry, tmp_path: Path) -> None:
     publish(store, tmp_path, "r1", "r2")
     publish(store, tmp_path, "r3", promote=False)
     assert store.promote("user123", "gesture", "v3", "checked by hand") == 2
@@ -68,10 +136,10 @@ def test_a_damaged_version_is_neither_promoted_nor_rolled_back_to(store: Registr
     assert store.resolve("user123", "gesture").version == 2
 
 
-def test_the_serving_version_is_archived_only_on_purpose(store: Registry, tmp_path: Path) -> None:
+def test_the_active_version_is_archived_only_on_purpose(store: Registry, tmp_path: Path) -> None:
     publish(store, tmp_path, "r1", user="_default")
     publish(store, tmp_path, "r1")
-    with pytest.raises(ConflictError, match="serves"):
+    with pytest.raises(ConflictError, match="is active"):
         store.archive("user123", "gesture", 1)
     store.archive("user123", "gesture", 1, "harmful", withdraw=True)
     assert status(store) == {"v1": "archived"}
@@ -80,7 +148,7 @@ def test_the_serving_version_is_archived_only_on_purpose(store: Registry, tmp_pa
     assert store.resolve("user123", "gesture").version == 2
 
 
-def test_diff_tells_metrics_labels_and_settings_apart(store: Registry, tmp_path: Path) -> None:
+def test_diff_lists_metrics_labels_and_settings_that_changed(store: Registry, tmp_path: Path) -> None:
     publish(store, tmp_path, "r1")
     store.publish(
         make_bundle(
@@ -129,7 +197,7 @@ def test_the_journal_is_rebuilt_byte_for_byte(store: Registry, tmp_path: Path) -
 def test_erasure_leaves_no_byte_of_the_person(store: Registry, tmp_path: Path) -> None:
     publish(store, tmp_path, "r1", "r2", user="anna-muster")
     publish(store, tmp_path, "r1", user="ben")
-    store.publish(make_bundle(tmp_path, user="anna-muster", modality="speech", run="r9", labels=["secretlabel"]))
+    store.publish(make_bundle(tmp_path, user="anna-muster", modality="smell", run="r9", labels=["secretlabel"]))
     bens = {path: data for path, data in all_bytes(store.root).items() if "ben" in path}
     tombstone = store.erase("anna-muster", "asked for by the family")
     assert tombstone.versions == 3
@@ -152,7 +220,7 @@ def test_the_reason_of_an_erasure_may_not_name_the_person(store: Registry, tmp_p
     assert store.resolve("anna", "gesture").version == 1
 
 
-def test_gc_keeps_what_serves_and_the_newest_archived(store: Registry, tmp_path: Path) -> None:
+def test_gc_keeps_the_active_version_and_the_newest_archived(store: Registry, tmp_path: Path) -> None:
     ref = make_encoder(tmp_path)
     store.publish(make_bundle(tmp_path, modality="speech", encoder_refs=[ref]))
     store.publish(make_bundle(tmp_path, modality="speech", run="plain"))
@@ -172,6 +240,7 @@ def test_gc_keeps_what_serves_and_the_newest_archived(store: Registry, tmp_path:
         ("speech", "v2", "active"),
     ]
     assert not store.reindex() and store.doctor() == []
+    assert store.gc(0, dry_run=True).encoders == (ref["sha256"],)
     assert store.gc(0).encoders == (ref["sha256"],)
     assert list((store.root / "encoders").iterdir()) == []
     publish(store, tmp_path, "r6")
@@ -213,15 +282,15 @@ def test_doctor_mends_what_is_missing(store: Registry, tmp_path: Path) -> None:
     assert store.doctor() == []
 
 
-def test_doctor_points_back_where_the_serving_version_is_missing(store: Registry, tmp_path: Path) -> None:
+def test_doctor_points_back_where_the_active_version_is_missing(store: Registry, tmp_path: Path) -> None:
     publish(store, tmp_path, "r1", "r2", "r3")
     for gone in ("v3", "v2"):
         (store.root / f"users/user123/gesture/{gone}").rename(tmp_path / gone)
     with pytest.raises(NotFoundError):
         store.resolve("user123", "gesture")
     assert [finding.what.split(": ", 1)[1] for finding in store.doctor()][:2] == [
-        "its folder is missing; v1 serves",
-        "its folder is missing; v1 serves",
+        "its folder is missing; v1 is active",
+        "its folder is missing; v1 is active",
     ]
     assert store.resolve("user123", "gesture").version == 1
     assert store.doctor() == [] and not store.reindex()

@@ -9,7 +9,7 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from shared.commands.check import check_command
-from tests.shared.data.a3cp_folders import recorded_session, write_log
+from tests.shared.data.a3cp_folders import features_ready, recorded_session, write_log
 from tests.shared.data.session_folders import features_row, media_row, row, session_folder, two_sessions, write_rows
 
 
@@ -29,7 +29,7 @@ def test_a_sound_root_is_counted_by_user_modality_label_and_session(tmp_path: Pa
     assert "labels    drink 4, eat 4" in result.output
     assert "sessions  s1 4, s2 4" in result.output
     assert "ben  gesture: 4 samples, 4 used" in result.output
-    assert "no fault found" in result.output
+    assert "no faults" in result.output
 
 
 def test_the_same_as_json(tmp_path: Path) -> None:
@@ -69,10 +69,25 @@ def test_faults_of_all_users_and_modalities_are_told_at_once(tmp_path: Path) -> 
     faults = [line for line in lines if re.match(rf"{re.escape(str(tmp_path))}\S*[^:]*: \S+: .+", line)]
     assert any(line.startswith(f"{path}:5: features: features/nan.npz: holds NaN") for line in faults)
     assert f"{path}:6: media: media/silent.wav: file not found" in faults
-    assert any(line.startswith(f"{broken}:2: colour: is not a known field") for line in faults)
-    assert any("'eat' has 1 sample; at least 2 are needed" in line for line in faults)
+    assert any(line.startswith(f"{broken}:2: colour: is not a known key") for line in faults)
+    assert any("'eat' has 1 speech sample; at least 2 are needed" in line for line in faults)
     assert any("bad name" in line for line in faults)
     assert lines[-1] == f"{len(faults)} faults"
+
+
+def test_a_modality_that_nothing_here_trains_is_a_fault_of_its_line(tmp_path: Path) -> None:
+    folder = two_sessions(tmp_path)[0]
+    captures = {f"c{k}": "ab"[k % 2] for k in range(4)}
+    events = recorded_session(tmp_path, "s1", captures, "ben")
+    log = write_log(
+        tmp_path, "s1", [*events, features_ready(tmp_path, "c9", "s1", user="ben", modality="smell")], "ben"
+    )
+    with (folder / "examples.jsonl").open("a") as file:
+        file.write(json.dumps(row(folder, "typo", "eat", modality="gestrue")) + "\n")
+    result = run(str(tmp_path))
+    assert result.exit_code == 3
+    assert "modality: modality 'gestrue': must be one of gesture, sound, speech, visual_environment" in result.output
+    assert f"{log}:{len(events) + 1}: event.modality: modality 'smell': must be one of gesture" in result.output
 
 
 def test_one_user_or_modality_only(tmp_path: Path) -> None:
@@ -86,7 +101,7 @@ def test_one_user_or_modality_only(tmp_path: Path) -> None:
     assert run(str(tmp_path), "--modality", "smell").exit_code == 2
     assert run(str(tmp_path / "nowhere")).exit_code == 3
     (tmp_path / "empty").mkdir()
-    assert "nobody has data here" in run(str(tmp_path / "empty")).output
+    assert "there are no data of any user" in run(str(tmp_path / "empty")).output
 
 
 def test_one_sample_a_label_is_enough_where_that_is_said(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_a_folder_for_each_label_and_folders_for_sessions_in_it(tmp_path: Path) 
         ("two", "bed room"),
         ("two", "kitchen"),
     ]
-    assert "does not lie in a folder that names its label, for example 'loose.jpg'" in result.output
+    assert "is not in a folder that names its label, for example 'loose.jpg'" in result.output
     assert dataset.samples[0].path is not None
     assert dataset.samples[0].path.suffix == ".jpg"
 
@@ -132,7 +132,7 @@ def test_sessions_are_blocks_or_dealt(tmp_path: Path) -> None:
     table = tmp_path / "rows.csv"
     table.write_text("".join(f"{label},{k}.5,{k}\n" for label in "ab" for k in range(6)))
     run(table, tmp_path / "blocks", "gesture", "--user", "anna", "--blocks", "3")
-    run(table, tmp_path / "dealt", "gesture", "--user", "anna", "--deal", "3")
+    run(table, tmp_path / "spread", "gesture", "--user", "anna", "--round-robin", "3")
 
     def values(data: Path) -> dict[str, list[float]]:
         found: dict[str, list[float]] = {}
@@ -143,7 +143,7 @@ def test_sessions_are_blocks_or_dealt(tmp_path: Path) -> None:
         return {session: sorted(numbers) for session, numbers in found.items()}
 
     assert values(tmp_path / "blocks") == {"session-01": [0, 1], "session-02": [2, 3], "session-03": [4, 5]}
-    assert values(tmp_path / "dealt") == {"session-01": [0, 3], "session-02": [1, 4], "session-03": [2, 5]}
+    assert values(tmp_path / "spread") == {"session-01": [0, 3], "session-02": [1, 4], "session-03": [2, 5]}
 
 
 def test_a_table_of_vectors_takes_names_for_its_labels_and_frames(tmp_path: Path) -> None:
@@ -210,7 +210,19 @@ def test_groups_of_labels_and_a_limit_spread_over_them(tmp_path: Path) -> None:
     texts = [[f"{label} {k}", label] for label in ("hungry", "thirsty", "tired") for k in range(40)]
     source.write_text(json.dumps({"train": texts, "other": [["x", "y"]]}))
     groups.write_text(json.dumps({"food": ["hungry", "thirsty"], "rest": ["tired"]}))
-    run(source, tmp_path / "data", "speech", "--user", "anna", "--labels", str(groups), "--limit", "20", "--deal", "2")
+    run(
+        source,
+        tmp_path / "data",
+        "speech",
+        "--user",
+        "anna",
+        "--labels",
+        str(groups),
+        "--limit",
+        "20",
+        "--round-robin",
+        "2",
+    )
     dataset = load(tmp_path / "data", "anna", "speech")
     assert Counter(sample.label for sample in dataset.samples) == {"food": 10, "rest": 10}
     assert Counter((s.example.transcript or "").split()[0] for s in dataset.samples) == {
@@ -277,7 +289,7 @@ def test_an_import_that_fails_half_way_leaves_no_half_session(tmp_path: Path, mo
     sessions = tmp_path / "data/users/theo/sessions"
     assert [path.name for path in sessions.iterdir()] == ["session-01"]
     assert len(load(tmp_path / "data", "theo", "sound")) == 12
-    (sessions / ".import-left-over").mkdir()
+    (sessions / ".staging-left-over").mkdir()
     assert "12 new, 0 replaced, 12 unchanged" in run(source, tmp_path / "data", "sound", *options).output
     assert sorted(path.name for path in sessions.iterdir()) == ["session-01", "session-02"]
 
@@ -295,14 +307,14 @@ def test_every_fault_is_told_and_nothing_is_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (("--pattern", "("), "is no regular expression"),
+        (("--pattern", "("), "invalid regular expression"),
         (("--pattern", r"(?P<name>\d).*"), "needs a group (?P<label>…)"),
         (("--pattern", r"(?P<label>x)_.*"), "24 x does not match the pattern; for example"),
         (("--pattern", r"(?P<label>\d)_.*"), "no user: name one with --user"),
-        ((), "does not lie in a folder that names its label"),
+        ((), "is not in a folder that names its label"),
         (("--pattern", r"(?P<label>\d)_(?P<user>.*)"), None),
         (("--user", "../x"), "user id"),
-        (("--blocks", "2", "--deal", "2"), "exclude one another"),
+        (("--blocks", "2", "--round-robin", "2"), "mutually exclusive"),
     ],
 )
 def test_options_that_cannot_work_say_why(tmp_path: Path, options: tuple[str, ...], reason: str | None) -> None:
@@ -325,7 +337,7 @@ def test_consent_must_be_said(tmp_path: Path) -> None:
         load(tmp_path / "data", "theo", "sound")
 
 
-def test_links_in_the_source_are_passed_over(tmp_path: Path) -> None:
+def test_links_in_the_source_are_skipped(tmp_path: Path) -> None:
     source = takes(tmp_path / "recordings", ("theo",))
     (source / "0_theo_99.wav").symlink_to("/etc/hostname")
     result = run(source, tmp_path / "data", "sound", "--pattern", PATTERN)

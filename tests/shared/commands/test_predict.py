@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from demo.make_data import PEOPLE, ROOMS, write_session
+from demo.make_data import PEOPLE, SESSIONS, write_session
 from model_registry.store import Registry
 from shared.commands.main import model_trainer, run
-from shared.commands.predict import LiveModel, find_trainer, portable_model
+from shared.commands.predict import LiveModel, portable_model
 from shared.commands.train import trainer_command
 from shared.errors import ConfigError
+from shared.recipe import load_recipe
+from shared.trainers import find_trainer
 
 USER = PEOPLE[0].user_id
 
@@ -21,11 +23,12 @@ USER = PEOPLE[0].user_id
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry with a gesture model."""
     root = tmp_path_factory.mktemp("predicting")
-    for room in ROOMS:
-        write_session(root / "data", PEOPLE[0], room, 0)
+    for session in SESSIONS:
+        write_session(root / "data", PEOPLE[0], session, 0)
     words = ["--user", USER, "--data", str(root / "data"), "--out", str(root / "out"), "--demo-data"]
     words += ["--registry", str(root / "models"), "--set", "evaluation.folds=2"]
-    assert run(lambda: trainer_command(find_trainer("gesture"))(words, standalone_mode=False)) == 0
+    gesture = find_trainer("gesture")
+    assert run(lambda: trainer_command(gesture, load_recipe(gesture))(words, standalone_mode=False)) == 0
     return root / "models"
 
 

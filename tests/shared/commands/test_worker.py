@@ -42,12 +42,12 @@ def test_a_line_that_is_no_job_and_a_silent_command_are_failures_of_their_own() 
 def test_options_before_worker_hold_for_every_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from sound_trainer.train import TRAINER
+    from sound_trainer.train import RECIPE, TRAINER
 
     jobs = "".join(json.dumps({"args": words}) + "\n" for words in (["--user", "ana"], ["--user", "ben", "--seed=7"]))
     monkeypatch.setattr("sys.stdin", io.StringIO(jobs))
     with pytest.raises(SystemExit) as stop:
-        trainer_main(TRAINER, ["--data", str(tmp_path / "none"), "--out", str(tmp_path), "--worker"])
+        trainer_main(TRAINER, RECIPE, ["--data", str(tmp_path / "none"), "--out", str(tmp_path), "--worker"])
     assert stop.value.code == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(answer["user_id"], answer["exit_code"]) for answer in answers] == [("ana", 3), ("ben", 3)]

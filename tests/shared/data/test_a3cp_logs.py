@@ -47,10 +47,18 @@ def test_captures_are_read_with_their_intents_and_features(tmp_path: Path, top: 
     assert labels_of(dataset) == LABELS
     assert set(dataset.session_ids) == {"sess_0123456789abcdef"}
     assert load_features(dataset.samples[0]).shape == (3, 214)
-    assert dataset.samples[0].origin == f"{path}:3"
+    assert (dataset.samples[0].source, dataset.samples[0].line) == (str(path), 3)
     assert dataset.samples[0].example.performer_id == "carer01"
     assert dataset.sessions["sess_0123456789abcdef"].is_training_data is True
     assert users_with_data(tmp_path) == {"anna": {"gesture": 4}}
+
+
+def test_captures_of_a_modality_that_nothing_here_trains_are_skipped_with_a_warning(tmp_path: Path) -> None:
+    events = recorded_session(tmp_path, "s1", LABELS)
+    write_log(tmp_path, "s1", [*events, features_ready(tmp_path, "c5", "s1", modality="smell")])
+    dataset = load(tmp_path)
+    assert labels_of(dataset) == LABELS
+    assert ["'smell' has no trainer here" in warning.reason for warning in dataset.warnings] == [True]
 
 
 def test_the_format_can_be_named_and_is_then_required(tmp_path: Path) -> None:
@@ -129,7 +137,7 @@ def test_one_record_id_for_two_different_files_is_a_fault(tmp_path: Path) -> Non
     events = recorded_session(tmp_path, "s1", LABELS)
     other = features_ready(tmp_path, "c9", "s1") | {"record_id": "c1-ready"}
     write_log(tmp_path, "s1", [*events, other])
-    assert "event.record_id: 'c1-ready' comes twice" in str(refusal(tmp_path))
+    assert "event.record_id: 'c1-ready' occurs twice" in str(refusal(tmp_path))
 
 
 def test_consent_refused_anywhere_and_demo_anywhere_are_left_out(tmp_path: Path) -> None:
@@ -172,7 +180,7 @@ def test_another_major_version_is_a_fault_and_another_minor_version_a_warning(tm
     (warning,) = load(tmp_path).warnings
     assert (warning.path, warning.line, warning.field) == (str(path), 1, "event.schema_version")
     write_log(tmp_path, "s1", [*events, events[-1] | {"schema_version": "2.0.0"}])
-    assert "event.schema_version: 2.0.0 cannot be read" in str(refusal(tmp_path))
+    assert "event.schema_version: 2.0.0 is not supported" in str(refusal(tmp_path))
 
 
 def test_faults_of_a_log_are_told_at_once(tmp_path: Path) -> None:
@@ -184,7 +192,7 @@ def test_faults_of_a_log_are_told_at_once(tmp_path: Path) -> None:
         event("no time", "s1") | {"timestamp": "2026-03-01T10:00:00"},
         event("other user", "s1", user="ben"),
         event("other session", "s2"),
-        features_ready(tmp_path, "c6", "s1", modality="smell", label_correction="eat"),
+        features_ready(tmp_path, "c6", "s1", modality="Smell!", label_correction="eat"),
         {"record_id": "incomplete"},
     ]
     path = write_log(tmp_path, "s1", [*events, *wrong])
@@ -216,7 +224,7 @@ def test_a_last_line_that_is_still_being_written_is_a_warning(tmp_path: Path) ->
         file.write('{"recorded_at": "2026')
     dataset = load(tmp_path)
     assert len(dataset) == 4
-    assert [(warning.line, warning.reason) for warning in dataset.warnings] == [(10, "is cut off, and was left out")]
+    assert [(warning.line, warning.reason) for warning in dataset.warnings] == [(10, "is incomplete, and was left out")]
 
 
 def test_transcripts_take_the_sessions_label_and_partial_ones_are_left_out(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_what_is_left_out_stands_in_the_ledger(
     before = path.read_text()
     path.write_text(before + json.dumps(row(folder, "extra", "eat", **changes)) + "\n")
     dataset = load(tmp_path, **chosen)
-    assert [(d.record_id, d.reason, d.origin) for d in dataset.ledger] == [("extra", reason, f"{path}:5")]
+    assert [(d.record_id, d.reason, d.path, d.line) for d in dataset.ledger] == [("extra", reason, str(path), 5)]
     assert "extra" not in {sample.record_id for sample in dataset.samples}
     assert len(dataset) == 8
 
@@ -114,7 +114,7 @@ def test_chosen_sessions_only_and_the_rest_in_the_ledger(tmp_path: Path) -> None
     assert set(dataset.session_ids) == {"s1"}
     assert {dropped.reason for dropped in dataset.ledger} == {"session not chosen"}
     assert len(dataset.ledger) == 4
-    assert "'s3' is not there; there are s1, s2" in str(refusal(tmp_path, sessions=("s3",)))
+    assert "there is no session 's3'; there are s1, s2" in str(refusal(tmp_path, sessions=("s3",)))
 
 
 def test_several_users_are_merged_and_their_sessions_stay_apart(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_record_that_comes_twice_counts_once(tmp_path: Path) -> None:
     path.write_text("\n".join([*lines, lines[0]]) + "\n")
     dataset = load(tmp_path)
     assert len(dataset) == 8
-    assert [(d.reason, d.origin) for d in dataset.ledger] == [("duplicate", f"{path}:5")]
+    assert [(d.reason, d.path, d.line) for d in dataset.ledger] == [("duplicate", str(path), 5)]
 
 
 def test_every_fault_is_told_at_once_with_its_place(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_every_fault_is_told_at_once_with_its_place(tmp_path: Path) -> None:
     (folder / "features/missing.npz").unlink()
     rows = [
         *good,
-        row(folder, "modality", "a", modality="smell"),
+        row(folder, "modality", "a", modality="Smell!"),
         missing,
         changed,
         {k: v for k, v in good[0].items() if k != "label"} | {"record_id": "label"},
@@ -194,8 +194,8 @@ def test_every_fault_is_told_at_once_with_its_place(tmp_path: Path) -> None:
         "features/changed.npz: its content has changed",
         "NaN or infinite values in 1 of 1 frames",
         "its shape is (2, 3), the reference says (5, 3)",
-        "'once' has 1 sample; at least 2 are needed",
-        "is not a known field; known are record_id",
+        "'once' has 1 gesture sample; at least 2 are needed",
+        "is not a known key; valid keys: ",
         "label: is missing",
         "must carry a time zone",
     ):
@@ -219,7 +219,7 @@ def test_a_mixture_of_encodings_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_single_class_is_refused_and_one_sample_a_label_only_where_allowed(tmp_path: Path) -> None:
     folder = session_folder(tmp_path)
     write_rows(folder, [row(folder, f"r{k}", "eat") for k in range(3)])
-    assert "all samples are 'eat'; at least two labels are needed" in str(refusal(tmp_path))
+    assert "all speech samples are 'eat'; at least two labels are needed" in str(refusal(tmp_path))
     write_rows(folder, [row(folder, "r0", "eat"), row(folder, "r1", "drink")])
     assert len(refusal(tmp_path).faults) == 2
     assert len(load(tmp_path, minimum_per_label=1)) == 2
@@ -231,6 +231,18 @@ def test_another_modality_does_not_stop_this_one(tmp_path: Path) -> None:
         file.write(json.dumps({"modality": "audio", "label": 5}) + "\n")
     assert len(load(tmp_path)) == 8
     assert "record_id: is missing" in str(refusal(tmp_path, "sound"))
+
+
+def test_lines_of_a_modality_that_nothing_here_trains_are_skipped_with_a_warning(tmp_path: Path) -> None:
+    folder = two_sessions(tmp_path)[0]
+    lines = len((folder / "examples.jsonl").read_text().splitlines())
+    with (folder / "examples.jsonl").open("a") as file:
+        file.write('{"modality": "gestrue"}\n{"modality": "gestrue"}\n{"modality": "sound"}\n')
+    dataset = load(tmp_path)
+    assert len(dataset) == 8
+    (warning,) = dataset.warnings
+    assert (warning.line, warning.field) == (lines + 1, "modality")
+    assert "'gestrue' has no trainer here" in warning.reason and "gesture, sound" in warning.reason
 
 
 def test_a3cps_names_of_modalities_are_accepted_and_ours_are_written(tmp_path: Path) -> None:
@@ -345,7 +357,8 @@ def test_users_and_modalities_are_counted_without_being_checked(tmp_path: Path) 
         file.write('{"modality": "image"}\nbroken\n{"modality": "smell"}\n')
     (tmp_path / "users/.hidden").mkdir()
     (tmp_path / "users/empty").mkdir()
-    assert users_with_data(tmp_path) == {"anna": {"speech": 8, "visual_environment": 1}, "ben": {"speech": 8}}
+    anna = {"smell": 1, "speech": 8, "visual_environment": 1}
+    assert users_with_data(tmp_path) == {"anna": anna, "ben": {"speech": 8}}
     with pytest.raises(DataError):
         users_with_data(tmp_path / "users/empty")
 
@@ -364,3 +377,25 @@ def test_no_content_makes_loading_fail_otherwise(
     path.write_bytes(b"\n".join([*lines, *spoilt, *fields]))
     with pytest.raises(DataError):
         load(folder.parents[3])
+
+
+def test_a_sample_knows_its_file_and_line_whatever_the_folder_is_called(tmp_path: Path) -> None:
+    """A place is two values: a folder's name with colons and digits in it cannot be mistaken for a line."""
+    root = tmp_path / "taken:12:30"
+    folder, _ = two_sessions(root)
+    sample = next(s for s in load(root).samples if s.session_id == "s1" and s.line == 3)
+    fault = sample.fault("transcript", "is in another language")
+    assert (fault.path, fault.line) == (str(folder / "examples.jsonl"), 3)
+    with pytest.raises(DataError) as caught:
+        load_features(sample)
+    assert [(f.path, f.line) for f in caught.value.faults] == [(str(folder / "examples.jsonl"), 3)]
+    dropped = sample.dropped("not wanted")
+    assert (dropped.record_id, dropped.path, dropped.line) == (sample.record_id, str(folder / "examples.jsonl"), 3)
+
+
+def test_several_people_are_validated_by_person_whatever_their_sessions_are_called(tmp_path: Path) -> None:
+    for user in ("anna", "ben"):
+        two_sessions(tmp_path, user)
+    dataset = load(tmp_path, users=("anna", "ben"))
+    assert set(dataset.session_ids) == {"anna/s1", "anna/s2", "ben/s1", "ben/s2"}
+    assert dataset.groups == tuple(sample.user_id for sample in dataset.samples)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from shared.schema_utils import Example, TrainingLogEntry, TrainingRequest, faults_of, finite_floats
+from shared.schema_faults import faults_of
+from shared.schema_utils import Example, TrainingLogEntry, TrainingRequest, finite_floats
 
 EXAMPLE = {
     "record_id": "r1",
@@ -26,7 +27,7 @@ def faults(**changes: Any) -> dict[str, str]:
     value = {key: item for key, item in (EXAMPLE | changes).items() if item is not None}
     with pytest.raises(ValidationError) as caught:
         Example.model_validate(value)
-    return {fault.field: fault.reason for fault in faults_of(caught.value, "f", 1)}
+    return {fault.field: fault.reason for fault in faults_of(caught.value, Example, "f", 1)}
 
 
 def test_an_example_is_normalised_and_written_as_a3cp_writes() -> None:

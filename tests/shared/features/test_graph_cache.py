@@ -118,13 +118,13 @@ def test_other_contents_of_a_file_that_is_named_are_another_graph(tmp_path: Path
     assert keys[0] == keys[2] != keys[1]
 
 
-def test_other_code_or_packages_are_another_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_code_or_libraries_are_another_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = [graph_key(CONTRACT, Sentence("said"))]
     with monkeypatch.context() as patch:
         patch.setattr(graph_cache, "code_fingerprint", lambda package: f"edited {package}")
         keys.append(graph_key(CONTRACT, Sentence("said")))
     with monkeypatch.context() as patch:
-        patch.setattr(graph_cache, "_versions", lambda: ("3.99", "spox 99"))
+        patch.setattr(graph_cache, "library_versions", lambda package: {"spox": f"99 of {package}"})
         keys.append(graph_key(CONTRACT, Sentence("said")))
     assert len(set(keys)) == 3
 

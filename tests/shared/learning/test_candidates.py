@@ -59,6 +59,8 @@ def _computed(name: Name, copies: int = 0) -> PrecomputedFeatures:
 class Centred:
     """Sums less their mean over the training samples."""
 
+    fitted = True
+
     def rows(self, train: Indices) -> Rows:
         base = np.stack(list(self.graph(train).run(SAMPLES)))
         return Rows(base, base[:0], np.zeros(0, np.int64))
@@ -212,8 +214,25 @@ def test_a_candidate_prepared_for_folds_gives_the_logits_that_it_gives_unprepare
     prepared = prepared_for_folds(candidate, np.arange(40))
     quicker = prepared.fit_on_subset is not None or prepared.source.rows(train).base.shape[1] < 90
     assert quicker, "otherwise this compares the candidate with itself"
-    one, other = (np.asarray(fit_head(c, classes, train, 3)(c.source.rows(train).base)) for c in (candidate, prepared))
-    np.testing.assert_allclose(one, other, atol=0.02)
+    again = prepared_for_folds(prepared, np.arange(40))  # as the random split does with the winner
+    plain, *others = (
+        np.asarray(fit_head(c, classes, train, 3)(c.source.rows(train).base)) for c in (candidate, prepared, again)
+    )
+    for logits in others:
+        np.testing.assert_allclose(logits, plain, atol=0.02)
+
+
+@pytest.mark.parametrize("names", [("centred",), ("centred", "sums")])
+def test_what_folds_share_holds_no_features_that_were_fitted_on_all_samples(names: tuple[Name, ...]) -> None:
+    config = _config(names, type="kernel_ridge", kernel="rbf", scaler="none")
+    (candidate,) = build_candidates([config], _source, lambda _: cosine_familiarity, 0, modality="toy")
+    classes, train = np.arange(24) % 2, np.arange(8)
+    rows = candidate.source.rows(train).base
+    one, other = (
+        np.asarray(fit_head(c, classes, train, 2)(rows))
+        for c in (candidate, prepared_for_folds(candidate, np.arange(24)))
+    )
+    np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_features_that_are_fitted_are_validated_and_a_fold_is_held_out_of_them() -> None:

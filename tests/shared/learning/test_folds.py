@@ -1,10 +1,11 @@
-"""A session never stands on both sides of a split."""
+"""No session is on both sides of a split."""
+
+import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.model_selection import StratifiedGroupKFold
 
 from shared.learning.folds import Folds, random_folds, session_folds
 
@@ -91,11 +92,23 @@ def test_random_folds_are_stratified_and_follow_the_seed(seed: int) -> None:
     assert (random_folds(classes, 5, seed + 1).cells != folds.cells).any()
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_many_sessions_are_dealt_as_scikit_learn_deals_them(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    classes, place = rng.integers(0, 3, 200), rng.permutation(np.arange(200) % 17)
-    folds = session_folds(classes, [f"s{k:02}" for k in place], list(range(200)), 4, seed)
-    splitter = StratifiedGroupKFold(4, shuffle=True, random_state=seed)
-    for k, (_, held_out) in enumerate(splitter.split(classes[:, None], classes, place)):
-        assert folds.inside(frozenset([k])).tolist() == held_out.tolist()
+@pytest.mark.parametrize("counts", [[1, 1], [1, 1, 1], [2, 1], [3, 2, 2], [9, 1, 1]])
+def test_labels_with_fewer_samples_than_folds_are_still_split(counts: list[int]) -> None:
+    classes = np.repeat(np.arange(len(counts)), counts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        random = random_folds(classes, 5, seed=0)
+        within = session_folds(classes, ["a"] * len(classes), list(range(len(classes))), 5, seed=0)
+        grouped = session_folds(classes, [f"s{k}" for k in range(len(classes))], list(range(len(classes))), 2, seed=0)
+    for folds in (random, within, grouped):
+        tested = np.concatenate([folds.inside(fold) for fold in folds.outer])
+        assert sorted(tested.tolist()) == list(range(len(classes)))
+        assert sum(len(folds.inside(fold)) > 0 for fold in folds.outer) >= 2
+
+
+def test_random_folds_balance_every_label() -> None:
+    classes = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [7, 11, 13]))
+    folds = random_folds(classes, 5, seed=0)
+    for fold in folds.outer:
+        shares = np.bincount(classes[folds.inside(fold)], minlength=3)
+        assert (shares >= [1, 2, 2]).all() and (shares <= [2, 3, 3]).all()

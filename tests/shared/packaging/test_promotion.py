@@ -1,4 +1,4 @@
-"""A version that is worse does not take the place of one that serves."""
+"""A version that is worse does not take the place of the active one."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 
 from model_registry.client import RemoteRegistry
 from model_registry.errors import CorruptError
-from model_registry.location import AnyRegistry
+from model_registry.location import WritableRegistry
 from model_registry.service.tokens import add_token, tokens_file
 from model_registry.store import Registry
 from orchestrator.jobs import Job, Outcome
@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> Registry:
 
 
 @pytest.fixture(params=["folder", "service"])
-def registry(request: pytest.FixtureRequest, store: Registry) -> Iterator[AnyRegistry]:
+def registry(request: pytest.FixtureRequest, store: Registry) -> Iterator[WritableRegistry]:
     if request.param == "folder":
         yield store
         return
@@ -37,16 +37,16 @@ def registry(request: pytest.FixtureRequest, store: Registry) -> Iterator[AnyReg
 def _log(wrong: set[int] = frozenset(), n: int = 40, start: int = 0) -> dict[str, Any]:  # type: ignore[assignment]
     """Samples of a, b, c, d in turn; those in `wrong` are answered with x."""
     rows = [[f"r{k}", "abcd"[k % 4], "x" if k in wrong else "abcd"[k % 4]] for k in range(start, start + n)]
-    return {"metrics": {"answers": rows}}
+    return {"metrics": {"predictions": rows}}
 
 
 @pytest.mark.parametrize(("policy", "wanted"), [("always", True), ("never", False)])
 def test_the_policy_decides_alone_where_it_says_so(policy: Any, wanted: bool) -> None:
     found = decide(policy, _log({0, 1, 2, 3, 4, 5, 6, 7}), _log())
-    assert (found.promote, found.reason) == (wanted, f"asked for with --promote {policy}")
+    assert (found.promote, found.reason) == (wanted, f"requested with --promote {policy}")
 
 
-def test_a_damaged_encoder_does_not_silence_the_version_that_serves(store: Registry, tmp_path: Path) -> None:
+def test_a_damaged_encoder_does_not_hide_the_active_version(store: Registry, tmp_path: Path) -> None:
     """Its log says how good it is all the same; reading the encoders would take longer than all else."""
     ref = make_encoder(tmp_path)
     store.publish(make_bundle(tmp_path, run="r1", encoder_refs=[ref], log=_log()))
@@ -69,27 +69,32 @@ def test_one_label_that_falls_is_a_veto_whatever_others_gain() -> None:
     assert not found.promote and found.reason.startswith("it recognises a less often")
 
 
-def test_without_anything_to_compare_it_serves_and_says_why() -> None:
-    assert decide("if-better", _log(), None).reason == "no version of this user serves yet"
+def test_without_anything_to_compare_it_becomes_active_and_says_why() -> None:
+    assert decide("if-better", _log(), None).reason == "this user has no active version yet"
     assert "only 0 of the same" in decide("if-better", _log(), _log(start=100)).reason
     assert "only 0 of the same" in decide("if-better", _log(), {"metrics": {}}).reason
 
 
+def test_the_log_of_a_version_published_before_is_read_under_its_old_name() -> None:
+    old = {"metrics": {"answers": _log({0, 1})["metrics"]["predictions"]}}
+    assert "of 40 samples that both were tested on" in decide("if-better", _log({1, 2, 3, 7}), old).reason
+
+
 def test_a_sample_that_was_relabelled_is_not_compared() -> None:
     old = _log()
-    old["metrics"]["answers"] = [[r, "z", "z"] for r, _, _ in old["metrics"]["answers"]]
+    old["metrics"]["predictions"] = [[r, "z", "z"] for r, _, _ in old["metrics"]["predictions"]]
     assert "only 0 of the same" in decide("if-better", _log({0, 4, 8}), old).reason
 
 
 def test_what_is_worse_is_published_as_a_candidate_and_log_and_history_say_why(
-    registry: AnyRegistry, store: Registry, tmp_path: Path
+    registry: WritableRegistry, store: Registry, tmp_path: Path
 ) -> None:
     """Through a folder and through the service alike."""
     for run, wrong, status in (("r1", {1}, "active"), ("r2", {0, 4, 8}, "candidate"), ("r3", set(), "active")):
         made, found = publish(make_bundle(tmp_path, run=run, log=_log(wrong)), registry, "if-better")
         assert (made.entry.status, found.promote) == (status, status == "active")
     reasons = [event.reason for event in store.history("user123", "gesture")]
-    assert reasons[0] == "no version of this user serves yet"
+    assert reasons[0] == "this user has no active version yet"
     assert reasons[1].startswith("it recognises a less often")
     assert reasons[2].startswith("it is not worse")
     kept = store.resolve("user123", "gesture", 2)

@@ -10,7 +10,8 @@ from shared.learning.classifiers import LDA
 from shared.learning.familiarity import whitened_familiarity
 from shared.learning.heads import fitter
 from shared.report.advice import advise
-from shared.report.metrics import Report, report
+from shared.report.metrics import report
+from shared.training_run import Report
 
 GRAPH = FeatureGraph("x", (TensorSpec("x", "float32", (6,)),), lambda inputs: inputs["x"])
 LABELS = ("drink", "hungry", "thirsty", "yes")

@@ -5,14 +5,11 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from shared.evaluation import EvaluationConfig, validate_by_session
-from shared.features.graph import FeatureGraph, TensorSpec
-from shared.learning.candidates import Candidate, PrecomputedFeatures, Rows
-from shared.learning.classifiers import LDA
-from shared.learning.familiarity import whitened_familiarity
-from shared.learning.heads import Classes, fitter
-from shared.report.audit import Audit, audit, near_identical, session_fingerprint, suspected_label_errors
+from shared.learning.heads import Classes
+from shared.report.audit import audit, near_identical, session_fingerprint, suspected_label_errors
 from shared.report.metrics import report
+from shared.training_run import Audit
+from tests.shared.finished_runs import dataset_of, validated
 
 LABELS = tuple("abcde")
 
@@ -25,14 +22,9 @@ def _data(seed: int, dimensions: int = 20, n: int = 400, apart: float = 2.0, shi
 
 
 def _audit(x: np.ndarray, classes: Classes, place: np.ndarray, hashes: list[str] | None = None) -> Audit:
-    rows = Rows(x, np.zeros((0, x.shape[1]), np.float32), np.zeros(0, np.int64))
-    graph = FeatureGraph("x", (TensorSpec("x", "float32", (x.shape[1],)),), lambda inputs: inputs["x"])
-    sessions = [f"s{k}" for k in place]
-    candidate = Candidate("lda", PrecomputedFeatures(graph, rows), fitter(LDA()), whitened_familiarity)
-    found = validate_by_session([candidate], classes, sessions, list(range(len(x))), EvaluationConfig(), 0)
-    result = report(found, classes, sessions, LABELS)
-    ids = [f"r{k:03d}" for k in range(len(x))]
-    return audit(result, found, x, classes, sessions, ids, hashes or ids, LABELS)
+    dataset = dataset_of([LABELS[k] for k in classes], [f"s{k}" for k in place], hashes)
+    validation = validated(x, dataset)
+    return audit(report(validation, classes, dataset.session_ids, LABELS), validation, dataset, x)
 
 
 @pytest.mark.parametrize("dimensions", [3, 6, 20, 200])
@@ -52,15 +44,15 @@ def test_every_identical_sample_in_another_session_is_found_and_said() -> None:
     hashes[1], hashes[2] = "same", "same"  # in one session: no leak
     found = _audit(x, classes, place, hashes)
     assert set(found.identical) == {(f"r{a:03d}", f"r{b:03d}") for a, b in planted}
-    assert found.leaking == len(planted)
-    assert any("10 copies" in text for text in found.warnings)
+    assert found.duplicates_across_folds == len(planted)
+    assert any("10 samples are in two sessions" in text for text in found.warnings)
 
 
-def test_one_copy_is_told_as_one() -> None:
+def test_one_duplicate_is_counted_as_one() -> None:
     x, classes, place = _data(0, apart=8.0)
     hashes = [f"h{k}" for k in range(400)]
     x[300], hashes[300] = x[0], hashes[0]
-    assert _audit(x, classes, place, hashes).warnings[0].startswith("1 copy of a sample stands in two sessions")
+    assert _audit(x, classes, place, hashes).warnings[0].startswith("1 sample is in two sessions")
 
 
 @pytest.mark.parametrize("dimensions", [6, 20, 200])
@@ -111,7 +103,7 @@ def test_features_that_tell_sessions_apart_better_than_labels_are_a_warning() ->
     x, classes, place = _data(0, apart=0.3, shift=5.0)
     found = _audit(x, classes, place)
     assert found.session_skill is not None and found.session_skill > 0.9
-    assert any("tell sessions apart" in text for text in found.warnings)
+    assert any("separate sessions better than labels" in text for text in found.warnings)
     assert session_fingerprint(x, classes, np.zeros_like(place)) is None
 
 
@@ -121,8 +113,8 @@ def test_a_random_split_that_flatters_is_a_warning() -> None:
     classes, place = np.arange(400) % 5, np.arange(400) // 100
     centres = rng.normal(size=(4, 5, 60)) * 2
     x = (centres[place, classes] + rng.normal(size=(400, 60))).astype(np.float32)
-    assert any(text.startswith("a random split would claim") for text in _audit(x, classes, place).warnings)
+    assert any(text.startswith("a random split reports") for text in _audit(x, classes, place).warnings)
 
 
 def test_an_audit_is_plain_values() -> None:
-    assert asdict(_audit(*_data(0, apart=8.0)))["leaking"] == 0
+    assert asdict(_audit(*_data(0, apart=8.0)))["duplicates_across_folds"] == 0

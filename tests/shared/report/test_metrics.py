@@ -1,15 +1,14 @@
 """Figures with intervals that hold, and verdicts that promise nothing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
 
-from shared.report.metrics import (
-    LabelReport,
-    calibration_error,
-    confusion_matrix,
-    judge,
-    reliability,
-)
+from shared.report.metrics import calibration_error, judge, reliability
+from shared.training_run import LabelReport
+from tests.shared.finished_runs import finished_run
 
 
 def _label(name: str, support: int = 20, recall: float = 0.9, within: bool = False, sessions: int = 3) -> LabelReport:
@@ -19,9 +18,22 @@ def _label(name: str, support: int = 20, recall: float = 0.9, within: bool = Fal
 GOOD = {"accuracy_low": 0.8, "majority_baseline": 0.3, "balanced_accuracy": 0.9, "coverage": 0.95}
 
 
-def test_confusion_rows_are_the_truth() -> None:
-    matrix = confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 3)
-    assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+def test_values_are_scikit_learns_and_lie_within_their_intervals(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    found, truth, predicted = run.report, run.dataset.label_index, run.validation.predicted
+    assert found.confusion_matrix.tolist() == confusion_matrix(truth, predicted).tolist() == [[12, 0], [1, 11]]
+    expected = {
+        "accuracy": accuracy_score(truth, predicted),
+        "balanced_accuracy": balanced_accuracy_score(truth, predicted),
+        "f1_macro": f1_score(truth, predicted, average="macro"),
+    }
+    assert {name: found.metrics[name] for name in expected} == pytest.approx(expected)
+    for name in expected:
+        assert found.metrics[f"{name}_low"] < found.metrics[name] < found.metrics[f"{name}_high"]
+    assert [row.f1 for row in found.labels] == pytest.approx(f1_score(truth, predicted, average=None).tolist())
+    (confusion,) = found.confusions
+    assert (confusion.label, confusion.predicted, confusion.count, confusion.support) == ("stop", "come", 1, 12)
+    assert found.metrics["false_rejection_rate"] == pytest.approx(1 - found.metrics["coverage"])
 
 
 def test_calibration_error_of_a_known_case() -> None:
@@ -40,9 +52,9 @@ def test_good_needs_every_condition() -> None:
     [
         (GOOD, [_label("a")], 1, "insufficient data", "one session"),
         (GOOD, [_label("a", support=3)], 3, "insufficient data", "fewer than 5 samples of a"),
-        (GOOD | {"accuracy_low": 0.3}, [_label("a")], 3, "weak", "reaches down to"),
+        (GOOD | {"accuracy_low": 0.3}, [_label("a")], 3, "weak", "always predicting the most frequent label"),
         (GOOD | {"balanced_accuracy": 0.6}, [_label("a")], 3, "weak", "balanced accuracy is 0.60"),
-        (GOOD | {"coverage": 0.7}, [_label("a")], 3, "weak", "it says unknown to 30% of what it knows"),
+        (GOOD | {"coverage": 0.7}, [_label("a")], 3, "weak", "false rejection rate is 30%, above 20%"),
         (GOOD, [_label("a", recall=0.4)], 3, "weak", "fewer than half recognised of a"),
         (GOOD, [_label("a", within=True)], 3, "weak", "one session only: a"),
     ],

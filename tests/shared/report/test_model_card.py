@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from shared.report.charts import interval_chart, line_chart, timeline_chart
-from shared.report.metrics import Confusion, LabelReport, Report
 from shared.report.model_card import model_card
 from shared.schema_utils import TrainingLogEntry
+from shared.training_run import Confusion, LabelReport, Report
 from tests.model_registry.service.browser import Browser, chromium
 
 ADVICE = "Record 6 more of `hungry<b>` in a new session: it is confused with `thirsty`."
@@ -27,7 +27,7 @@ def _card(path: Path, verdict: str = "weak", scheme: str = "leave-one-session-ou
         "accuracy": 0.8, "accuracy_low": 0.6, "accuracy_high": 0.9, "majority_baseline": 0.5, "coverage": 0.9,
         "accuracy_accepted": 0.88, "top2_accuracy": 0.93, "ece": 0.07, "ece_uncalibrated": 0.21, "optimism_gap": 0.12,
         "random_split_accuracy": 0.92, "f1_macro": 0.77, "f1_macro_low": 0.61, "f1_macro_high": 0.89,
-        "unknown_auroc": 0.83,
+        "open_set_auroc": 0.83, "false_rejection_rate": 0.1,
     }  # fmt: skip
     result = Report(
         metrics, rows, np.array([[16, 4, 0], [3, 17, 0], [1, 0, 19]]), ((0.7, 0.6, 10), (0.9, 0.95, 30)),
@@ -35,7 +35,7 @@ def _card(path: Path, verdict: str = "weak", scheme: str = "leave-one-session-ou
         ((10, 0.6), (40, 0.8)), ((0.5, 1.0), (1.0, 0.8)),
         (Confusion(LABELS[0], "thirsty", 4, 20, 0.08, 0.42), Confusion("thirsty", LABELS[0], 1, 20, 0.01, 0.2)),
     )  # fmt: skip
-    suspect = {"record_id": "r" * 36, "label": "thirsty", "rather": LABELS[0], "probability": 0.97}
+    suspect = {"record_id": "r" * 36, "label": "thirsty", "predicted": LABELS[0], "probability": 0.97}
     timeline = [
         {"session_id": f"s{k}" * 12, "started": f"2026-03-0{k}T10:00:00.000Z", "samples": 10 * k, "recognised": 8 * k}
         for k in (1, 2, 3)
@@ -44,6 +44,7 @@ def _card(path: Path, verdict: str = "weak", scheme: str = "leave-one-session-ou
         "user_id": "ana", "modality": "gesture", "timestamp": "2026-03-05T10:00:00Z", "status": "success",
         "sample_count": 60, "session_count": 3, "verdict": verdict, "run_id": "r1", "labels": LABELS,
         "training_config": {"seed": 0}, "feature_spec_id": "sha256:" + "0" * 64, "notes": ["A note."],
+        "encoding": "video/mp4",
         "dropped": [{"record_id": "q" * 40, "reason": "nobody consented to it"}], "timeline": timeline,
         "encoder_refs": [{"name": "lite0", "sha256": "3" * 64}], "libraries": {"python": "3.11", "numpy": "2.0"},
         "data_fingerprint": "sha256:" + "1" * 64, "model_sha256": "2" * 64, "warnings": ["1 label may be wrong"],
@@ -70,42 +71,49 @@ def _faults(page: Browser) -> list[Any]:
 
 def test_the_card_says_verdict_and_advice_first_and_everything_in_words(card: Path) -> None:
     text = card.read_text("utf-8")
-    order = ("Weak", "Balanced accuracy is 0.79.", "Record 6 more of", "How often it is right", "Label by label")
-    places = [text.index(part, text.index("<body>")) for part in (*order, "Sessions</h2>", "How it was made")]
+    order = ("Weak", "Balanced accuracy is 0.79.", "Record 6 more of", "Accuracy</h2>", "Labels</h2>")
+    places = [text.index(part, text.index("<body>")) for part in (*order, "Sessions</h2>", "Technical details")]
     assert places == sorted(places)
     assert "hungry&lt;b&gt;" in text and "hungry<b>" not in text
-    for heading in ("Is it as sure", "Do more samples help?", "answers only when it is sure", "What was left out"):
+    for heading in (
+        "Confusion matrix",
+        "Learning curve",
+        "Accuracy by coverage",
+        "Reliability",
+        "Recordings that were left out",
+    ):
         assert heading in text
     plain = " ".join(re.sub("<[^>]+>", "", text).replace("\u00a0", " ").split())
-    assert "hungry&lt;b&gt; was taken for thirsty 4 times out of 20 (8 % – 42 %)." in plain
+    assert "hungry&lt;b&gt; was predicted as thirsty 4 times out of 20 (8 % – 42 %)." in plain
     assert "1 time out of 20 (1 % – 20 %)." in plain
     assert "nobody consented to it" in text and "1 label may be wrong" in text
     assert "one session only: not tested on another day" in text
     assert "http" not in text, "nothing is asked from outside"
 
 
-def test_the_card_tells_every_figure_with_its_interval(card: Path) -> None:
+def test_the_card_gives_every_metric_with_its_interval(card: Path) -> None:
     plain = " ".join(
         re.sub("<[^>]+>", " ", card.read_text("utf-8")).replace("\u00a0", " ").replace("&nbsp;", " ").split()
     )
     for told in (
-        "With 95 % confidence it is between 60 % and 90 %",
-        "always answering the commonest label would reach 50 %",
-        "among its first two answers for 93 %",
-        "it would have claimed 92 %: 12 points of that would not be there on another day",
-        "It answered 90 % of them and said unknown to the rest; of what it answered 88 % was right",
-        "misses how often it is right by 7% on average; before calibration by 21%",
-        "f1 macro 0.770 0.610 – 0.890",
-        "unknown auroc 0.830",
-        "Label Precision Recall F1 Support Told as unknown",
+        "The 95 % confidence interval is 60 % to 90 %",
+        "always predicting the most frequent label would reach 50 %",
+        "among its two most probable for 93 % of them (top-2 accuracy)",
+        "reports 92 %: 12 percentage points more than can be expected on another day",
+        "It accepted 90 % of them (coverage)",
+        "which is a false rejection rate of 10 %. Of those that it accepted, 88 % were right",
+        "expected calibration error is 7%; before calibration it is 21%",
+        "macro F1 0.770 0.610 – 0.890",
+        "open-set detection AUROC (label held out) 0.830",
+        "Label Precision Recall F1 Support Open-set AUROC",
         "thirsty 0.90 (0.70 – 0.97) 0.80 (0.60 – 0.90) 0.85 (0.66 – 0.95) 20 0.81",
     ):
         assert told in plain, told
     once = _card(card.with_name("once.html"), scheme="within-session").read_text("utf-8")
-    assert "all from the same session: on another day it may be less" in once and "would have claimed" not in once
+    assert "All are from one session: on another day it may be less" in once and "A random split" not in once
 
 
-def test_the_card_tells_hashes_and_how_to_make_the_model_again(card: Path) -> None:
+def test_the_card_gives_hashes_and_how_to_reproduce_the_model(card: Path) -> None:
     text = card.read_text("utf-8")
     for digest in ("0" * 64, "1" * 64, "2" * 64, "3" * 64):
         assert f"sha256:{digest}" in text
@@ -148,7 +156,7 @@ def test_a_screen_reader_is_told_every_point_of_every_chart(card: Path) -> None:
     assert any("70%: 60%; 90%: 95%" in name for name in names)
     assert any("10: 60%; 40: 80%" in name for name in names)
     assert any("2026-03-01: 10 samples, 80% recognised; 2026-03-02: 20 samples" in name for name in names)
-    assert any("80%, between 60% and 90%; always the commonest label: 50%" in name for name in names)
+    assert any("80%, between 60% and 90%; always the most frequent label: 50%" in name for name in names)
     assert told.startswith("hungry<b> 16 4 0")
 
 
@@ -167,7 +175,7 @@ def test_a_card_without_sessions_or_advice_is_whole(tmp_path: Path) -> None:
     metrics |= {"candidates": {"lda": 0.8}, "rejection_threshold": 0.0}
     path = _card(tmp_path / "card.html", "good", timeline=[], dropped=[], warnings=[], notes=[], metrics=metrics)
     text = path.read_text("utf-8")
-    assert "What to do next" not in text and "What was left out" not in text and "</html>" in text
+    assert "What to do next" not in text and "left out" not in text and "</html>" in text
 
 
 def test_charts_tell_their_points_and_escape_their_words() -> None:

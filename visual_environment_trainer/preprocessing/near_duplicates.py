@@ -1,4 +1,4 @@
-"""Nearly the same picture twice: found by a perceptual hash, so that it does not stand on both sides of a split."""
+"""Near-duplicate pictures, found by a perceptual hash, so that none is on both sides of a split."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from visual_environment_trainer.preprocessing.views import Views
 
 BITS = 64
-MOST_BITS = 8  # that may differ between two copies; between different pictures it is 15 and more
-MOST_BRIGHTNESS = 0.1  # that may lie between two copies, of the whole range
+MAX_BITS = 8  # that differ between two near duplicates; between different pictures it is 15 and more
+MAX_BRIGHTNESS = 0.1  # difference between two near duplicates, of the whole range
 _PICTURE = 32
-_FLAT = 1.0  # grey levels of a wave under which it is noise
+_FLAT = 1.0  # grey levels; a weaker wave is noise
 
 Fingerprint = NDArray[np.float32]  # (65,)
 
@@ -31,21 +31,21 @@ def fingerprint(views: Views) -> Fingerprint:
     return np.concatenate([signs, [grey.mean() / 255]]).astype(np.float32)
 
 
-def groups_of_copies(fingerprints: NDArray[np.float32], sessions: Sequence[str]) -> list[str]:
-    """(n, 65) -> a key for each picture, the same for those that are copies of one another in different sessions."""
+def near_duplicate_groups(fingerprints: NDArray[np.float32], sessions: Sequence[str]) -> list[str]:
+    """(n, 65) -> a key for each picture, the same for near duplicates of one another in different sessions."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    place = np.unique(sessions, return_inverse=True)[1]
+    session = np.unique(sessions, return_inverse=True)[1]
     signs, light = fingerprints[:, :BITS], fingerprints[:, BITS]
     lengths = np.sum(signs * signs, axis=1)
     first: list[NDArray[np.int64]] = []
     second: list[NDArray[np.int64]] = []
     for start in range(0, len(signs), 1024):
         part = slice(start, start + 1024)
-        apart = (lengths[part, None] + lengths - 2 * signs[part] @ signs.T) / 4
-        near = (apart <= MOST_BITS) & (np.abs(light[part, None] - light) <= MOST_BRIGHTNESS)
-        rows, columns = np.nonzero(near & (place[part, None] != place))
+        bits = (lengths[part, None] + lengths - 2 * signs[part] @ signs.T) / 4
+        near = (bits <= MAX_BITS) & (np.abs(light[part, None] - light) <= MAX_BRIGHTNESS)
+        rows, columns = np.nonzero(near & (session[part, None] != session))
         first.append(rows + start)
         second.append(columns)
     rows, columns = np.concatenate(first), np.concatenate(second)

@@ -1,4 +1,4 @@
-"""The shapes of the service's answers and questions, for its OpenAPI document and its client."""
+"""What client and service send each other over HTTP; the OpenAPI document is made of these."""
 
 from __future__ import annotations
 
@@ -6,48 +6,49 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue, StringConstraints
 
-from model_registry.storage.entry import Document, Event, RegistryEntry, Sha256, StoredFile
+from model_registry.storage.encoders import FileName, Sha256
+from model_registry.storage.entry import Document, Event, RegistryEntry, StoredFile, UserId
 
 Reason = Annotated[str, StringConstraints(max_length=500)]
 GivenReason = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 VersionName = Annotated[str, StringConstraints(pattern=r"^v?[1-9][0-9]{0,8}$")]
 
 
-class PublishedAnswer(Document):
+class PublishResponse(Document):
     """What a bundle was published as."""
 
     entry: RegistryEntry
     created: bool
 
 
-class UploadAnswer(Document):
+class UploadResponse(Document):
     """An upload that has begun, or what its run was published as before."""
 
     id: str
     missing_files: tuple[str, ...]  # roles
     missing_encoders: tuple[Sha256, ...]
-    published: PublishedAnswer | None = None
+    published: PublishResponse | None = None
 
 
-class ResolvedAnswer(Document):
+class ResolveResponse(Document):
     """The version to use."""
 
-    user_id: str
+    user_id: UserId
     fallback: bool
     entry: RegistryEntry
     files: dict[str, StoredFile]  # role -> file; download from …/versions/<version>/files/<role>
-    encoders: dict[str, dict[str, Sha256]]  # sha256 -> file name -> sha256; download from /v1/encoders/<sha256>/<name>
+    encoders: dict[Sha256, dict[FileName, Sha256]]  # sha256 -> file name -> sha256; from /v1/encoders/<sha256>/<name>
 
 
-class ShownAnswer(Document):
+class VersionResponse(Document):
     """A version and what happened to it."""
 
     entry: RegistryEntry
     history: tuple[Event, ...]
 
 
-class ListAnswer(Document):
-    """One page of versions; `next` is what to give as `after` for the following one."""
+class ListResponse(Document):
+    """One page of versions; `next` is the value of `after` for the following page."""
 
     entries: tuple[RegistryEntry, ...]
     next: str | None
@@ -60,7 +61,7 @@ class Change(Document):
     after: JsonValue
 
 
-class DiffAnswer(Document):
+class DiffResponse(Document):
     """What changed from one version to another."""
 
     before: str
@@ -73,50 +74,50 @@ class DiffAnswer(Document):
     sessions: dict[str, Change]
 
 
-class VerifiedAnswer(Document):
-    """How many versions were checked, and what differs: version -> what is wrong."""
+class VerifyResponse(Document):
+    """How many versions were checked, and which differ: version -> what is wrong."""
 
     checked: int
     faults: dict[str, str]
 
 
-class ServingAnswer(Document):
-    """Which version serves now, and which did before."""
+class ActiveVersionResponse(Document):
+    """Which version is active now, and which was before."""
 
     before: int | None
     active: int | None
 
 
-class RemovedAnswer(Document):
-    """What a clean-up removed, or would remove."""
+class CollectResponse(Document):
+    """What a garbage collection removed, or would remove."""
 
     versions: tuple[str, ...]
     encoders: tuple[Sha256, ...]
     bytes: int
 
 
-class FindingAnswer(Document):
+class FindingResponse(Document):
     """One thing that doctor found."""
 
     what: str
     mended: bool
 
 
-class ErasedAnswer(Document):
+class EraseResponse(Document):
     """That a user's models were removed."""
 
     id: str
     versions: int
 
 
-class ChangedAnswer(Document):
+class ReindexResponse(Document):
     """Whether anything had to be changed."""
 
     changed: bool
 
 
 class PromoteRequest(Document):
-    """Which version to let serve."""
+    """Which version to make the active one."""
 
     version: VersionName
     reason: Reason = ""

@@ -1,0 +1,18 @@
+"""What the other packages know of this modality without importing its recipe."""
+
+from shared.trainers import Command, Cost, Trainer
+
+TRAINER = Trainer(
+    modality="gesture",
+    title="Gestures",
+    package="gesture_trainer",
+    console_script="gesture-train",
+    image="gesture-trainer",
+    cost=Cost(start_seconds=3.0, seconds_per_sample=0.002),
+    commands={
+        "extract": Command(
+            "gesture_trainer.extracting:extract_command",
+            "Find the landmarks of clips and images, and write feature files.",
+        )
+    },
+)

@@ -1,0 +1,38 @@
+"""Where a registry and caches are on a user's machine when nobody names a folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from platformdirs import user_cache_path, user_data_path
+
+from model_registry.errors import UnusablePathError
+from model_registry.storage.durable import check_writable
+
+REGISTRY_VARIABLE = "MODEL_TRAINER_REGISTRY"  # of the commands' option --registry
+CACHE_VARIABLE = "MODEL_TRAINER_CACHE"
+_APP = "model-trainer"
+
+
+def default_registry() -> str:
+    """Return the folder of a registry that nobody named: on Linux ~/.local/share/model-trainer/registry."""
+    return str(user_data_path(_APP) / "registry")
+
+
+def cache_folder() -> Path:
+    """Return `$MODEL_TRAINER_CACHE`, or the user's cache folder: on Linux ~/.cache/model-trainer."""
+    return Path(os.environ.get(CACHE_VARIABLE) or user_cache_path(_APP))
+
+
+def encoder_cache(otherwise: Path) -> Path:
+    """Return the folder that keeps downloaded encoders for the next command, or `otherwise` if it cannot be written.
+
+    Encoders are large, and hold nothing of a person; the files of a version are never kept.
+    """
+    folder = cache_folder() / "registry"
+    try:
+        check_writable(folder)
+    except UnusablePathError:
+        return otherwise
+    return folder

@@ -1,0 +1,21 @@
+"""Wording that every message shares: hostile text made printable, and long lists cut short."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def printable(text: object) -> str:
+    """Return untrusted text as a short quoted ASCII literal for an error message."""
+    literal = ascii(text)
+    return literal if len(literal) <= 80 else literal[:77] + "...'"
+
+
+def list_names(names: Sequence[str], most: int) -> str:
+    """Return the first `most` names and how many there are besides: `ana, ben and 3 more`."""
+    return ", ".join(names[:most]) + (f" {and_more(len(names) - most)}" if len(names) > most else "")
+
+
+def and_more(count: int, noun: str = "") -> str:
+    """Return `and 3 more`, or with a noun `and 3 more figures`."""
+    return f"and {count} more {noun}".rstrip()

@@ -1,0 +1,12 @@
+"""What the other packages know of this modality without importing its recipe."""
+
+from shared.trainers import Cost, Trainer
+
+TRAINER = Trainer(
+    modality="sound",
+    title="Sounds",
+    package="sound_trainer",
+    console_script="sound-train",
+    image="sound-trainer",
+    cost=Cost(start_seconds=3.0, seconds_per_sample=0.007),
+)

@@ -1,0 +1,12 @@
+"""What the other packages know of this modality without importing its recipe."""
+
+from shared.trainers import Cost, Trainer
+
+TRAINER = Trainer(
+    modality="visual_environment",
+    title="Places and things",
+    package="visual_environment_trainer",
+    console_script="visual-train",
+    image="visual-trainer",
+    cost=Cost(start_seconds=4.0, seconds_per_sample=0.011),
+)
