@@ -52,7 +52,7 @@ def blocks() -> list[Row]:
         accuracy = float((validation.predicted == classes).mean())
         rows.append(wilson_row(f"{title}, 10 blocks held out in turn", accuracy, len(classes), target))
         rows.append(wilson_row(f"{title}, random split", validation.random_accuracy or 0.0, len(classes), None))
-        auroc = float(np.mean(list(validation.unknown_auroc.values())))
+        auroc = float(np.mean(list(validation.left_out.auroc.values())))
         rows.append(wilson_row(f"{title}, open-set detection AUROC", auroc, len(classes), None))
         rejected = 1 - float(validation.accepted.mean())
         rows.append(wilson_row(f"{title}, false rejection rate", rejected, len(classes), None))

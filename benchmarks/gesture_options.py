@@ -115,9 +115,8 @@ def _windows(cases: list[Case]) -> list[tuple[str, str, str]]:
             fitted = fit_candidate(validation.winner, case.classes, train, len(set(case.classes)))
             predicted, _, accepted[held_out], _ = validation.rule(*fitted(features[held_out]))
             correct[held_out] = predicted == case.classes[owner][held_out]
-        _, report = answering_parts(
-            _job(), validation, case.data, case.classes, case.sessions, 16, 5, CONFIG.false_rejection
-        )
+        rates = (CONFIG.false_rejection, CONFIG.false_acceptance)
+        _, report = answering_parts(_job(), validation, case.data, case.classes, case.sessions, 16, 5, rates)
         assert report is not None
         row[:] = correct.mean(), 1 - accepted.mean(), report.recognised, report.rejected
     whole, rejected, own, own_rejected = (f"{value:.3f}" for value in rows.mean(axis=0))

@@ -105,7 +105,7 @@ def answering_parts(
     sessions: Sequence[str],
     frames: int,
     stride: int,
-    false_rejection: float,
+    rates: tuple[float, float],
 ) -> tuple[Validation, PartsReport | None]:
     """Return the validation with a winner that answers parts, too, and how held-out parts were answered.
 
@@ -133,10 +133,10 @@ def answering_parts(
         groups = np.unique([sessions[k] for k in owner], return_inverse=True)[1]
         logits, near = _held_out(ours, rows, truth, fold, len(set(classes.tolist())))
         rejected = [
-            (~_calibrated(ours, logits, near, truth, groups, fold != k, false_rejection)(logits, near)[2])[fold == k]
+            (~_calibrated(ours, logits, near, truth, groups, fold != k, rates)(logits, near)[2])[fold == k]
             for k in np.unique(fold)
         ]
-        rule = _calibrated(ours, logits, near, truth, groups, np.ones(len(truth), bool), false_rejection)
+        rule = _calibrated(ours, logits, near, truth, groups, np.ones(len(truth), bool), rates)
         fitted = fit_candidate(ours, truth, np.arange(len(truth)), logits.shape[1])
     report = PartsReport(
         len(cut), float((logits.argmax(axis=1) == truth).mean()), float(np.concatenate(rejected).mean())
@@ -176,6 +176,6 @@ def _calibrated(
     truth: Classes,
     groups: Indices,
     kept: NDArray[np.bool_],
-    rate: float,
+    rates: tuple[float, float],
 ) -> DecisionRule:
-    return fit_decision_rule(logits[kept], near[kept], truth[kept], groups[kept], candidate.score_weights, rate)
+    return fit_decision_rule(logits[kept], near[kept], truth[kept], groups[kept], candidate.score_weights, rates)

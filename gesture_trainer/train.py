@@ -170,7 +170,7 @@ def with_parts(
         dataset.session_ids,
         settings.parts,
         settings.stride,
-        config.evaluation.false_rejection,
+        (config.evaluation.false_rejection, config.evaluation.false_acceptance),
     )
 
 

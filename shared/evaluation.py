@@ -7,7 +7,7 @@ The model that is shipped is chosen and calibrated in the same way on all outer 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -16,37 +16,42 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.special import softmax
+from sklearn.metrics import roc_auc_score
 
-from shared.learning.candidates import Candidate, fit_candidate, fit_head, prepared_for_folds
+from shared.learning.candidates import Candidate, fit_head
 from shared.learning.decision_rule import DecisionRule, fit_decision_rule
+from shared.learning.fold_fits import Cells, FoldFits, HeldOutLogits, Progress, UnknownOutputs, label_groups
 from shared.learning.folds import Folds, Indices, random_folds, session_folds
-from shared.learning.heads import Classes, Features, Head
+from shared.learning.heads import Classes, Features
 from shared.schema_utils import Schema
-
-DAYS = 3  # that are made up where there is one session only
-DAY_STRENGTH = 1.0  # of what one sample of a label differs from the mean of its label
-
-Progress = Callable[[int, int], None]
-_Fit = tuple[int, frozenset[int]]  # candidate, cells that its training did not see
 
 
 class EvaluationConfig(Schema):
     """How a model is validated, and how often it may reject what it knows."""
 
     folds: int = Field(default=5, ge=2, le=20, description="most outer folds; sessions beyond are grouped")
-    false_rejection: float = Field(default=0.05, ge=0.0, le=0.5, description="share of known samples it may reject")
+    false_rejection: float = Field(
+        default=0.05, gt=0.0, le=0.5, description="share of known samples that may be rejected as unknown"
+    )
+    false_acceptance: float = Field(
+        default=0.05, gt=0.0, le=0.5, description="share of samples of no known label that may be accepted"
+    )
     random_split: bool = Field(default=True, description="also score a random split, to show how much it flatters")
     learning_curve: bool = Field(default=True, description="also train on a quarter and half, to show what more gains")
     unknown: bool = Field(default=True, description="leave each label out in turn and see whether it is rejected")
 
 
 @dataclass(frozen=True)
-class HeldOutLogits:
-    """Logits (n, K) for samples (n,) that the model did not see, and the fold (n,) that each was held out in."""
+class LeftOut:
+    """What became of samples (n,) of labels that the model was not trained on; all should be rejected.
+
+    Each was in the held-out fold, too, and was judged by that fold's decision rule. `auroc` is how well a left-out
+    label's samples are told from those of known labels, all held out.
+    """
 
     indices: Indices
-    logits: Features
-    fold: Indices
+    accepted: NDArray[np.bool_]
+    auroc: dict[int, float]  # label -> AUROC
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Validation:
     winner: Candidate
     rule: DecisionRule
     random_accuracy: float | None
-    unknown_auroc: dict[int, float]  # class left out -> AUROC of known against it
+    left_out: LeftOut  # samples given to models that were not trained on their label
     learning: tuple[tuple[int, float], ...] = ()  # mean number of training samples, out-of-fold accuracy
 
 
@@ -82,49 +87,57 @@ def validate_by_session(
     folds = session_folds(classes, sessions, times, config.folds, seed)
     groups = np.unique(sessions, return_inverse=True)[1]
     count = int(classes.max()) + 1
-    fits = _Fits(candidates, classes, count, folds)
+    fits = FoldFits(candidates, classes, count, folds)
     pairs = {outer | inner for outer in folds.outer for inner in folds.inner(outer)}
     fits.run({*folds.outer, *pairs}, progress)
+    rates = (config.false_rejection, config.false_acceptance)
+    groups_of_labels = label_groups(count) if config.unknown and count > 1 else ()
+
+    def rule_for(chosen: int, units: Sequence[Cells], without: Cells, unknown: UnknownOutputs) -> DecisionRule:
+        """Fit the decision rule of a candidate on what models without each of `units` give, all without `without`."""
+        held, near = fits.held(chosen, units, without), fits.familiarity(chosen, units, without)
+        single = len(np.unique(groups[held.indices])) == 1
+        shifted = fits.simulate_session_shift(chosen, units, without) if single else ()
+        truth, own, weights = classes[held.indices], groups[held.indices], candidates[chosen].score_weights
+        return fit_decision_rule(held.logits, near, truth, own, weights, rates, unknown, shifted)
 
     n = len(classes)
     place, predicted = np.full(n, -1, np.int64), np.zeros(n, np.int64)
-    chances, plain = np.zeros((n, count), np.float32), np.zeros((n, count), np.float32)
+    probabilities, uncalibrated = np.zeros((n, count), np.float32), np.zeros((n, count), np.float32)
     accepted, score = np.zeros(n, np.bool_), np.zeros(n, np.float32)
-    chosen_by_fold = []
+    rules, chosen_by_fold = [], []
     for number, outer in enumerate(folds.outer):
-        held = [fits.held(c, folds.inner(outer), outer) for c in range(len(candidates))]
-        chosen = choose(held, classes)
+        inner = folds.inner(outer)
+        chosen = choose([fits.held(c, inner, outer) for c in range(len(candidates))], classes)
         chosen_by_fold.append(candidates[chosen].name)
-        familiarity = fits.familiarity(chosen, folds.inner(outer), outer)
-        single = len(np.unique(groups[held[chosen].indices])) == 1
-        days = fits.simulate_session_shift(chosen, folds.inner(outer), outer) if single else ()
-        rule = _decision_rule(held[chosen], familiarity, candidates[chosen], classes, groups, config, days)
+        rounds = max(len(inner), len(groups_of_labels)) if groups_of_labels else 0
+        left_out = [(inner[k % len(inner)], groups_of_labels[k % len(groups_of_labels)]) for k in range(rounds)]
+        rules.append(rule_for(chosen, inner, outer, fits.left_out(chosen, left_out, outer, in_cells=False)))
         test = fits.held(chosen, (outer,), frozenset())
         place[test.indices] = number
-        results = rule(test.logits, fits.familiarity(chosen, (outer,), frozenset()))
-        predicted[test.indices], chances[test.indices], accepted[test.indices], score[test.indices] = results
-        plain[test.indices] = softmax(test.logits, axis=1)
+        results = rules[-1](test.logits, fits.familiarity(chosen, (outer,), frozenset()))
+        predicted[test.indices], probabilities[test.indices], accepted[test.indices], score[test.indices] = results
+        uncalibrated[test.indices] = softmax(test.logits, axis=1)
 
     held = [fits.held(c, folds.outer, frozenset()) for c in range(len(candidates))]
     chosen = choose(held, classes)
     winner, prepared = candidates[chosen], fits.candidates[chosen]
-    familiarity = fits.familiarity(chosen, folds.outer, frozenset())
-    days = () if groups.max() else fits.simulate_session_shift(chosen, folds.outer, frozenset())
-    rule = _decision_rule(held[chosen], familiarity, winner, classes, groups, config, days)
+    every_pair = [(outer, labels) for outer in folds.outer for labels in groups_of_labels]
+    unknown = fits.left_out(chosen, every_pair, frozenset(), in_cells=True)
     return Validation(
         folds=folds,
         fold=place,
         predicted=predicted,
-        probabilities=chances,
-        uncalibrated=plain,
+        probabilities=probabilities,
+        uncalibrated=uncalibrated,
         accepted=accepted,
         score=score,
         chosen_by_fold=tuple(chosen_by_fold),
         candidates={c.name: balanced(h, classes) for c, h in zip(candidates, held, strict=True)},
         winner=winner,
-        rule=rule,
+        rule=rule_for(chosen, folds.outer, frozenset(), unknown),
         random_accuracy=_random_accuracy(prepared, classes, config, seed) if config.random_split else None,
-        unknown_auroc=_unknown(prepared, rule, classes, folds) if config.unknown and count > 2 else {},
+        left_out=_judge_left_out(unknown, rules, place, classes, score),
         learning=_learning_curve(prepared, held[chosen], classes, folds) if config.learning_curve else (),
     )
 
@@ -145,101 +158,6 @@ def balanced(held: HeldOutLogits, classes: Classes) -> float:
     return float(_correct(held, classes).mean())
 
 
-def auroc(known: NDArray[np.floating], unknown: NDArray[np.floating]) -> float:
-    """Return the probability that a known sample scores above an unknown one."""
-    ranked = np.sort(unknown)
-    below, reached = (np.searchsorted(ranked, known, side) for side in ("left", "right"))
-    return float(np.mean(below + reached) / (2 * len(unknown)))
-
-
-class _Fits:
-    """Heads of every candidate for every set of held-out cells, each fitted once; familiarity where it is asked for."""
-
-    def __init__(self, candidates: Sequence[Candidate], classes: Classes, count: int, folds: Folds) -> None:
-        self.candidates, self._classes, self._count, self._folds = list(candidates), classes, count, folds
-        self._heads: dict[_Fit, Head] = {}
-        self._logits: dict[_Fit, Features] = {}
-        self._familiarity: dict[_Fit, Features] = {}
-
-    def run(self, excluded: Iterable[frozenset[int]], progress: Progress) -> None:
-        """Fit every candidate once for each set of excluded cells; last those that take longest to prepare."""
-        order = sorted(range(len(self.candidates)), key=lambda c: self.candidates[c].isotropic)
-        jobs = [(c, cells) for c in order for cells in sorted(excluded, key=sorted)]
-        everything = np.arange(len(self._classes))
-        with ThreadPoolExecutor(2) as pool:
-            ready = [pool.submit(prepared_for_folds, candidate, everything) for candidate in self.candidates]
-            found = pool.map(lambda job: self._fit(ready[job[0]].result(), job), jobs)
-            for done, (job, (head, logits)) in enumerate(zip(jobs, found, strict=True), start=1):
-                self._heads[job], self._logits[job] = head, logits
-                progress(done, len(jobs))
-        self.candidates = [future.result() for future in ready]
-
-    def held(self, candidate: int, units: Sequence[frozenset[int]], without: frozenset[int]) -> HeldOutLogits:
-        """Return the logits for each of `units`, by the model that saw neither it nor `without`."""
-        parts: list[tuple[Indices, Features, Indices]] = []
-        for number, unit in enumerate(units):
-            indices, own = self._own(unit, without)
-            logits = self._logits[candidate, unit | without][own]
-            parts.append((indices[own], logits, np.full(len(logits), number, np.int64)))
-        joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        return HeldOutLogits(joined[0], joined[1], joined[2])
-
-    def familiarity(self, candidate: int, units: Sequence[frozenset[int]], without: frozenset[int]) -> Features:
-        """Return the familiarity (n,) of the same samples in the same order."""
-        missing = [job for u in units if (job := (candidate, u | without)) not in self._familiarity]
-        with ThreadPoolExecutor(2) as pool:
-            self._familiarity.update(zip(missing, pool.map(self._see, missing), strict=True))
-        return np.concatenate([self._familiarity[candidate, u | without][self._own(u, without)[1]] for u in units])
-
-    def simulate_session_shift(
-        self, number: int, units: Sequence[frozenset[int]], without: frozenset[int]
-    ) -> list[tuple[Features, Features]]:
-        """Return logits and familiarity of copies of the same samples, those of a fold moved alike, as on other days.
-
-        A day moves features as one sample of a label differs from the label's mean: in directions, and, times
-        DAY_STRENGTH, by amounts in which this person's samples differ anyway.
-        """
-        candidate = self.candidates[number]
-        random = np.random.default_rng(0)
-        found = []
-        for _ in range(DAYS):
-            parts = []
-            for unit in units:
-                job, own = (number, unit | without), self._own(unit, without)[1]
-                train, rows = self._folds.outside(job[1]), self._test_rows(candidate, job)[own]
-                if not len(train):
-                    continue
-                base = candidate.source.rows(train).base[train]
-                one = int(random.integers(len(train)))
-                mean = base[self._classes[train] == self._classes[train[one]]].mean(axis=0)
-                moved = rows + np.float32(DAY_STRENGTH) * (base[one] - mean)
-                familiarity = candidate.fit_familiarity(self._heads[job], base, self._classes[train])
-                parts.append((np.asarray(self._heads[job](moved)), np.asarray(familiarity(moved))))
-            if parts:
-                logits, near = zip(*parts, strict=True)
-                found.append((np.concatenate(logits), np.concatenate(near)))
-        return found
-
-    def _own(self, unit: frozenset[int], without: frozenset[int]) -> tuple[Indices, NDArray[np.bool_]]:
-        indices = self._folds.inside(unit | without)
-        return indices, np.isin(self._folds.cells[indices], sorted(unit))
-
-    def _fit(self, candidate: Candidate, job: _Fit) -> tuple[Head, Features]:
-        head = fit_head(candidate, self._classes, self._folds.outside(job[1]), self._count)
-        return head, np.asarray(head(self._test_rows(candidate, job)))
-
-    def _test_rows(self, candidate: Candidate, job: _Fit) -> Features:
-        return candidate.source.rows(self._folds.outside(job[1])).base[self._folds.inside(job[1])]
-
-    def _see(self, job: _Fit) -> Features:
-        candidate, train = self.candidates[job[0]], self._folds.outside(job[1])
-        if not len(train):
-            return np.zeros(len(self._folds.inside(job[1])), np.float32)
-        base = candidate.source.rows(train).base[train]
-        familiarity = candidate.fit_familiarity(self._heads[job], base, self._classes[train])
-        return np.asarray(familiarity(self._test_rows(candidate, job)))
-
-
 def _correct(held: HeldOutLogits, classes: Classes) -> NDArray[np.float64]:
     truth = classes[held.indices]
     share = np.bincount(truth, minlength=int(classes.max()) + 1)
@@ -247,23 +165,10 @@ def _correct(held: HeldOutLogits, classes: Classes) -> NDArray[np.float64]:
     return np.asarray((held.logits.argmax(axis=1) == truth) * weight, np.float64)
 
 
-def _decision_rule(
-    held: HeldOutLogits,
-    familiarity: Features,
-    candidate: Candidate,
-    classes: Classes,
-    groups: Indices,
-    config: EvaluationConfig,
-    days: Sequence[tuple[Features, Features]],
-) -> DecisionRule:
-    truth, own, weights = classes[held.indices], groups[held.indices], candidate.score_weights
-    return fit_decision_rule(held.logits, familiarity, truth, own, weights, config.false_rejection, days)
-
-
 def _random_accuracy(candidate: Candidate, classes: Classes, config: EvaluationConfig, seed: int) -> float:
     folds = random_folds(classes, config.folds, seed)
     outer = [fold for fold in folds.outer if len(folds.inside(fold))]
-    fits = _Fits([candidate], classes, int(classes.max()) + 1, folds)
+    fits = FoldFits([candidate], classes, int(classes.max()) + 1, folds)
     fits.run(outer, lambda done, total: None)
     held = fits.held(0, outer, frozenset())
     return float((held.logits.argmax(axis=1) == classes[held.indices]).mean())
@@ -299,24 +204,20 @@ def _share(own: Indices, share: float) -> Indices:
     return own[np.arange(number) * len(own) // number]
 
 
-def _unknown(candidate: Candidate, rule: DecisionRule, classes: Classes, folds: Folds) -> dict[int, float]:
-    """Leave each class out of training in turn; return how well its samples are told from held-out known ones.
-
-    One outer fold is held out a class, in turn, so that known and unknown samples are equally new.
-    """
-    count = int(classes.max()) + 1
-
-    def one(k: int) -> float | None:
-        fold = folds.outer[k % len(folds.outer)]
-        train = folds.outside(fold)
-        train = train[classes[train] != k]
-        test = folds.inside(fold)
-        known, unknown = test[classes[test] != k], np.flatnonzero(classes == k)
-        if not len(known) or len(np.unique(classes[train])) < 2:
-            return None
-        fitted, base = fit_candidate(candidate, classes, train, count), candidate.source.rows(train).base
-        return auroc(rule.score(*fitted(base[known])), rule.score(*fitted(base[unknown])))
-
-    with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(one, range(count)))
-    return {k: value for k, value in enumerate(found) if value is not None}
+def _judge_left_out(
+    unknown: UnknownOutputs, rules: Sequence[DecisionRule], fold: Indices, classes: Classes, score: Features
+) -> LeftOut:
+    """Judge samples of left-out labels by the rule of the fold that they were held out in, beside known ones."""
+    accepted, scores = np.zeros(len(unknown.indices), np.bool_), np.zeros(len(unknown.indices), np.float32)
+    for number, rule in enumerate(rules):
+        own = fold[unknown.indices] == number
+        scores[own] = rule.unknown_scores(unknown.only(own))
+        accepted[own] = scores[own] >= rule.threshold
+        scores[own] -= rule.threshold
+    known = score - np.array([rules[k].threshold for k in fold], np.float32)
+    found = {}
+    for k in np.unique(classes[unknown.indices]):
+        ours, others = scores[classes[unknown.indices] == k], known[classes != k]
+        truth = np.concatenate([np.ones(len(others)), np.zeros(len(ours))])
+        found[int(k)] = float(roc_auc_score(truth, np.concatenate([others, ours])))
+    return LeftOut(unknown.indices, accepted, found)

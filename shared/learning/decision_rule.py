@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from shared.features.arrays import Array, const, greatest, namespace
 from shared.learning.calibration import fit_temperature
+from shared.learning.fold_fits import UnknownOutputs
 from shared.learning.folds import Indices
 from shared.learning.heads import Classes, Features
 
@@ -45,6 +47,16 @@ class DecisionRule:
         second = (familiarity - const(self.means[1], logits)) / const(self.deviations[1], logits)
         return first * const(self.weights[0], logits) + second * const(self.weights[1], logits)
 
+    def unknown_scores(self, outputs: UnknownOutputs) -> NDArray[np.float32]:
+        """Return the scores (n,) of samples whose label a model was not trained on.
+
+        Where its logits are not informative, because it knew a single label, the largest counts as that of a typical
+        known sample, and familiarity decides.
+        """
+        typical = np.full_like(outputs.logits, self.means[0])
+        logits = np.where(outputs.informative[:, None], outputs.logits, typical)
+        return np.asarray(self.score(logits, outputs.familiarity), np.float32)
+
 
 def fit_decision_rule(
     logits: Features,
@@ -52,41 +64,56 @@ def fit_decision_rule(
     classes: Classes,
     groups: Indices,
     weights: tuple[float, float],
-    false_rejection: float,
-    elsewhere: Sequence[tuple[Features, Features]] = (),
+    rates: tuple[float, float],
+    unknown: UnknownOutputs | None = None,
+    shifted: Sequence[tuple[Features, Features]] = (),
 ) -> DecisionRule:
-    """Fit temperature, score and threshold on out-of-fold outputs; `groups` (n,) says whose session each is.
+    """Fit temperature, score and threshold on held-out logits (n, K) and familiarity (n,).
 
-    `elsewhere` are logits and familiarity of copies as on other days, each a session more to the threshold.
+    `groups` (n,) says whose session each sample is of, `rates` are the wanted false rejection and false acceptance
+    rates, `unknown` is what models gave for labels that they were not trained on, and `shifted` are logits and
+    familiarity of copies as in sessions that were not recorded.
     """
-    top = logits.max(axis=1).astype(np.float64)
-    near = familiarity.astype(np.float64)
+    top, near = logits.max(axis=1).astype(np.float64), familiarity.astype(np.float64)
     means = (float(np.median(top)), float(np.median(near)))
     deviations = (max(float(top.std()), 1e-6), max(float(near.std()), 1e-6))
-    answer = DecisionRule(fit_temperature(logits, classes, groups), weights, means, deviations, 0.0)
-    scores = [np.asarray(answer.score(*outputs)) for outputs in ((logits, familiarity), *elsewhere)]
-    days = [groups, *(np.full(len(more), groups.max() + k) for k, more in enumerate(scores[1:], start=1))]
-    threshold = fit_threshold(np.concatenate(scores), np.concatenate(days), false_rejection)
-    return DecisionRule(answer.temperature, weights, means, deviations, threshold)
+    rule = DecisionRule(fit_temperature(logits, classes, groups), weights, means, deviations, 0.0)
+    known = [np.asarray(rule.score(*outputs)) for outputs in ((logits, familiarity), *shifted)]
+    sessions = [groups, *(np.full(len(more), groups.max() + k) for k, more in enumerate(known[1:], start=1))]
+    left_out = rule.unknown_scores(unknown) if unknown is not None else np.zeros(0, np.float32)
+    threshold = fit_threshold(np.concatenate(known), np.concatenate(sessions), left_out, *rates)
+    return DecisionRule(rule.temperature, weights, means, deviations, threshold)
 
 
-def fit_threshold(scores: NDArray[np.floating], groups: Indices, false_rejection: float) -> float:
-    """Return the score below which a sample is `unknown`, rejecting about `false_rejection` of known ones.
+def fit_threshold(
+    known: NDArray[np.floating],
+    groups: Indices,
+    unknown: NDArray[np.floating],
+    false_rejection: float,
+    false_acceptance: float,
+) -> float:
+    """Return the score below which a sample is `unknown`, from held-out scores of known labels and of left-out ones.
 
-    With fewer than five sessions the most pessimistic session decides, because the next one differs again
-    and so few cannot tell by how much; with more, all scores are pooled.
+    It lies halfway between the score below which `false_rejection` of the known are and the score above which
+    `false_acceptance` of the unknown are: where the two are apart, both rates are met with room to spare; where they
+    overlap, both are missed alike. Without scores of unknown samples the known ones decide: with fewer than five
+    sessions the most pessimistic session, because the next one differs again and so few cannot tell by how much.
     """
+    if len(unknown) >= 2:
+        least = tail_quantile(known, false_rejection)
+        return (least + tail_quantile(unknown, 1 - false_acceptance)) / 2
     present = np.unique(groups)
     if len(present) >= 5 or len(present) == 1:
-        return _low_quantile(scores, false_rejection)
-    return min(_low_quantile(scores[groups == g], false_rejection) for g in present)
+        return tail_quantile(known, false_rejection)
+    return min(tail_quantile(known[groups == g], false_rejection) for g in present)
 
 
-def _low_quantile(scores: NDArray[np.floating], rate: float) -> float:
-    """Return a value just under the sample that is the `rate` quantile from below, halfway to its neighbour."""
-    ranked = np.sort(scores.astype(np.float64))
-    allowed = int(np.floor(rate * len(ranked)))
-    if allowed == 0:
-        gap = ranked[min(1, len(ranked) - 1)] - ranked[0]
-        return float(ranked[0] - max(gap, 0.1))
-    return float((ranked[allowed - 1] + ranked[allowed]) / 2)
+def tail_quantile(scores: NDArray[np.floating], share: float, enough: int = 5) -> float:
+    """Return the quantile `share` of scores (n,): the empirical one where `enough` scores lie beyond it.
+
+    With fewer beyond it the normal distribution's has the weight of what is missing.
+    """
+    wide = scores.astype(np.float64)
+    weight = min(min(share, 1 - share) * len(wide) / enough, 1.0)
+    normal = float(wide.mean() + norm.ppf(share) * max(float(wide.std()), 1e-6))
+    return weight * float(np.quantile(wide, share)) + (1 - weight) * normal

@@ -64,8 +64,10 @@ def report(
     if validation.random_accuracy is not None:
         metrics["random_split_accuracy"] = validation.random_accuracy
         metrics["optimism_gap"] = validation.random_accuracy - metrics["accuracy"]
-    if validation.unknown_auroc:
-        metrics["open_set_auroc"] = float(np.mean(list(validation.unknown_auroc.values())))
+    if validation.left_out.auroc:
+        metrics["open_set_auroc"] = float(np.mean(list(validation.left_out.auroc.values())))
+    if len(validation.left_out.indices):
+        metrics |= _share("false_acceptance_rate", validation.left_out.accepted, groups[validation.left_out.indices])
     rows = tuple(_label_reports(validation, classes, groups, labels, scores))
     verdict, reasons = judge(metrics, rows, len(np.unique(groups)), validation.folds.scheme, unit)
     return Report(
@@ -107,6 +109,11 @@ def judge(
         reasons.append(f"balanced accuracy is {metrics['balanced_accuracy']:.2f}, under 0.80")
     if metrics["coverage"] < 0.8:
         reasons.append(f"its false rejection rate is {1 - metrics['coverage']:.0%}, above 20%")
+    if metrics.get("false_acceptance_rate", 0.0) >= 0.2:
+        reasons.append(
+            f"it accepts {metrics['false_acceptance_rate']:.0%} of samples of labels that it was not trained on, "
+            "20% or more"
+        )
     poor = [row.label for row in labels if row.recall < 0.5]
     if poor:
         reasons.append(f"fewer than half recognised of {', '.join(poor)}")
@@ -228,7 +235,7 @@ def _label_reports(
             precision_high=precision_high,
             f1_low=f1_low,
             f1_high=f1_high,
-            open_set_auroc=validation.unknown_auroc.get(k),
+            open_set_auroc=validation.left_out.auroc.get(k),
         )
 
 

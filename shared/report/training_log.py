@@ -146,7 +146,7 @@ def evaluation_metrics(report: Report, validation: Validation, dataset: Dataset)
         "reliability": [list(row) for row in report.reliability],
         "learning_curve": [list(row) for row in report.learning_curve],
         "accuracy_by_coverage": [list(row) for row in report.accuracy_by_coverage],
-        "open_set_auroc": {labels[k]: value for k, value in validation.unknown_auroc.items()},
+        "open_set_auroc": {labels[k]: value for k, value in validation.left_out.auroc.items()},
         "candidates": validation.candidates,
         "chosen": validation.winner.name,
         "chosen_by_fold": list(validation.chosen_by_fold),

@@ -75,7 +75,7 @@ def test_parts_of_a_new_session_are_better_recognised_while_the_whole_is_answere
     made: Made,
 ) -> None:
     data, classes, sessions, job, candidate, validation = made
-    changed, report = answering_parts(job, validation, data, classes, sessions, 16, 5, 0.05)
+    changed, report = answering_parts(job, validation, data, classes, sessions, 16, 5, (0.05, 0.05))
     assert report is not None
     everything = np.arange(len(classes))
     before = fit_candidate(validation.winner, classes, everything, len(ANA.gestures))
@@ -109,14 +109,16 @@ def test_parts_of_a_new_session_are_better_recognised_while_the_whole_is_answere
 def test_sequences_that_are_no_longer_than_a_part_need_no_model_of_parts(made: Made) -> None:
     data, classes, sessions, job, _, validation = made
     short = replace(data, sequences=tuple(sequence[:16] for sequence in data.sequences))
-    same, report = answering_parts(job, validation, short, classes, sessions, 16, 5, 0.05)
+    same, report = answering_parts(job, validation, short, classes, sessions, 16, 5, (0.05, 0.05))
     assert report is None and same is validation
 
 
 def test_parts_of_one_session_alone_cannot_be_held_out(made: Made) -> None:
     data, classes, sessions, job, _, validation = made
     half = tuple(s if day == sessions[0] else s[:12] for s, day in zip(data.sequences, sessions, strict=True))
-    same, report = answering_parts(job, validation, replace(data, sequences=half), classes, sessions, 16, 5, 0.05)
+    same, report = answering_parts(
+        job, validation, replace(data, sequences=half), classes, sessions, 16, 5, (0.05, 0.05)
+    )
     assert report is None and same is validation
 
 
@@ -132,7 +134,7 @@ def test_a_graph_that_is_kept_from_another_model_takes_this_ones_scale(
     graph = FeatureGraph("x", (TensorSpec("x", "float32", (5,)),), lambda inputs: inputs["x"])
     head = fitter(LDA())(features, classes, 2)
     model = FittedModel(head, whitened_familiarity(head, features, classes))
-    rule = fit_decision_rule(*model(features), classes, classes * 0, (1.0, 1.0), 0.2)
+    rule = fit_decision_rule(*model(features), classes, classes * 0, (1.0, 1.0), (0.2, 0.2))
     for scale in (0.25, 4.0):
         part = PartFamiliarity(16, model, rule, model, rule, scale)
         fitted = FittedModel(PartHead(16, head, head, scale), part)

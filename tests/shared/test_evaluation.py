@@ -127,16 +127,35 @@ def test_choose_pairs_candidates_sample_by_sample() -> None:
 def test_unknown_is_told_from_known_where_labels_are_far_apart() -> None:
     x, y, sessions = _data(shift=0.2)
     found = _validate([_candidate("signal", x)], y, sessions)
-    assert sorted(found.unknown_auroc) == [0, 1, 2, 3]
-    assert np.mean(list(found.unknown_auroc.values())) > 0.85
+    assert sorted(found.left_out.auroc) == [0, 1, 2, 3]
+    assert np.mean(list(found.left_out.auroc.values())) > 0.85
 
 
 def test_about_as_many_known_samples_are_rejected_as_was_allowed() -> None:
     x, y, sessions = _data(sessions=8, each=60)
-    found = validate_by_session(
-        [_candidate("signal", x)], y, sessions, list(range(len(y))), EvaluationConfig(false_rejection=0.1), seed=0
-    )
+    config = EvaluationConfig(false_rejection=0.1, unknown=False)
+    found = validate_by_session([_candidate("signal", x)], y, sessions, list(range(len(y))), config, seed=0)
     assert 0.05 < 1 - found.accepted.mean() < 0.16
+
+
+def test_labels_that_were_left_out_are_rejected_where_the_score_can_tell_them_apart() -> None:
+    x, y, sessions = _data(shift=0.2)
+    with_unknown = _validate([_candidate("signal", x)], y, sessions)
+    assert sorted(set(y[with_unknown.left_out.indices])) == [0, 1, 2, 3]
+    assert with_unknown.left_out.accepted.mean() < 0.25
+    assert 1 - with_unknown.accepted.mean() < 0.15
+    config = EvaluationConfig(random_split=False, learning_curve=False, unknown=False)
+    without = validate_by_session([_candidate("signal", x)], y, sessions, list(range(len(y))), config, seed=0)
+    assert not len(without.left_out.indices)
+    assert without.rule.threshold < with_unknown.rule.threshold, "known samples alone leave the threshold too low"
+
+
+def test_two_labels_leave_one_to_reject() -> None:
+    x, y, sessions = _data(shift=0.2)
+    two = y < 2
+    found = _validate([_candidate("signal", x[two])], y[two], [s for s, k in zip(sessions, two, strict=True) if k])
+    assert sorted(set(y[two][found.left_out.indices])) == [0, 1]
+    assert np.isfinite(found.rule.threshold)
 
 
 Kind = Callable[[Head, Features, Classes], NearestFamiliarity]

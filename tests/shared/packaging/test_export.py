@@ -41,7 +41,7 @@ def _made() -> tuple[FeatureGraph, np.ndarray, list[Inputs], FittedModel, Decisi
     features = np.stack(list(graph.run(samples)))
     head = fitter(LDA())(features, y, 3)
     fitted = FittedModel(head, whitened_familiarity(head, features, y))
-    return graph, features, samples, fitted, fit_decision_rule(*fitted(features), y, y * 0, (1, 1), 0.2)
+    return graph, features, samples, fitted, fit_decision_rule(*fitted(features), y, y * 0, (1, 1), (0.2, 0.2))
 
 
 def _exported() -> tuple[Exported, np.ndarray, list[Inputs], FittedModel, DecisionRule]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shared.evaluation import EvaluationConfig, Validation, validate_by_session
+from shared.evaluation import EvaluationConfig, LeftOut, Validation, validate_by_session
 from shared.features.graph import FeatureGraph, TensorSpec
 from shared.learning.candidates import Candidate, PrecomputedFeatures, Rows
 from shared.learning.classifiers import LDA
@@ -55,7 +55,7 @@ def _report(meant: NDArray[np.int64], answered: NDArray[np.int64], session: NDAr
         winner=Candidate("given", PrecomputedFeatures(GRAPH, rows), fitter(LDA()), cosine_familiarity),
         rule=DecisionRule(1.0, (1.0, 1.0), (0.0, 0.0), (1.0, 1.0), 0.0),
         random_accuracy=None,
-        unknown_auroc={},
+        left_out=LeftOut(np.zeros(0, np.int64), np.zeros(0, np.bool_), {}),
     )
     return report(found, meant, [f"s{k:05d}" for k in session], LABELS)
 
