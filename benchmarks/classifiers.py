@@ -26,13 +26,17 @@ from benchmarks.few_shot import Numbers, draw_per_class, load_all, quiet_job
 from benchmarks.real_data import SOURCE, data_root
 from benchmarks.sound_accuracy import FIRST_TESTED, SPEAKERS, recordings_of
 from gesture_trainer.preprocessing.sequences import landmark_sequences
-from gesture_trainer.train import GestureConfig
-from gesture_trainer.train import build_candidates as gesture_candidates
-from shared.evaluation import PrecomputedFeatures
+from gesture_trainer.train import GestureConfig, gesture_candidates
+from shared.learning.candidates import PrecomputedFeatures
+from shared.learning.classifiers import LDA, KernelRidge
 from shared.learning.folds import session_folds
-from shared.learning.heads import KernelRidge, fit_lda
+from shared.learning.heads import fitter, subset_fitter
 from speech_context_trainer.train import SpeechConfig, available_encoders, embed, transcripts
 
+SHAPE_LDA = GestureConfig.model_validate({"candidates": [{"features": "hand_shape", "classifier": {"type": "lda"}}]})
+USE_AND_MINILM = SpeechConfig.model_validate(
+    {"candidates": [{"features": ["use", "minilm"], "classifier": {"type": "kernel_ridge"}}]}
+)
 SAMPLES_PER_LABEL = (2, 3, 5, 10, 20)
 DRAWS = 5
 Features = NDArray[np.float32]
@@ -57,7 +61,9 @@ class Problem:
 
 def pooled_lda(features: Features, classes: Numbers, test: Features) -> Numbers:
     """Classify with our LDA: one shrunk covariance, pooled over the classes before shrinking."""
-    return np.asarray(np.asarray(fit_lda(features, classes, int(classes.max()) + 1)(test)).argmax(axis=1), np.int64)
+    return np.asarray(
+        np.asarray(fitter(LDA())(features, classes, int(classes.max()) + 1)(test)).argmax(axis=1), np.int64
+    )
 
 
 def per_class_lda(features: Features, classes: Numbers, test: Features) -> Numbers:
@@ -71,9 +77,7 @@ def signs() -> Iterator[Problem]:
     """Yield the hand signs: training samples from every other block, the rest for the test."""
     root = data_root("signs")
     sequences, dataset = landmark_sequences(load_all(root, "signer", "gesture"), GestureConfig().extraction)
-    (candidate,) = gesture_candidates(
-        quiet_job("signer", root), GestureConfig(candidates=("shape_lda",)), sequences, few=False
-    )
+    (candidate,) = gesture_candidates(quiet_job("signer", root), SHAPE_LDA, sequences, few=False)
     block = np.unique(dataset.session_ids, return_inverse=True)[1]
     assert isinstance(candidate.source, PrecomputedFeatures)
     rows, classes = candidate.source.computed.base, dataset.label_index
@@ -84,7 +88,7 @@ def digits() -> Iterator[Problem]:
     """Yield the spoken digits of each speaker, all features together."""
     for name in SPEAKERS:
         speaker = recordings_of(name)
-        (candidate,) = (c for c in speaker.candidates if c.name == "everything_lda")
+        (candidate,) = (c for c in speaker.candidates if c.features == ("speech_embedding", "spectral"))
         assert isinstance(candidate.source, PrecomputedFeatures)
         rows, first = candidate.source.computed.base, speaker.takes < FIRST_TESTED
         yield Problem(rows, speaker.digits, np.flatnonzero(first), np.flatnonzero(~first))
@@ -109,26 +113,30 @@ def kernel_table() -> Table:
     root = data_root("contexts")
     dataset, job = load_all(root, "talker", "speech"), quiet_job("talker", root)
     texts = transcripts(dataset)
-    encoders, _ = available_encoders(SpeechConfig(candidates=("use_minilm",)))
+    encoders, _ = available_encoders(
+        SpeechConfig.model_validate(
+            {"candidates": [{"features": ["use", "minilm"], "classifier": {"type": "kernel_ridge"}}]}
+        )
+    )
     samples = embed(job, texts, ["" for _ in texts], [None for _ in texts], encoders)
     rows = np.concatenate([np.stack([sample[name] for sample in samples]) for name in ("use", "minilm")], axis=1)
     rows = rows.astype(np.float32) / np.sqrt(np.float32(2))  # of unit length, as the recipe joins them
     classes, count = dataset.label_index, len(dataset.labels)
     folds = session_folds(classes, dataset.session_ids, range(len(classes)), 5, 0)
     held_out = sorted({*folds.outer, *(a | b for a in folds.outer for b in folds.inner(a))}, key=sorted)
-    ours, gamma = KernelRidge(), 1.0 / float(np.mean(np.sum(rows**2, axis=1)))
+    ours, gamma = KernelRidge(kernel="rbf", scaler="none"), 1.0 / float(np.mean(np.sum(rows**2, axis=1)))
 
     def scikit(train: Numbers, test: Numbers) -> Features:
         weight = 1.0 / np.bincount(classes[train], minlength=count)[classes[train]]
-        model = ScikitKernelRidge(alpha=ours.penalty, kernel="rbf", gamma=gamma)
+        model = ScikitKernelRidge(alpha=ours.alpha, kernel="rbf", gamma=gamma)
         model.fit(rows[train], np.eye(count)[classes[train]], sample_weight=weight * len(train) / count)
         return np.asarray(model.predict(rows[test]))
 
     def refitted(train: Numbers, test: Numbers) -> Features:
-        return np.asarray(ours(rows[train], classes[train], count)(rows[test]))
+        return np.asarray(fitter(ours)(rows[train], classes[train], count)(rows[test]))
 
     def with_shared_products() -> Callable[[Numbers, Numbers], Features]:
-        fit = ours.among(rows)
+        fit = subset_fitter(ours, rows)
         assert fit is not None
         return lambda train, test: np.asarray(fit(train, classes[train], count)(rows[test]))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 
 from benchmarks.few_shot import (
     DRAWS,
@@ -23,7 +24,7 @@ from benchmarks.few_shot import (
     wilson_row,
 )
 from benchmarks.real_data import data_root
-from shared.evaluation import auroc, validate_by_session
+from shared.evaluation import validate_by_session
 from shared.learning.candidates import Candidate
 from sound_trainer.preprocessing.decode import open_recordings
 from sound_trainer.train import SoundConfig, sound_candidates
@@ -97,7 +98,7 @@ def unknown_digits() -> list[Row]:
             left_out = draw % 10
             predictions = speaker.predict(speaker.draw(10, draw, left_out), test)
             known = speaker.digits[test] != left_out
-            aurocs.append(auroc(predictions.score[known], predictions.score[~known]))
+            aurocs.append(roc_auc_score(known, predictions.score))
             rejected_known.append(1 - float(predictions.accepted[known].mean()))
             rejected_unknown.append(1 - float(predictions.accepted[~known].mean()))
     return [

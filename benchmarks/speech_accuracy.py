@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
+from sklearn.metrics import roc_auc_score
 
 from benchmarks.few_shot import DRAWS, Row
 from benchmarks.real_data import SOURCE
-from shared.evaluation import auroc
 from shared.features.cache import FeatureCache
 from shared.features.encoders import load_encoder
 from shared.features.graph import open_session
@@ -155,7 +155,7 @@ def train_and_test(k: int, seed: int) -> Scores:
     return Scores(
         float(correct.mean()),
         float((noisy.argmax(axis=1) == truth).mean()),
-        auroc(known, unknown),
+        float(roc_auc_score(np.repeat([1, 0], [len(known), len(unknown)]), np.concatenate([known, unknown]))),
         calibration_error(probabilities, correct),
     )
 

@@ -7,11 +7,12 @@ from functools import cache
 
 import cv2
 import numpy as np
+from sklearn.metrics import roc_auc_score
 
 from benchmarks.few_shot import DRAWS, Numbers, Row, fit_and_predict, load_all, quiet_job, wilson_row
 from benchmarks.real_data import WORK, data_root
 from shared.data_loader import Dataset
-from shared.evaluation import EvaluationConfig, auroc, validate_by_session
+from shared.evaluation import EvaluationConfig, validate_by_session
 from shared.features.encoders import load_encoder
 from shared.learning.candidates import Candidate
 from visual_environment_trainer.preprocessing.embeddings import Encoding, encode_images
@@ -99,7 +100,7 @@ def unknown_rooms() -> list[Row]:
         left_out = draw % 4
         predictions = fit_and_predict(candidates, classes, sessions, train[classes[train] != left_out], test)
         known = classes[test] != left_out
-        aurocs.append(auroc(predictions.score[known], predictions.score[~known]))
+        aurocs.append(roc_auc_score(known, predictions.score))
         rejected.append(1 - float(predictions.accepted[known].mean()))
     config = EvaluationConfig(unknown=False)
     validation = validate_by_session(candidates, classes, sessions, range(len(classes)), config, 0)
