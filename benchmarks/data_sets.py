@@ -1,0 +1,316 @@
+"""Real data sets that recipes are chosen on: `data_sets.yaml` names them, this module brings them into data roots.
+
+A set lies where its repository was cloned, below a folder of your own: `<sets>/<owner>/<name>`; one that names no
+repository lies in the folder that MODEL_TRAINER_DATA names. Nothing of them is part of this project.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import Field
+
+from benchmarks.real_data import SOURCE, WORK
+from gesture_trainer.preprocessing.landmarker import FACE_POINTS
+from model_registry.names import Modality
+from shared.config import parse_config
+from shared.data.import_sessions import Mode, Origin, SessionSplit, assign, find_samples, import_samples
+from shared.data.import_sources import Columns, Findings, RawSample, natural, read_labels, rename_labels
+from shared.errors import ConfigError
+from shared.schema_utils import Schema
+
+TABLE = Path(__file__).with_name("data_sets.yaml")
+USER = "somebody"  # whose all samples are, where a set names no users
+_PALM = 1  # of the 22 joints of a Leap Motion hand: MediaPipe's 21 landmarks have none
+
+Reader = Literal[
+    "files",
+    "table",
+    "json",
+    "line_pairs",
+    "test_blocks",
+    "hand_skeletons",
+    "point_paths",
+    "series_table",
+    "body_skeletons",
+    "frame_files",
+    "numbered_pictures",
+]
+
+
+class Split(Schema):
+    """How samples that name no session are cut into some: see `shared.data.import_sessions.SessionSplit`."""
+
+    size: int | None = Field(default=None, ge=1, description="takes of each label in one session")
+    blocks: int | None = Field(default=None, ge=2, description="sessions, each a contiguous part of each label")
+    deal: int | None = Field(default=None, ge=2, description="sessions, each label's samples dealt over them in turn")
+
+
+class ColumnNames(Schema):
+    """Keys of JSON objects that hold the label and the text."""
+
+    label: str
+    text: str
+
+
+class DataSet(Schema):
+    """One real data set: where it lies, and how label, session and user are read."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    modality: Modality
+    repository: str | None = Field(
+        default=None, pattern=r"^[\w.-]+/[\w.-]+$", description="owner/name on GitHub; null: in MODEL_TRAINER_DATA"
+    )
+    folder: str = Field(default=".", description="of the samples, or the one file that holds them")
+    licence: str
+    about: str = Field(description="what it is, and what its sessions are")
+    reader: Reader = "files"
+    pattern: str | None = Field(default=None, description="of paths below the folder: label, session, user, take")
+    columns: ColumnNames | None = None
+    labels: str | None = Field(default=None, description="file that says what each label is called")
+    split: str | None = Field(default=None, description="part of a JSON file that is read")
+    frame_size: int | None = Field(default=None, ge=1, description="numbers of a frame, where a row has several")
+    encoding: str | None = Field(default=None, description="of gesture sequences")
+    sessions: Split = Split()
+    half: Literal["even"] | None = Field(
+        default=None, description="only sessions whose name has an even MD5; the others are held out for the last test"
+    )
+    distinct: bool = Field(default=False, description="a file with the same content as an earlier one is left out")
+    least: int = Field(default=2, ge=2, description="samples that a label must have")
+    limit: int | None = Field(default=None, ge=10, description="samples at most, evenly over labels and sessions")
+
+
+class DataSetTable(Schema):
+    """All of `data_sets.yaml`."""
+
+    data_sets: tuple[DataSet, ...]
+
+
+@cache
+def data_sets() -> tuple[DataSet, ...]:
+    """Return the table. Raises ConfigError for one that does not fit the schema, or names a set twice."""
+    found = parse_config(DataSetTable, yaml.safe_load(TABLE.read_text(encoding="utf-8")), str(TABLE)).data_sets
+    twice = [name for name, count in Counter(one.name for one in found).items() if count > 1]
+    if twice:
+        raise ConfigError(f"{TABLE}: data_sets: {', '.join(twice)} stands there twice")
+    return found
+
+
+def place_of(one: DataSet, sets: Path) -> Path:
+    """Return where the samples of a set lie, whether they are there or not."""
+    return (SOURCE if one.repository is None else sets / one.repository) / one.folder
+
+
+def data_root(one: DataSet, sets: Path) -> Path:
+    """Return the data root of a set, made when it is not there yet. Raises ConfigError where the set is not there."""
+    text = f"{one.model_dump_json()}\n{Path(__file__).read_text(encoding='utf-8')}"
+    root = WORK / "sets" / f"{one.name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+    if not root.is_dir():
+        staged = root.with_name(f".{root.name}.staged")
+        shutil.rmtree(staged, ignore_errors=True)
+        samples, faults = assign(read_samples(one, sets), USER, SessionSplit(**one.sessions.model_dump()), None)
+        origin = Origin(one.modality, consent=True, encoding=one.encoding)
+        import_samples(staged, samples, origin, Mode(), known_faults=faults)
+        staged.rename(root)
+    return root
+
+
+def read_samples(one: DataSet, sets: Path) -> Findings:
+    """Return the samples of a set with label, session and user. Raises ConfigError where the set is not there."""
+    place = place_of(one, sets)
+    if not place.exists():
+        raise ConfigError(f"{one.name}: {place} is not there; docs/data-sets.md says how to fetch it")
+    found = _READERS[one.reader](one, place)
+    if one.labels is not None:
+        names = (SOURCE if one.repository is None else sets / one.repository) / one.labels
+        found = rename_labels(found, read_labels(names), names)
+    samples: Iterable[RawSample] = found.samples
+    if one.half == "even":
+        samples = [sample for sample in samples if _is_even(sample.session or "")]
+    samples = [replace(sample, session=_name(sample.session), user=_name(sample.user)) for sample in samples]
+    if one.distinct:
+        samples = _distinct(samples)
+    samples = list(samples)
+    counts = Counter(sample.label for sample in samples)
+    kept = [sample for sample in samples if counts[sample.label] >= one.least]
+    if not kept:
+        raise ConfigError(f"{one.name}: nothing in {place} is a sample; see its reader and pattern in {TABLE.name}")
+    return replace(found, samples=kept if one.limit is None else _limited(kept, one.limit))
+
+
+def _name(text: str | None) -> str | None:
+    """Return a name that a folder may have."""
+    return None if text is None else re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-") or "none"
+
+
+def _is_even(session: str) -> bool:
+    return int(hashlib.md5(session.encode(), usedforsecurity=False).hexdigest(), 16) % 2 == 0
+
+
+def _distinct(samples: Iterable[RawSample]) -> list[RawSample]:
+    """Return the samples without files that are copies of earlier ones."""
+    first: dict[str, RawSample] = {}
+    for sample in samples:
+        if isinstance(sample.content, Path):
+            first.setdefault(hashlib.sha256(sample.content.read_bytes()).hexdigest(), sample)
+    return list(first.values())
+
+
+def _limited(samples: list[RawSample], limit: int) -> list[RawSample]:
+    """Return at most `limit` samples: as many of each label as there are, or as an even share allows.
+
+    Those of a label are spread over its sessions, and over where they stand in each.
+    """
+    by_label: dict[str, list[RawSample]] = {}
+    for sample in samples:
+        by_label.setdefault(sample.label, []).append(sample)
+    kept: list[RawSample] = []
+    for number, own in enumerate(sorted(by_label.values(), key=len)):
+        share = min(len(own), max((limit - len(kept)) // (len(by_label) - number), 1))
+        ordered = sorted(own, key=lambda sample: (sample.user or "", sample.session or ""))
+        kept += [ordered[k * len(ordered) // share] for k in range(share)]
+    return kept
+
+
+def _files(one: DataSet, place: Path) -> Findings:
+    return find_samples(place, pattern=one.pattern)
+
+
+def _table(one: DataSet, place: Path) -> Findings:
+    return find_samples(place, frame_size=one.frame_size)
+
+
+def _json(one: DataSet, place: Path) -> Findings:
+    columns = Columns(**one.columns.model_dump()) if one.columns else None
+    return find_samples(place, columns=columns, splits=(one.split,) if one.split else ())
+
+
+def _line_pairs(one: DataSet, place: Path) -> Findings:
+    """Texts in `seq.in` and, line by line, their labels in `label`."""
+    texts, labels = (place.joinpath(name).read_text(encoding="utf-8").splitlines() for name in ("seq.in", "label"))
+    pairs = enumerate(zip(texts, labels, strict=True), start=1)
+    return Findings([RawSample(f"{k}", str(place / "seq.in"), k, label, text) for k, (text, label) in pairs])
+
+
+def _test_blocks(one: DataSet, place: Path) -> Findings:
+    """YAML files of `tests`, each with sentences and the intent that they mean; such a block is a session."""
+    samples = []
+    for path in sorted(place.glob("[a-z]*.yaml")):
+        blocks = yaml.safe_load(path.read_text(encoding="utf-8")).get("tests", ())
+        for number, block in enumerate(blocks):
+            session, label = f"{path.stem}-{number}", block["intent"]["name"]
+            for k, sentence in enumerate(block["sentences"]):
+                samples.append(RawSample(f"{session}-{k}", str(path), None, label, str(sentence), session=session))
+    return Findings(samples)
+
+
+def _hand_skeletons(one: DataSet, place: Path) -> Findings:
+    """Text files with 22 joints x, y, z a line: wrist, palm, then each finger. The palm is left out."""
+    samples = []
+    for groups, path in _matching(one, place):
+        joints = np.loadtxt(path, dtype=np.float32, ndmin=2).reshape(-1, 22, 3)
+        samples.append(_gesture(groups, path, place, np.delete(joints, _PALM, axis=1).reshape(len(joints), -1)))
+    return Findings(samples)
+
+
+def _point_paths(one: DataSet, place: Path) -> Findings:
+    """Text files with x, y, z and the time of a point a line."""
+    return Findings(
+        [
+            _gesture(groups, path, place, np.loadtxt(path, dtype=np.float32, ndmin=2)[:, :3])
+            for groups, path in _matching(one, place)
+        ]
+    )
+
+
+def _series_table(one: DataSet, place: Path) -> Findings:
+    """Tables with a series of one channel a row: its label, then its values, padded with NaN."""
+    samples = []
+    for groups, path in _matching(one, place):
+        for number, row in enumerate(np.loadtxt(path, dtype=np.float32, ndmin=2)):
+            series = row[1:][np.isfinite(row[1:])].reshape(-1, 1)
+            own = groups | {"label": f"{row[0]:g}"}
+            samples.append(replace(_gesture(own, path, place, series), name=f"{path.name}:{number}", line=number + 1))
+    return Findings(samples)
+
+
+def _body_skeletons(one: DataSet, place: Path) -> Findings:
+    """`joints_sSS_eE.txt`: frame number and 20 joints x, y, z a line; `data.txt`: frames of the ten actions in each."""
+    rows = np.genfromtxt(place / "data.txt")  # NaN where an action was not done
+    samples = []
+    for start in range(0, len(rows), 11):
+        subject, execution = rows[start].astype(int)
+        path = place / f"joints_s{subject:02d}_e{execution:02d}.txt"
+        frames = np.loadtxt(path, dtype=np.float32, ndmin=2)
+        for action, (first, last) in enumerate(rows[start + 1 : start + 11], start=1):
+            own = frames[(frames[:, 0] >= first) & (frames[:, 0] <= last), 1:]
+            if len(own):
+                groups = {"label": f"action-{action}", "session": f"subject-{subject}"}
+                samples.append(replace(_gesture(groups, path, place, own), name=f"{path.name}:{action}"))
+    return Findings(samples)
+
+
+def _frame_files(one: DataSet, place: Path) -> Findings:
+    """A JSON file a frame: pixels of 4 points of the face, 33 of the body, 21 of each hand; made 107 points of ours."""
+    takes: dict[tuple[str, str, str], list[tuple[int, Path]]] = {}
+    for groups, path in _matching(one, place):
+        takes.setdefault((groups["label"], groups["part"], groups["take"]), []).append((int(groups["frame"]), path))
+    samples = []
+    for (label, part, take), frames in sorted(takes.items(), key=lambda item: natural("/".join(item[0]))):
+        pixels = np.array([json.loads(path.read_text()) for _, path in sorted(frames)], np.float32)[:, 8:]
+        points = np.concatenate([pixels / 640.0, np.zeros((len(pixels), 2 * len(FACE_POINTS)), np.float32)], axis=1)
+        samples.append(RawSample(f"{part}/{label}/{take}", str(frames[0][1]), None, label, points))
+    return Findings(samples)
+
+
+def _numbered_pictures(one: DataSet, place: Path) -> Findings:
+    """Pictures that were numbered as they were taken: a new person begins where a label comes again."""
+    found = find_samples(place, pattern=one.pattern)
+    person, seen, samples = 0, set[str](), []
+    for sample in sorted(found.samples, key=lambda sample: int(sample.take or 0)):
+        if sample.label in seen:
+            person, seen = person + 1, set()
+        seen.add(sample.label)
+        samples.append(replace(sample, session=f"person-{person:03d}"))
+    return replace(found, samples=samples)
+
+
+def _matching(one: DataSet, place: Path) -> Iterator[tuple[dict[str, str], Path]]:
+    """Yield the groups of the pattern and the path of each file that it matches."""
+    expression = re.compile(one.pattern or "")
+    for path in sorted(place.rglob("*"), key=lambda path: natural(str(path))):
+        match = expression.fullmatch(path.relative_to(place).as_posix())
+        if match is not None and path.is_file():
+            yield match.groupdict(), path
+
+
+def _gesture(groups: Mapping[str, str], path: Path, place: Path, sequence: NDArray[np.float32]) -> RawSample:
+    own = {key: value for key, value in groups.items() if key in ("session", "user")}
+    return RawSample(path.relative_to(place).as_posix(), str(path), None, groups["label"], sequence, **own)
+
+
+_READERS: Mapping[Reader, Callable[[DataSet, Path], Findings]] = {
+    "files": _files,
+    "table": _table,
+    "json": _json,
+    "line_pairs": _line_pairs,
+    "test_blocks": _test_blocks,
+    "hand_skeletons": _hand_skeletons,
+    "point_paths": _point_paths,
+    "series_table": _series_table,
+    "body_skeletons": _body_skeletons,
+    "frame_files": _frame_files,
+    "numbered_pictures": _numbered_pictures,
+}
