@@ -264,14 +264,16 @@ def _body_skeletons(one: DataSet, place: Path) -> Findings:
 
 def _frame_files(one: DataSet, place: Path) -> Findings:
     """A JSON file a frame: pixels of 4 points of the face, 33 of the body, 21 of each hand; made 107 points of ours."""
-    takes: dict[tuple[str, str, str], list[tuple[int, Path]]] = {}
+    takes: dict[Path, dict[int, Path]] = {}
+    labels: dict[Path, str] = {}
     for groups, path in _matching(one, place):
-        takes.setdefault((groups["label"], groups["part"], groups["take"]), []).append((int(groups["frame"]), path))
+        takes.setdefault(path.parent, {})[int(groups["frame"])] = path
+        labels[path.parent] = groups["label"]
     samples = []
-    for (label, part, take), frames in sorted(takes.items(), key=lambda item: natural("/".join(item[0]))):
-        pixels = np.array([json.loads(path.read_text()) for _, path in sorted(frames)], np.float32)[:, 8:]
+    for folder, frames in takes.items():
+        pixels = np.array([json.loads(path.read_text()) for _, path in sorted(frames.items())], np.float32)[:, 8:]
         points = np.concatenate([pixels / 640.0, np.zeros((len(pixels), 2 * len(FACE_POINTS)), np.float32)], axis=1)
-        samples.append(RawSample(f"{part}/{label}/{take}", str(frames[0][1]), None, label, points))
+        samples.append(RawSample(folder.relative_to(place).as_posix(), str(folder), None, labels[folder], points))
     return Findings(samples)
 
 

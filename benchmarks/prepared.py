@@ -24,6 +24,7 @@ from shared.learning.candidates import (
     JoinedFeatures,
     PrecomputedFeatures,
     Rows,
+    resolve_candidates,
 )
 from shared.learning.duplicates import assign_duplicates_to_one_session
 from shared.learning.folds import Indices
@@ -107,7 +108,7 @@ def _with_baselines(
     features = [names for names in dict.fromkeys(one.features for one in default) if names != ("ngrams",)]
     more = [{"features": names, "classifier": classifier} for names in features for classifier in BASELINES]
     config: Any = CONFIGS[modality].model_validate({"candidates": [*more, *extra]})
-    return tuple(dict.fromkeys((*default, *config.candidates)))
+    return tuple(dict.fromkeys((*default, *resolve_candidates(config.candidates, default))))
 
 
 def _prepared(
