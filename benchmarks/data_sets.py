@@ -15,17 +15,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from benchmarks.real_data import SOURCE, WORK
 from gesture_trainer.preprocessing.landmarker import FACE_POINTS
 from model_registry.names import Modality
-from shared.config import parse_config
 from shared.data.import_sessions import Mode, Origin, SessionSplit, assign, find_samples, import_samples
 from shared.data.import_sources import Columns, Findings, RawSample, natural, read_labels, rename_labels
 from shared.errors import ConfigError
@@ -97,15 +96,18 @@ class DataSetTable(Schema):
 
     data_sets: tuple[DataSet, ...]
 
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        twice = [name for name, count in Counter(one.name for one in self.data_sets).items() if count > 1]
+        if twice:
+            raise ValueError(f"{', '.join(twice)} stands there twice")
+        return self
+
 
 @cache
 def data_sets() -> tuple[DataSet, ...]:
-    """Return the table. Raises ConfigError for one that does not fit the schema, or names a set twice."""
-    found = parse_config(DataSetTable, yaml.safe_load(TABLE.read_text(encoding="utf-8")), str(TABLE)).data_sets
-    twice = [name for name, count in Counter(one.name for one in found).items() if count > 1]
-    if twice:
-        raise ConfigError(f"{TABLE}: data_sets: {', '.join(twice)} stands there twice")
-    return found
+    """Return the table."""
+    return DataSetTable.model_validate(yaml.safe_load(TABLE.read_text(encoding="utf-8"))).data_sets
 
 
 def place_of(one: DataSet, sets: Path) -> Path:

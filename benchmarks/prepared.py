@@ -32,7 +32,7 @@ from shared.learning.heads import Classes
 from sound_trainer import train as sound
 from sound_trainer.preprocessing.decode import open_recordings
 from speech_context_trainer import train as speech
-from speech_context_trainer.preprocessing.label_names import WithLabelNames, label_to_text
+from speech_context_trainer.preprocessing.label_names import FEW, WithLabelNames, label_to_text
 from speech_context_trainer.preprocessing.text import same_words
 from visual_environment_trainer import train as visual
 from visual_environment_trainer.preprocessing.choosing import chosen_encoder
@@ -179,7 +179,7 @@ def _speech(dataset: Dataset, root: Path, extra: Sequence[Mapping[str, Any]]) ->
         sessions,
         configs,
         built,
-        lambda classes: defaults(len(classes) <= speech.FEW * len(np.unique(classes))),
+        lambda classes: defaults(len(classes) <= FEW * len(np.unique(classes))),
     )
     return lambda _: prepared
 

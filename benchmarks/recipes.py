@@ -152,7 +152,7 @@ class _Run:
         whole = subset(candidate, self._both)
         head = fit_head(whole, self._whole_classes(), self._own, len(self._labels))
         rows = whole.source.rows(self._own).base[len(self._own) :]
-        return self._labels[np.asarray(head(rows)).argmax(axis=1)]
+        return np.asarray(self._labels[np.asarray(head(rows)).argmax(axis=1)], np.int64)
 
     def _whole_classes(self) -> Classes:
         return np.concatenate([self._classes, np.zeros(len(self._both) - len(self._own), np.int64)])
