@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -120,12 +121,14 @@ def data_root(one: DataSet, sets: Path) -> Path:
     text = f"{one.model_dump_json()}\n{Path(__file__).read_text(encoding='utf-8')}"
     root = WORK / "sets" / f"{one.name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
     if not root.is_dir():
-        staged = root.with_name(f".{root.name}.staged")
-        shutil.rmtree(staged, ignore_errors=True)
-        samples, faults = assign(read_samples(one, sets), USER, SessionSplit(**one.sessions.model_dump()), None)
-        origin = Origin(one.modality, consent=True, encoding=one.encoding)
-        import_samples(staged, samples, origin, Mode(), known_faults=faults)
-        staged.rename(root)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root.parent) as folder:  # another run may make the same one
+            staged = Path(folder, "data")
+            samples, faults = assign(read_samples(one, sets), USER, SessionSplit(**one.sessions.model_dump()), None)
+            origin = Origin(one.modality, consent=True, encoding=one.encoding)
+            import_samples(staged, samples, origin, Mode(), known_faults=faults)
+            with suppress(OSError):
+                staged.rename(root)
     return root
 
 

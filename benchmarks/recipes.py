@@ -26,7 +26,7 @@ from scipy.special import stdtrit
 from threadpoolctl import threadpool_limits
 
 from benchmarks.data_sets import DataSet, data_root, data_sets
-from benchmarks.prepared import Prepared, PrepareFor, prepare, subset
+from benchmarks.prepared import BASELINES, Prepared, PrepareFor, prepare, subset
 from benchmarks.real_data import ROOT
 from model_registry.names import Modality
 from shared.data_loader import users_with_data
@@ -276,11 +276,38 @@ def tables(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
         cells += ["" if row[key] is None else f"{row[key]:.2f}" for key in ("false_acceptance", "unknown_auroc", "ece")]
         table.add_row(*cells, f"{row['seconds']:.1f}")
     console.print(table)
+    console.print(_overview(rows))
     for modality in dict.fromkeys(row["modality"] for row in rows):
         for k in dict.fromkeys(row["k"] for row in rows):
             mine = [row for row in rows if row["modality"] == modality and row["k"] == k]
             if mine:
                 console.print(_candidates_table(mine, f"{modality}, k = {k}"))
+
+
+def _overview(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return means over sets: of training's choice, and of the baselines on the features that it chose most often."""
+    kinds = [str(classifier["type"]) for classifier in BASELINES]
+    names = ("modality", "k", "sets", "training's choice", *kinds, "best", "regret", "FR", "FA", "AUROC", "ECE", "s")
+    table = Table(*names, title="means over sets")
+    for modality, k in dict.fromkeys((row["modality"], row["k"]) for row in rows):
+        mine = [row for row in rows if (row["modality"], row["k"]) == (modality, k)]
+        figures = [[row["accuracy"][0] for row in mine]]
+        for kind in kinds:
+            own = [(row, f"{next(iter(row['chosen'])).partition(': ')[0]}: {kind}") for row in mine]
+            figures.append(
+                [
+                    mean
+                    for row, start in own
+                    for name, (mean, _, _) in row["candidates"].items()
+                    if name in (start, f"{start}(n_neighbors=1)")
+                ]
+            )
+        figures.append([row["candidates"][row["best"]][0] for row in mine])
+        keys = ("regret", "false_rejection", "false_acceptance", "unknown_auroc", "ece")
+        figures += [[row[key] for row in mine if row[key] is not None] for key in keys]
+        cells = [f"{np.mean(values):.3f}" if values else "" for values in figures]
+        table.add_row(modality, k, str(len(mine)), *cells, f"{np.mean([row['seconds'] for row in mine]):.1f}")
+    return table
 
 
 def _candidates_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
@@ -326,6 +353,7 @@ def _candidates_of(path: Path | None) -> list[Mapping[str, Any]]:
 @click.option("--k", "ks", multiple=True, default=("3", "5", "10", "20", ALL), help="Samples a label, or all.")
 @click.option("--draws", default=6, help="Draws for each set and k; each holds out other sessions.")
 @click.option("--candidates", type=click.Path(path_type=Path, exists=True), help="YAML list of more candidates.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=RESULTS, help="Folder of the results.")
 @click.option("--quick", is_flag=True, help="Three draws of 3 and of 10 samples a label.")
 def main(
     modalities: tuple[str, ...],
@@ -334,9 +362,10 @@ def main(
     ks: tuple[str, ...],
     draws: int,
     candidates: Path | None,
+    out: Path,
     quick: bool,
 ) -> None:
-    """Measure the default candidates, and others, on real data sets; write benchmarks/results/recipes-*.jsonl.
+    """Measure the default candidates, and others, on real data sets; write a file of JSON lines for each set.
 
     \b
     Example:
@@ -345,7 +374,7 @@ def main(
     threadpool_limits(1)
     ks, draws = (("3", "10"), 3) if quick else (ks, draws)
     extra, console = _candidates_of(candidates), Console(width=230)
-    RESULTS.mkdir(exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for one in data_sets():
         if (modalities and one.modality not in modalities) or (names and one.name not in names):
@@ -354,10 +383,10 @@ def main(
         try:
             found = run(one, sets, ks, draws, extra)
         except TrainerError as error:
-            click.echo(f"{one.name}: left out: {error}", err=True)
+            click.echo(f"{one.name}: left out: {str(error).splitlines()[0]}", err=True)
             continue
         rows += found
-        place = RESULTS / f"recipes-{one.modality}-{one.name}.jsonl"
+        place = out / f"recipes-{one.modality}-{one.name}.jsonl"
         place.write_text("".join(json.dumps(row) + "\n" for row in found), encoding="utf-8")
         click.echo(f"{one.name}: {time.perf_counter() - start:.0f} s", err=True)
     tables(rows, console)
