@@ -55,7 +55,7 @@ class Split(Schema):
 
     size: int | None = Field(default=None, ge=1, description="takes of each label in one session")
     blocks: int | None = Field(default=None, ge=2, description="sessions, each a contiguous part of each label")
-    deal: int | None = Field(default=None, ge=2, description="sessions, each label's samples dealt over them in turn")
+    round_robin: int | None = Field(default=None, ge=2, description="sessions that each label's samples take turns in")
 
 
 class ColumnNames(Schema):

@@ -35,8 +35,8 @@ from speech_context_trainer import train as speech
 from speech_context_trainer.preprocessing.label_names import FEW, WithLabelNames, label_to_text
 from speech_context_trainer.preprocessing.text import same_words
 from visual_environment_trainer import train as visual
-from visual_environment_trainer.preprocessing.choosing import chosen_encoder
-from visual_environment_trainer.preprocessing.embeddings import look
+from visual_environment_trainer.preprocessing.choosing import select_encoder
+from visual_environment_trainer.preprocessing.embeddings import encode_images
 
 AnyCandidate = CandidateConfig[Any]
 BASELINES: tuple[Mapping[str, Any], ...] = (  # on each feature set that is compared by default
@@ -190,16 +190,16 @@ def _visual(dataset: Dataset, root: Path, extra: Sequence[Mapping[str, Any]]) ->
     @cache
     def prepared(count: int) -> Prepared:
         wanted = [plain.few_encoder] if plain.few_encoder and count <= plain.few_up_to else []
-        encoder, _ = chosen_encoder([*wanted, plain.encoder], root)
+        encoder, _ = select_encoder([*wanted, plain.encoder], root)
 
         def defaults(few: bool) -> Sequence[AnyCandidate]:
             return visual.suitable_candidates(encoder, few)
 
         configs = _with_baselines("visual_environment", (*defaults(True), *defaults(False)), extra)
-        seen = look(job, dataset, visual.way(plain, encoder, count))
+        seen = encode_images(job, dataset, visual.encoding_for(plain, encoder, count))
         config = visual.VisualConfig(candidates=configs)
         built = visual.visual_candidates(job, config, encoder, seen.samples, few=False)
-        sessions, _ = visual.apart(job, dataset, seen)
+        sessions, _ = visual.group_near_duplicates(job, dataset, seen)
         return _prepared(
             dataset,
             sessions,

@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 import numpy as np
@@ -23,24 +23,25 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from scipy.special import stdtrit
+from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
 from benchmarks.data_sets import DataSet, data_root, data_sets
 from benchmarks.prepared import BASELINES, Prepared, PrepareFor, prepare, subset
 from benchmarks.real_data import ROOT
-from model_registry.names import Modality
 from shared.data_loader import users_with_data
 from shared.errors import TrainerError
-from shared.evaluation import EvaluationConfig, auroc, validate_by_session
+from shared.evaluation import EvaluationConfig, validate_by_session
 from shared.learning.candidates import Candidate, fit_candidate, fit_head
 from shared.learning.folds import Indices, session_folds
 from shared.learning.heads import Classes
 from shared.report.metrics import calibration_error
+from shared.trainers import modality_names
 
 RESULTS = ROOT / "benchmarks" / "results"
-PLAIN = EvaluationConfig(random_split=False, learning_curve=False, unknown=False)
+PLAIN = EvaluationConfig(random_split=False, learning_curve=False)
 FOLDS = 5  # of sessions, each held out in turn
-LEFT_OUT = 5  # every so manieth label is left out to see whether it is rejected
+LEFT_OUT = 5  # one label in so many is left out to see whether it is rejected
 ALL = "all"
 
 
@@ -110,7 +111,8 @@ def measure(prepared: Prepared, own: Split, number: int, names: Sequence[str] | 
         others = own.test[~np.isin(truth, left_out)]
         *_, results, scores = _Run(prepared, rest, np.concatenate([others, unknown])).by_default([chosen])
         unknown_accepted = results[len(others) :]
-        area = auroc(scores[: len(others)], scores[len(others) :]) if len(others) else None
+        is_known = np.arange(len(scores)) < len(others)
+        area = float(roc_auc_score(is_known, scores)) if len(others) else None
     return Draw(
         len(own.train),
         len(present),
@@ -342,7 +344,7 @@ def _candidates_of(path: Path | None) -> list[Mapping[str, Any]]:
 
 
 @click.command()
-@click.option("--modality", "modalities", multiple=True, type=click.Choice(get_args(Modality)), help="Only these.")
+@click.option("--modality", "modalities", multiple=True, type=click.Choice(modality_names()), help="Only these.")
 @click.option(
     "--sets",
     type=click.Path(path_type=Path, exists=True, file_okay=False),

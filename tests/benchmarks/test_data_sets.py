@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from benchmarks.data_sets import DataSet, data_root, data_sets, read_samples
 from model_registry.names import Modality
 from shared.data_loader import DataFilter, load_dataset
 from shared.errors import ConfigError
+from shared.trainers import modality_names
 
 
 def _set(modality: Modality, **more: Any) -> DataSet:
@@ -30,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_every_modality_has_at_least_five_sets() -> None:
     counts = Counter(one.modality for one in data_sets())
-    assert set(counts) == set(get_args(Modality)) and min(counts.values()) >= 5
+    assert set(counts) == set(modality_names()) and min(counts.values()) >= 5
 
 
 def test_a_set_that_is_not_there_is_named_with_its_place(tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_texts_and_labels_lie_in_two_files_line_by_line(
     monkeypatch.setattr("benchmarks.data_sets.WORK", tmp_path / "work")
     (folder / "seq.in").write_text("what time is it\nwake me\nand now\nearly\n")
     (folder / "label").write_text("time\nalarm\ntime\nalarm\n")
-    one = _set("speech", reader="line_pairs", sessions={"deal": 2})
+    one = _set("speech", reader="line_pairs", sessions={"round_robin": 2})
     dataset = load_dataset(data_root(one, tmp_path), ["somebody"], "speech", DataFilter())
     assert sorted((s.label, s.session_id, s.example.transcript) for s in dataset.samples) == [
         ("alarm", "session-01", "wake me"),

@@ -45,13 +45,6 @@ def test_convolutions_are_the_same_in_the_graph_for_any_length(channels: int) ->
     np.testing.assert_array_equal(source.rows(everything).base, shipped)
 
 
-def test_convolutions_take_a_single_channel() -> None:
-    sequences = [wave[:, :1] for wave in _waves(6)]
-    source = ConvolutionSource(sequences, (TensorSpec("sequence", "float32", ("frames", 1)),), "convolutions", 0)
-    shipped = source.rows(np.arange(6)).base
-    assert np.abs(source.rows(np.arange(5)).base[:5] - shipped[:5]).max() < 0.2
-
-
 def test_what_convolutions_are_fitted_with_comes_from_training_samples_alone() -> None:
     waves = _waves(12)
     changed = [*waves[:8], *(100 * wave + 7 for wave in waves[8:])]
