@@ -66,6 +66,7 @@ def _candidate(features: GestureFeatures, **classifier: Any) -> GestureCandidate
 
 
 _STATISTICS = _candidate("motion_statistics", type="lda")
+_CONVOLUTIONS = _candidate("convolutions", type="lda")
 _HAND = (_candidate("hand_shape", type="lda"), _candidate("hand_shape", type="logistic_regression", C=0.1))
 SUITABLE: Mapping[Layout, tuple[GestureCandidate, ...]] = {  # what suits each kind of data, simplest first
     "hand_xy": _HAND,
@@ -79,10 +80,10 @@ SUITABLE: Mapping[Layout, tuple[GestureCandidate, ...]] = {  # what suits each k
     "channels": (_STATISTICS, _candidate("resampled", type="lda"), _candidate("resampled", type="svm", C=10.0)),
 }
 SUITABLE_MOVING: Mapping[Layout, tuple[GestureCandidate, ...]] = {  # in addition where sequences have several frames
-    "hand_xy": (_candidate("hand_motion", type="lda"), _candidate("resampled", type="lda")),
-    "hand_xyz": (_candidate("hand_motion", type="lda"), _candidate("resampled", type="lda")),
-    "hands_xyz": (_candidate("hand_motion", type="lda"),),
-    "channels": (_candidate("convolutions", type="lda"),),
+    "hand_xy": (_candidate("hand_motion", type="lda"), _candidate("resampled", type="lda"), _CONVOLUTIONS),
+    "hand_xyz": (_candidate("hand_motion", type="lda"), _candidate("resampled", type="lda"), _CONVOLUTIONS),
+    "hands_xyz": (_candidate("hand_motion", type="lda"), _CONVOLUTIONS),
+    "channels": (_CONVOLUTIONS,),
 }
 FEW_CANDIDATES: Mapping[Layout, GestureCandidate] = {  # where no label has more than FEW samples
     layout: _candidate(candidates[0].features[0], type="nearest_centroid", metric="cosine")
@@ -219,8 +220,6 @@ def gesture_candidates(job: Job, config: GestureConfig, data: Sequences, few: bo
 
 def suitable_candidates(data: Sequences, few: bool) -> tuple[GestureCandidate, ...]:
     """Return what is compared by default: nothing that looks at motion where most sequences are single frames."""
-    if few:
-        return (FEW_CANDIDATES[data.layout],)
     moving = float(np.median([len(sequence) for sequence in data.sequences])) > 1
     found = SUITABLE[data.layout]
     if moving:

@@ -18,6 +18,8 @@ from shared.learning.fold_fits import UnknownOutputs
 from shared.learning.folds import Indices
 from shared.learning.heads import Classes, Features
 
+MOST_REJECTED = 2.0  # times the wanted share of known samples, where those of left-out labels overlap with them
+
 
 @dataclass(frozen=True)
 class DecisionRule:
@@ -95,13 +97,15 @@ def fit_threshold(
     """Return the score below which a sample is `unknown`, from held-out scores of known labels and of left-out ones.
 
     It lies halfway between the score below which `false_rejection` of the known are and the score above which
-    `false_acceptance` of the unknown are: where the two are apart, both rates are met with room to spare; where they
-    overlap, both are missed alike. Without scores of unknown samples the known ones decide: with fewer than five
-    sessions the most pessimistic session, because the next one differs again and so few cannot tell by how much.
+    `false_acceptance` of the unknown are. Where the two are apart, both rates are met with room to spare. Where they
+    overlap so much that more than MOST_REJECTED times `false_rejection` of the known would be rejected, the threshold
+    is lower: not being understood is worse than a false alarm. Without scores of unknown samples the known ones
+    decide: with fewer than five sessions the most pessimistic session, because the next one differs again and so few
+    cannot tell by how much.
     """
     if len(unknown) >= 2:
-        least = tail_quantile(known, false_rejection)
-        return (least + tail_quantile(unknown, 1 - false_acceptance)) / 2
+        halfway = (tail_quantile(known, false_rejection) + tail_quantile(unknown, 1 - false_acceptance)) / 2
+        return min(halfway, tail_quantile(known, min(MOST_REJECTED * false_rejection, 0.5)))
     present = np.unique(groups)
     if len(present) >= 5 or len(present) == 1:
         return tail_quantile(known, false_rejection)
