@@ -35,7 +35,7 @@ def _data(user: str, name: str) -> tuple[tuple[Candidate, ...], Numbers, tuple[s
     root = data_root(name)
     dataset = load_all(root, user, "gesture")
     sequences, dataset = landmark_sequences(dataset, CONFIG.extraction)
-    candidates = gesture_candidates(quiet_job(user, root), CONFIG, sequences, few=False)
+    candidates = gesture_candidates(quiet_job(user, root), CONFIG, sequences)
     return tuple(candidates), dataset.label_index, dataset.session_ids
 
 
@@ -81,7 +81,7 @@ def basic_motions() -> list[Row]:
         return []  # the package with the recordings cannot be downloaded here
     labels, classes = np.unique(train_labels, return_inverse=True)
     data = Sequences(tuple(train), "wrist_channels_v1", train[0].shape[1], "channels")
-    candidates = gesture_candidates(quiet_job("wrist", WORK), CONFIG, data, few=False)
+    candidates = gesture_candidates(quiet_job("wrist", WORK), CONFIG, data)
     config = EvaluationConfig(unknown=False)
     validation = validate_by_session(candidates, classes, ["one"] * len(train), range(len(train)), config, 0)
     everything = np.arange(len(train))

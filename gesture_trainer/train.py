@@ -68,7 +68,7 @@ def _candidate(features: GestureFeatures, **classifier: Any) -> GestureCandidate
 _STATISTICS = _candidate("motion_statistics", type="lda")
 _CONVOLUTIONS = _candidate("convolutions", type="lda")
 _HAND = (_candidate("hand_shape", type="lda"), _candidate("hand_shape", type="logistic_regression", C=0.1))
-SUITABLE: Mapping[Layout, tuple[GestureCandidate, ...]] = {  # what suits each kind of data, simplest first
+SUITABLE: Mapping[Layout, tuple[GestureCandidate, ...]] = {  # what suits each kind of data, preferred first
     "hand_xy": _HAND,
     "hand_xyz": _HAND,
     "hands_xyz": _HAND,
@@ -79,19 +79,13 @@ SUITABLE: Mapping[Layout, tuple[GestureCandidate, ...]] = {  # what suits each k
     ),
     "channels": (_STATISTICS, _candidate("resampled", type="lda"), _candidate("resampled", type="svm", C=10.0)),
 }
-SUITABLE_MOVING: Mapping[Layout, tuple[GestureCandidate, ...]] = {  # in addition where sequences have several frames
-    "hand_xy": (_candidate("hand_motion", type="lda"), _candidate("resampled", type="lda"), _CONVOLUTIONS),
-    "hand_xyz": (_candidate("hand_motion", type="lda"), _candidate("resampled", type="lda"), _CONVOLUTIONS),
-    "hands_xyz": (_candidate("hand_motion", type="lda"), _CONVOLUTIONS),
+SUITABLE_MOVING: Mapping[Layout, tuple[GestureCandidate, ...]] = {  # before those, where sequences have several frames
+    "hand_xy": (_CONVOLUTIONS, _candidate("hand_motion", type="lda")),
+    "hand_xyz": (_CONVOLUTIONS, _candidate("hand_motion", type="lda")),
+    "hands_xyz": (_CONVOLUTIONS, _candidate("hand_motion", type="lda")),
     "channels": (_CONVOLUTIONS,),
 }
-FEW_CANDIDATES: Mapping[Layout, GestureCandidate] = {  # where no label has more than FEW samples
-    layout: _candidate(candidates[0].features[0], type="nearest_centroid", metric="cosine")
-    for layout, candidates in SUITABLE.items()
-    if candidates[0].features
-}
 DIRECTIONS = (8, 64)  # fewest and most in which familiarity is measured
-FEW = 3  # samples of every label up to which class means are compared instead
 
 
 class Preprocessing(Schema):
@@ -114,7 +108,7 @@ class GestureConfig(TrainerConfig):
     preprocessing: Preprocessing = Field(default_factory=Preprocessing)
     augmentation: Augmentation = Field(default_factory=Augmentation)
     candidates: Auto | Annotated[tuple[GestureCandidate, ...], Field(min_length=1)] = Field(
-        default="auto", description="what is compared, simplest first; auto: what suits the encoding"
+        default="auto", description="what is compared, preferred first; auto: what suits the encoding"
     )
 
 
@@ -131,7 +125,7 @@ def train(job: Job, config: GestureConfig) -> Outcome:
         sequences, dataset = split_into_windows(
             sequences, dataset, config.preprocessing.window, config.preprocessing.stride
         )
-    candidates = gesture_candidates(job, config, sequences, few=int(np.bincount(dataset.label_index).max()) <= FEW)
+    candidates = gesture_candidates(job, config, sequences)
     validation = validate(job, candidates, dataset, config)
     validation, parts = with_parts(job, validation, sequences, dataset, config)
     samples = [{"sequence": sequence} for sequence in sequences.sequences]
@@ -195,8 +189,8 @@ def model_spec(
     )
 
 
-def gesture_candidates(job: Job, config: GestureConfig, data: Sequences, few: bool) -> list[Candidate]:
-    """Return the candidates, simplest first, with their features computed."""
+def gesture_candidates(job: Job, config: GestureConfig, data: Sequences) -> list[Candidate]:
+    """Return the candidates, preferred first, with their features computed."""
     contract = (TensorSpec("sequence", "float32", ("frames", data.width)),)
     samples = [{"sequence": sequence} for sequence in data.sequences]
     keys = [content_key(sequence) for sequence in data.sequences]
@@ -214,17 +208,16 @@ def gesture_candidates(job: Job, config: GestureConfig, data: Sequences, few: bo
     # As many directions as a quarter of the samples, in every fold. In as many as there are samples all that is new
     # lies far away, the further the more there are, and a threshold found with fewer samples rejects too much.
     familiarity = partial(whitened_familiarity, dimensions=int(np.clip(len(samples) // 4, *DIRECTIONS)))
-    configs = resolve_candidates(config.candidates, suitable_candidates(data, few))
+    configs = resolve_candidates(config.candidates, suitable_candidates(data))
     return build_candidates(configs, source_of, lambda _: familiarity, config.seed, modality="gesture")
 
 
-def suitable_candidates(data: Sequences, few: bool) -> tuple[GestureCandidate, ...]:
+def suitable_candidates(data: Sequences) -> tuple[GestureCandidate, ...]:
     """Return what is compared by default: nothing that looks at motion where most sequences are single frames."""
     moving = float(np.median([len(sequence) for sequence in data.sequences])) > 1
     found = SUITABLE[data.layout]
     if moving:
-        also = SUITABLE_MOVING.get(data.layout, ())
-        found = (*also, *found) if data.layout == "channels" else (*found, *also)
+        found = (*SUITABLE_MOVING.get(data.layout, ()), *found)
     # Where only the width says what the numbers are, the guess may be wrong.
     return (*found, _STATISTICS) if is_guess(data.encoding, data.width) else found
 

@@ -143,7 +143,7 @@ def validate_by_session(
 
 
 def choose(held: Sequence[HeldOutLogits], classes: Classes) -> int:
-    """Return the simplest candidate that is within one standard error of the best, paired by sample."""
+    """Return the first candidate that is within one standard error of the best, paired by sample."""
     correct = [_correct(h, classes) for h in held]
     best = int(np.argmax([c.mean() for c in correct]))
     for number, mine in enumerate(correct[:best]):

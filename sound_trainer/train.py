@@ -42,10 +42,10 @@ def _candidate(features: Sequence[SoundFeatures], **classifier: Any) -> SoundCan
     return SoundCandidate.model_validate({"features": tuple(features), "classifier": classifier})
 
 
-SUITABLE = (  # simplest first
-    _candidate(("speech_embedding", "cepstra"), type="nearest_centroid", metric="cosine"),
-    _candidate(("speech_embedding", "cepstra"), type="lda"),
+SUITABLE = (  # preferred first
     _candidate(("speech_embedding", "spectral"), type="lda"),
+    _candidate(("speech_embedding", "spectral"), type="logistic_regression", C=0.1),
+    _candidate(("speech_embedding", "cepstra", "spectral"), type="lda"),
 )
 _WAVE = (TensorSpec("wave", "float32", ("samples",)),)
 _REPLAYED = 64  # sounds that run through the whole graph before it is published; all run through its head graph
@@ -58,7 +58,7 @@ class SoundConfig(TrainerConfig):
     augmentation: Augmentation = Field(default_factory=Augmentation)
     encoder: str = Field(default="speech_embedding", description="pretrained sound encoder: its name, or its folder")
     candidates: Auto | Annotated[tuple[SoundCandidate, ...], Field(min_length=1)] = Field(
-        default="auto", description="what is compared, simplest first; auto: what suits sounds"
+        default="auto", description="what is compared, preferred first; auto: what suits sounds"
     )
 
 
@@ -74,7 +74,7 @@ def train(job: Job, config: SoundConfig) -> Outcome:
 
 
 def sound_candidates(job: Job, config: SoundConfig, recordings: Recordings) -> list[Candidate]:
-    """Return the candidates, simplest first, with their features computed.
+    """Return the candidates, preferred first, with their features computed.
 
     Each feature set is a graph of its own, so that it is computed once and kept for the next run.
     """

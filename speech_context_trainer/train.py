@@ -73,9 +73,10 @@ def _candidate(features: Sequence[SpeechFeatures], **classifier: Any) -> SpeechC
 
 # Sentence embeddings, being of one length, go to a kernel regression. N-grams are too many for landmarks.
 _KERNEL = {"type": "kernel_ridge", "kernel": "rbf", "alpha": 0.1, "scaler": "none"}
-SUITABLE = (  # simplest first
+SUITABLE = (  # preferred first
     _candidate(("ngrams",), type="kernel_ridge", alpha=0.3, scaler="none"),
     _candidate(("use", "minilm"), **_KERNEL),
+    _candidate(("use", "minilm"), type="lda", scaler="none"),
     _candidate(("use", "minilm", "use_context", "minilm_context", "confidence"), **_KERNEL),
 )
 
@@ -87,7 +88,7 @@ class SpeechConfig(TrainerConfig):
         default={"minilm": "minilm", "use": "use"}, description="sentence encoders: a pretrained name, or a folder"
     )
     candidates: Auto | Annotated[tuple[SpeechCandidate, ...], Field(min_length=1)] = Field(
-        default="auto", description="what is compared, simplest first; auto: what suits texts"
+        default="auto", description="what is compared, preferred first; auto: what suits texts"
     )
     label_names: bool = Field(default=True, description="a label's name is a text of it where it has few")
 
@@ -188,7 +189,7 @@ def speech_candidates(
     names: list[Inputs],
     classes: Classes,
 ) -> list[Candidate]:
-    """Return the candidates, simplest first, with their features computed; labels' names join in where asked for."""
+    """Return the candidates, preferred first, with their features computed; labels' names join in where asked for."""
 
     @cache
     def computed(feature: str) -> tuple[Rows, Features]:

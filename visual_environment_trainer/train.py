@@ -62,7 +62,7 @@ def _candidate(features: Sequence[VisualFeatures], **classifier: Any) -> VisualC
 
 _LOGISTIC = {"type": "logistic_regression", "C": 10.0, "scaler": "none"}
 _CENTROID = {"type": "nearest_centroid", "metric": "cosine"}
-SUITABLE = (  # simplest first
+SUITABLE = (  # preferred first
     _candidate(("embedding",), **_LOGISTIC),
     _candidate(("embedding", "middle"), **_LOGISTIC),
 )
@@ -85,7 +85,7 @@ class VisualConfig(TrainerConfig):
     few_up_to: int = Field(default=600, ge=0, description="so many images are few, and worth the slower encoder")
     several_views_up_to: int = Field(default=200, ge=0, description="with more images one view of each is enough")
     candidates: Auto | Annotated[tuple[VisualCandidate, ...], Field(min_length=1)] = Field(
-        default="auto", description="what is compared, simplest first; auto: what suits the encoder"
+        default="auto", description="what is compared, preferred first; auto: what suits the encoder"
     )
     middle_weight: float = Field(default=0.7, gt=0.0, le=10.0, description="of the encoder's middle stage")
     region: Box | None = Field(default=None, description="all that is seen of images whose example has no box")
@@ -150,7 +150,7 @@ def group_near_duplicates(
 def visual_candidates(
     job: Job, config: VisualConfig, encoder: Encoder | None, samples: Sequence[Numbers], few: bool
 ) -> list[Candidate]:
-    """Return the candidates, simplest first, with their features computed."""
+    """Return the candidates, preferred first, with their features computed."""
     augment = _blurred if config.blurred_copies and encoder is not None else None
 
     def source_of(features: VisualFeatures) -> FeatureSource:

@@ -160,7 +160,7 @@ def without_copies(source: FeatureSource) -> FeatureSource:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way from samples to logits and familiarity. Candidates are listed simplest first."""
+    """One way from samples to logits and familiarity. Candidates are listed preferred first."""
 
     name: str
     source: FeatureSource

@@ -108,7 +108,7 @@ def test_the_better_candidate_wins_in_every_fold() -> None:
     assert (found.predicted == y).mean() > 0.85
 
 
-def test_of_equals_the_simplest_wins() -> None:
+def test_of_equals_the_first_wins() -> None:
     x, y, sessions = _data()
     assert _validate([_candidate("first", x), _candidate("second", x)], y, sessions).winner.name == "first"
 
