@@ -24,7 +24,7 @@ from gesture_trainer.preprocessing.extraction import NO_FACE, Extraction, tasks_
 from gesture_trainer.preprocessing.hands import HandMotion, HandShape, HandsShape
 from gesture_trainer.preprocessing.landmarker import EXTRACTED_WIDTHS, RATE
 from gesture_trainer.preprocessing.layouts import COORDINATES, Layout, is_guess
-from gesture_trainer.preprocessing.motion import Resampled, Statistics
+from gesture_trainer.preprocessing.motion import FrameMean, Resampled, Statistics
 from gesture_trainer.preprocessing.paths import PathGeometry
 from gesture_trainer.preprocessing.sequences import Sequences, decode, landmark_sequences, split_into_windows
 from shared.commands.train import trainer_main
@@ -54,6 +54,7 @@ GestureFeatures = Literal[
     "body_motion",
     "sided_body_motion",
     "path_geometry",
+    "frame_mean",
     "motion_statistics",
     "resampled",
     "convolutions",
@@ -66,24 +67,39 @@ def _candidate(features: GestureFeatures, **classifier: Any) -> GestureCandidate
 
 
 _STATISTICS = _candidate("motion_statistics", type="lda")
+_FRAME = _candidate("frame_mean", type="lda")
 _CONVOLUTIONS = _candidate("convolutions", type="lda")
 _HAND = (_candidate("hand_shape", type="lda"), _candidate("hand_shape", type="logistic_regression", C=0.1))
-SUITABLE: Mapping[Layout, tuple[GestureCandidate, ...]] = {  # what suits each kind of data, preferred first
+_BODY = (_candidate("body_motion", type="lda"), _candidate("sided_body_motion", type="lda"))
+_PATH = (  # trees reject what they do not know far better
+    _candidate("path_geometry", type="extra_trees", n_estimators=50, max_leaf_nodes=128),
+    _candidate("path_geometry", type="lda"),
+)
+_MOVING_HAND = (_CONVOLUTIONS, _candidate("hand_motion", type="lda"), *_HAND)
+SUITABLE: Mapping[Layout, tuple[GestureCandidate, ...]] = {  # what suits each kind of sequence, preferred first
+    "hand_xy": _MOVING_HAND,
+    "hand_xyz": _MOVING_HAND,
+    "hands_xyz": _MOVING_HAND,
+    "body_xy": _BODY,
+    "path_xy": _PATH,
+    "channels": (
+        _CONVOLUTIONS,
+        _STATISTICS,
+        _candidate("resampled", type="lda"),
+        _candidate("resampled", type="svm", C=10.0),
+    ),
+}
+SUITABLE_STILL: Mapping[Layout, tuple[GestureCandidate, ...]] = {  # what suits single frames, preferred first
     "hand_xy": _HAND,
     "hand_xyz": _HAND,
     "hands_xyz": _HAND,
-    "body_xy": (_candidate("body_motion", type="lda"), _candidate("sided_body_motion", type="lda")),
-    "path_xy": (  # trees reject what they do not know far better
-        _candidate("path_geometry", type="extra_trees", n_estimators=50, max_leaf_nodes=128),
-        _candidate("path_geometry", type="lda"),
+    "body_xy": _BODY,
+    "path_xy": _PATH,
+    "channels": (
+        _FRAME,
+        _candidate("frame_mean", type="lda", shrinkage=0.8),
+        _candidate("frame_mean", type="svm", C=10.0),
     ),
-    "channels": (_STATISTICS, _candidate("resampled", type="lda"), _candidate("resampled", type="svm", C=10.0)),
-}
-SUITABLE_MOVING: Mapping[Layout, tuple[GestureCandidate, ...]] = {  # before those, where sequences have several frames
-    "hand_xy": (_CONVOLUTIONS, _candidate("hand_motion", type="lda")),
-    "hand_xyz": (_CONVOLUTIONS, _candidate("hand_motion", type="lda")),
-    "hands_xyz": (_CONVOLUTIONS, _candidate("hand_motion", type="lda")),
-    "channels": (_CONVOLUTIONS,),
 }
 DIRECTIONS = (8, 64)  # fewest and most in which familiarity is measured
 
@@ -215,11 +231,10 @@ def gesture_candidates(job: Job, config: GestureConfig, data: Sequences) -> list
 def suitable_candidates(data: Sequences) -> tuple[GestureCandidate, ...]:
     """Return what is compared by default: nothing that looks at motion where most sequences are single frames."""
     moving = float(np.median([len(sequence) for sequence in data.sequences])) > 1
-    found = SUITABLE[data.layout]
-    if moving:
-        found = (*SUITABLE_MOVING.get(data.layout, ()), *found)
+    general, found = (_STATISTICS, SUITABLE) if moving else (_FRAME, SUITABLE_STILL)
     # Where only the width says what the numbers are, the guess may be wrong.
-    return (*found, _STATISTICS) if is_guess(data.encoding, data.width) else found
+    own = found[data.layout]
+    return (*own, general) if is_guess(data.encoding, data.width) else own
 
 
 _END_WITH_LENGTH = ("body_motion", "sided_body_motion", "hand_motion", "motion_statistics")  # last: log of the length
@@ -241,6 +256,8 @@ def _function(features: GestureFeatures, data: Sequences, config: GestureConfig)
             return BodyMotion(frames, sided=True)
         case "path_geometry" if data.layout == "path_xy":
             return PathGeometry(frames)
+        case "frame_mean":
+            return FrameMean()
         case "motion_statistics":
             return Statistics(coordinates)
         case "resampled":
