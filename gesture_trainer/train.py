@@ -122,7 +122,12 @@ def train(job: Job, config: GestureConfig) -> Outcome:
     dataset = load(job, config, "gesture")
     with job.log.stage("decode"):
         sequences, dataset = landmark_sequences(
-            dataset, config.extraction, config.minimum_per_label, job.cache, job.log.progress
+            dataset,
+            config.extraction,
+            config.minimum_per_label,
+            config.preprocessing.window or 1,
+            job.cache,
+            job.log.progress,
         )
     notes = extraction_notes(job, sequences)
     if config.preprocessing.window is not None:
@@ -181,14 +186,21 @@ def model_spec(
     settings = config.preprocessing
     if parts:
         notes += (f"parts of {settings.parts} frames are answered, too: {parts}",)
-    decoding: dict[str, Any] = {"encoding": data.encoding, "width": data.width, "extraction": None}
+    expected_length = settings.parts if parts else settings.window
+    shortest = min(len(sequence) for sequence in data.sequences)
+    decoding: dict[str, Any] = {
+        "encoding": data.encoding,
+        "width": data.width,
+        "extraction": None,
+        "least_frames": min(expected_length or 1, shortest),  # nothing as short as what it was trained on is refused
+    }
     if data.extracted:
         decoding |= {"extraction": dict(data.extracted.spec), "task_files": tasks_named(config.extraction)}
     return ModelSpec(
         decode=decoding,
         normalisation_version="points_v1",
         expected_frame_rate=RATE if data.encoding in EXTRACTED_WIDTHS else None,
-        expected_length=settings.parts if parts else settings.window,
+        expected_length=expected_length,
         encoding=data.encoding,
         notes=notes,
     )

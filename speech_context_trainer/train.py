@@ -21,7 +21,7 @@ from shared.commands.train import trainer_main
 from shared.config import TrainerConfig
 from shared.data.files import RefusedFileError
 from shared.data_loader import Dataset
-from shared.errors import ConfigError, DataError, Fault
+from shared.errors import ConfigError, DataError, Fault, InvalidInputError
 from shared.features.cache import content_key
 from shared.features.encoders import Encoder, export_encoder, load_encoder
 from shared.features.graph import FeatureGraph, TensorSpec
@@ -53,6 +53,7 @@ from speech_context_trainer.preprocessing.context import (
 from speech_context_trainer.preprocessing.label_names import FEW, WithLabelNames, label_to_text
 from speech_context_trainer.preprocessing.text import HashedGrams, Sentence, clean, code_points, same_words
 from speech_context_trainer.preprocessing.tokens import embed_texts
+from speech_context_trainer.preprocessing.validity import invalid_reason
 
 SpeechFeatures = Literal["ngrams", "minilm", "use", "minilm_context", "use_context", "confidence"]
 SpeechCandidate = CandidateConfig[SpeechFeatures]
@@ -130,14 +131,16 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
 
 def transcripts(dataset: Dataset) -> list[str]:
     """Return the cleaned text of every sample. Raises DataError naming those that have none."""
-    faults = [
-        sample.fault("transcript", "speech samples need a transcript")
-        for sample in dataset.samples
-        if sample.example.transcript is None
-    ]
+    faults, texts = [], []
+    for sample in dataset.samples:
+        given = sample.example.transcript
+        texts.append(clean(given or ""))
+        reason = "speech samples need a transcript" if given is None else invalid_reason(texts[-1])
+        if reason is not None:
+            faults.append(sample.fault("transcript", reason))
     if faults:
         raise DataError(faults)
-    return [clean(sample.example.transcript or "") for sample in dataset.samples]
+    return texts
 
 
 def available_encoders(config: SpeechConfig) -> tuple[dict[str, Encoder], tuple[str, ...]]:
@@ -252,13 +255,17 @@ def _graph(feature: SpeechFeatures, widths: Mapping[str, int]) -> FeatureGraph:
 def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder]) -> Inputs:
     """Return a text file's content, or a JSON object's transcript with its surroundings, as the model's inputs.
 
-    Raises DataError for a file that is no UTF-8 text, or whose JSON has no transcript.
+    Raises DataError for a file that is no UTF-8 text, or whose JSON has no transcript; InvalidInputError for a text
+    without a word.
     """
     try:
         said = read_utterance(path)
     except (RefusedFileError, ValueError) as error:
         raise DataError([Fault(str(path), None, "transcript", f"is no usable text: {error}")]) from None
     text, around = clean(said.transcript), surroundings(said)
+    reason = invalid_reason(text)
+    if reason is not None:
+        raise InvalidInputError([Fault(str(path), None, "transcript", reason)])
     inputs: Inputs = {"points": code_points(text), "confidence": confidence_input(said.confidence)}
     for name, encoder in encoders.items():
         inputs[name] = embed_texts(encoder, [text])[0]

@@ -18,7 +18,7 @@ from model_registry.storage.entry import EncoderRef
 from shared.commands.train import trainer_main
 from shared.config import TrainerConfig
 from shared.data_loader import Dataset
-from shared.errors import ConfigError, DataError, Fault
+from shared.errors import ConfigError, DataError, Fault, InvalidInputError
 from shared.features.cache import content_key
 from shared.features.encoders import Encoder, export_encoder
 from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec
@@ -47,8 +47,9 @@ from visual_environment_trainer.preprocessing.embeddings import (
     PlaceFeatures,
     encode_images,
 )
-from visual_environment_trainer.preprocessing.images import UnreadableImageError
+from visual_environment_trainer.preprocessing.images import BlankImageError, UnreadableImageError
 from visual_environment_trainer.preprocessing.near_duplicates import near_duplicate_groups
+from visual_environment_trainer.preprocessing.validity import require_content
 from visual_environment_trainer.preprocessing.views import ONE_VIEW, SEVERAL_VIEWS, Viewing, read_views
 from visual_environment_trainer.robustness import keep_helpful_copies
 
@@ -212,13 +213,14 @@ def box_notes(dataset: Dataset) -> list[str]:
 def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder]) -> dict[str, NDArray[Any]]:
     """Return what the model takes of an image or video file.
 
-    Raises DataError for a file that cannot be used.
+    Raises DataError for a file that cannot be used, InvalidInputError for one that shows nothing.
     """
     viewing = Viewing.model_validate(spec)
     try:
-        views = read_views(path, viewing)
+        views = require_content(read_views(path, viewing))
     except UnreadableImageError as error:
-        raise DataError([Fault(str(path), None, "image", str(error))]) from None
+        kind = InvalidInputError if isinstance(error, BlankImageError) else DataError
+        raise kind([Fault(str(path), None, "image", str(error))]) from None
     return Encoding(viewing, next(iter(encoders.values()), None))([views])[0]
 
 
