@@ -79,4 +79,4 @@ def _restricted(candidate: Candidate, train: Numbers) -> PrecomputedFeatures:
     owned = np.flatnonzero(np.isin(rows.owner, train))
     order = np.argsort(train)
     owner = order[np.searchsorted(train[order], rows.owner[owned])]
-    return PrecomputedFeatures(source.traced, Rows(rows.base[train], rows.copies[owned], owner))
+    return PrecomputedFeatures(source.traced, Rows(rows.base[train], rows.copies[owned], owner, rows.background))

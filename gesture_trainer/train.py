@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,14 +26,17 @@ from gesture_trainer.preprocessing.landmarker import EXTRACTED_WIDTHS, RATE
 from gesture_trainer.preprocessing.layouts import COORDINATES, Layout, is_guess
 from gesture_trainer.preprocessing.motion import Resampled, Statistics
 from gesture_trainer.preprocessing.paths import PathGeometry
+from gesture_trainer.preprocessing.probes import gesture_probes
 from gesture_trainer.preprocessing.sequences import Sequences, decode, landmark_sequences, split_into_windows
 from shared.commands.train import trainer_main
 from shared.config import TrainerConfig
 from shared.data_loader import Dataset
 from shared.errors import ConfigError
 from shared.evaluation import Validation
+from shared.features.arrays import Inputs
 from shared.features.cache import content_key
 from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec
+from shared.features.probes import REPORTED
 from shared.job import Job, ModelSpec
 from shared.learning.candidates import (
     Auto,
@@ -135,11 +138,13 @@ def train(job: Job, config: GestureConfig) -> Outcome:
         sequences, dataset = split_into_windows(
             sequences, dataset, config.preprocessing.window, config.preprocessing.stride
         )
-    candidates = gesture_candidates(job, config, sequences, few=int(np.bincount(dataset.label_index).max()) <= FEW)
+    few = int(np.bincount(dataset.label_index).max()) <= FEW
+    candidates = gesture_candidates(job, config, sequences, few)
     validation = validate(job, candidates, dataset, config)
     validation, parts = with_parts(job, validation, sequences, dataset, config)
     samples = [{"sequence": sequence} for sequence in sequences.sequences]
-    return package(job, validation, samples, dataset, config, model_spec(sequences, config, notes, parts))
+    probes = gesture_probes(sequences.sequences, dataset.label_index, REPORTED)
+    return package(job, validation, samples, dataset, config, model_spec(sequences, config, notes, parts), probes)
 
 
 def extraction_notes(job: Job, data: Sequences) -> tuple[str, ...]:
@@ -206,8 +211,10 @@ def model_spec(
     )
 
 
-def gesture_candidates(job: Job, config: GestureConfig, data: Sequences, few: bool) -> list[Candidate]:
-    """Return the candidates, simplest first, with their features computed."""
+def gesture_candidates(
+    job: Job, config: GestureConfig, data: Sequences, few: bool, background: Sequence[Inputs] = ()
+) -> list[Candidate]:
+    """Return the candidates, simplest first, with the features of the samples and of the `background` computed."""
     contract = (TensorSpec("sequence", "float32", ("frames", data.width)),)
     samples = [{"sequence": sequence} for sequence in data.sequences]
     keys = [content_key(sequence) for sequence in data.sequences]
@@ -217,10 +224,10 @@ def gesture_candidates(job: Job, config: GestureConfig, data: Sequences, few: bo
     def source_of(features: GestureFeatures) -> FeatureSource:
         title = f"gesture-{features}{origin}"
         if features == "convolutions":
-            return ConvolutionSource(data.sequences, contract, title, config.seed)
+            return ConvolutionSource(data.sequences, contract, title, config.seed, background)
         graph = FeatureGraph(title, contract, _function(features, data, config))
         augment = Augment(config.augmentation, COORDINATES[data.layout]) if config.augmentation.copies else None
-        return PrecomputedFeatures(graph, featurise(job, graph, samples, keys, augment, config.seed))
+        return PrecomputedFeatures(graph, featurise(job, graph, samples, keys, augment, config.seed, background))
 
     # As many directions as a quarter of the samples, in every fold. In as many as there are samples all that is new
     # lies far away, the further the more there are, and a threshold found with fewer samples rejects too much.

@@ -91,9 +91,9 @@ def landmark_sequences(
             continue
         if k in extracted:
             frames, blank = frames + len(result), blank + int(without_landmark(result).sum())
-        reason = invalid_reason(result, layout_of(encoding, result.shape[1]), least_frames)
-        if reason is not None:
-            lost.append((sample, reason))
+        invalid = invalid_reason(result, layout_of(encoding, result.shape[1]), least_frames)
+        if invalid is not None:
+            lost.append((sample, invalid))
             continue
         kept.append(sample)
         sequences.append(result)

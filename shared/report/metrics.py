@@ -7,7 +7,7 @@ coverage, and whether a sample's label is among its two most probable, which the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,9 +26,10 @@ from shared.report.intervals import (
     spread_interval,
     wilson,
 )
-from shared.training_run import Confusion, LabelReport, Report, Unit
+from shared.training_run import Confusion, LabelReport, ProbeReport, Report, Unit
 
 NAMED = 6  # confusions that are listed
+PROBES_ACCEPTED = 0.05  # share of probes that no good model accepts
 
 _ONLY: dict[Unit, tuple[str, str]] = {
     "session": ("in one session only", "how it does on another day"),
@@ -118,6 +119,26 @@ def judge(
     if poor:
         reasons.append(f"fewer than half recognised of {', '.join(poor)}")
     return ("weak", tuple(reasons)) if reasons else ("good", ())
+
+
+def with_probes(result: Report, kinds: Sequence[str], accepted: NDArray[np.bool_]) -> Report:
+    """Return the report with the share of probes (n,) of these kinds that the model accepted, and its verdict.
+
+    Probes are of no session, so the interval is Wilson's.
+    """
+    low, high = wilson(float(accepted.sum()), len(accepted))
+    share = {"probe_acceptance": float(accepted.mean()), "probe_acceptance_low": low, "probe_acceptance_high": high}
+    of_kind = {kind: accepted[[k == kind for k in kinds]] for kind in dict.fromkeys(kinds)}
+    rows = tuple(ProbeReport(kind, len(hits), int(hits.sum())) for kind, hits in of_kind.items())
+    verdict, reasons = result.verdict, result.reasons
+    if share["probe_acceptance"] >= PROBES_ACCEPTED:
+        named = ", ".join(row.kind for row in rows if row.accepted)
+        reasons = (
+            *reasons,
+            f"it accepts {share['probe_acceptance']:.0%} of inputs that no label can be, perhaps {high:.0%} ({named})",
+        )
+        verdict = "weak" if verdict == "good" else verdict
+    return replace(result, metrics=result.metrics | share, probes=rows, verdict=verdict, reasons=reasons)
 
 
 def accuracy_by_coverage(

@@ -27,6 +27,7 @@ _METRICS = {  # where the name is not the key with blanks
     "ece_uncalibrated": "expected calibration error before calibration",
     "accuracy_accepted": "accuracy of accepted recordings",
     "optimism_gap": "random split accuracy minus accuracy",
+    "probe_acceptance": "acceptance of inputs that no label can be",
     "open_set_auroc": "open-set detection AUROC (label held out)",
 }
 _UNSEEN = {"session": "days", "person": "people"}

@@ -1,12 +1,13 @@
 """Figures with intervals that hold, and verdicts that promise nothing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
 
-from shared.report.metrics import calibration_error, judge, reliability
+from shared.report.metrics import calibration_error, judge, reliability, with_probes
 from shared.training_run import LabelReport
 from tests.shared.finished_runs import finished_run
 
@@ -41,6 +42,24 @@ def test_calibration_error_of_a_known_case() -> None:
     correct = np.array([True] * 6 + [False] * 4)
     assert calibration_error(chances, correct) == pytest.approx(0.3)
     assert reliability(chances, correct) == ((pytest.approx(0.9), 0.6, 10),)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "accepted", "expected"),
+    [("good", 0, "good"), ("good", 1, "weak"), ("weak", 1, "weak"), ("insufficient data", 1, "insufficient data")],
+)
+def test_no_good_model_accepts_a_twentieth_of_what_no_label_can_be(
+    tmp_path: Path, verdict: str, accepted: int, expected: str
+) -> None:
+    result = replace(finished_run(tmp_path).report, verdict=verdict, reasons=())
+    hits = np.arange(20) < accepted
+    found = with_probes(result, ["tone", *["hum"] * 19], hits)
+    assert found.verdict == expected
+    assert found.metrics["probe_acceptance"] == accepted / 20
+    assert 0 <= found.metrics["probe_acceptance_low"] <= accepted / 20 < found.metrics["probe_acceptance_high"]
+    assert [(row.kind, row.count, row.accepted) for row in found.probes] == [("tone", 1, accepted), ("hum", 19, 0)]
+    if accepted:
+        assert found.reasons[-1] == "it accepts 5% of inputs that no label can be, perhaps 24% (tone)"
 
 
 def test_good_needs_every_condition() -> None:
