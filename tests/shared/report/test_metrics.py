@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
 
-from shared.report.metrics import calibration_error, judge, reliability, with_probes
+from shared.learning.calibration import calibration_error, reliability
+from shared.report.metrics import judge, with_probes
 from shared.training_run import LabelReport
 from tests.shared.finished_runs import finished_run
 
@@ -16,7 +17,10 @@ def _label(name: str, support: int = 20, recall: float = 0.9, within: bool = Fal
     return LabelReport(name, 0.9, recall, 0.7, 1.0, 0.9, support, sessions, within)
 
 
-GOOD = {"accuracy_low": 0.8, "majority_baseline": 0.3, "balanced_accuracy": 0.9, "coverage": 0.95}
+GOOD = {
+    "accuracy_low": 0.8, "majority_baseline": 0.3, "balanced_accuracy": 0.9, "coverage": 0.95,
+    "false_acceptance_rate": 0.1, "false_acceptance_rate_high": 0.3,
+}  # fmt: skip
 
 
 def test_values_are_scikit_learns_and_lie_within_their_intervals(tmp_path: Path) -> None:
@@ -74,7 +78,9 @@ def test_good_needs_every_condition() -> None:
         (GOOD | {"accuracy_low": 0.3}, [_label("a")], 3, "weak", "always predicting the most frequent label"),
         (GOOD | {"balanced_accuracy": 0.6}, [_label("a")], 3, "weak", "balanced accuracy is 0.60"),
         (GOOD | {"coverage": 0.7}, [_label("a")], 3, "weak", "false rejection rate is 30%, above 20%"),
-        (GOOD, [_label("a", recall=0.4)], 3, "weak", "fewer than half recognised of a"),
+        (GOOD | {"false_acceptance_rate": 0.2}, [_label("a")], 3, "weak", "20% or more (perhaps 30%)"),
+        ({k: v for k, v in GOOD.items() if "acceptance" not in k}, [_label("a")], 3, "weak", "was not measured"),
+        (GOOD, [_label("a", recall=0.5)], 3, "weak", "not more than half recognised of a"),
         (GOOD, [_label("a", within=True)], 3, "weak", "one session only: a"),
     ],
 )
