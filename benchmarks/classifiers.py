@@ -128,7 +128,7 @@ def kernel_table() -> Table:
 
     def scikit(train: Numbers, test: Numbers) -> Features:
         weight = 1.0 / np.bincount(classes[train], minlength=count)[classes[train]]
-        model = ScikitKernelRidge(alpha=ours.alpha, kernel="rbf", gamma=gamma)
+        model = ScikitKernelRidge(kernel="rbf", gamma=gamma).set_params(alpha=ours.alpha)
         model.fit(rows[train], np.eye(count)[classes[train]], sample_weight=weight * len(train) / count)
         return np.asarray(model.predict(rows[test]))
 

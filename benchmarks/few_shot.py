@@ -50,8 +50,8 @@ def fit_and_predict(
     """Select, calibrate and fit on the samples `train`; return the predictions for `test`, indexed by all labels."""
     present, own = np.unique(classes[train], return_inverse=True)
     few = [replace(c, source=_restricted(c, train)) for c in candidates]
-    config = EvaluationConfig(random_split=False, unknown=False)
-    validation = validate_by_session(few, own, [sessions[k] for k in train], train.tolist(), config, 0)
+    config = EvaluationConfig(random_split=False, learning_curve=False)
+    validation = validate_by_session(few, own, np.asarray(sessions)[train].tolist(), train.tolist(), config, 0)
     fitted = fit_candidate(validation.winner, own, np.arange(len(train)), len(present))
     features = next(c for c in candidates if c.name == validation.winner.name).source.rows(train).base
     label, probabilities, accepted, score = validation.rule(*fitted(features[test]))
@@ -79,4 +79,4 @@ def _restricted(candidate: Candidate, train: Numbers) -> PrecomputedFeatures:
     owned = np.flatnonzero(np.isin(rows.owner, train))
     order = np.argsort(train)
     owner = order[np.searchsorted(train[order], rows.owner[owned])]
-    return PrecomputedFeatures(source.traced, Rows(rows.base[train], rows.copies[owned], owner))
+    return PrecomputedFeatures(source.traced, Rows(rows.base[train], rows.copies[owned], owner, rows.background))

@@ -80,6 +80,7 @@ def cropped_houses() -> Path:
         pictures.mkdir(parents=True, exist_ok=True)
         for path in sorted((SOURCE / "houses").glob("*.jpg"))[:200]:
             image = cv2.imread(str(path))
+            assert image is not None
             height, width = image.shape[:2]
             for part, (y, x) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5)]):
                 top, left = int(0.1 * height * y), int(0.1 * width * x)

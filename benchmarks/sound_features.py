@@ -78,8 +78,7 @@ def main() -> None:
 
 def librosa_cepstra(wave: Wave) -> NDArray[np.float32]:
     """(N,) -> (60, T): mel cepstra with their first and second differences."""
-    settings = {"n_fft": 512, "win_length": WINDOW, "hop_length": HOP, "n_mels": 40}
-    cepstra = librosa.feature.mfcc(y=wave, sr=RATE, n_mfcc=20, **settings)
+    cepstra = librosa.feature.mfcc(y=wave, sr=RATE, n_mfcc=20, n_fft=512, win_length=WINDOW, hop_length=HOP, n_mels=40)
     return np.concatenate([cepstra, librosa.feature.delta(cepstra), librosa.feature.delta(cepstra, order=2)])
 
 

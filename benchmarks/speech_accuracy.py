@@ -27,8 +27,8 @@ from shared.features.cache import FeatureCache
 from shared.features.encoders import load_encoder
 from shared.features.graph import open_session
 from shared.job import Job
+from shared.learning.calibration import calibration_error
 from shared.logs import RunLog
-from shared.report.metrics import calibration_error
 from speech_context_trainer.preprocessing.text import clean, code_points
 from speech_context_trainer.preprocessing.tokens import embed_texts
 from speech_context_trainer.train import SpeechConfig, train

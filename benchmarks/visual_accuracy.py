@@ -125,8 +125,8 @@ def blurred_images() -> list[Row]:
     classes = np.concatenate([sharp.label_index] * 2)
     lost = []
     for train, test in (_houses(20, draw) for draw in range(DRAWS)):
-        both = np.concatenate([test, test + count])
-        predictions = fit_and_predict(candidates, classes, sharp.session_ids * 2, train, both)
+        tested = np.concatenate([test, test + count])
+        predictions = fit_and_predict(candidates, classes, sharp.session_ids * 2, train, tested)
         correct = predictions.classes == np.concatenate([classes[test]] * 2)
         lost.append(float(correct[: len(test)].mean() - correct[len(test) :].mean()))
     return [wilson_row("rooms, accuracy lost to blur of radius 2 (at most)", float(np.mean(lost)), 160, BLUR_TARGET)]

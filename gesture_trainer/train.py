@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,14 +26,17 @@ from gesture_trainer.preprocessing.landmarker import EXTRACTED_WIDTHS, RATE
 from gesture_trainer.preprocessing.layouts import COORDINATES, Layout, is_guess
 from gesture_trainer.preprocessing.motion import FrameMean, Resampled, Statistics
 from gesture_trainer.preprocessing.paths import PathGeometry
+from gesture_trainer.preprocessing.probes import gesture_probes
 from gesture_trainer.preprocessing.sequences import Sequences, decode, landmark_sequences, split_into_windows
 from shared.commands.train import trainer_main
 from shared.config import TrainerConfig
 from shared.data_loader import Dataset
 from shared.errors import ConfigError
 from shared.evaluation import Validation
+from shared.features.arrays import Inputs
 from shared.features.cache import content_key
 from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec
+from shared.features.probes import REPORTED
 from shared.job import Job, ModelSpec
 from shared.learning.candidates import (
     Auto,
@@ -133,7 +136,12 @@ def train(job: Job, config: GestureConfig) -> Outcome:
     dataset = load(job, config, "gesture")
     with job.log.stage("decode"):
         sequences, dataset = landmark_sequences(
-            dataset, config.extraction, config.minimum_per_label, job.cache, job.log.progress
+            dataset,
+            config.extraction,
+            config.minimum_per_label,
+            config.preprocessing.window or 1,
+            job.cache,
+            job.log.progress,
         )
     notes = extraction_notes(job, sequences)
     if config.preprocessing.window is not None:
@@ -145,7 +153,8 @@ def train(job: Job, config: GestureConfig) -> Outcome:
     validation = validate(job, candidates, dataset, config)
     validation, parts = with_parts(job, validation, sequences, dataset, config)
     samples = [{"sequence": sequence} for sequence in sequences.sequences]
-    return package(job, validation, samples, dataset, config, model_spec(sequences, config, notes, parts))
+    probes = gesture_probes(sequences.sequences, dataset.label_index, REPORTED)
+    return package(job, validation, samples, dataset, config, model_spec(sequences, config, notes, parts), probes)
 
 
 def extraction_notes(job: Job, data: Sequences) -> tuple[str, ...]:
@@ -192,21 +201,30 @@ def model_spec(
     settings = config.preprocessing
     if parts:
         notes += (f"parts of {settings.parts} frames are answered, too: {parts}",)
-    decoding: dict[str, Any] = {"encoding": data.encoding, "width": data.width, "extraction": None}
+    expected_length = settings.parts if parts else settings.window
+    shortest = min(len(sequence) for sequence in data.sequences)
+    decoding: dict[str, Any] = {
+        "encoding": data.encoding,
+        "width": data.width,
+        "extraction": None,
+        "least_frames": min(expected_length or 1, shortest),  # nothing as short as what it was trained on is refused
+    }
     if data.extracted:
         decoding |= {"extraction": dict(data.extracted.spec), "task_files": tasks_named(config.extraction)}
     return ModelSpec(
         decode=decoding,
         normalisation_version="points_v1",
         expected_frame_rate=RATE if data.encoding in EXTRACTED_WIDTHS else None,
-        expected_length=settings.parts if parts else settings.window,
+        expected_length=expected_length,
         encoding=data.encoding,
         notes=notes,
     )
 
 
-def gesture_candidates(job: Job, config: GestureConfig, data: Sequences) -> list[Candidate]:
-    """Return the candidates, preferred first, with their features computed."""
+def gesture_candidates(
+    job: Job, config: GestureConfig, data: Sequences, background: Sequence[Inputs] = ()
+) -> list[Candidate]:
+    """Return the candidates, preferred first, with the features of the samples and of the `background` computed."""
     contract = (TensorSpec("sequence", "float32", ("frames", data.width)),)
     samples = [{"sequence": sequence} for sequence in data.sequences]
     keys = [content_key(sequence) for sequence in data.sequences]
@@ -216,10 +234,10 @@ def gesture_candidates(job: Job, config: GestureConfig, data: Sequences) -> list
     def source_of(features: GestureFeatures) -> FeatureSource:
         title = f"gesture-{features}{origin}"
         if features == "convolutions":
-            return ConvolutionSource(data.sequences, contract, title, config.seed)
+            return ConvolutionSource(data.sequences, contract, title, config.seed, background)
         graph = FeatureGraph(title, contract, _function(features, data, config))
         augment = Augment(config.augmentation, COORDINATES[data.layout]) if config.augmentation.copies else None
-        return PrecomputedFeatures(graph, featurise(job, graph, samples, keys, augment, config.seed))
+        return PrecomputedFeatures(graph, featurise(job, graph, samples, keys, augment, config.seed, background))
 
     # As many directions as a quarter of the samples, in every fold. In as many as there are samples all that is new
     # lies far away, the further the more there are, and a threshold found with fewer samples rejects too much.

@@ -63,7 +63,7 @@ class Job(BaseModel):
     fingerprint: str
     arguments: tuple[str, ...] = ()
     request: TrainingRequest | None = None
-    samples: int = Field(0, ge=0)
+    samples: int = Field(default=0, ge=0)
     reasons: tuple[Reason, ...] = ()
     estimated_seconds: float = 0.0
     forced: str = ""

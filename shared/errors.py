@@ -48,6 +48,13 @@ class DataError(TrainerError):
     exit_code = 3
 
 
+class InvalidInputError(DataError):
+    """An input that can be read but holds nothing to classify: silence, an empty text, a black image, no landmarks.
+
+    `model-trainer predict` reports it as `unknown`, with the reason, and does not run the model.
+    """
+
+
 class QualityGateError(TrainerError):
     """The model is below the configured gate and is not published."""
 

@@ -140,7 +140,7 @@ def test_the_published_file_answers_as_training_did(
     samples = _samples(data, trainer.modality, tmp_path)
     assert len(samples) == len(chances)
     for k in range(0, len(samples), 9):
-        for found in (live.answer(samples[k], load_recipe(trainer)) for live in (model, portable)):
+        for found in (live.classify(samples[k], load_recipe(trainer)) for live in (model, portable)):
             wanted = classifier_output(labels, chances[k], bool(accepted[k]))
             assert found.keys() == wanted.keys() >= {"unknown"}
             np.testing.assert_allclose(list(found.values()), list(wanted.values()), atol=1e-3)

@@ -52,3 +52,31 @@ def best_temperature(
     around = (tried[max(best - 1, 0)], tried[min(best + 1, len(tried) - 1)])
     found = minimize_scalar(lambda place: losses(place).sum(), bounds=around, method="bounded", options={"xatol": 1e-4})
     return float(np.exp(found.x)), bool(helps)
+
+
+def calibration_error(probabilities: Features, correct: NDArray[np.bool_], bins: int = 10) -> float:
+    """Return the expected calibration error of the top probability over equal-width bins (Guo and others 2017)."""
+    total = 0.0
+    for confidence, accuracy, count in reliability(probabilities, correct, bins):
+        total += abs(confidence - accuracy) * count
+    return total / len(correct)
+
+
+def reliability(
+    probabilities: Features, correct: NDArray[np.bool_], bins: int = 10
+) -> tuple[tuple[float, float, int], ...]:
+    """Return (mean confidence, accuracy, samples) of each bin of the top probability that has samples."""
+    top = probabilities.max(axis=1)
+    place = np.minimum((top * bins).astype(int), bins - 1)
+    return tuple(
+        (float(top[place == b].mean()), float(correct[place == b].mean()), int((place == b).sum()))
+        for b in np.unique(place)
+    )
+
+
+def calibration_gaps(probabilities: Features, correct: NDArray[np.bool_], groups: Indices, bins: int = 10) -> Floats:
+    """Return (groups, bins): confidence less accuracy, summed over each group's samples in each bin."""
+    top = probabilities.max(axis=1).astype(np.float64)
+    gaps = np.zeros((int(groups.max()) + 1, bins))
+    np.add.at(gaps, (groups, np.minimum((top * bins).astype(int), bins - 1)), top - correct)
+    return gaps

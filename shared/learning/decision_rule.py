@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from shared.features.arrays import Array, const, greatest, namespace
+from shared.features.arrays import Array, const, floored, greatest, namespace
 from shared.learning.calibration import fit_temperature
 from shared.learning.fold_fits import UnknownOutputs
 from shared.learning.folds import Indices
 from shared.learning.heads import Classes, Features
 
+HIGHEST = 1.0  # that a standardised largest logit counts, as of one known sample in six
 MOST_REJECTED = 2.0  # times the wanted share of known samples, where those of left-out labels overlap with them
 
 
@@ -25,8 +26,9 @@ MOST_REJECTED = 2.0  # times the wanted share of known samples, where those of l
 class DecisionRule:
     """Logits (n, K) and familiarity (n,) -> class (n,), probabilities (n, K), accepted (n,), score (n,).
 
-    The score is the sum of the largest logit and of the familiarity, each standardised by what held-out
-    samples of known labels showed; below `threshold` the answer is `unknown`.
+    The score is the sum of the largest logit and of the familiarity, each standardised by those of held-out samples of
+    known labels; below `threshold` a sample is `unknown`. The largest logit counts up to HIGHEST: far from all data a
+    linear classifier's grows without bound.
     """
 
     temperature: float
@@ -45,9 +47,15 @@ class DecisionRule:
 
     def score(self, logits: Array, familiarity: Array) -> Array:
         """Return (n,) how well each sample fits what the model knows."""
-        first = (greatest(logits, axis=1) - const(self.means[0], logits)) / const(self.deviations[0], logits)
         second = (familiarity - const(self.means[1], logits)) / const(self.deviations[1], logits)
-        return first * const(self.weights[0], logits) + second * const(self.weights[1], logits)
+        return self.standardised_logit(logits) * const(self.weights[0], logits) + second * const(
+            self.weights[1], logits
+        )
+
+    def standardised_logit(self, logits: Array) -> Array:
+        """Return (n,) the largest of the logits (n, K), standardised, and HIGHEST at most."""
+        largest = (greatest(logits, axis=1) - const(self.means[0], logits)) / const(self.deviations[0], logits)
+        return -floored(-largest, -HIGHEST)
 
     def unknown_scores(self, outputs: UnknownOutputs) -> NDArray[np.float32]:
         """Return the scores (n,) of samples whose label a model was not trained on.

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from shared.data.files import reason_of
 from shared.data_loader import Dataset
-from shared.errors import DataError, Fault
+from shared.errors import DataError, Fault, InvalidInputError
 from shared.features.arrays import Inputs
 from shared.features.cache import FeatureCache, content_key
 from shared.features.encoders import Encoder
@@ -24,10 +24,10 @@ from shared.job import Job
 from shared.schema_utils import Schema
 from sound_trainer.preprocessing.riff import share_present
 from sound_trainer.preprocessing.spectral import HOP, RATE
+from sound_trainer.preprocessing.validity import invalid_reason
 
-VERSION = "wave_v3"  # of the decoding; part of the cache's keys
+VERSION = "wave_v4"  # of the decoding; part of the cache's keys
 _MIN_SECONDS = 0.02
-_SILENT_DB = -75.0  # a recording whose peak stays under this, relative to full scale, holds nothing
 _CLIPPED = 0.999  # of full scale
 _MAX_CHANNELS = 32
 _KEPT_BYTES = 512 * 1024**2  # of decoded waves; what is beyond is decoded again when it is needed
@@ -48,6 +48,10 @@ class Decoding(Schema):
 
 class UnreadableSoundError(ValueError):
     """A sound that may not be used; its text is the reason."""
+
+
+class SilentSoundError(UnreadableSoundError):
+    """A sound that can be read but is silent."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +84,13 @@ def read_wave(
     """Return (N,) float32, mono at 16 kHz, full scale 1, and its quality, from `onset` to `offset` (seconds).
 
     Of a sound longer than the window only the loudest window is returned; the quality is that of all of it.
-    Raises UnreadableSoundError for a file that is too large, too long, damaged or empty.
+    Raises UnreadableSoundError for a file that is too large, too long, damaged or empty, SilentSoundError for silence.
     """
     samples, rate = _load(path, decoding, onset, offset)
     mono = librosa.to_mono(samples)
+    reason = invalid_reason(mono)
+    if reason is not None:
+        raise SilentSoundError(reason)
     wave = librosa.resample(mono, orig_sr=rate, target_sr=RATE)
     return loudest(wave, round(decoding.window_seconds * RATE)), _quality(mono, samples, rate)
 
@@ -101,12 +108,13 @@ def loudest(wave: Wave, size: int) -> Wave:
 def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder]) -> Inputs:
     """Return a sound file as the model's input `wave` (N,) float32.
 
-    Raises DataError for a file that cannot be used.
+    Raises DataError for a file that cannot be used, InvalidInputError for one that is silent.
     """
     try:
         return {"wave": read_wave(path, Decoding.model_validate(spec["decoding"]))[0]}
     except UnreadableSoundError as error:
-        raise DataError([Fault(str(path), None, "media", str(error))]) from None
+        kind = InvalidInputError if isinstance(error, SilentSoundError) else DataError
+        raise kind([Fault(str(path), None, "media", str(error))]) from None
 
 
 @dataclass(frozen=True)
@@ -139,12 +147,10 @@ class Recordings:
         sample = self.dataset.samples[index]
         if sample.path is None or sample.example.media is None:
             raise UnreadableSoundError("is no sound file; sound samples need one")
-        wave, quality = read_wave(sample.path, self.decoding, sample.example.onset, sample.example.offset)
-        if quality.peak_db < _SILENT_DB:
-            raise UnreadableSoundError(
-                f"is silent: its peak is {quality.peak_db:.0f} dB; record it again or set its label_status to rejected"
-            )
-        return wave, quality
+        try:
+            return read_wave(sample.path, self.decoding, sample.example.onset, sample.example.offset)
+        except SilentSoundError as error:
+            raise SilentSoundError(f"{error}; record it again or set its label_status to rejected") from None
 
     def keep(self, index: int, wave: Wave, used: int) -> int:
         """Keep a decoded wave if there is room beside the `used` bytes; return the bytes used then."""

@@ -7,6 +7,8 @@ import pytest
 
 from shared.evaluation import EvaluationConfig, HeldOutLogits, Validation, choose, validate_by_session
 from shared.features.graph import FeatureGraph, TensorSpec
+from shared.learning import decision_rule
+from shared.learning.calibration import calibration_error
 from shared.learning.candidates import Candidate, PrecomputedFeatures, Rows, fit_candidate
 from shared.learning.classifiers import LDA, LogisticRegression
 from shared.learning.decision_rule import fit_decision_rule
@@ -57,6 +59,20 @@ def test_a_feature_that_only_tells_the_session_apart_scores_no_better_than_chanc
     assert found.random_accuracy is not None
     assert found.random_accuracy > 0.7
     assert (found.predicted == y).mean() < 0.5
+
+
+@pytest.mark.parametrize(("temperature", "kept"), [(50.0, False), (0.5, True)])
+def test_calibration_is_kept_only_where_it_lowers_the_error_of_held_out_sessions(
+    temperature: float, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y, sessions = _data(shift=1.0)
+    monkeypatch.setattr(decision_rule, "fit_temperature", lambda *_: temperature)
+    found = _validate([_candidate("a", x)], y, sessions)
+    correct = found.predicted == y
+    errors = [calibration_error(chances, correct) for chances in (found.calibrated, found.uncalibrated)]
+    assert (errors[0] <= errors[1]) == kept
+    assert found.rule.temperature == (temperature if kept else 1.0)
+    assert found.probabilities is (found.calibrated if kept else found.uncalibrated)
 
 
 def test_everything_fitted_for_a_fold_is_fitted_without_it() -> None:

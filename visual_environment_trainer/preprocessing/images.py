@@ -32,6 +32,10 @@ class UnreadableImageError(ValueError):
     """An image or video that may not be used; its text is the reason."""
 
 
+class BlankImageError(UnreadableImageError):
+    """An image or video that can be read but is black or of one colour."""
+
+
 def read_image(path: Path, side: int, box: Box | None = None) -> Pixels:
     """Return (height, width, 3) uint8 RGB: the upright image, or its region, no side shorter than needed for `side`.
 

@@ -47,6 +47,14 @@ def test_probabilities_sum_to_one_and_the_temperature_softens_them() -> None:
     assert soft[0, 0] < sharp[0, 0]
 
 
+def test_a_logit_far_beyond_those_of_known_samples_makes_nothing_known() -> None:
+    rule = DecisionRule(1.0, (1, 1), (2, 0), (1, 1), 0.5)
+    logits = np.array([[3.0, 0.0], [1000.0, 0.0]], np.float32)
+    unfamiliar = np.full(2, -1.0, np.float32)
+    assert np.asarray(rule.score(logits, unfamiliar)).tolist() == [0.0, 0.0]
+    assert not np.asarray(rule(logits, unfamiliar)[2]).any()
+
+
 def test_the_threshold_rejects_the_share_that_was_asked_for() -> None:
     scores = np.random.default_rng(0).normal(size=1000)
     threshold = fit_threshold(scores, np.arange(1000) % 8, np.zeros(0), 0.05, 0.05)

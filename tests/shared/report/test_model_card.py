@@ -27,7 +27,8 @@ def _card(
     )
     metrics = {
         "accuracy": 0.8, "accuracy_low": 0.6, "accuracy_high": 0.9, "majority_baseline": 0.5, "coverage": 0.9,
-        "accuracy_accepted": 0.88, "top2_accuracy": 0.93, "ece": 0.07, "ece_uncalibrated": 0.21, "optimism_gap": gap,
+        "accuracy_accepted": 0.88, "top2_accuracy": 0.93, "ece": 0.07,
+        "ece_calibrated": 0.07, "ece_uncalibrated": 0.21, "optimism_gap": gap,
         "random_split_accuracy": 0.92, "f1_macro": 0.77, "f1_macro_low": 0.61, "f1_macro_high": 0.89,
         "open_set_auroc": 0.83, "false_rejection_rate": 0.1,
     }  # fmt: skip
@@ -104,7 +105,7 @@ def test_the_card_gives_every_metric_with_its_interval(card: Path) -> None:
         "reports 92 %: 12 percentage points more than can be expected on another day",
         "It accepted 90 % of them (coverage)",
         "which is a false rejection rate of 10 %. Of those that it accepted, 88 % were right",
-        "expected calibration error is 7%; before calibration it is 21%",
+        "it is 7% with it and 21% without",
         "macro F1 0.770 0.610 – 0.890",
         "open-set detection AUROC (label held out) 0.830",
         "Label Precision Recall F1 Support Open-set AUROC",
@@ -113,6 +114,9 @@ def test_the_card_gives_every_metric_with_its_interval(card: Path) -> None:
         assert told in plain, told
     once = _card(card.with_name("once.html"), scheme="within-session").read_text("utf-8")
     assert "All are from one session: on another day it may be less" in once and "A random split" not in once
+    shown = once[once.index("<body>") :]
+    assert "there is no interval" in shown
+    assert "60\u00a0%" not in shown and "0.610 – 0.890" not in shown and "(0.70 – 0.97)" not in shown
 
 
 @pytest.mark.parametrize(
