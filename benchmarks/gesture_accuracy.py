@@ -31,7 +31,7 @@ CONFIG = GestureConfig()
 
 
 @cache
-def _data(user: str, name: str) -> tuple[tuple[Candidate, ...], Numbers, tuple[str, ...]]:
+def signs_of(user: str, name: str) -> tuple[tuple[Candidate, ...], Numbers, tuple[str, ...]]:
     root = data_root(name)
     dataset = load_all(root, user, "gesture")
     sequences, dataset = landmark_sequences(dataset, CONFIG.extraction)
@@ -46,7 +46,7 @@ def blocks() -> list[Row]:
         ("hand signs", "signer", "signs", 0.97),
         ("fingertip paths", "mover", "fingertip", 0.985),
     ):
-        candidates, classes, sessions = _data(user, name)
+        candidates, classes, sessions = signs_of(user, name)
         config = EvaluationConfig(folds=10, unknown=True)
         validation = validate_by_session(candidates, classes, sessions, range(len(classes)), config, 0)
         accuracy = float((validation.predicted == classes).mean())
@@ -61,7 +61,7 @@ def blocks() -> list[Row]:
 
 def ten_signs() -> list[Row]:
     """Accuracy on five blocks after training on ten samples per sign from the other five, mean over draws."""
-    candidates, classes, sessions = _data("signer", "signs")
+    candidates, classes, sessions = signs_of("signer", "signs")
     order = {name: k for k, name in enumerate(sorted(set(sessions)))}
     block = np.array([order[name] for name in sessions])
     pool, test = np.flatnonzero(block % 2 == 0), np.flatnonzero(block % 2 == 1)

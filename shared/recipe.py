@@ -23,6 +23,7 @@ from shared.features.graph_cache import recall
 from shared.features.probes import Probe, accepted_probes
 from shared.job import Job, ModelSpec
 from shared.learning.candidates import Candidate, Rows, fit_candidate
+from shared.learning.prediction_sets import fit_set_threshold
 from shared.packaging.bundle import Bundle, bundle_files, bundle_manifest, write_bundle
 from shared.packaging.export import export_model, replay, spread
 from shared.packaging.output import json_bytes
@@ -207,6 +208,7 @@ def export(job: Job, validation: Validation, dataset: Dataset, spec: ModelSpec, 
         "encoders": [ref.model_dump() for ref in spec.encoder_refs],
         "expected_frame_rate": spec.expected_frame_rate,
         "expected_length": spec.expected_length,
+        "set_threshold": fit_set_threshold(validation.probabilities, dataset.label_index, np.array(dataset.groups)),
     }
     with job.log.stage("export"):
         recall(graph, job.cache)

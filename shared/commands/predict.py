@@ -140,8 +140,9 @@ def predict_command(
     """Run a published model on FILES: one JSON line a file.
 
     The version is verified before it is loaded. Each line holds `classifier_output`: a score for every label,
-    and `unknown`. A file that holds nothing to classify (silence, an empty text, a black image, no landmarks) is
-    `unknown`, with a `reason`. A file that cannot be used is named on standard error; the others are classified.
+    and `unknown`; `label_set` are the labels that cannot be excluded at 90 %. A file that holds nothing to classify
+    (silence, an empty text, a black image, no landmarks) is `unknown`, with a `reason`. A file that cannot be used is
+    named on standard error; the others are classified.
 
     \b
     Examples:
@@ -202,4 +203,13 @@ def _line(described: Mapping[str, Any], path: Path, model: LiveModel, recipe: Re
         output = classifier_output(labels, np.ones(len(labels)), accepted=False)
         reason = {"reason": ", ".join(fault.reason for fault in error.faults)}
     label = max(output, key=lambda label: output[label])
-    return {"file": str(path), **described, "label": label, "classifier_output": output, **reason}
+    line = {"file": str(path), **described, "label": label, "classifier_output": output, **reason}
+    threshold = model.properties["spec"].get("set_threshold")  # models of earlier versions have none
+    return line if threshold is None else {**line, "label_set": label_set(output, threshold)}
+
+
+def label_set(output: Mapping[str, float], threshold: float) -> list[str]:
+    """Return the labels that cannot be excluded at 90 %, most probable first; none where the input was rejected."""
+    scores = {label: score for label, score in output.items() if label != UNKNOWN and score > 0}
+    ordered = sorted(scores, key=lambda label: -scores[label])
+    return [label for rank, label in enumerate(ordered) if rank == 0 or scores[label] >= threshold]

@@ -18,6 +18,7 @@ from shared.evaluation import Validation
 from shared.learning.calibration import calibration_error, calibration_gaps, reliability
 from shared.learning.folds import Indices
 from shared.learning.heads import Classes, Features
+from shared.learning.prediction_sets import held_out_sets
 from shared.report.intervals import (
     Floats,
     Interval,
@@ -60,6 +61,9 @@ def report(
         **_share("coverage", accepted, groups),
         **_share("false_rejection_rate", ~accepted, groups),
     }
+    sets = held_out_sets(validation.probabilities, classes, groups)
+    metrics |= _share("set_coverage", sets[np.arange(len(classes)), classes], groups)
+    metrics["set_size"] = float(sets.sum(axis=1).mean())
     if accepted.any():
         metrics |= _share("accuracy_accepted", correct[accepted], groups[accepted])
     if validation.random_accuracy is not None:

@@ -30,7 +30,7 @@ def _card(
         "accuracy_accepted": 0.88, "top2_accuracy": 0.93, "ece": 0.07,
         "ece_calibrated": 0.07, "ece_uncalibrated": 0.21, "optimism_gap": gap,
         "random_split_accuracy": 0.92, "f1_macro": 0.77, "f1_macro_low": 0.61, "f1_macro_high": 0.89,
-        "open_set_auroc": 0.83, "false_rejection_rate": 0.1,
+        "open_set_auroc": 0.83, "false_rejection_rate": 0.1, "set_coverage": 0.91, "set_size": 1.3,
     }  # fmt: skip
     result = Report(
         metrics, rows, np.array([[16, 4, 0], [3, 17, 0], [1, 0, 19]]), ((0.7, 0.6, 10), (0.9, 0.95, 30)),
@@ -101,6 +101,7 @@ def test_the_card_gives_every_metric_with_its_interval(card: Path) -> None:
     for told in (
         "The 95 % confidence interval is 60 % to 90 %",
         "always predicting the most frequent label would reach 50 %",
+        "They held it for 91 %, with 1.3 labels on average",
         "among its two most probable for 93 % of them (top-2 accuracy)",
         "reports 92 %: 12 percentage points more than can be expected on another day",
         "It accepted 90 % of them (coverage)",
