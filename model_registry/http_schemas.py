@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, JsonValue, StringConstraints
+from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, StringConstraints, model_serializer
 
 from model_registry.storage.encoders import FileName, Sha256
 from model_registry.storage.entry import Document, Event, RegistryEntry, StoredFile, UserId
@@ -47,11 +47,29 @@ class VersionResponse(Document):
     history: tuple[Event, ...]
 
 
+class DamageResponse(Document):
+    """A version that is damaged, or without a number all versions of a user and modality."""
+
+    user_id: UserId
+    modality: str
+    version: int | None
+    reason: str
+
+
 class ListResponse(Document):
-    """One page of versions; `next` is the value of `after` for the following page."""
+    """One page of versions; `next` is the value of `after` for the following page.
+
+    `damaged`, which is left out where it is empty, lists what is missing from the page because it is damaged.
+    """
 
     entries: tuple[RegistryEntry, ...]
     next: str | None
+    damaged: tuple[DamageResponse, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialise(self)
+        return fields if self.damaged else {name: fields[name] for name in ("entries", "next")}
 
 
 class Change(Document):

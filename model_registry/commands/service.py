@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from model_registry.commands.options import guarded, registry_option
-from model_registry.service.tokens import SCOPES, add_token, read_tokens, remove_token, tokens_file
+from model_registry.storage.tokens import SCOPES, add_token, read_tokens, remove_token, tokens_file
 from model_registry.store import Registry
 
 

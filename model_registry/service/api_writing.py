@@ -32,10 +32,10 @@ from model_registry.service.path_parameters import (
     UploadInPath,
     UserInPath,
 )
-from model_registry.service.tokens import Token
 from model_registry.storage import uploads
 from model_registry.storage.entry import BundleManifest
 from model_registry.storage.publication import Publication
+from model_registry.storage.tokens import Token
 
 router = APIRouter(prefix="/v1")
 Publisher = Annotated[Token, Depends(needs("publish"))]

@@ -29,7 +29,7 @@ from model_registry.errors import (
     StorageError,
 )
 from model_registry.service.limits import Limits, RateLimiter
-from model_registry.service.tokens import Scope, Token, read_tokens, token_hash
+from model_registry.storage.tokens import Scope, Token, read_tokens, token_hash
 from model_registry.store import Registry
 
 _STATUS: tuple[tuple[type[RegistryError], int], ...] = (

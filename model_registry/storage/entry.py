@@ -6,7 +6,7 @@ Every document is frozen, refuses unknown fields, and is written by `to_json` an
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -28,6 +28,7 @@ from model_registry.names import MODALITY_PATTERN, ROLES, modality_aliases, pars
 from model_registry.storage.encoders import Sha256
 
 SCHEMA_VERSION = "1.0.0"
+NEWEST_FORMAT: Final = 2  # of a registry's layout
 DOCUMENT_LIMIT = 2 << 20  # bytes; a bundle's description with its whole configuration is a few kB
 FILE_LIMIT = 256 << 20  # bytes of one file of a bundle; a user's own part stays under 4 MB
 REQUIRED_ROLES = ("model", "label_map", "label_encoder", "training_log")
@@ -251,9 +252,9 @@ class Erasure(Document):
 
 
 class RegistryFormat(Document):
-    """`registry.json`: which layout the folder has."""
+    """`registry.json`: which layout the folder has. See `migrations`."""
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = NEWEST_FORMAT
 
 
 def parse_json(data: bytes, name: str, limit: int = DOCUMENT_LIMIT) -> Any:

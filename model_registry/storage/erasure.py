@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_registry.errors import ConflictError, DocumentError, NotFoundError
+from model_registry.errors import ConflictError, CorruptError, DocumentError, NotFoundError, RegistryError
+from model_registry.storage.chain import chain_line, unchained_lines, whole_lines
 from model_registry.storage.durable import (
     append_after_last_line,
     destroy,
@@ -21,9 +23,19 @@ from model_registry.storage.durable import (
     write_file_atomically,
 )
 from model_registry.storage.entry import DOCUMENT_LIMIT, Erasure, Tombstone
-from model_registry.storage.history import active_version, drop_from_journal, read_entry, record, recover, statuses
+from model_registry.storage.history import (
+    HISTORY_LIMIT,
+    active_version,
+    drop_from_journal,
+    published_manifest,
+    read_events,
+    record,
+    recover,
+    statuses,
+)
 from model_registry.storage.layout import ModelSlot, encoders_folder, slots, tombstones, users_folder
 from model_registry.storage.uploads import remove_abandoned_uploads
+from model_registry.storage.verification import Damage, log_damage, read_manifest
 from model_registry.timestamps import utc_now
 
 _ERASED = ".erased-"
@@ -72,6 +84,18 @@ def erase(root: Path, user: str, reason: str) -> Erased:
     return Erased(tombstone.id, versions)
 
 
+def read_tombstones(root: Path) -> list[Tombstone]:
+    """Return every erasure that was recorded. Raises CorruptError naming the line."""
+    path = tombstones(root)
+    if not path.exists():
+        return []
+    try:
+        lines = unchained_lines(read_file(path, HISTORY_LIMIT), str(path))
+        return [Tombstone.from_json(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+    except DocumentError as error:
+        raise CorruptError(str(error)) from None
+
+
 def finish_erasures(root: Path) -> list[str]:
     """Complete erasures that were interrupted; return what was done."""
     done = []
@@ -94,9 +118,9 @@ def _finish_erasure(root: Path, trash: Path) -> None:
     )
     with locked(root):
         path = tombstones(root)
-        whole = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-        if not any(erasure.tombstone.id.encode() in line for line in whole):
-            append_after_last_line(path, erasure.tombstone.to_line())
+        present = whole_lines(path.read_bytes()) if path.exists() else b""
+        if erasure.tombstone.id.encode() not in present:
+            append_after_last_line(path, chain_line(present, erasure.tombstone.to_line()))
             sync_files([path, root])
     for child in trash.glob("*"):
         if child != note:
@@ -114,16 +138,12 @@ def collect(root: Path, keep: int, *, dry_run: bool = False) -> Removed:
     size = 0
     with storage_errors("gc"):
         for slot in list(slots(root)):
-            with locked(slot.folder):
-                events, _ = recover(slot)
-                old = sorted((n for n, status in statuses(events).items() if status == "archived"), reverse=True)[keep:]
-                for version in sorted(old):
-                    size += _size(slot.version_folder(version))
+            try:
+                for version, freed in _collect_versions(slot, keep, dry_run):
                     versions.append((slot, version))
-                    if not dry_run:
-                        reason = f"gc: more than {keep} archived"
-                        events = record(slot, events, "remove", version, active=active_version(events), reason=reason)
-                        remove_folder(slot.version_folder(version))
+                    size += freed
+            except CorruptError as error:
+                log_damage(Damage(slot.user, slot.modality, None, str(error)))
         gone = {(slot.user, slot.modality, f"v{version}") for slot, version in versions}
         if gone and not dry_run:
             drop_from_journal(root, lambda user, modality, version: (user, modality, version) in gone)
@@ -131,16 +151,36 @@ def collect(root: Path, keep: int, *, dry_run: bool = False) -> Removed:
     return Removed(tuple(f"{slot} v{version}" for slot, version in versions), encoders, size + bytes_of_encoders)
 
 
+def _collect_versions(slot: ModelSlot, keep: int, dry_run: bool) -> Iterator[tuple[int, int]]:
+    """Remove archived versions of a slot beyond the newest `keep`; yield the number and bytes of each."""
+    with locked(slot.folder):
+        events, _ = recover(slot)
+        old = sorted((n for n, status in statuses(events).items() if status == "archived"), reverse=True)[keep:]
+        for version in sorted(old):
+            size = _size(slot.version_folder(version))
+            if not dry_run:
+                reason = f"gc: more than {keep} archived"
+                events = record(slot, events, "remove", version, active=active_version(events), reason=reason)
+                remove_folder(slot.version_folder(version))
+            yield version, size
+
+
 def _collect_encoders(root: Path, gone: set[tuple[ModelSlot, int]], dry_run: bool) -> tuple[tuple[str, ...], int]:
+    """Remove encoders that no version names; none at all while a damaged version may name any."""
     folder = encoders_folder(root)
     if not folder.is_dir():
         return (), 0
     with locked(folder):  # no publication that needs an encoder is running
-        named = set()
+        named: set[str] = set()
         for slot in slots(root):
-            for version in slot.versions():
-                if (slot, version) not in gone:
-                    named |= {ref.sha256 for ref in read_entry(slot, version).encoder_refs}
+            try:
+                events = read_events(slot)
+                for version in slot.versions():
+                    if (slot, version) not in gone:
+                        named |= set(read_manifest(slot, version, published_manifest(events, version)).encoders)
+            except RegistryError as error:
+                log_damage(Damage(slot.user, slot.modality, None, f"encoders are kept: {error}"))
+                return (), 0
         unused = sorted(
             item for item in folder.iterdir() if item.is_dir() and item.name[0] != "." and item.name not in named
         )

@@ -41,7 +41,7 @@ from model_registry.storage.entry import (
 )
 from model_registry.storage.history import (
     active_version,
-    read_entry,
+    published_manifest,
     read_events,
     record,
     recover,
@@ -49,7 +49,7 @@ from model_registry.storage.history import (
     statuses,
 )
 from model_registry.storage.layout import ModelSlot, encoders_folder
-from model_registry.storage.verification import checked_sha256
+from model_registry.storage.verification import checked_sha256, read_entry, read_manifest
 
 ENCODER_LIMIT = 1 << 30  # bytes of one file of an encoder
 
@@ -168,15 +168,15 @@ def _published_before(
     if event is None:
         return None
     version = event.version
-    path = slot.version_folder(version) / "manifest.json"
-    stored = VersionManifest.from_json(read_file(path, DOCUMENT_LIMIT), str(path))
+    manifest_sha256 = published_manifest(events, version)
+    stored = read_manifest(slot, version, manifest_sha256)
     if stored.bundle_sha256 != _bundle_sha256(manifest):
         raise ConflictError(
             f"run {manifest.run_id} was published as {slot} v{version} with other content: train with a new run id"
         )
     if promote and statuses(events)[version] == "candidate" and version > (active_version(events) or 0):
         events = record(slot, events, "promote", version, active=version, reason="published again")
-    entry = read_entry(slot, version).model_copy(update={"status": statuses(events)[version]})
+    entry = read_entry(slot, version, manifest_sha256).model_copy(update={"status": statuses(events)[version]})
     return Publication(entry, created=False)
 
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_registry.errors import ConflictError, NotFoundError, RefusedBundleError, RegistryError
+from model_registry.errors import ConflictError, CorruptError, NotFoundError, RefusedBundleError, RegistryError
 from model_registry.messages import printable
 from model_registry.storage.durable import (
     destroy,
@@ -86,18 +86,26 @@ def begin(root: Path, description: bytes) -> Upload:
     manifest = BundleManifest.from_json(description, "bundle.json")
     with storage_errors("upload"):
         remove_abandoned_uploads(root)
-        upload = Upload(root, os.urandom(16).hex(), manifest)
+        upload = Upload(root, os.urandom(8).hex() + _checksum(description), manifest)
         ensure_folder(upload.bundle)
         write_new(upload.bundle / "bundle.json", description)
     return upload
 
 
 def find(root: Path, upload_id: str) -> Upload:
-    """Return an upload that has begun. Raises NotFoundError."""
+    """Return an upload that has begun. Raises NotFoundError, and CorruptError for a damaged description."""
     path = uploads_folder(root) / upload_id / "bundle" / "bundle.json"
     if _ID.fullmatch(upload_id) is None or not path.is_file():
         raise NotFoundError(f"upload {printable(upload_id)}: no such upload, or it was finished; begin again")
-    return Upload(root, upload_id, BundleManifest.from_json(read_file(path, DOCUMENT_LIMIT), "bundle.json"))
+    description = read_file(path, DOCUMENT_LIMIT)
+    if not upload_id.endswith(_checksum(description)):
+        raise CorruptError(f"{path}: is not what was received; begin again")
+    return Upload(root, upload_id, BundleManifest.from_json(description, "bundle.json"))
+
+
+def _checksum(description: bytes) -> str:
+    """Return the second half of an upload's id: so a description that changes on the disk is noticed."""
+    return hashlib.sha256(description).hexdigest()[:16]
 
 
 def expected_file(upload: Upload, role: str) -> Expected:

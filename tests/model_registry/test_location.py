@@ -15,8 +15,8 @@ from model_registry.commands.main import registry as command
 from model_registry.errors import ConflictError, CorruptError, NoRegistryError, NotFoundError
 from model_registry.location import ReadableRegistry, open_registry, open_writable_registry
 from model_registry.mirror import MirrorRegistry
-from model_registry.service.tokens import add_token, tokens_file
 from model_registry.storage.resolution import ResolvedVersion
+from model_registry.storage.tokens import add_token, tokens_file
 from model_registry.store import Registry
 from tests.model_registry.bundles import all_bytes, make_bundle, make_encoder
 from tests.model_registry.service.serving import served
