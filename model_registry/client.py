@@ -248,11 +248,10 @@ class RemoteRegistry:
             self._request(lambda: client.post(f"{_slot(user, modality)}/archive", json=body))
 
     def erase(self, user: str, reason: str) -> Erased:
-        """Remove all of a user's models. Not retried: the second time there is nothing to remove."""
+        """Remove all of a user's models, and pooled ones that contain them."""
         with self._client() as client:
-            place = f"/v1/users/{parse_user(user)}/erase"
-            response = self._post(client, EraseResponse, place, {"reason": reason}, once=True)
-        return Erased(response.id, response.versions)
+            response = self._post(client, EraseResponse, f"/v1/users/{parse_user(user)}/erase", {"reason": reason})
+        return Erased(response.id, response.versions, response.pooled)
 
     def gc(self, keep: int, *, dry_run: bool = False) -> Removed:
         """Remove archived versions beyond the newest `keep`, and unused encoders."""

@@ -14,6 +14,15 @@ GivenReason = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 VersionName = Annotated[str, StringConstraints(pattern=r"^v?[1-9][0-9]{0,8}$")]
 
 
+class _Extended(Document):
+    """A response that has got a field since clients were released that refuse unknown ones: empty, it is left out."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialise(self)
+        return {name: value for name, value in fields.items() if name not in ("damaged", "pooled") or value}
+
+
 class PublishResponse(Document):
     """What a bundle was published as."""
 
@@ -56,7 +65,7 @@ class DamageResponse(Document):
     reason: str
 
 
-class ListResponse(Document):
+class ListResponse(_Extended):
     """One page of versions; `next` is the value of `after` for the following page.
 
     `damaged`, which is left out where it is empty, lists what is missing from the page because it is damaged.
@@ -65,11 +74,6 @@ class ListResponse(Document):
     entries: tuple[RegistryEntry, ...]
     next: str | None
     damaged: tuple[DamageResponse, ...] = ()
-
-    @model_serializer(mode="wrap")
-    def _without_empty(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = serialise(self)
-        return fields if self.damaged else {name: fields[name] for name in ("entries", "next")}
 
 
 class Change(Document):
@@ -121,11 +125,12 @@ class FindingResponse(Document):
     mended: bool
 
 
-class EraseResponse(Document):
-    """That a user's models were removed."""
+class EraseResponse(_Extended):
+    """That a user's models were removed, and the `pooled` ones that contained them."""
 
     id: str
     versions: int
+    pooled: tuple[str, ...] = ()
 
 
 class ReindexResponse(Document):

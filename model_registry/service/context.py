@@ -30,8 +30,10 @@ from model_registry.errors import (
 )
 from model_registry.service.limits import Limits, RateLimiter
 from model_registry.storage.tokens import Scope, Token, read_tokens, token_hash
+from model_registry.storage.uploads import remove_abandoned_uploads
 from model_registry.store import Registry
 
+_SWEEP_SECONDS = 600.0
 _STATUS: tuple[tuple[type[RegistryError], int], ...] = (
     (InvalidNameError, 422),
     (NotFoundError, 404),
@@ -55,7 +57,14 @@ class Service:
     def __post_init__(self) -> None:
         self._requests = RateLimiter(self.limits.requests_a_minute, self.limits.remembered)
         self._failures = RateLimiter(self.limits.failures_a_minute, self.limits.remembered)
+        self._swept = -math.inf
         self._tokens: tuple[float, dict[str, Token]] = (-math.inf, {})
+
+    def sweep_uploads(self) -> None:
+        """Remove abandoned uploads, at most every few minutes: it reads the folder of each."""
+        if time.monotonic() - self._swept > _SWEEP_SECONDS:
+            self._swept = time.monotonic()
+            remove_abandoned_uploads(self.registry.root)
 
     def token(self, secret: str) -> Token | None:
         """Return the token that `secret` is, if it is one. The file is read again every second."""

@@ -236,16 +236,29 @@ class Event(Document):
 
 
 class Tombstone(Document):
-    """One line of `tombstones.jsonl`: that the models of a person were erased, but not whose."""
+    """One line of `tombstones.jsonl`: that a person was erased, or readmitted; who, only a salted hash says.
+
+    Lines of releases before 0.3 have `versions`, and no hash.
+    """
 
     id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
     time: Timestamp
     reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]
-    versions: NonNegativeInt
+    versions: NonNegativeInt | None = None
+    salt: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = None
+    person: Sha256 | None = None  # scrypt of salt and user id
+    readmitted: bool = False
+
+
+class PendingErasure(Document):
+    """`.erasing-<id>.json`: an erasure that has begun, and is completed by the next erasure or by doctor."""
+
+    user_id: UserId
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
 
 class Erasure(Document):
-    """`erasure.json` in a folder that is being erased: what is needed to finish after a crash."""
+    """`erasure.json` in a folder `.erased-<id>`: what releases before 0.3 wrote in place of a `PendingErasure`."""
 
     user_id: UserId
     tombstone: Tombstone

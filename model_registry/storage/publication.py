@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_registry.errors import ConflictError, NotFoundError, RefusedBundleError
+from model_registry.errors import ConflictError, ErasedError, NotFoundError, RefusedBundleError
 from model_registry.messages import printable
 from model_registry.names import published_name
 from model_registry.storage.durable import (
@@ -21,6 +21,7 @@ from model_registry.storage.durable import (
     locked,
     put_in_place,
     read_file,
+    remove_if_empty,
     rename_staged,
     staging_folder,
     storage_errors,
@@ -49,6 +50,7 @@ from model_registry.storage.history import (
     statuses,
 )
 from model_registry.storage.layout import ModelSlot, encoders_folder
+from model_registry.storage.tombstones import refuse_erased
 from model_registry.storage.verification import checked_sha256, read_entry, read_manifest
 
 ENCODER_LIMIT = 1 << 30  # bytes of one file of an encoder
@@ -77,6 +79,7 @@ def publish(root: Path, bundle: Path, *, promote: bool = True, reason: str = "")
     """
     manifest = read_bundle(bundle)
     slot = ModelSlot(root, manifest.user_id, manifest.modality)
+    refuse_erased(root, [slot.user])
     known = published_before(root, manifest, promote)
     if known is not None:
         return known
@@ -92,6 +95,8 @@ def publish(root: Path, bundle: Path, *, promote: bool = True, reason: str = "")
         known = _published_before(slot, manifest, events, promote)
         if known is not None:
             return known
+        log = read_file(staging / "training_log", FILE_LIMIT)
+        refuse_erased(root, trained_on(log, slot.user))  # an erasure leaves its tombstone before it takes this lock
         number = max([0, *slot.versions(), *(event.version for event in events)]) + 1
         entry = _finish(staging, slot, number, manifest, encoders, promote, reason)
         folder = slot.version_folder(number)  # nobody else takes this number: we hold the slot's lock
@@ -115,13 +120,26 @@ def published_before(root: Path, manifest: BundleManifest, promote: bool) -> Pub
         return _published_before(slot, manifest, recover(slot)[0], promote)
 
 
+def trained_on(log: bytes, owner: str) -> list[str]:
+    """Return the users that a model was trained on, as its training log says; its owner where the log does not say."""
+    value = parse_json(log, "training log", FILE_LIMIT)
+    users = value.get("users") if isinstance(value, dict) else None
+    return [str(user) for user in users] if isinstance(users, list) and users else [owner]
+
+
 @contextmanager
 def _not_erased(slot: ModelSlot) -> Iterator[None]:
-    """Raise ConflictError where the user was erased during the publication."""
+    """Raise ErasedError where the user was erased during the publication, and leave no folder of theirs."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise ConflictError(f"{slot}: was removed while publishing ({error.filename}): was the user erased?") from error
+    except ErasedError:
+        if remove_if_empty(slot.folder):
+            remove_if_empty(slot.folder.parent)
+        raise
+    except (FileNotFoundError, NotFoundError) as error:
+        if slot.folder.is_dir():
+            raise
+        raise ErasedError(f"{slot}: was removed while publishing: was the user erased?") from error
 
 
 def _staging(held: ExitStack, slot: ModelSlot) -> Path:

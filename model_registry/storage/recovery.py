@@ -12,7 +12,7 @@ from model_registry.errors import CorruptError, NotFoundError, RegistryError
 from model_registry.storage.activation import previously_active
 from model_registry.storage.durable import locked, remove_abandoned, remove_folder, remove_if_empty, storage_errors
 from model_registry.storage.entry import Event
-from model_registry.storage.erasure import finish_erasures, read_tombstones
+from model_registry.storage.erasure import finish_erasures, pending_erasures
 from model_registry.storage.history import (
     active_version,
     journal_fault,
@@ -33,6 +33,7 @@ from model_registry.storage.layout import (
 )
 from model_registry.storage.migrations import read_format
 from model_registry.storage.tokens import read_tokens, tokens_file
+from model_registry.storage.tombstones import read_tombstones
 from model_registry.storage.uploads import find as find_upload
 from model_registry.storage.uploads import remove_abandoned_uploads, uploads_folder
 from model_registry.storage.verification import encoder_fault, read_entry
@@ -56,6 +57,8 @@ def examine(root: Path, on_slot: Callable[[str], None] = lambda slot: None) -> l
         findings += [Finding(what, True) for what in finish_erasures(root)]
         findings += _remove_abandoned(encoders_folder(root))
         findings += [Finding(what, True) for what in remove_abandoned_uploads(root)]
+        findings += _remove_abandoned(uploads_folder(root))
+        findings += [Finding(f"{note}: its erasure is not complete", False) for note in pending_erasures(root)]
         with locked(root):
             findings += _remove_abandoned(root)
         for slot in list(slots(root)):

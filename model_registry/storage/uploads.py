@@ -12,7 +12,8 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,13 +24,15 @@ from model_registry.storage.durable import (
     ensure_folder,
     read_file,
     staged_file,
+    staging_folder,
     storage_errors,
     write_new,
 )
 from model_registry.storage.encoders import SPEC_FILE, read_encoder
-from model_registry.storage.entry import DOCUMENT_LIMIT, BundleManifest
+from model_registry.storage.entry import DOCUMENT_LIMIT, FILE_LIMIT, BundleManifest
 from model_registry.storage.layout import encoders_folder
-from model_registry.storage.publication import ENCODER_LIMIT, Publication, publish
+from model_registry.storage.publication import ENCODER_LIMIT, Publication, publish, trained_on
+from model_registry.storage.tombstones import refuse_erased
 
 KEPT_SECONDS = 3600.0  # an upload to which nothing was added for so long is abandoned
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -82,13 +85,17 @@ def uploads_folder(root: Path) -> Path:
 
 
 def begin(root: Path, description: bytes) -> Upload:
-    """Begin an upload with a bundle's `bundle.json`. Raises DocumentError."""
+    """Begin an upload with a bundle's `bundle.json`. Raises DocumentError, ErasedError."""
     manifest = BundleManifest.from_json(description, "bundle.json")
+    refuse_erased(root, [manifest.user_id])
+    upload = Upload(root, os.urandom(8).hex() + _checksum(description), manifest)
     with storage_errors("upload"):
-        remove_abandoned_uploads(root)
-        upload = Upload(root, os.urandom(8).hex() + _checksum(description), manifest)
-        ensure_folder(upload.bundle)
-        write_new(upload.bundle / "bundle.json", description)
+        ensure_folder(uploads_folder(root))
+        with staging_folder(uploads_folder(root)) as staging:  # nobody sees an upload without its description
+            for name in ("bundle", "encoders"):
+                (staging / name).mkdir(mode=0o700)
+            write_new(staging / "bundle" / "bundle.json", description)
+            staging.rename(upload.folder)
     return upload
 
 
@@ -134,8 +141,9 @@ def expected_encoder_file(upload: Upload, sha256: str, name: str) -> Expected:
 async def receive(expected: Expected, pieces: AsyncIterator[bytes]) -> None:
     """Take a file piece by piece; it appears only if size and sha256 are right. Raises RefusedBundleError."""
     name = expected.path.name
-    with storage_errors("upload"):
-        ensure_folder(expected.path.parent)
+    with storage_errors("upload"), _not_removed(name):
+        if expected.path.parent.parent.is_dir():
+            expected.path.parent.mkdir(mode=0o700, exist_ok=True)
         with staged_file(expected.path, durable=False) as file:  # publishing syncs its own copy
             digest, size = hashlib.sha256(), 0
             async for piece in pieces:
@@ -150,6 +158,15 @@ async def receive(expected: Expected, pieces: AsyncIterator[bytes]) -> None:
                 )
     if name == SPEC_FILE and expected.sha256 is None:
         _check_spec(expected.path)
+
+
+@contextmanager
+def _not_removed(name: str) -> Iterator[None]:
+    """Raise NotFoundError where the upload was removed while a file arrived, as an erasure does."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise NotFoundError(f"{name}: the upload was removed meanwhile; begin again") from None
 
 
 def finish(upload: Upload, *, promote: bool, reason: str = "") -> Publication:
@@ -167,6 +184,8 @@ def remove_abandoned_uploads(root: Path, *, user: str | None = None, age: float 
     folder = uploads_folder(root)
     done = []
     for item in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if item.name.startswith("."):
+            continue  # one that begins in this moment
         if user is None:
             try:
                 newest = max(path.stat().st_mtime for path in (item, *item.rglob("*")))
@@ -175,13 +194,20 @@ def remove_abandoned_uploads(root: Path, *, user: str | None = None, age: float 
             unwanted = time.time() - newest > age
         else:
             try:
-                unwanted = find(root, item.name).manifest.user_id == user
-            except RegistryError:
-                unwanted = True  # without a readable description it may be anybody's
+                unwanted = _concerns(find(root, item.name), user)
+            except (RegistryError, OSError):
+                unwanted = True  # a damaged one may be anybody's
         if unwanted:
             destroy(item)
             done.append(f"{item}: removed an abandoned upload")
     return done
+
+
+def _concerns(upload: Upload, user: str) -> bool:
+    """Return whether a user's data are in an upload: their own, or a pooled one, as far as its log has arrived."""
+    log = upload.bundle / upload.manifest.files["training_log"].name
+    users = trained_on(read_file(log, FILE_LIMIT), upload.manifest.user_id) if log.is_file() else ()
+    return upload.manifest.user_id == user or user in users
 
 
 def _check_spec(path: Path) -> None:

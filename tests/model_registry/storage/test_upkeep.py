@@ -248,8 +248,9 @@ def test_erasure_leaves_no_byte_of_the_person(store: Registry, tmp_path: Path) -
     assert not store.reindex() and store.doctor() == []
     with pytest.raises(NotFoundError):
         store.resolve("anna-muster", "gesture")
-    with pytest.raises(NotFoundError):
-        store.erase("anna-muster", "again")
+    again = store.erase("anna-muster", "again")
+    assert (again.versions, again.id) == (0, tombstone.id), "repeating it changes nothing"
+    assert all_bytes(store.root) == left
 
 
 def test_the_reason_of_an_erasure_may_not_name_the_person(store: Registry, tmp_path: Path) -> None:
