@@ -248,6 +248,11 @@ def remove_abandoned(folder: Path) -> list[Path]:
     return abandoned
 
 
+def abandoned_folders(parent: Path) -> list[Path]:
+    """Return the staging folders in a folder that no living process holds."""
+    return sorted(item for item in parent.glob(f"{STAGING}*") if _abandoned(item))
+
+
 def _abandoned(folder: Path) -> bool:
     """Return whether no living process holds the lock of a staging folder."""
     try:
