@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import from_json
 
-from model_registry.storage.durable import file_sha256
+from model_registry.errors import NotFoundError
+from model_registry.storage.durable import copy_file, file_sha256, staging_folder
 from shared.errors import Fault
 
 LINE_LIMIT = 512 * 1024  # bytes; A3CP's own limit for a line of a session log
@@ -88,6 +91,26 @@ def read_bounded(place: Path, limit: int) -> bytes:
     if len(content) > limit:
         raise RefusedFileError(f"is larger than {limit // 1024**2} MiB")
     return content
+
+
+@contextmanager
+def private_copy(place: Path, sha256: str) -> Iterator[Path]:
+    """Yield a copy of a file, of the same name, that nobody else can change, after checking that its SHA-256 is this.
+
+    So the bytes that are decoded are the bytes that were hashed, whoever exchanges the file meanwhile. Raises
+    RefusedFileError where it cannot be read, or is another one by now.
+    """
+    try:
+        with staging_folder(Path(tempfile.gettempdir())) as folder:
+            copy = folder / place.name
+            actual, _ = copy_file(place, copy, place.stat().st_size)
+            if actual != sha256:
+                raise RefusedFileError("was exchanged during the run; run again once nothing writes to the data root")
+            yield copy
+    except NotFoundError:
+        raise RefusedFileError("file not found") from None
+    except OSError as error:
+        raise RefusedFileError(reason_of(error)) from None
 
 
 def sha256_of(place: Path) -> str:

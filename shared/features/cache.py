@@ -70,13 +70,14 @@ class FeatureCache:
 
     path: Path = field(default_factory=default_cache_path)
     limit: int = 2 * 1024**3  # bytes; beyond it the oldest entries go
+    refresh: bool = False  # know nothing, so that everything is computed anew and replaces what is kept
 
     def get_many(self, spec_id: str, keys: Iterable[str]) -> dict[str, NDArray[Any]]:
         """Return those of `keys` that are known, as read-only arrays of the dtype and shape put in."""
         wanted = list(dict.fromkeys(keys))
         connection = self._connection()
         found: dict[str, NDArray[Any]] = {}
-        if connection is None:
+        if connection is None or self.refresh:
             return found
         try:
             for start in range(0, len(wanted), _AT_ONCE):

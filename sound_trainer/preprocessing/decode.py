@@ -14,7 +14,7 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from pydantic import Field
 
-from shared.data.files import reason_of
+from shared.data.files import RefusedFileError, private_copy, reason_of
 from shared.data_loader import Dataset
 from shared.errors import DataError, Fault
 from shared.features.arrays import Inputs
@@ -139,7 +139,11 @@ class Recordings:
         sample = self.dataset.samples[index]
         if sample.path is None or sample.example.media is None:
             raise UnreadableSoundError("is no sound file; sound samples need one")
-        wave, quality = read_wave(sample.path, self.decoding, sample.example.onset, sample.example.offset)
+        try:
+            with private_copy(sample.path, sample.content_sha256) as path:
+                wave, quality = read_wave(path, self.decoding, sample.example.onset, sample.example.offset)
+        except RefusedFileError as error:
+            raise UnreadableSoundError(str(error)) from None
         if quality.peak_db < _SILENT_DB:
             raise UnreadableSoundError(
                 f"is silent: its peak is {quality.peak_db:.0f} dB; record it again or set its label_status to rejected"
