@@ -40,6 +40,7 @@ from model_registry.storage.entry import (
     VersionManifest,
     parse_json,
 )
+from model_registry.storage.external_data import external_data_fault
 from model_registry.storage.history import (
     active_version,
     published_manifest,
@@ -216,6 +217,8 @@ def _take_files(bundle: Path, manifest: BundleManifest, staging: Path) -> None:
             faults.append(f"{bundle / file.name}: has {count} bytes, bundle.json says {file.size}")
         elif sha256 != file.sha256:
             faults.append(f"{bundle / file.name}: sha256 is {sha256}, bundle.json says {file.sha256}")
+        elif role == "model" and (fault := external_data_fault(read_file(staging / role, FILE_LIMIT))) is not None:
+            faults.append(f"{bundle / file.name}: {fault}")
     if faults:
         raise RefusedBundleError("\n".join(sorted(faults)))
 
@@ -261,7 +264,6 @@ def _finish(
         encoders=encoders,
     )
     _rewritten(staging / "manifest.json", version.to_json())
-    staging.chmod(0o755)
     sync_tree(staging)
     return entry
 
@@ -300,7 +302,6 @@ def _store_encoder(root: Path, source: Path, ref: EncoderRef) -> str:
     if not target.is_dir():
         with staging_folder(encoders_folder(root)) as staging:
             _take_encoder(folder, ref, staging)
-            staging.chmod(0o755)
             sync_tree(staging)
             try:
                 put_in_place(staging, target)

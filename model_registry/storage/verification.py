@@ -27,6 +27,7 @@ from model_registry.storage.entry import (
     RegistryEntry,
     VersionManifest,
 )
+from model_registry.storage.external_data import published_model_fault
 from model_registry.storage.layout import ModelSlot, encoders_folder
 from model_registry.storage.resolution import ResolvedVersion
 
@@ -131,6 +132,10 @@ def read_version(slot: ModelSlot, version: int, manifest_sha256: str, *, with_en
         raise NotFoundError(f"{slot} v{version}: no such version")
     manifest = read_manifest(slot, version, manifest_sha256)
     faults = folder_faults(folder, {file.name: file.sha256 for file in manifest.files.values()}, "manifest.json")
+    if not faults and "model" in manifest.files:
+        model = manifest.files["model"]
+        fault = published_model_fault(folder / model.name, model.sha256)
+        faults += [f"{folder / model.name}: {fault}"] if fault is not None else []
     if faults:
         raise CorruptError("\n".join(faults))
     entry = _entry(slot, version, manifest)

@@ -85,6 +85,7 @@ def model_trainer() -> None:
 
 def main() -> NoReturn:
     """Run `model-trainer`; an error is one line a fault on standard error and the right exit code."""
+    os.umask(0o077)  # whatever is written may be a person's data
     sys.exit(run(lambda: model_trainer(standalone_mode=False)))
 
 

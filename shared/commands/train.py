@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import sys
 import time
@@ -68,6 +69,7 @@ def trainer_main(trainer: Trainer, recipe: Recipe, arguments: Sequence[str] | No
 
     Options before `--worker` stand at the beginning of every job.
     """
+    os.umask(0o077)  # whatever is written may be a person's data
     command = trainer_command(trainer, recipe)
 
     def train(words: Sequence[str]) -> int:

@@ -150,7 +150,12 @@ class FeatureCache:
 
 def _opened(path: Path) -> sqlite3.Connection:
     """Open or make the file. Raises sqlite3.Error or OSError if it cannot be used."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        with suppress(FileNotFoundError):
+            name.chmod(0o600)  # a person's features are personal data; releases before 0.3 left these readable
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # SQLite gives the others this mode, too
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
         connection = sqlite3.connect(path, timeout=_BUSY_SECONDS)
@@ -158,7 +163,6 @@ def _opened(path: Path) -> sqlite3.Connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(_TABLE)
-            path.chmod(0o600)  # a person's features are personal data
             return connection
         except (sqlite3.Error, OSError) as error:
             connection.close()

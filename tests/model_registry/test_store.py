@@ -41,7 +41,7 @@ def test_a_published_version_has_the_promised_names_and_knows_its_number(store: 
     assert log["model_artifact_path"] == "users/user123/gesture/v2/gesture_model_user123_v2.onnx"
     assert log["label_encoder_path"] == "users/user123/gesture/v2/label_encoder_user123_v2.pkl"
     assert (store.root / log["model_artifact_path"]).read_bytes() == b"model of r2"
-    assert oct((store.root / done.entry.folder).stat().st_mode & 0o777) == "0o755"
+    assert oct((store.root / done.entry.folder).stat().st_mode & 0o777) == "0o700"
 
 
 def test_the_journal_has_one_active_version_a_pair_at_every_line(store: Registry, tmp_path: Path) -> None:
