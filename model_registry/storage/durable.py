@@ -37,7 +37,7 @@ _TAIL = 1 << 14  # a line has about 1.5 kB
 _SYNC_EACH = 64  # files; of more, one flush of everything is many times faster
 _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}
 _REFUSALS |= {errno.ELOOP}  # a link in the place of a file
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 # --- errors of the file system
@@ -51,7 +51,7 @@ def storage_errors(action: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _REFUSALS:
             raise
-        remedy = "make room" if error.errno in _FULL else "check mount and permissions"
+        remedy = "make room" if error.errno in FULL else "check mount and permissions"
         remedy = "replace the link by a file" if error.errno == errno.ELOOP else remedy
         place = f" ({error.filename})" if error.filename else ""
         raise StorageError(f"{action}: {error.strerror}{place}: {remedy}, then try again") from error
@@ -63,7 +63,7 @@ def path_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise
         reason = error.strerror or str(error)
         place = f" ({error.filename})" if error.filename and Path(str(error.filename)) != path else ""

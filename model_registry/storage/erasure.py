@@ -125,11 +125,11 @@ def _complete(root: Path, user: str, reason: str, note: Path | None) -> Erased:
 def _remove_user(root: Path, user: str) -> int:
     """Remove a user's folder, whose name goes in one step, so that nobody sees half of it; return its versions."""
     folder = users_folder(root) / user
-    if folder.is_symlink():
-        target = folder.resolve()
-        folder.unlink()
-        destroy(target)
-        return 0
+    for link in (folder, *(folder.iterdir() if folder.is_dir() else ())):
+        if link.is_symlink():  # of earlier releases: publications refuse them
+            target = link.resolve()
+            link.unlink()
+            destroy(target)
     if not folder.is_dir():
         return 0
     trash = users_folder(root) / f"{_ERASED}{os.urandom(8).hex()}"

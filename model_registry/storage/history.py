@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from model_registry.errors import CorruptError, DocumentError, NotFoundError, RegistryError
+from model_registry.names import parse_reason
 from model_registry.storage.chain import chain_line, unchained_lines, whole_lines
 from model_registry.storage.durable import (
     append_after_last_line,
@@ -170,7 +171,7 @@ def record(
             event=kind,
             version=version,
             active=active,
-            reason=reason,
+            reason=parse_reason(reason),
             run_id=run_id,
             manifest_sha256=manifest_sha256(slot, version) if kind == "publish" else None,
         )
@@ -409,7 +410,7 @@ def _next_time(root: Path) -> str:
     """Return the time now, later than the journal's last line even if the clock went back."""
     now = datetime.now(UTC)
     try:
-        fd = os.open(journal(root), os.O_RDONLY)
+        fd = os.open(journal(root), os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:
         return format_time(now, "microseconds")
     try:
@@ -419,5 +420,7 @@ def _next_time(root: Path) -> str:
     try:
         last = datetime.fromisoformat(json.loads(line)["recorded_at"])
         return format_time(max(now, last + timedelta(microseconds=1)), "microseconds")
+    except OverflowError:
+        return format_time(datetime.max.replace(tzinfo=UTC), "microseconds")  # a clock was at the end of time
     except (ValueError, KeyError, TypeError):
         return format_time(now, "microseconds")  # the last line is damaged; doctor rebuilds the journal

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from model_registry.errors import ConflictError, ErasedError, NotFoundError, RefusedBundleError
 from model_registry.messages import printable
-from model_registry.names import published_name
+from model_registry.names import parse_reason, published_name
 from model_registry.storage.durable import (
     copy_file,
     ensure_folder,
@@ -50,10 +51,11 @@ from model_registry.storage.history import (
     run_version,
     statuses,
 )
-from model_registry.storage.layout import ModelSlot, encoders_folder
+from model_registry.storage.layout import ModelSlot, encoders_folder, users, users_folder
 from model_registry.storage.tombstones import refuse_erased
 from model_registry.storage.verification import checked_sha256, read_entry, read_manifest
 
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
 ENCODER_LIMIT = 1 << 30  # bytes of one file of an encoder
 
 
@@ -79,11 +81,13 @@ def publish(root: Path, bundle: Path, *, promote: bool = True, reason: str = "")
     (the run id was published with other content) and StorageError; in all cases nothing became visible.
     """
     manifest = read_bundle(bundle)
+    parse_reason(reason)
     slot = ModelSlot(root, manifest.user_id, manifest.modality)
     refuse_erased(root, [slot.user])
     known = published_before(root, manifest, promote)
     if known is not None:
         return known
+    _check_place(slot)
     with _not_erased(slot), storage_errors("publish"), ExitStack() as held:
         if manifest.encoder_refs:
             ensure_folder(encoders_folder(root))
@@ -119,6 +123,22 @@ def published_before(root: Path, manifest: BundleManifest, promote: bool) -> Pub
         return None
     with storage_errors("publish"), locked(slot.folder):
         return _published_before(slot, manifest, recover(slot)[0], promote)
+
+
+def _check_place(slot: ModelSlot) -> None:
+    """Raise RefusedBundleError where a link is in the place of a folder, or the user's folder cannot be copied to every
+    other system: one of its name in other letters, or a name that some systems reserve."""
+    user = users_folder(slot.root) / slot.user
+    for folder in (users_folder(slot.root), user, slot.folder):
+        if folder.is_symlink():
+            raise RefusedBundleError(f"{folder}: is a link; move the folder itself here")
+    if user.is_dir():
+        return
+    if _RESERVED.fullmatch(slot.user):
+        raise RefusedBundleError(f"user {slot.user}: is a name that some systems reserve; choose another")
+    for other in users(slot.root):
+        if other.lower() == slot.user.lower():
+            raise RefusedBundleError(f"user {slot.user}: differs from {other} in capitals only; choose another")
 
 
 def trained_on(log: bytes, owner: str) -> list[str]:

@@ -13,7 +13,15 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from model_registry.errors import ConflictError, CorruptError, DocumentError, ErasedError, NotFoundError
+from model_registry.errors import (
+    ConflictError,
+    CorruptError,
+    DocumentError,
+    ErasedError,
+    InvalidNameError,
+    NotFoundError,
+)
+from model_registry.names import parse_reason
 from model_registry.storage.chain import chain_line, unchained_lines, whole_lines
 from model_registry.storage.durable import append_after_last_line, ensure_folder, locked, read_file, sync_files
 from model_registry.storage.entry import Tombstone
@@ -77,7 +85,9 @@ def readmit(folder: Path, user: str, reason: str) -> bool:
 
 
 def check_reason(user: str, reason: str) -> None:
-    """Raise ConflictError if a reason, which is kept, names the user as a word of its own."""
+    """Raise ConflictError if a reason names the user as a word of its own, InvalidNameError if it is no text."""
+    if not parse_reason(reason).strip():
+        raise InvalidNameError("reason: is empty; say why")
     if mentions(user, reason):
         raise ConflictError("reason: is kept, so it must not name the user; say why without saying who")
 

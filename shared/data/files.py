@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import tempfile
@@ -162,5 +163,15 @@ def json_lines(
 
 
 def parse_json(text: bytes) -> Any:
-    """Return the JSON value in `text`; raises ValueError for bad syntax, bad UTF-8, NaN and deep nesting."""
-    return from_json(text, allow_inf_nan=False)
+    """Return the JSON value in `text`.
+
+    Raises ValueError for bad syntax, bad UTF-8, NaN, deep nesting, and an object that has a key twice.
+    """
+    value = from_json(text, allow_inf_nan=False)
+    json.loads(text, object_pairs_hook=_refuse_doubles)
+    return value
+
+
+def _refuse_doubles(items: list[tuple[str, Any]]) -> None:
+    if len({key for key, _ in items}) != len(items):
+        raise ValueError("a key appears twice in an object")

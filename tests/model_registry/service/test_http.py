@@ -349,6 +349,15 @@ def test_numbers_that_are_none_are_refused(admin: TestClient, tmp_path: Path) ->
     assert admin.post("/v1/uploads", content=text.replace('"seed": 0', '"seed": "\\ud800"').encode()).status_code == 422
 
 
+def test_tokens_that_cannot_be_read_are_no_fault_of_the_client(store: Registry, tokens: dict[str, str]) -> None:
+    client = client_of(store, tokens["read"])
+    assert client.get("/v1/models").status_code == 200
+    for garbage in (b"\xff\x00", b"{}{}", tokens_file(store.root).read_bytes().replace(b'"publish"', b'"admin"', 1)):
+        tokens_file(store.root).write_bytes(garbage)
+        app_of.cache_clear()
+        assert client_of(store, tokens["read"]).get("/v1/models").status_code == 503
+
+
 def test_too_many_requests_are_put_off(store: Registry, tokens: dict[str, str]) -> None:
     client = client_of(store, tokens["read"], requests_a_minute=3)
     answers = [client.get(PATH) for _ in range(5)]
