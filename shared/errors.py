@@ -61,5 +61,9 @@ class QualityGateError(TrainerError):
     exit_code = 4
 
 
+class DiskFullError(TrainerError):
+    """There is no room on the disk. Trying again once there is does no harm."""
+
+
 class ReplayError(TrainerError):
     """The exported graph does not answer as training did; nothing may be published."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,25 @@ def test_no_cache_changes_the_model(
     assert (tmp_path / "cache" / "features.sqlite").is_file()
     models = {Path(ran.entry["bundle"], "model.onnx").read_bytes() for ran in runs}
     assert len(models) == 1
+
+
+def test_features_in_the_cache_that_replay_contradicts_are_computed_anew(
+    trainer: Trainer, train: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_TRAINER_CACHE", str(tmp_path / "cache"))
+    root, _ = copy_modality(data, trainer.modality, tmp_path / "data")
+    first = train(root, "--cache")
+    with sqlite3.connect(tmp_path / "cache/features.sqlite") as cache:
+        spec = first.entry["feature_spec_id"]
+        rows = cache.execute("SELECT rowid, data FROM features WHERE spec = ?", [spec]).fetchall()
+        for number, content in rows:
+            wrong = np.frombuffer(content, np.float32)[::-1] * 3 + 1
+            cache.execute("UPDATE features SET data = ? WHERE rowid = ?", [wrong.tobytes(), number])
+    second, third = train(root, "--cache"), train(root, "--cache")
+    assert (first.code, second.code, third.code) == (0, 0, 0)
+    assert first.model == second.model == third.model
+    assert ("the feature cache may be wrong" in second.complaints) == bool(rows)
+    assert "the feature cache may be wrong" not in third.complaints
 
 
 def test_the_same_data_configuration_and_seed_give_the_same_bytes(train: Run, data: Path) -> None:

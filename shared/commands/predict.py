@@ -93,6 +93,8 @@ def portable_model(path: Path) -> LiveModel:
     try:
         spec = model.properties["spec"]
         whole = {ref["name"] for ref in spec["encoders"]} == model.within.keys() and is_modality(spec["modality"])
+    except DataError:
+        raise
     except Exception:  # whatever a file that anybody gives leads ONNX Runtime and the reading of its properties to
         whole = False
     if not whole:

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from model_registry.names import InvalidNameError, Modality, parse_name
+from model_registry.storage.tombstones import refuse_erased
 from shared.data.feature_files import features_bytes
 from shared.data.files import DataRoot, RefusedFileError, sha256_of
 from shared.data.import_sources import (
@@ -164,6 +165,7 @@ def import_samples(
 
     try:
         with writing(root):
+            refuse_erased(root, sorted({addition.example.user_id for _, addition in additions}))
             existing = _existing(root, sorted({addition.example.user_id for _, addition in additions}))
             new, replaced = _plan(additions, existing, mode)
             _write(root, existing, new, replaced, described, mode, progress)

@@ -14,7 +14,7 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from pydantic import Field
 
-from shared.data.files import reason_of
+from shared.data.files import RefusedFileError, private_copy, reason_of
 from shared.data_loader import Dataset
 from shared.errors import DataError, Fault, InvalidInputError
 from shared.features.arrays import Inputs
@@ -148,9 +148,12 @@ class Recordings:
         if sample.path is None or sample.example.media is None:
             raise UnreadableSoundError("is no sound file; sound samples need one")
         try:
-            return read_wave(sample.path, self.decoding, sample.example.onset, sample.example.offset)
+            with private_copy(sample.path, sample.content_sha256) as path:
+                return read_wave(path, self.decoding, sample.example.onset, sample.example.offset)
         except SilentSoundError as error:
             raise SilentSoundError(f"{error}; record it again or set its label_status to rejected") from None
+        except RefusedFileError as error:
+            raise UnreadableSoundError(str(error)) from None
 
     def keep(self, index: int, wave: Wave, used: int) -> int:
         """Keep a decoded wave if there is room beside the `used` bytes; return the bytes used then."""

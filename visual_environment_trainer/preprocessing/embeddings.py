@@ -10,6 +10,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
+from shared.data.files import RefusedFileError, private_copy
 from shared.data_loader import Dataset, Sample
 from shared.errors import DataError, Fault
 from shared.features.arrays import Array, Inputs, namespace, unit_rows
@@ -157,7 +158,11 @@ def _encoded_batches(
 def _views(viewing: Viewing, sample: Sample) -> Views:
     if sample.path is None or sample.example.media is None:
         raise UnreadableImageError("has no image; visual samples need one")
-    return require_content(read_views(sample.path, viewing, sample.example))
+    try:
+        with private_copy(sample.path, sample.content_sha256) as path:
+            return require_content(read_views(path, viewing, sample.example))
+    except RefusedFileError as error:
+        raise UnreadableImageError(str(error)) from None
 
 
 def _key(viewing: Viewing, sample: Sample) -> str:
