@@ -24,6 +24,7 @@ from model_registry.errors import (
     ConflictError,
     CorruptError,
     DocumentError,
+    LockedError,
     NoRegistryError,
     NotFoundError,
     RegistryError,
@@ -359,7 +360,7 @@ class RemoteRegistry:
             except httpx.HTTPError as error:
                 reason = f"{type(error).__name__}: {error}"
             else:
-                if response.status_code not in _RETRIED or _kind(response) is not None:
+                if response.status_code not in _RETRIED or _kind(response) not in (None, LockedError):
                     return _successful(response)
                 reason = f"{response.status_code} {_detail(response)}"
                 wait = max(wait, _retry_after(response))

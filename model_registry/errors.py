@@ -59,6 +59,10 @@ class StorageError(RegistryError):
     """The file system refused: full, read-only, or no permission. Nothing became visible."""
 
 
+class LockedError(StorageError):
+    """Another process holds a lock for too long. Trying again later does no harm."""
+
+
 class UnusablePathError(StorageError):
     """A path given on the command line cannot be used: a file instead of a folder, or a folder without permission."""
 

@@ -11,6 +11,11 @@ def printable(text: object) -> str:
     return literal if len(literal) <= 80 else literal[:77] + "...'"
 
 
+def plain(text: object) -> str:
+    """Return text without control characters: what a bundle says must not command a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in str(text))
+
+
 def list_names(names: Sequence[str], most: int) -> str:
     """Return the first `most` names and how many there are besides: `ana, ben and 3 more`."""
     return ", ".join(names[:most]) + (f" {and_more(len(names) - most)}" if len(names) > most else "")

@@ -245,7 +245,7 @@ class Registry:
 
     def published_before(self, manifest: BundleManifest, *, promote: bool = True) -> Publication | None:
         """Return what a bundle was published as, if it was. See `publication.published_before`."""
-        return publication.published_before(self.created(), manifest, promote)
+        return publication.published_before(self.changeable(), manifest, promote)
 
     def restore(self, archive: Path, *, promote: bool = False) -> Publication:
         """Publish the version in a tar of `export`. See `restoring`; a refused archive leaves no trace."""

@@ -15,6 +15,7 @@ from rich.console import Console
 from model_registry.errors import RegistryError
 from model_registry.folders import REGISTRY_VARIABLE, default_registry
 from model_registry.location import is_url, open_registry, open_writable_registry
+from model_registry.messages import plain
 from model_registry.store import Registry
 
 P = ParamSpec("P")
@@ -84,7 +85,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except RegistryError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(plain(f"error: {error}"), err=True)
             sys.exit(error.exit_code)
 
     return run
@@ -104,9 +105,14 @@ def print_fields(values: dict[str, str]) -> None:
     """Print names and values in two columns."""
     width = max((len(name) for name in values), default=0)
     for name, value in values.items():
-        click.echo(f"  {name:<{width}}  {value}")
+        click.echo(plain(f"  {name:<{width}}  {value}"))
 
 
 def emit(value: Any) -> None:
     """Print one JSON document on one line."""
-    click.echo(json.dumps(value, ensure_ascii=False))
+    click.echo(json_text(json.dumps(value, ensure_ascii=False)))
+
+
+def json_text(text: str) -> str:
+    """Return JSON in which every control character is escaped: JSON itself allows some that command a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in text)

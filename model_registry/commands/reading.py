@@ -11,10 +11,19 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from model_registry.commands.options import console, emit, guarded, json_option, number, print_fields, registry_option
+from model_registry.commands.options import (
+    console,
+    emit,
+    guarded,
+    json_option,
+    json_text,
+    number,
+    print_fields,
+    registry_option,
+)
 from model_registry.errors import NotFoundError
 from model_registry.location import ReadableRegistry
-from model_registry.messages import and_more
+from model_registry.messages import and_more, plain
 from model_registry.storage.comparison import Difference
 from model_registry.storage.entry import RegistryEntry
 from model_registry.storage.verification import Damage
@@ -98,11 +107,11 @@ def list_versions(
     entries = registry.entries(user=user, modality=modality, status=status, verdict=verdict, on_damage=damaged.append)
     if as_json:
         for entry in entries:
-            click.echo(entry.to_line().decode(), nl=False)
+            click.echo(json_text(entry.to_line().decode()), nl=False)
     else:
         _print_table(entries)
     for damage in dict.fromkeys(damaged):
-        click.echo(f"damaged: {damage}", err=True)
+        click.echo(plain(f"damaged: {damage}"), err=True)
     if damaged:
         sys.exit(3)
 
@@ -115,7 +124,7 @@ def _print_table(entries: Iterable[RegistryEntry]) -> None:
             entry.modality,
             entry.model_version,
             entry.status,
-            entry.verdict or "",
+            plain(entry.verdict or ""),
             number(entry.metrics.get("f1_macro")),
             str(entry.example_count),
             str(entry.session_count),
@@ -146,7 +155,8 @@ def show(user: str, modality: str, version: str, registry: ReadableRegistry, as_
         return
     print_fields(_summary(record.entry) | {"path": path})
     for event in record.events:
-        click.echo(f"{event.time[:19].replace('T', ' ')}  {event.event} v{event.version}  {event.reason}".rstrip())
+        line = f"{event.time[:19].replace('T', ' ')}  {event.event} v{event.version}  {event.reason}"
+        click.echo(plain(line).rstrip())
 
 
 @click.command()
@@ -180,7 +190,7 @@ def verify(
         emit({"checked": len(results), "faults": faults})
     else:
         for name, fault in faults.items():
-            click.echo(f"{name}: {fault}", err=True)
+            click.echo(plain(f"{name}: {fault}"), err=True)
         click.echo(f"{len(results)} checked, {len(faults)} differ from what was published")
     if faults:
         sys.exit(3)
@@ -238,18 +248,18 @@ def export(user: str, modality: str, target: Path, version: str | None, form: An
 def _print_difference(difference: Difference) -> None:
     old, new = difference.before, difference.after
     table = Table("", old.model_version, new.model_version, "change")
-    table.add_row("verdict", old.verdict or "none given", new.verdict or "none given", "")
+    table.add_row("verdict", plain(old.verdict or "none given"), plain(new.verdict or "none given"), "")
     for name, (before, after) in difference.metrics.items():
         if name.removesuffix("_low").removesuffix("_high") == name or name.rsplit("_", 1)[0] not in difference.metrics:
             change = "" if before is None or after is None else f"{after - before:+.3f}"
-            table.add_row(name, _interval(old, name), _interval(new, name), change)
+            table.add_row(plain(name), _interval(old, name), _interval(new, name), change)
     for name, before, after in (
         ("examples", old.example_count, new.example_count),
         ("sessions", old.session_count, new.session_count),
     ):
         table.add_row(name, str(before), str(after), f"{after - before:+d}")
     for name, (before, after) in list(difference.sessions.items())[:_SESSIONS]:
-        table.add_row(f"examples of {name}", str(before), str(after), f"{after - before:+d}")
+        table.add_row(plain(f"examples of {name}"), str(before), str(after), f"{after - before:+d}")
     if len(difference.sessions) > _SESSIONS:
         table.add_row(and_more(len(difference.sessions) - _SESSIONS, "sessions"), "", "", "")
     table.add_row("labels gained", "", ", ".join(difference.labels_gained) or "none", "")
@@ -258,7 +268,7 @@ def _print_difference(difference: Difference) -> None:
         name: values for name, values in difference.facts.items() if name not in ("verdict", "examples", "sessions")
     }
     for name, values in {**facts, **difference.config}.items():
-        table.add_row(name, *map(str, values), "")
+        table.add_row(plain(name), *map(plain, values), "")
     console().print(table)
 
 

@@ -8,7 +8,7 @@ import click
 
 from model_registry.commands.options import guarded, registry_option
 from model_registry.storage import protection
-from model_registry.storage.tokens import SCOPES, add_token, read_tokens, remove_token, tokens_file
+from model_registry.storage.tokens import add_token, parse_scope, read_tokens, remove_token, tokens_file
 from model_registry.store import Registry
 
 
@@ -31,7 +31,7 @@ def serve(host: str, port: int, registry: Registry) -> None:
         from model_registry.service import server
     except ModuleNotFoundError as error:
         raise click.UsageError(f"{error.name} is missing: pip install 'model-trainer[serve]'") from None
-    if not read_tokens(tokens_file(registry.created())).tokens:
+    if not read_tokens(tokens_file(registry.existing())).tokens:
         click.echo("no tokens yet, so no client gets in: model-trainer registry token add NAME --scope read", err=True)
     server.serve(registry, host, port)
 
@@ -66,18 +66,30 @@ def token() -> None:
 
 @token.command()
 @click.argument("name")
-@click.option("--scope", "scopes", type=click.Choice(SCOPES), multiple=True, required=True, help="May be repeated.")
+@click.option(
+    "--scope",
+    "scopes",
+    metavar="[read|publish|admin|read:USER|publish:USER]",
+    multiple=True,
+    required=True,
+    help="May be repeated.",
+)
 @registry_option("folder")
 @guarded
 def add(name: str, scopes: tuple[Any, ...], registry: Registry) -> None:
     """Create a token and print it, once: only its hash is kept.
 
-    `read` resolves and downloads, `publish` uploads, promotes and rolls back, `admin` does everything.
+    `read` resolves and downloads, `publish` uploads, promotes and rolls back, `admin` does everything. With a user,
+    such as `publish:ana`, only the models of that user. Pooled models, which are used for everybody, are published with
+    `publish:_default` or `admin` only.
 
     \b
-    Example:
+    Examples:
       export MODEL_TRAINER_TOKEN=$(model-trainer registry token add trainer --scope publish --scope read)
+      model-trainer registry token add anas_tablet --scope read:ana
     """
+    for scope in scopes:
+        parse_scope(scope)
     click.echo(add_token(tokens_file(registry.created()), name, tuple(dict.fromkeys(scopes))))
 
 

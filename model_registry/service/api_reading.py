@@ -43,6 +43,7 @@ from model_registry.store import Registry
 
 router = APIRouter(prefix="/v1", tags=["read"])
 Reader = Annotated[Token, Depends(needs("read"))]
+AnyReader = Annotated[Token, Depends(needs("read", of_somebody=True))]
 _VERSION = "/models/{user}/{modality}/versions/{version}"
 _PAGE = 1000
 
@@ -181,7 +182,9 @@ def download(
 
 @router.get("/encoders/{sha256}/{name}", response_class=FileResponse)
 @router.head("/encoders/{sha256}/{name}", include_in_schema=False)
-def download_encoder(store: Store, reader: Reader, request: Request, sha256: HashInPath, name: FileInPath) -> Response:
+def download_encoder(
+    store: Store, reader: AnyReader, request: Request, sha256: HashInPath, name: FileInPath
+) -> Response:
     """Send one file of a shared encoder."""
     path = store.encoder_file(sha256, name)
     return _file_response(request, path, checked_sha256(path))

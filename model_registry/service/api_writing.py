@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 
 from model_registry.http_schemas import (
@@ -23,7 +23,7 @@ from model_registry.http_schemas import (
     UploadResponse,
 )
 from model_registry.service.api_reading import Store
-from model_registry.service.context import needs, service_of
+from model_registry.service.context import needs, require, service_of
 from model_registry.service.path_parameters import (
     FileInPath,
     HashInPath,
@@ -36,57 +36,68 @@ from model_registry.storage import uploads
 from model_registry.storage.entry import BundleManifest
 from model_registry.storage.publication import Publication
 from model_registry.storage.tokens import Token
+from model_registry.store import Registry
 
 router = APIRouter(prefix="/v1")
 Publisher = Annotated[Token, Depends(needs("publish"))]
+AnyPublisher = Annotated[Token, Depends(needs("publish", of_somebody=True))]  # routes look at the upload's user
 Admin = Annotated[Token, Depends(needs("admin"))]
 
 
 @router.post("/uploads", status_code=201, tags=["publish"])
 def begin_upload(
-    store: Store, publisher: Publisher, request: Request, manifest: BundleManifest, promote: bool = True
+    store: Store, publisher: AnyPublisher, request: Request, manifest: BundleManifest, promote: bool = True
 ) -> UploadResponse:
     """Begin to publish a bundle with its `bundle.json`; the response lists the files to send.
 
     For a run that was published before the response names its version, and nothing needs to be sent.
     """
+    require(publisher, "publish", manifest.user_id)
     known = store.published_before(manifest, promote=promote)
     if known is not None:
         return UploadResponse(id="", missing_files=(), missing_encoders=(), published=_response(known))
-    service_of(request).sweep_uploads()
-    return _progress(uploads.begin(store.created(), manifest.to_json()))
+    service = service_of(request)
+    service.sweep_uploads()
+    if uploads.count(store.root) >= service.limits.uploads_at_once:
+        raise HTTPException(429, "too many uploads have begun and are not finished", {"Retry-After": "60"})
+    return _progress(uploads.begin(store.changeable(), manifest.to_json()))
 
 
 @router.get("/uploads/{upload_id}", tags=["publish"])
-def upload_progress(store: Store, publisher: Publisher, upload_id: UploadInPath) -> UploadResponse:
+def upload_progress(store: Store, publisher: AnyPublisher, upload_id: UploadInPath) -> UploadResponse:
     """Return which files are still missing."""
-    return _progress(uploads.find(store.root, upload_id))
+    return _progress(_upload(store, publisher, upload_id))
 
 
 @router.put("/uploads/{upload_id}/files/{role}", status_code=204, tags=["publish"])
 async def send_file(
-    store: Store, publisher: Publisher, request: Request, upload_id: UploadInPath, role: RoleInPath
+    store: Store, publisher: AnyPublisher, request: Request, upload_id: UploadInPath, role: RoleInPath
 ) -> None:
     """Send the file of a role. It is kept only if size and sha256 are those of `bundle.json`."""
-    upload = await run_in_threadpool(uploads.find, store.root, upload_id)
+    upload = await run_in_threadpool(_upload, store, publisher, upload_id)
     await uploads.receive(uploads.expected_file(upload, role), request.stream())
 
 
 @router.put("/uploads/{upload_id}/encoders/{sha256}/{name}", status_code=204, tags=["publish"])
 async def send_encoder_file(
-    store: Store, publisher: Publisher, request: Request, upload_id: UploadInPath, sha256: HashInPath, name: FileInPath
+    store: Store,
+    publisher: AnyPublisher,
+    request: Request,
+    upload_id: UploadInPath,
+    sha256: HashInPath,
+    name: FileInPath,
 ) -> None:
     """Send a file of an encoder that the registry lacks, `encoder.json` first."""
-    upload = await run_in_threadpool(uploads.find, store.root, upload_id)
+    upload = await run_in_threadpool(_upload, store, publisher, upload_id)
     await uploads.receive(uploads.expected_encoder_file(upload, sha256, name), request.stream())
 
 
 @router.post("/uploads/{upload_id}/publish", tags=["publish"])
 def finish_upload(
-    store: Store, publisher: Publisher, upload_id: UploadInPath, promote: bool = True, reason: Reason = ""
+    store: Store, publisher: AnyPublisher, upload_id: UploadInPath, promote: bool = True, reason: Reason = ""
 ) -> PublishResponse:
     """Publish a complete upload; `reason` says why it becomes active or does not."""
-    return _response(uploads.finish(uploads.find(store.root, upload_id), promote=promote, reason=reason))
+    return _response(uploads.finish(_upload(store, publisher, upload_id), promote=promote, reason=reason))
 
 
 @router.post("/models/{user}/{modality}/promote", tags=["publish"])
@@ -139,6 +150,13 @@ def doctor(store: Store, admin: Admin) -> list[FindingResponse]:
 def reindex(store: Store, admin: Admin) -> ReindexResponse:
     """Rebuild `model_registry.jsonl` from the versions."""
     return ReindexResponse(changed=store.reindex())
+
+
+def _upload(store: Registry, publisher: Token, upload_id: str) -> uploads.Upload:
+    """Return an upload that has begun, if the token may publish for its user."""
+    upload = uploads.find(store.root, upload_id)
+    require(publisher, "publish", upload.manifest.user_id)
+    return upload
 
 
 def _response(publication: Publication) -> PublishResponse:

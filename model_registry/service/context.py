@@ -24,6 +24,7 @@ from model_registry.errors import (
     CorruptError,
     DocumentError,
     InvalidNameError,
+    LockedError,
     NotFoundError,
     RefusedBundleError,
     RegistryError,
@@ -43,6 +44,7 @@ _STATUS: tuple[tuple[type[RegistryError], int], ...] = (
     (RefusedBundleError, 422),
     (ConflictError, 409),
     (CorruptError, 500),
+    (LockedError, 503),
     (StorageError, 507),
 )
 
@@ -81,8 +83,8 @@ class Service:
             self._tokens = (time.monotonic(), known)
         return known.get(token_hash(secret))
 
-    def authorise(self, secret: str | None, scope: Scope, address: str) -> Token:
-        """Return the token if it may be used for `scope` now. Raises HTTPException 401, 403 or 429."""
+    def authorise(self, secret: str | None, address: str) -> Token:
+        """Return the token that a secret is, if it may be used now. Raises HTTPException 401 or 429."""
         token = None if secret is None else self.token(secret)
         if token is None:
             if secret is not None and (wait := self._failures.wait(address)) > 0:
@@ -90,9 +92,14 @@ class Service:
             raise HTTPException(401, "a token is required", {"WWW-Authenticate": 'Bearer, Basic realm="registry"'})
         if (wait := self._requests.wait(token.name)) > 0:
             raise _later(wait)
-        if not token.allows(scope):
-            raise HTTPException(403, f"the token does not have the scope {scope!r}")
         return token
+
+
+def require(token: Token, scope: Scope, user: str | None) -> None:
+    """Raise HTTPException 403 unless a token may be used for `scope` on the models of `user`, or on everybody's."""
+    if not token.allows(scope, user):
+        wanted = scope if user is None else f"{scope}:{user}"
+        raise HTTPException(403, f"the token does not have the scope {wanted!r}")
 
 
 def _later(seconds: float) -> HTTPException:
@@ -108,8 +115,10 @@ def service_of(request: Request) -> Service:
     return service
 
 
-def needs(scope: Scope) -> Callable[..., Awaitable[Token]]:
-    """Return a dependency that lets a request pass only with a token of `scope`.
+def needs(scope: Scope, *, of_somebody: bool = False) -> Callable[..., Awaitable[Token]]:
+    """Return a dependency that lets a request pass only with a token of `scope` for the user that it names.
+
+    With `of_somebody` a token for anybody passes: for what is nobody's, and where the route itself calls `require`.
 
     A browser may send the token as a password, but only to read: browsers add passwords to requests by themselves, so
     any other site's page could otherwise change something.
@@ -122,8 +131,10 @@ def needs(scope: Scope) -> Callable[..., Awaitable[Token]]:
         if secret is None and request.method in ("GET", "HEAD"):
             secret = _password(request.headers.get("authorization", ""))
         address = request.client.host if request.client is not None else ""
-        token = service_of(request).authorise(secret, scope, address)
+        token = service_of(request).authorise(secret, address)
         request.state.token = token.name
+        if not (of_somebody and token.allows_for_somebody(scope)):
+            require(token, scope, request.path_params.get("user") or request.query_params.get("user"))
         return token
 
     return check

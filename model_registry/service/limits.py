@@ -1,4 +1,4 @@
-"""How much one client may send and request: body size, time without data, requests a minute."""
+"""How much one client may send and request: body size, time for header and body, requests a minute."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ class Limits:
     document_bytes: int = DOCUMENT_LIMIT
     file_bytes: int = ENCODER_LIMIT
     silence_seconds: float = 30.0  # between two pieces of a request
+    header_seconds: float = 10.0  # for a whole header
+    waiting_connections: int = 256  # without a whole header; of more, the oldest are closed
+    body_seconds: float = 60.0  # for a whole document, and for a file besides what its size takes at the slowest rate
+    slowest_bytes_a_second: int = 32_000  # of a file
+    lock_seconds: float = 20.0  # that a request waits for a lock
+    uploads_at_once: int = 1000  # that have begun
     requests_a_minute: int = 1200  # of one token
     failures_a_minute: int = 30  # refused tokens from one address
     remembered: int = 10_000  # clients whose bucket is kept
@@ -74,13 +80,17 @@ class GuardedBody:
             await _refuse(send, 413, f"the body may have at most {limit} bytes")
             return
         received, whole, started, ended = 0, False, False, 0
+        size = int(declared) or limit
+        allowed = self.limits.body_seconds + (size / self.limits.slowest_bytes_a_second if upload else 0.0)
+        deadline = time.monotonic() + allowed
 
         async def guarded() -> Message:
             nonlocal received, whole, ended
             if whole:
                 return await receive()  # waits until the client disconnects
             try:
-                message = await asyncio.wait_for(receive(), self.limits.silence_seconds)
+                left = deadline - time.monotonic()
+                message = await asyncio.wait_for(receive(), max(0.0, min(self.limits.silence_seconds, left)))
             except TimeoutError:
                 ended = 408
                 raise EndedError from None
@@ -100,7 +110,7 @@ class GuardedBody:
         with suppress(EndedError):
             await self.app(scope, guarded, watched)
         if ended and not started:
-            text = f"the body may have at most {limit} bytes" if ended == 413 else "no data arrived for too long"
+            text = f"the body may have at most {limit} bytes" if ended == 413 else "the body arrived too slowly"
             await _refuse(send, ended, text)
 
 

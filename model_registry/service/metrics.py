@@ -9,6 +9,8 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from model_registry.timestamps import utc_now
+
 access_log = logging.getLogger("model_registry.access")
 
 
@@ -50,6 +52,7 @@ class RequestMetrics:
             self.seconds.labels(method, route).observe(seconds)
             self.sent.inc(sent)
             line = {"method": method, "route": route, "status": status, "seconds": round(seconds, 6), "bytes": sent}
+            line = {"time": utc_now()} | line
             access_log.info(json.dumps(line | {"token": scope.get("state", {}).get("token", "")}))
 
 

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
+import uvicorn
+from anyio import CapacityLimiter, fail_after, to_thread
 from fastapi import FastAPI, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 
 from model_registry.errors import RegistryError
 from model_registry.service import api_reading, api_writing, pages
+from model_registry.service.connections import protocol
 from model_registry.service.context import Service, malformed, refusal
 from model_registry.service.limits import GuardedBody, Limits
 from model_registry.service.metrics import RequestMetrics, exposition
+from model_registry.storage import durable
 from model_registry.storage.tokens import tokens_file
 from model_registry.store import Registry
 
+_READY_SECONDS = 2.0
 _REFUSALS = {
     400: "invalid JSON",
     401: "no token, or an unknown one",
@@ -25,13 +32,13 @@ _REFUSALS = {
     413: "too large",
     422: "malformed",
     429: "too many requests",
+    503: "another process holds a lock for too long",
 }
 
 
 def create_app(registry: Registry, *, tokens: Path | None = None, limits: Limits | None = None) -> FastAPI:
-    """Return the service for a registry, whose folder is created if there is none. Nothing is scanned."""
-    root = registry.created()
-    service = Service(registry, tokens or tokens_file(root), limits or Limits())
+    """Return the service for a registry. Nothing is scanned or written."""
+    service = Service(registry, tokens or tokens_file(registry.root), limits or Limits())
     app = FastAPI(
         title="Model registry",
         version="1",
@@ -48,10 +55,21 @@ def create_app(registry: Registry, *, tokens: Path | None = None, limits: Limits
     app.add_exception_handler(RequestValidationError, malformed)
 
     @app.get("/health", tags=["operations"])
-    def health() -> dict[str, str]:
-        """Report that the service runs and its folder can be read."""
-        registry.created()
+    async def health() -> dict[str, str]:
+        """Report that the service runs. It needs neither the disk nor a thread, so nothing that hangs stops it."""
         return {"status": "ok"}
+
+    reading = CapacityLimiter(1)
+
+    @app.get("/ready", tags=["operations"], responses={503: {"description": "the registry cannot be read"}})
+    async def ready() -> JSONResponse:
+        """Report whether the registry can be read. Nothing is written."""
+        try:
+            with fail_after(_READY_SECONDS):
+                await to_thread.run_sync(registry.existing, limiter=reading, abandon_on_cancel=True)
+        except (RegistryError, OSError, TimeoutError):
+            return JSONResponse({"status": "the registry cannot be read"}, 503)
+        return JSONResponse({"status": "ok"})
 
     @app.get("/metrics", tags=["operations"], response_class=Response)
     def metrics() -> Response:
@@ -64,13 +82,26 @@ def create_app(registry: Registry, *, tokens: Path | None = None, limits: Limits
 
 
 def serve(registry: Registry, host: str, port: int, *, tokens: Path | None = None) -> None:
-    """Handle requests until interrupted."""
-    import uvicorn
-
+    """Handle requests until interrupted. Raises NoRegistryError where the folder holds no registry."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     log = logging.getLogger("model_registry.access")
     log.addHandler(handler)
     log.setLevel(logging.INFO)
-    app = create_app(registry, tokens=tokens)
-    uvicorn.run(app, host=host, port=port, access_log=False, limit_concurrency=1000, timeout_keep_alive=15)
+    registry.changeable()
+    limits = Limits()
+    durable.LOCK_SECONDS = limits.lock_seconds  # a request waits less than a command, so that threads stay free
+    server_of(create_app(registry, tokens=tokens, limits=limits), limits, host=host, port=port).run()
+
+
+def server_of(app: FastAPI, limits: Limits, **options: Any) -> uvicorn.Server:
+    """Return the server of a service, which closes connections whose requests do not arrive in time."""
+    config = uvicorn.Config(
+        app,
+        access_log=False,
+        limit_concurrency=1000,
+        timeout_keep_alive=15,
+        http=protocol(limits.header_seconds, limits.waiting_connections),
+        **options,
+    )
+    return uvicorn.Server(config)

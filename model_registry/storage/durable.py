@@ -23,18 +23,20 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_registry.errors import NotFoundError, StorageError, UnusablePathError
+from model_registry.errors import LockedError, NotFoundError, StorageError, UnusablePathError
 
 CHUNK = 1 << 20
 STAGING = ".staging-"  # begins the name of every staging folder
 _TAIL = 1 << 14  # a line has about 1.5 kB
 _SYNC_EACH = 64  # files; of more, one flush of everything is many times faster
+LOCK_SECONDS = 120.0  # that a lock is waited for; a writer holds it for a fraction of a second
 _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}
 _REFUSALS |= {errno.ELOOP}  # a link in the place of a file
 FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -332,18 +334,49 @@ def _abandoned(folder: Path) -> bool:
 
 @contextmanager
 def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold a folder's lock, alone or shared. Raises NotFoundError if the folder is gone, or goes meanwhile."""
+    """Hold a folder's lock, alone or shared.
+
+    Raises NotFoundError if the folder is gone, or goes meanwhile, and LockedError, which names the process that holds
+    the lock, after LOCK_SECONDS.
+    """
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(f"{folder}: no such folder") from None
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        _acquire(fd, folder, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         if not _same_folder(fd, folder):
             raise NotFoundError(f"{folder}: was removed meanwhile")
         yield
     finally:
         os.close(fd)
+
+
+def _acquire(fd: int, folder: Path, operation: int) -> None:
+    """Take the lock of an open folder. Raises LockedError after LOCK_SECONDS."""
+    deadline, pause = time.monotonic() + LOCK_SECONDS, 0.001
+    while True:
+        try:
+            return fcntl.flock(fd, operation | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                reason = f"has been locked by {_holder(fd)} for more than {LOCK_SECONDS:g} s"
+                raise LockedError(f"{folder}: {reason}; wait for it to end, or end it: nothing is lost") from None
+        time.sleep(pause)
+        pause = min(2 * pause, 0.02)
+
+
+def _holder(fd: int) -> str:
+    """Return who holds the lock of an open folder, as far as the kernel tells."""
+    status = os.fstat(fd)
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    try:
+        lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+        pid = next(words[4] for words in lines if len(words) > 5 and words[1] == "FLOCK" and words[5] == place)
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+    except (OSError, StopIteration):
+        return "another process"
+    return f"process {pid} ({ascii(command)[1:61]})"
 
 
 def _same_folder(fd: int, folder: Path) -> bool:

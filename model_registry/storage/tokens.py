@@ -9,8 +9,9 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from model_registry.errors import ConflictError, NotFoundError
-from model_registry.names import parse_name
+from model_registry.errors import ConflictError, InvalidNameError, NotFoundError
+from model_registry.messages import printable
+from model_registry.names import DEFAULT_USER, parse_name, parse_user
 from model_registry.storage.durable import locked, read_file, storage_errors, write_file_atomically
 from model_registry.storage.encoders import Sha256
 from model_registry.storage.entry import DOCUMENT_LIMIT, Document, Timestamp
@@ -18,20 +19,44 @@ from model_registry.timestamps import utc_now
 
 Scope = Literal["read", "publish", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+
+def parse_scope(text: str) -> str:
+    """Return a scope: `read`, `publish` or `admin`, or `read` or `publish` of one user, such as `publish:ana`."""
+    kind, separator, user = text.partition(":")
+    if kind not in SCOPES or (separator and kind == "admin"):
+        raise InvalidNameError(f"scope {printable(text)}: use read, publish or admin, or read:USER or publish:USER")
+    if separator:
+        parse_user(user)
+    return text
+
+
 TokenName = Annotated[str, AfterValidator(lambda text: parse_name(text, "token name"))]
 
 
 class Token(Document):
-    """What is kept of a token: not the token itself. `admin` includes all scopes; `publish` does not include `read`."""
+    """What is kept of a token: not the token itself. `admin` includes all scopes; `publish` does not include `read`.
+
+    `publish` is for every person, but not for the pooled models of `_default`, which are used for everybody: they need
+    `publish:_default`. Whoever may read anybody's models may read the pooled ones.
+    """
 
     name: TokenName
     sha256: Sha256
-    scopes: tuple[Scope, ...] = Field(min_length=1)
+    scopes: tuple[Annotated[str, AfterValidator(parse_scope)], ...] = Field(min_length=1)
     created: Timestamp
 
-    def allows(self, scope: Scope) -> bool:
-        """Return whether the token may be used for `scope`."""
-        return scope in self.scopes or "admin" in self.scopes
+    def allows(self, scope: Scope, user: str | None = None) -> bool:
+        """Return whether the token may be used for `scope` on the models of a user, or without one on everybody's."""
+        if "admin" in self.scopes or f"{scope}:{user}" in self.scopes:
+            return True
+        if user == DEFAULT_USER:
+            return scope == "read" and self.allows_for_somebody("read")
+        return scope in self.scopes
+
+    def allows_for_somebody(self, scope: Scope) -> bool:
+        """Return whether there is anybody on whose models the token may be used for `scope`."""
+        return "admin" in self.scopes or any(given.partition(":")[0] == scope for given in self.scopes)
 
 
 class Tokens(Document):
@@ -65,7 +90,7 @@ def read_tokens(path: Path) -> Tokens:
         return Tokens(format=1)
 
 
-def add_token(path: Path, name: str, scopes: tuple[Scope, ...]) -> str:
+def add_token(path: Path, name: str, scopes: tuple[str, ...]) -> str:
     """Create a token, keep its hash, and return it: it cannot be recovered. Raises ConflictError for a name in use."""
     secret = secrets.token_urlsafe(32)
     token = Token(name=name, sha256=token_hash(secret), scopes=scopes, created=utc_now())

@@ -84,6 +84,14 @@ def uploads_folder(root: Path) -> Path:
     return root / "uploads"
 
 
+def count(root: Path) -> int:
+    """Return how many uploads have begun and are not finished."""
+    try:
+        return sum(1 for _ in uploads_folder(root).iterdir())
+    except FileNotFoundError:
+        return 0
+
+
 def begin(root: Path, description: bytes) -> Upload:
     """Begin an upload with a bundle's `bundle.json`. Raises DocumentError, ErasedError."""
     manifest = BundleManifest.from_json(description, "bundle.json")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from model_registry.commands.main import registry
+from model_registry.storage import durable
 from model_registry.store import Registry
 from tests.model_registry.bundles import make_bundle
 
@@ -148,3 +150,38 @@ def test_a_token_is_printed_once_and_listed_by_name(root: Path) -> None:
     assert call(root, "token", "list").stdout == ""
     call(root, "token", "remove", "trainer", code=3)
     call(root, "token", "add", "trainer", "--scope", "everything", code=2)
+
+
+def test_what_a_bundle_says_does_not_command_a_terminal(tmp_path: Path) -> None:
+    """ESC and the C1 controls, which JSON allows, begin commands to a terminal."""
+    store = Registry(tmp_path / "registry")
+    hostile = "good\x1b[2J\x9b31m"
+    for run, verdict in (("r1", "good"), ("r2", hostile)):
+        store.publish(make_bundle(tmp_path, run=run, verdict=verdict, metrics={"accuracy\x1b]0;x\x07": 0.5}))
+    for words in (
+        ["list"],
+        ["list", "--json"],
+        ["show", "user123", "gesture", "v2"],
+        ["show", "user123", "gesture", "v2", "--json"],
+        ["diff", "user123", "gesture", "v1", "v2"],
+        ["diff", "user123", "gesture", "v1", "v2", "--json"],
+        ["resolve", "user123", "gesture", "--json"],
+    ):
+        result = CliRunner().invoke(registry, [*words, "--registry", str(store.root)])
+        assert result.exit_code == 0, (words, result.output)
+        assert not [c for c in result.output if not c.isprintable() and c != "\n"], words
+    shown = CliRunner().invoke(registry, ["show", "user123", "gesture", "v2", "--json", "--registry", str(store.root)])
+    assert json.loads(shown.output)["entry"]["verdict"] == hostile
+
+
+def test_a_lock_that_is_held_too_long_is_an_error_that_says_by_whom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable, "LOCK_SECONDS", 0.1)
+    store = Registry(tmp_path / "registry")
+    store.publish(make_bundle(tmp_path))
+    words = ["archive", "user123", "gesture", "v1", "--withdraw", "--registry", str(store.root)]
+    with durable.locked(store.root / "users/user123/gesture"):
+        result = CliRunner().invoke(registry, words)
+    assert result.exit_code == 3 and f"locked by process {os.getpid()} (" in result.output
+    assert CliRunner().invoke(registry, words).exit_code == 0

@@ -8,10 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import uvicorn
-
 from model_registry.service.limits import Limits
-from model_registry.service.server import create_app
+from model_registry.service.server import create_app, server_of
 from model_registry.store import Registry
 
 
@@ -19,8 +17,7 @@ from model_registry.store import Registry
 def served(store: Registry, limits: Limits | None = None) -> Iterator[str]:
     """Yield the address of a running service; it is stopped at the end."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=512)
-    config = uvicorn.Config(create_app(store, limits=limits), log_level="critical", access_log=False)
-    server = uvicorn.Server(config)
+    server = server_of(create_app(store, limits=limits), limits or Limits(), log_level="critical")
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     deadline = time.monotonic() + 30

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import shutil
+import socket
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,9 +22,11 @@ from fastapi.testclient import TestClient
 
 from model_registry.service.limits import Limits
 from model_registry.service.server import create_app
+from model_registry.storage import durable
 from model_registry.storage.tokens import add_token, remove_token, tokens_file
 from model_registry.store import Registry
 from tests.model_registry.bundles import FILES, all_bytes, make_bundle, make_encoder
+from tests.model_registry.service.serving import served
 
 PATH = "/v1/models/user123/gesture"
 
@@ -229,7 +238,7 @@ SCOPES = {  # (method, path) -> scope; what is not here needs no token
     ("POST", "/v1/doctor"): "admin",
     ("POST", "/v1/reindex"): "admin",
 }
-OPEN = {("GET", "/health"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("HEAD", "/openapi.json")}
+OPEN = {("GET", "/health"), ("GET", "/ready"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("HEAD", "/openapi.json")}
 IN_PATH = {
     "user": "user123", "modality": "gesture", "version": "v1", "role": "model", "upload_id": "0" * 32,
     "sha256": "0" * 64, "name": "model.onnx",
@@ -377,4 +386,112 @@ def test_metrics_and_log_name_routes_and_no_person(admin: TestClient, caplog: py
     assert lines[0]["route"] == "/v1/models/{user}/{modality}" and lines[0]["token"] == "admin"
     for given in ("user123", "nobody-knows", "testclient"):
         assert given not in text and given not in caplog.text
-    assert client_of(admin.app.state.service.registry, None).get("/health").json() == {"status": "ok"}  # type: ignore[attr-defined]
+    assert datetime.fromisoformat(lines[0]["time"]).tzinfo is not None
+
+
+def test_health_and_readiness_are_apart_and_write_nothing(tmp_path: Path) -> None:
+    """The volume of a registry may be missing: then the service lives, is not ready, and makes no registry there."""
+    client = TestClient(create_app(Registry(tmp_path / "missing")))
+    assert client.get("/health").json() == {"status": "ok"}
+    assert client.get("/ready").status_code == 503
+    assert not (tmp_path / "missing").exists()
+    Registry(tmp_path / "missing").created()
+    assert client.get("/ready").json() == {"status": "ok"}
+
+
+def test_a_missing_registry_is_not_made_by_an_upload(store: Registry, tokens: dict[str, str], tmp_path: Path) -> None:
+    client = client_of(store, tokens["publish"])
+    assert client.get("/v1/uploads/" + "0" * 32).status_code == 404
+    shutil.move(store.root, tmp_path / "unmounted")
+    assert upload(client, make_bundle(tmp_path, run="r9")).status_code == 404
+    assert not store.root.exists()
+
+
+@pytest.mark.parametrize("scope", ["read", "publish"])
+def test_a_token_of_one_person_is_of_no_other(store: Registry, tmp_path: Path, scope: str) -> None:
+    for user in ("ana", "_default"):
+        store.publish(make_bundle(tmp_path, user=user))
+    client = client_of(store, add_token(tokens_file(store.root), "ana_only", (f"{scope}:ana",)))
+    allowed = client_of(store, add_token(tokens_file(store.root), "everybody", (scope,)))
+    pooled = client_of(store, add_token(tokens_file(store.root), "pooled", ("publish:_default",)))
+    if scope == "read":
+        assert client.get("/v1/models/ana/gesture").status_code == client.get("/v1/models?user=ana").status_code == 200
+        assert client.get("/v1/models/_default/gesture").status_code == 200, "the pooled model stands in for hers"
+        for path in (PATH, "/v1/models", "/v1/models?user=user123", "/", "/users/user123/gesture"):
+            assert client.get(path).status_code == 403, path
+            assert allowed.get(path).status_code == 200, path
+    else:
+        assert upload(client, make_bundle(tmp_path, user="ana", run="r2")).status_code == 200
+        refused = [make_bundle(tmp_path, user=user, run="r5") for user in ("ben", "_default")]
+        assert [upload(client, bundle).status_code for bundle in refused] == [403, 403]
+        assert client.post(f"{PATH}/rollback", json={"reason": "x"}).status_code == 403
+        assert [upload(allowed, bundle).status_code for bundle in refused] == [200, 403], "pooled models are apart"
+        begun = allowed.post("/v1/uploads", content=(make_bundle(tmp_path, user="dora") / "bundle.json").read_bytes())
+        place = f"/v1/uploads/{begun.json()['id']}"
+        assert client.put(f"{place}/files/model", content=b"x").status_code == 403
+        assert upload(pooled, refused[1]).status_code == 200
+
+
+def test_only_so_many_uploads_may_have_begun(store: Registry, tokens: dict[str, str], tmp_path: Path) -> None:
+    client = client_of(store, tokens["publish"], uploads_at_once=2)
+    descriptions = [(make_bundle(tmp_path, run=f"u{n}") / "bundle.json").read_bytes() for n in range(3)]
+    assert [client.post("/v1/uploads", content=each).status_code for each in descriptions] == [201, 201, 429]
+
+
+def test_a_body_has_a_total_time_however_steadily_it_arrives(
+    store: Registry, tokens: dict[str, str], tmp_path: Path
+) -> None:
+    with served(store, Limits(body_seconds=0.5)) as address:
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            head = f"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {tokens['publish']}\r\n"
+            connection.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n".encode())
+            connection.settimeout(0.1)
+            answer, until = b"", time.monotonic() + 30
+            while not answer and time.monotonic() < until:
+                with suppress(TimeoutError):
+                    connection.sendall(b" ")
+                    answer = connection.recv(100)
+        assert answer.startswith(b"HTTP/1.1 408")
+
+
+def test_half_sent_headers_keep_nobody_out(store: Registry) -> None:
+    with served(store, Limits(waiting_connections=50)) as address, ExitStack() as held:
+        host, port = address.removeprefix("http://").split(":")
+        for number in range(300):
+            connection = held.enter_context(socket.create_connection((host, int(port)), timeout=30))
+            connection.sendall(b"GET /health HTTP/1.1\r\nX: ")
+            if number % 50 == 0:
+                assert httpx.get(f"{address}/health", timeout=30).status_code == 200
+
+
+def test_a_header_has_a_total_time_however_steadily_it_arrives(store: Registry) -> None:
+    with served(store, Limits(header_seconds=0.5)) as address:
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection, pytest.raises(OSError):
+            connection.sendall(b"GET /health HTTP/1.1\r\n")
+            until = time.monotonic() + 30
+            while time.monotonic() < until:
+                connection.sendall(b"X-Y: z\r\n")
+                time.sleep(0.05)
+        assert httpx.get(f"{address}/health", timeout=30).status_code == 200
+
+
+def test_locks_that_are_stuck_stop_neither_health_nor_the_service_for_good(
+    store: Registry, tokens: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable, "LOCK_SECONDS", 0.5)
+    with served(store) as address, ThreadPoolExecutor(60) as pool:
+        headers = {"Authorization": f"Bearer {tokens['publish']}"}
+
+        def roll_back() -> httpx.Response:
+            body = {"reason": "worse"}
+            return httpx.post(f"{address}{PATH}/rollback", json=body, headers=headers, timeout=60)
+
+        with durable.locked(store.root / "users/user123/gesture"):
+            waiting = [pool.submit(roll_back) for _ in range(60)]
+            assert httpx.get(f"{address}/health", timeout=30).status_code == 200
+            answers = [future.result() for future in waiting]
+        assert {answer.status_code for answer in answers} == {503}
+        assert answers[0].json()["error"] == "LockedError" and str(os.getpid()) in answers[0].json()["detail"]
+        assert roll_back().status_code == 200
