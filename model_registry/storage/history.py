@@ -300,7 +300,7 @@ def reindex(root: Path) -> bool:
     Publishers wait only while what changed meanwhile is read again. Lines of a slot that is damaged stay as they are.
     """
     with storage_errors("reindex"), _rebuilt_journal(root) as (present, rebuilt):
-        if present == rebuilt:
+        if present is not None and b"".join(map(_renewed, present.splitlines(keepends=True))) == rebuilt:
             return False
         write_file_atomically(journal(root), rebuilt)
     return True
@@ -314,7 +314,8 @@ def journal_fault(root: Path) -> str | None:
     with _rebuilt_journal(root) as (present, rebuilt):
         if present is None or present == rebuilt:
             return None
-    lines, expected = whole_lines(present).split(b"\n")[:-1], set(rebuilt.split(b"\n")[:-1])
+    lines = [_renewed(line) for line in whole_lines(present).splitlines(keepends=True)]
+    expected = set(rebuilt.splitlines(keepends=True))
     for number, line in enumerate(lines, 1):
         if line not in expected:
             try:
@@ -324,6 +325,15 @@ def journal_fault(root: Path) -> str | None:
     if expected - set(lines):
         return f"{journal(root)}: a line is missing or not what was written; run: doctor"
     return None
+
+
+def _renewed(line: bytes) -> bytes:
+    """Return a line of the journal as this release writes it, where an earlier one wrote it that had fewer fields."""
+    try:
+        entry = RegistryEntry.from_json(line, "line")
+    except DocumentError:
+        return line
+    return line if entry.model_fields_set == set(RegistryEntry.model_fields) else entry.to_line()
 
 
 @contextmanager

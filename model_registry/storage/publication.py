@@ -209,7 +209,7 @@ def _published_before(
     version = event.version
     manifest_sha256 = published_manifest(events, version)
     stored = read_manifest(slot, version, manifest_sha256)
-    if stored.bundle_sha256 != _bundle_sha256(manifest):
+    if stored.bundle_sha256 not in (_bundle_sha256(manifest), _bundle_sha256_of_0_2(manifest)):
         raise ConflictError(
             f"run {manifest.run_id} was published as {slot} v{version} with other content: train with a new run id"
         )
@@ -221,6 +221,14 @@ def _published_before(
 
 def _bundle_sha256(manifest: BundleManifest) -> str:
     return hashlib.sha256(manifest.to_json()).hexdigest()
+
+
+def _bundle_sha256_of_0_2(manifest: BundleManifest) -> str | None:
+    """Return what release 0.2 recorded for a bundle that it wrote: it did not know `encoding`."""
+    if "encoding" in manifest.entry.model_fields_set:
+        return None
+    dumped = manifest.model_dump(mode="json", exclude={"entry": {"encoding"}})
+    return hashlib.sha256((json.dumps(dumped, ensure_ascii=False, indent=1) + "\n").encode()).hexdigest()
 
 
 def _take_files(bundle: Path, manifest: BundleManifest, staging: Path) -> None:
