@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PACKAGES := shared model_registry orchestrator gesture_trainer sound_trainer speech_context_trainer visual_environment_trainer
 export MODEL_TRAINER_DATA ?= $(abspath ../shared/data)
 
-.PHONY: help setup demo test lint check bench bench-accuracy bench-unknown bench-batches bench-sessions bench-recipes lock serve schemas images \
+.PHONY: help setup demo test lint check soak bench bench-accuracy bench-unknown bench-batches bench-sessions bench-recipes lock serve schemas images \
 	images-test sbom clean
 
 help: ## list the commands
@@ -44,6 +44,11 @@ lint: setup ## ruff, mypy (strict), pyright (standard)
 	@$(BIN)/pyright
 
 check: lint test ## everything that CI runs
+
+SOAK := test_kills test_integrity test_promises test_power_cuts
+soak: setup ## kill, fill and flip everything in the registry, erasures and the service (about 10 minutes)
+	@MODEL_TRAINER_SOAK=1 $(BIN)/python -m pytest -n 2 $(SOAK:%=tests/model_registry/storage/%.py) \
+	    tests/model_registry/service tests/shared/commands/test_erase.py
 
 bench: setup ## measure speed (under 5 minutes); FULL=1 takes more runs, jobs and versions
 	@$(BIN)/python -m benchmarks.speed --runs $(if $(FULL),5,1)

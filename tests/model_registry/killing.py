@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -52,6 +53,37 @@ def killed(act: Callable[[], object], at: int, half: bool) -> None:
             os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, f"not killed at call {at}"
+
+
+def filled(act: Callable[[], object], at: int) -> str:
+    """Run `act` in a child process whose disk is full from its call number `at` on; return how `act` ended.
+
+    On a full disk nothing is created and nothing written, but everything else works. What is returned is the name of
+    the error's class, or an empty text.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        count = 0
+
+        def strike(name: str, real: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+            nonlocal count
+            count += 1
+            if count > at and name in ("open", "write", "mkdir"):
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        write = os.write
+        put_fault_points(strike)
+        try:
+            act()
+        except BaseException as error:  # whatever it is, the test shall see it
+            write(writer, type(error).__name__.encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as file:
+        return file.read()
 
 
 def put_fault_points(strike: Callable[..., object]) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from model_registry.store import Registry
 from tests.model_registry.bundles import all_bytes, make_bundle, make_encoder
-from tests.model_registry.killing import changes, killed
+from tests.model_registry.killing import changes, filled, killed
 
 pytestmark = pytest.mark.slow
 
@@ -135,6 +135,39 @@ def test_the_very_first_publication_killed_anywhere(prepared: Path, tmp_path: Pa
         store = Registry(tmp_path / "new")
         assert store.publish(prepared / "gesture_ben_r1").version == 1
         check_whatever_happened(store)
+
+
+@pytest.mark.parametrize("operation", ["publish", "rollback", "erase", "reindex"])
+def test_a_disk_that_fills_anywhere_is_one_error_and_the_next_attempt_works(
+    prepared: Path, tmp_path: Path, operation: str
+) -> None:
+    acts: dict[str, Callable[[Registry], object]] = {
+        "publish": lambda s: s.publish(prepared / "gesture_anna_new"),
+        "rollback": lambda s: s.rollback("anna", "gesture", "worse"),
+        "erase": lambda s: s.erase("anna", "asked for"),
+        "reindex": lambda s: s.reindex(),
+    }
+    act = acts[operation]
+
+    def fresh() -> Registry:
+        shutil.rmtree(tmp_path / "registry", ignore_errors=True)
+        shutil.copytree(prepared / "registry", tmp_path / "registry")
+        if operation == "reindex":
+            (tmp_path / "registry/model_registry.jsonl").unlink()
+        return Registry(tmp_path / "registry")
+
+    first = fresh()
+    names = changes(lambda: act(first))
+    outcomes = set()
+    for at in range(len(names)):
+        store = fresh()
+        outcomes.add(filled(lambda store=store: act(store), at))  # type: ignore[misc]
+        for user in ("anna", "ben"):
+            if (store.root / "users" / user).exists():
+                store.resolve(user, "gesture")
+        act(store)
+        check_whatever_happened(store)
+    assert outcomes <= {"StorageError", ""} and "StorageError" in outcomes
 
 
 @pytest.mark.parametrize("operation", ["rollback", "archive", "withdraw", "promote", "gc"])

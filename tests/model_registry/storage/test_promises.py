@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
 
-from model_registry.errors import NotFoundError, RegistryError, StorageError
+from model_registry.errors import ConflictError, ErasedError, NotFoundError, RegistryError, StorageError
+from model_registry.storage.tombstones import readmit
 from model_registry.store import Registry
 from tests.model_registry.bundles import all_bytes, make_bundle, make_encoder
 from tests.model_registry.nobody import allow_everything, as_nobody, folder_for_everybody
+from tests.soak import SOAK
 
 WRITERS, PUBLICATIONS, SLOTS = 16, 1000, 20
 
@@ -154,3 +158,48 @@ def test_a_forbidden_folder_is_said_and_works_once_allowed() -> None:
         folder.chmod(0o777)
         assert as_nobody(lambda: str(store.publish(bundle).version)) == "2"
         assert store.resolve("user123", "gesture").version == 2
+
+
+def _live(root: Path, out: Path, number: int, until: float, faults: multiprocessing.Queue[str]) -> None:
+    """Publish, roll back, erase, readmit and read at random, as one of many processes; report what should not be."""
+    dice, store, count = random.Random(number), Registry(root), 0
+    allowed = (ErasedError, NotFoundError, ConflictError)  # somebody else was faster
+    while time.time() < until:
+        user, count = f"user{dice.randrange(6)}", count + 1
+        try:
+            match dice.randrange(8):
+                case 0 | 1 | 2:
+                    bundle = make_bundle(out / str(number), user=user, run=f"r{number}_{count}")
+                    store.publish(bundle)
+                    shutil.rmtree(bundle)
+                case 3:
+                    store.rollback(user, "gesture", "worse")
+                case 4:
+                    store.erase(user, "asked for")
+                    readmit(store.root, user, "agreed again")
+                case 5:
+                    store.doctor()
+                case _:
+                    store.resolve(user, "gesture")
+                    list(store.entries(on_damage=lambda damage: faults.put(str(damage))))
+        except allowed:
+            continue
+        except Exception as error:
+            faults.put(f"{type(error).__name__}: {error}")
+
+
+@pytest.mark.slow
+def test_publishing_erasing_and_reading_at_once_leave_a_sound_registry(tmp_path: Path) -> None:
+    root, context = tmp_path / "registry", multiprocessing.get_context("fork")
+    Registry(root).created()
+    faults, until = context.Queue(), time.time() + (60 if SOAK else 5)
+    processes = [context.Process(target=_live, args=(root, tmp_path, n, until, faults)) for n in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0] * 8
+    assert faults.empty(), faults.get()
+    store = Registry(root)
+    assert all(finding.mended for finding in store.doctor()) and store.doctor() == []
+    assert [(name, fault) for name, fault in store.verify_all() if fault is not None] == []
