@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from model_registry.errors import DocumentError, InvalidNameError
 from model_registry.names import parse_modality, parse_name, parse_version
+from model_registry.storage import entry as documents
 from model_registry.storage.entry import BundleEntry, BundleManifest, Document, RegistryEntry
 from tests.model_registry.bundles import describe, entry
 from tests.paths import ROOT
@@ -161,3 +163,13 @@ def test_every_document_is_frozen_and_closed() -> None:
     kinds = [RegistryEntry, *Document.__subclasses__()]
     assert len(kinds) > 8
     assert all(kind.model_config["frozen"] and kind.model_config["extra"] == "forbid" for kind in kinds)
+
+
+def test_the_documents_in_the_specification_are_valid() -> None:
+    text = (ROOT / "docs/registry.md").read_text(encoding="utf-8")
+    examples = re.findall(r"<!-- document: (\w+) -->\n```json\n(.*?)```", text, re.DOTALL)
+    assert [name for name, _ in examples] == ["VersionManifest", "Event", "ActivePointer", "Tombstone"]
+    for name, example in examples:
+        kind = getattr(documents, name)
+        document = kind.from_json(example.encode(), name)
+        assert document.model_fields_set == set(kind.model_fields), "the example has every field"
