@@ -1,7 +1,7 @@
 """Removing every file of a person from a data root, and from folders in which runs, bundles, exports or copies lie.
 
 Each function may be repeated: what is gone already is passed over. Whether a file concerns a person is decided by its
-content: the `user_id` and `users` of JSON documents, the names in an archive, or the sha256 of a model of theirs.
+content: the `user`, `user_id` and `users` of JSON documents, in an archive too, or the sha256 of a model of theirs.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from model_registry.storage.durable import (
     remove_folder,
     write_file_atomically,
 )
-from model_registry.storage.tombstones import add_tombstone, mentions
+from model_registry.storage.entry import FILE_LIMIT
+from model_registry.storage.tombstones import add_tombstone
 
 _TOPS = (".", "logs", "data")  # A3CP keeps users/ and transcripts/ below these
 _TEMPORARY = re.compile(r"(registry|model-registry|restore|reproduce)-.+")  # folders that killed commands left
-_SHORT = 3  # an id with fewer letters is a word of many a sentence, and only counts where it stands alone
 
 
 @dataclass(frozen=True)
@@ -125,60 +125,69 @@ def traces(folder: Path, person: Person) -> Iterator[Path]:
 
 
 def _concerning(folder: Path, person: Person) -> Iterator[Path]:
-    """Yield folders that are a person's as a whole, and single files that concern them. What is yielded may go."""
+    """Yield folders that are a person's as a whole, and single files that concern them. What is yielded may go.
+
+    Bundles and versions of others are not looked into: whatever words they contain, they are not this person's.
+    """
     for name, folders, files in os.walk(folder):
         here = Path(name)
+        if _is_whole(here) and here != folder:
+            folders.clear()
+            continue
         whole = [each for each in sorted(folders) if _is_of(here / each, person)]
         folders[:] = [each for each in folders if each not in whole]
         yield from (here / each for each in whole)
         yield from (here / each for each in sorted(files) if _file_concerns(here / each, person))
 
 
+def _is_whole(folder: Path) -> bool:
+    """Return whether a folder is a bundle or a version."""
+    return (folder / "bundle.json").is_file() or (folder / "manifest.json").is_file()
+
+
 def _is_of(folder: Path, person: Person) -> bool:
     """Return whether a folder is a person's as a whole: named after them, or a bundle or version trained on them."""
     if folder.name == person.user and folder.parent.name in ("users", "jobs"):
         return True
-    if not ((folder / "bundle.json").is_file() or (folder / "manifest.json").is_file()):
-        return False
-    for path in folder.glob("*.json"):
-        value = _json(path)
-        if isinstance(value, dict) and (
-            value.get("user_id") == person.user or person.user in (value.get("users") or ())
-        ):
-            return True
-    return False
+    return _is_whole(folder) and any(_is_about(_json(path), person.user) for path in folder.glob("*.json"))
 
 
 def _file_concerns(path: Path, person: Person) -> bool:
-    if _names(path.name, person.user):
-        return True
     try:
         if path.suffix == ".jsonl":
             return any(_line_concerns(line, person) for line in path.read_bytes().splitlines())
         if path.suffix == ".json":
             return concerns(_json(path), person.user)
         if path.suffix == ".tar":
-            with tarfile.open(path) as tar:
-                return any(_names(member.name, person.user) for member in tar) or _pooled_tar(path, person)
+            return _tar_concerns(path, person)
         if file_sha256(path) in person.hashes:
             return True
-        data = path.read_bytes()
-        if any(digest.encode() in data for digest in person.hashes):
-            return True  # an ONNX file with encoders names the model that it was made of
-        text = data.decode("utf-8", "replace") if path.suffix in (".html", ".txt", ".log", ".md") else ""
-        return _text_concerns(text, person)
+        data = path.read_bytes()  # an ONNX file with encoders names the model that it was made of
+        return any(digest.encode() in data for digest in person.hashes)
     except (OSError, tarfile.TarError, ValueError):
         return False
 
 
-def _pooled_tar(path: Path, person: Person) -> bool:
-    """Return whether an exported version was trained on a person among others."""
+def _tar_concerns(path: Path, person: Person) -> bool:
+    """Return whether an exported version was trained on a person, alone or among others."""
     with tarfile.open(path) as tar:
         for member in tar:
-            if "/training_log" in member.name and (content := tar.extractfile(member)) is not None:
-                log = json.loads(content.read())
-                return isinstance(log, dict) and person.user in (log.get("users") or ())
+            if member.name.endswith(".json") and member.size <= FILE_LIMIT:
+                content = tar.extractfile(member)
+                if content is not None and _is_about(json.loads(content.read()), person.user):
+                    return True
     return False
+
+
+def _is_about(document: Any, user: str) -> bool:
+    """Return whether a JSON document says that it is about a user, alone or among others."""
+    return isinstance(document, dict) and any(_has_user(key, value, user) for key, value in document.items())
+
+
+def _has_user(key: str, value: Any, user: str) -> bool:
+    return (key in ("user", "user_id") and value == user) or (
+        key == "users" and isinstance(value, list) and user in value
+    )
 
 
 def _json(path: Path) -> Any:
@@ -189,29 +198,22 @@ def _json(path: Path) -> Any:
 
 
 def concerns(value: Any, user: str) -> bool:
-    """Return whether a JSON value names a user: as a text of its own, or as part of a path, a name or a sentence."""
+    """Return whether a JSON value is about a user, anywhere in it: as `user`, `user_id`, one of `users`, or in a path.
+
+    Words that happen to be somebody's id, such as a label, are not taken for the person.
+    """
     if isinstance(value, dict):
-        return any(concerns(item, user) for pair in value.items() for item in pair)
+        return any(_has_user(key, item, user) or concerns(item, user) for key, item in value.items())
     if isinstance(value, list):
         return any(concerns(item, user) for item in value)
-    if not isinstance(value, str):
-        return False
-    return value == user or _names(value, user)
-
-
-def _names(text: str, user: str) -> bool:
-    return mentions(user, text) if " " not in text or len(user) >= _SHORT else False
-
-
-def _text_concerns(text: str, person: Person) -> bool:
-    return len(person.user) >= _SHORT and mentions(person.user, text)
+    return isinstance(value, str) and re.search(rf"(?:^|/)(?:users|jobs)/{re.escape(user)}(?:/|$)", value) is not None
 
 
 def _line_concerns(line: bytes, person: Person) -> bool:
     try:
         return concerns(json.loads(line), person.user)
     except ValueError:
-        return _text_concerns(line.decode("utf-8", "replace"), person)
+        return False
 
 
 def _erase_lines(path: Path, person: Person, places: Places) -> None:
@@ -220,7 +222,7 @@ def _erase_lines(path: Path, person: Person, places: Places) -> None:
     kept = [line for line in lines if not _line_concerns(line, person)]
     if len(kept) == len(lines):
         return
-    if kept and not _names(path.name, person.user):
+    if kept:
         write_file_atomically(path, b"".join(kept), mode=0o600)
         places.removed.append(f"{path}: {len(lines) - len(kept)} lines")
     else:
@@ -228,10 +230,9 @@ def _erase_lines(path: Path, person: Person, places: Places) -> None:
 
 
 def _erase_entries(path: Path, person: Person, places: Places) -> None:
-    """Write a JSON document again without the list entries that name a person; remove it where that is not enough."""
-    before = _json(path)
-    after = _without(before, person.user)
-    if concerns(after, person.user) or not isinstance(after, dict | list) or _names(path.name, person.user):
+    """Write a JSON document again without the list entries about a person; remove it where that is not enough."""
+    after = _without(_json(path), person.user)
+    if concerns(after, person.user):
         places.remove(path)
     else:
         write_file_atomically(path, (json.dumps(after, ensure_ascii=False) + "\n").encode(), mode=0o600)
@@ -239,18 +240,12 @@ def _erase_entries(path: Path, person: Person, places: Places) -> None:
 
 
 def _without(value: Any, user: str) -> Any:
+    """Return a JSON value without those entries of its lists that are about a user."""
     if isinstance(value, list):
-        return [_without(item, user) for item in value if not _entry_concerns(item, user)]
+        return [_without(item, user) for item in value if not concerns(item, user)]
     if isinstance(value, dict):
-        return {key: _without(item, user) for key, item in value.items() if not concerns(key, user)}
+        return {key: item if key == "users" else _without(item, user) for key, item in value.items()}
     return value
-
-
-def _entry_concerns(item: Any, user: str) -> bool:
-    """Return whether a list's entry names a user outside of lists of its own, which lose entries in turn."""
-    if isinstance(item, dict):
-        return any(_entry_concerns(value, user) for pair in item.items() for value in pair)
-    return concerns(item, user) if isinstance(item, str) else False
 
 
 def hashes_of(folders: Iterable[Path], user: str) -> frozenset[str]:

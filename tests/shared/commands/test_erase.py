@@ -236,6 +236,28 @@ def test_a_place_that_cannot_be_cleared_is_named_and_the_others_are(
     assert len(value["left"]) == 1 and "nowhere://bucket" in value["left"][0] and world.traces() == []
 
 
+@pytest.mark.parametrize("user", ["gesture", "model", "drink", "a", "users", "bundles"])
+def test_an_id_that_is_a_word_takes_nothing_from_others(world: World, user: str) -> None:
+    """Labels, modalities and names of files and folders may be somebody's id."""
+    before = {str(path): path.read_bytes() for path in world.root.rglob("*") if path.is_file()}
+    words = ["--reason", "asked for", "--yes", "--no-cache", "--json", "--registry", str(world.registry.root)]
+    words += [
+        "--data",
+        str(world.data),
+        "--data",
+        str(world.a3cp),
+        "--folder",
+        str(world.runs),
+        "--folder",
+        str(world.exports),
+    ]
+    report(CliRunner().invoke(erase_command, [user, *words, "--mirror", world.mirror.as_uri()], standalone_mode=False))
+    after = {str(path): path.read_bytes() for path in world.root.rglob("*") if path.is_file()}
+    kept = {path: data for path, data in before.items() if "/mirror/uploads/" not in path}
+    assert kept.items() <= after.items()
+    assert {Path(path).name for path in after.keys() - kept.keys()} == {"tombstones.jsonl"}
+
+
 def test_the_name_of_a_user_within_a_word_is_nobody(world: World) -> None:
     bundle = make_bundle(world.runs / "bundles", user="anabel", run="r1")
     world.registry.publish(bundle)
