@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PACKAGES := shared model_registry orchestrator gesture_trainer sound_trainer speech_context_trainer visual_environment_trainer
 export MODEL_TRAINER_DATA ?= $(abspath ../shared/data)
 
-.PHONY: help setup demo test lint check soak bench bench-accuracy bench-unknown bench-batches bench-sessions bench-recipes lock serve schemas images \
+.PHONY: help setup demo test test-fast lint check soak bench bench-accuracy bench-unknown bench-batches bench-sessions bench-recipes lock serve schemas images \
 	images-test sbom clean
 
 help: ## list the commands
@@ -36,6 +36,9 @@ demo: setup ## train models for three fictional people and print what was publis
 
 test: setup ## run the whole test suite
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-fast: setup ## run the tests that take less than two seconds each, without Docker and real data
+	@HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -n 2 --dist loadgroup -q -m "not slow and not docker and not realdata"
 
 lint: setup ## ruff, mypy (strict), pyright (standard)
 	@$(BIN)/ruff check .

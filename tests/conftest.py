@@ -9,7 +9,8 @@ from hypothesis import settings
 from tests.paths import ROOT
 
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=40, database=None)
-settings.load_profile("house")
+settings.register_profile("fast", settings.get_profile("house"), max_examples=10)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))
 
 REAL_DATA = Path(os.environ.get("MODEL_TRAINER_DATA") or ROOT.parent / "shared" / "data")
 
