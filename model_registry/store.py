@@ -18,7 +18,6 @@ from model_registry.storage.durable import (
     file_sha256,
     nearest_existing,
     path_errors,
-    read_file,
     staged_file,
     storage_errors,
 )
@@ -52,6 +51,7 @@ from model_registry.storage.verification import (
     checked_sha256,
     encoder_file,
     log_damage,
+    read_checked,
     read_entry,
     read_version,
 )
@@ -100,10 +100,14 @@ class Registry:
             for folder in (resolved.folder, *resolved.encoders.values()):
                 for source in folder.iterdir():
                     target = into / source.relative_to(self.root)
-                    if not target.is_file() or file_sha256(target) != checked_sha256(source):
+                    sha256 = checked_sha256(source)
+                    if not target.is_file() or file_sha256(target) != sha256:
                         ensure_folder(target.parent)
                         with source.open("rb") as content, staged_file(target) as file:
                             shutil.copyfileobj(content, file)
+                            file.seek(0)
+                            if file_sha256(file) != sha256:
+                                raise CorruptError(f"{source}: changed while it was copied; try again")
         folder = into / resolved.folder.relative_to(self.root)
         return replace(
             resolved,
@@ -124,7 +128,7 @@ class Registry:
                 raise NotFoundError(f"{slot}: no active version")
         else:
             resolved = self._exact(slot, parse_version(version), with_encoders=False)
-        return read_file(resolved.files["training_log"], FILE_LIMIT)
+        return read_checked(resolved.files["training_log"], resolved.stored["training_log"].sha256, FILE_LIMIT)
 
     def entries(
         self,

@@ -43,17 +43,22 @@ ARGUMENTS: dict[str, list[str]] = {
     "model-trainer registry gc": [],
     "model-trainer registry doctor": [],
     "model-trainer registry reindex": [],
+    "model-trainer registry protect": [],
     "model-trainer registry serve": [],
     "model-trainer registry token add": ["name", "--scope", "read"],
     "model-trainer registry token list": [],
     "model-trainer registry token remove": ["name"],
+    "model-trainer erase": ["user123", "--reason", "x", "--yes", "--no-cache"],
+    "model-trainer readmit": ["user123", "--reason", "x"],
     "model-trainer predict": ["--user", "user123", "--modality", "gesture", "{bundle}/model.onnx"],
     "model-trainer reproduce": ["--user", "user123", "--modality", "gesture", "--data", "{data}"],
     "orchestrator/launch_all.sh": ["--data", "{data}", "--runs", "{runs}"],
     "python -m orchestrator.registry_uploader": ["{bundles}"],
     **{name: ["--user", "user123", "--data", "{data}", "--out", "{runs}"] for name in TRAINERS},
 }
-FOLDER_ONLY = {f"model-trainer registry {name}" for name in ("serve", "token add", "token list", "token remove")}
+FOLDER_ONLY = {"model-trainer readmit"} | {
+    f"model-trainer registry {name}" for name in ("protect", "serve", "token add", "token list", "token remove")
+}
 READING = {f"model-trainer registry {name}" for name in ("resolve", "list", "show", "diff", "verify", "export")} | {
     "model-trainer predict",
     "model-trainer reproduce",

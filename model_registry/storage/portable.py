@@ -14,10 +14,11 @@ from google.protobuf.message import DecodeError
 from onnx import compose, version_converter
 
 from model_registry.errors import ConflictError
-from model_registry.storage.durable import path_errors, read_file, staged_file, storage_errors
+from model_registry.storage.durable import path_errors, staged_file, storage_errors
 from model_registry.storage.encoders import SPEC_FILE, EncoderSpec, read_encoder
 from model_registry.storage.entry import FILE_LIMIT, ExportForm
 from model_registry.storage.resolution import ResolvedVersion
+from model_registry.storage.verification import read_checked
 
 ENCODER_FILES = "encoder_files"  # property: encoder -> file name -> text
 
@@ -48,7 +49,7 @@ def export_onnx(version: ResolvedVersion, target: Path) -> None:
     Other files of an encoder, such as its tokenizer, become a property of the file, `ENCODER_FILES`. Raises
     ConflictError where an encoder is no ONNX network, or its outputs are not the model's inputs.
     """
-    content = read_file(version.files["model"], FILE_LIMIT)
+    content = read_checked(version.files["model"], version.stored["model"].sha256, FILE_LIMIT)
     if version.encoders:
         model = _parsed(content, "the model")
         for name, folder in sorted(version.encoders.items()):

@@ -91,6 +91,17 @@ def checked_sha256(path: Path) -> str:
         os.close(fd)
 
 
+def read_checked(path: Path, sha256: str, limit: int) -> bytes:
+    """Return a file's content, which has this sha256: the bytes that are checked are those that are used.
+
+    Raises CorruptError, NotFoundError.
+    """
+    data = read_file(path, limit)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise CorruptError(f"{path}: is not what was published")
+    return data
+
+
 def _identity(fd: int) -> _Identity:
     at = os.fstat(fd)
     return at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns

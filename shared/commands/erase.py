@@ -89,11 +89,13 @@ def erase_command(
         raise click.UsageError("--retrain-pooled: name the one data root to train from with --data")
     if not yes:
         click.confirm(f"Remove everything of {user} for good?", abort=True)
+    if isinstance(registry, Registry):
+        registry.changeable()
     person = _person(user, registry, folders)
     places = Places(user)
     pooled = _pooled_with(registry, user) if retrain_pooled else []
     if isinstance(registry, Registry):
-        add_tombstone(registry.created(), user, reason)  # before anything else: nothing of them is published meanwhile
+        add_tombstone(registry.root, user, reason)  # before anything else: nothing of them is published meanwhile
     for root in data_roots:
         erase_data_root(root, person, reason, places)
     for folder in folders:
@@ -239,7 +241,7 @@ def readmit_command(user: str, reason: str, registry: Registry, data_roots: tupl
       model-trainer readmit user123 --reason "signed again" --registry models --data data
     """
     parse_user(user)
-    readmitted = [readmit(folder, user, reason) for folder in (registry.root, *data_roots)]
+    readmitted = [readmit(folder, user, reason) for folder in (registry.changeable(), *data_roots)]
     if not any(readmitted):
         raise NotFoundError(f"{user}: nobody of this id was erased here")
     click.echo(f"{user}: may be imported and published again")

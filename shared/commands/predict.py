@@ -19,7 +19,9 @@ from model_registry.commands.options import registry_option
 from model_registry.location import ReadableRegistry
 from model_registry.names import Modality, is_modality, parse_modality
 from model_registry.storage.encoders import SPEC_FILE, EncoderSpec
+from model_registry.storage.entry import FILE_LIMIT
 from model_registry.storage.resolution import ResolvedVersion
+from model_registry.storage.verification import read_checked
 from shared.errors import ConfigError, DataError, InvalidInputError, TrainerError
 from shared.schema_utils import UNKNOWN
 from shared.trainers import find_trainer, modality_names
@@ -37,13 +39,16 @@ class LiveModel:
 
     model: Path
     encoders: Mapping[str, Path]
+    sha256: str | None = None  # of a published model
 
     @cached_property
     def session(self) -> Any:
         """The ONNX Runtime session."""
         from shared.features.graph import open_session
 
-        return open_session(self.model.read_bytes())
+        if self.sha256 is None:
+            return open_session(self.model.read_bytes())
+        return open_session(read_checked(self.model, self.sha256, FILE_LIMIT))
 
     @cached_property
     def properties(self) -> dict[str, Any]:
@@ -163,7 +168,7 @@ def predict_command(
         if resolved.fallback:
             reason = f"{user} has no active {resolved.modality} model with enough data; the pooled default is used"
             click.echo(f"warning: {reason}", err=True)
-        model = LiveModel(resolved.files["model"], resolved.encoders)
+        model = LiveModel(resolved.files["model"], resolved.encoders, resolved.stored["model"].sha256)
         return _classify(model, resolved.modality, _described(resolved), files)
 
 

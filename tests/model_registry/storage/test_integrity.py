@@ -14,9 +14,11 @@ from click.testing import CliRunner
 from model_registry.commands.main import registry as command
 from model_registry.errors import CorruptError, RegistryError
 from model_registry.storage import uploads
+from model_registry.storage.resolution import ResolvedVersion
 from model_registry.storage.tokens import add_token, tokens_file
 from model_registry.storage.verification import Damage
 from model_registry.store import Registry
+from shared.commands.predict import LiveModel
 from tests.model_registry.bundles import all_bytes, make_bundle, make_encoder
 
 _ALL = 700  # bytes; of a longer file some are flipped, spread evenly
@@ -178,3 +180,24 @@ def test_readers_change_nothing(store: Registry) -> None:
     store.resolve("ben", "gesture")
     list(store.verify_all())
     assert all_bytes(store.root) == before
+
+
+def test_a_file_exchanged_after_it_was_checked_is_not_used(store: Registry, tmp_path: Path) -> None:
+    """The bytes that are checked are the bytes that are used: a version may be exchanged between the two."""
+    resolved = store.resolve("ben", "gesture")
+    model, log = (resolved.folder / path.name for path in (resolved.files["model"], resolved.files["training_log"]))
+
+    def exchanged(*arguments: object, **options: object) -> ResolvedVersion:
+        for path in (model, log):
+            path.write_bytes(b"exchanged")
+        return resolved
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Registry, "resolve", exchanged)
+        patch.setattr(Registry, "_exact", exchanged)
+        with pytest.raises(CorruptError, match=model.name):
+            store.export("ben", "gesture", tmp_path / "model.onnx", form="onnx")
+        with pytest.raises(CorruptError, match=log.name):
+            store.training_log("ben", "gesture", 2)
+    with pytest.raises(CorruptError, match=model.name):
+        _ = LiveModel(model, {}, resolved.stored["model"].sha256).session
