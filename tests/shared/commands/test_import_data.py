@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -345,10 +347,55 @@ def test_links_in_the_source_are_skipped(tmp_path: Path) -> None:
     assert len(load(tmp_path / "data", "theo", "sound")) == 24
 
 
-def test_one_clip_under_two_labels_keeps_both(tmp_path: Path) -> None:
+def test_one_clip_under_two_labels_is_refused_naming_both_places(tmp_path: Path) -> None:
     source = tmp_path / "clips"
     for label in ("a", "b"):
         (source / label).mkdir(parents=True)
         (source / label / "same.wav").write_bytes(b"same")
-    run(source, tmp_path / "data", "sound", "--user", "anna")
-    assert len(load(tmp_path / "data", "anna", "sound")) == 2
+    told = refused(source, tmp_path / "data", "sound", "--user", "anna")
+    assert f"{source}/b/same.wav: label: the same content is 'a' in {source}/a/same.wav and 'b' here" in told
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_sample_is_its_content_wherever_its_file_lies(tmp_path: Path) -> None:
+    source, data = tmp_path / "clips", tmp_path / "data"
+    for label in ("a", "b"):
+        for k in range(3):
+            (source / label / f"day{k}").mkdir(parents=True)
+            (source / label / f"day{k}" / f"take{k}.wav").write_bytes(f"{label}{k}".encode())
+    run(source, data, "sound", "--user", "anna")
+    (source / "a/day0/take0.wav").rename(source / "a/day0/renamed.wav")
+    shutil.copytree(source, tmp_path / "parent" / "copied")
+    assert "0 new, 0 replaced, 6 unchanged" in run(source, data, "sound", "--user", "anna").output
+    again = run(tmp_path / "parent", data, "sound", "--user", "anna", "--levels", "-/label/session")
+    assert "0 new, 0 replaced, 6 unchanged" in again.output
+    (source / "b/day1/take1.wav").rename(source / "a/day1/take1b.wav")
+    assert "with another label; --replace changes it" in refused(source, data, "sound", "--user", "anna")
+    assert "0 new, 1 replaced, 5 unchanged" in run(source, data, "sound", "--user", "anna", "--replace").output
+    assert Counter(sample.label for sample in load(data, "anna", "sound").samples) == {"a": 4, "b": 2}
+
+
+def test_a_row_on_top_of_a_table_is_one_new_sample(tmp_path: Path) -> None:
+    table, data = tmp_path / "rows.csv", tmp_path / "data"
+    rows = [f"{label},{k}.5,{k % 2}\n" for label in "ab" for k in range(6)]
+    table.write_text("".join(rows))
+    run(table, data, "gesture", "--user", "anna", "--blocks", "3")
+    table.write_text("".join(["a,9.5,9\n", *rows]))
+    assert "1 new, 0 replaced, 12 unchanged" in run(table, data, "gesture", "--user", "anna", "--blocks", "3").output
+
+
+def test_the_same_words_on_another_day_are_another_sample(tmp_path: Path) -> None:
+    table, data = tmp_path / "texts.csv", tmp_path / "data"
+    table.write_text("text,label\nyes,a\nno,b\n")
+    run(table, data, "speech", "--user", "anna", "--session", "monday")
+    assert "2 new" in run(table, data, "speech", "--user", "anna", "--session", "tuesday").output
+    assert "0 new" in run(table, data, "speech", "--user", "anna", "--session", "tuesday").output
+
+
+def test_a_dry_run_shows_what_an_import_would_do_and_writes_nothing(tmp_path: Path) -> None:
+    source, data = takes(tmp_path / "recordings", ("theo",)), tmp_path / "data"
+    result = run(source, data, "sound", "--pattern", PATTERN, "--session-size", "6", "--dry-run")
+    assert "would be 24 new, 0 replaced, 0 unchanged" in result.output
+    assert re.search(r"theo +0 +12 +2\n", result.output)
+    assert "theo: 24 samples, 2 labels, 2 sessions: session-01 12, session-02 12" in result.output
+    assert not data.exists()
