@@ -30,7 +30,7 @@ from shared.learning.familiarity import cosine_familiarity
 from shared.recipe import Outcome, Recipe, featurise, load, package, validate
 from sound_trainer.modality import TRAINER
 from sound_trainer.preprocessing.augment import Augment, Augmentation
-from sound_trainer.preprocessing.decode import Decoding, Recordings, decode, open_recordings
+from sound_trainer.preprocessing.decode import Decoding, Recordings, decode, open_recordings, probe
 from sound_trainer.preprocessing.embedding import SpeechEmbedding
 from sound_trainer.preprocessing.spectral import Cepstra, FullSpectralFeatures
 
@@ -99,7 +99,7 @@ def _function(features: SoundFeatures, config: SoundConfig) -> FeatureFunction:
             return FullSpectralFeatures()
 
 
-RECIPE = Recipe(SoundConfig, train, decode)
+RECIPE = Recipe(SoundConfig, train, decode, probe)
 
 
 def main() -> None:

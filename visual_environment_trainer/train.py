@@ -49,7 +49,7 @@ from visual_environment_trainer.preprocessing.embeddings import (
 )
 from visual_environment_trainer.preprocessing.images import UnreadableImageError
 from visual_environment_trainer.preprocessing.near_duplicates import near_duplicate_groups
-from visual_environment_trainer.preprocessing.views import ONE_VIEW, SEVERAL_VIEWS, Viewing, read_views
+from visual_environment_trainer.preprocessing.views import ONE_VIEW, SEVERAL_VIEWS, Viewing, probe, read_views
 from visual_environment_trainer.robustness import keep_helpful_copies
 
 VisualFeatures = Literal["embedding", "middle", "handmade"]
@@ -222,7 +222,7 @@ def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder])
     return Encoding(viewing, next(iter(encoders.values()), None))([views])[0]
 
 
-RECIPE = Recipe(VisualConfig, train, decode)
+RECIPE = Recipe(VisualConfig, train, decode, probe)
 
 
 def main() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ import click
 
 from model_registry.messages import list_names
 from model_registry.names import InvalidNameError, Modality, parse_name
+from shared.commands.probing import Probed, probe_files, wrong_kind
 from shared.data.files import DataRoot, RefusedFileError
+from shared.data.identity import contradictions
 from shared.data.records import Dropped, Reading, Record
 from shared.data.samples import encoding_faults, label_faults, verified
 from shared.data_loader import DataFilter, DataFormat, choose, known_users, read_user
 from shared.errors import DataError, Fault
 from shared.progress import Progress, bar, silent
+from shared.schema_utils import Example
 from shared.trainers import parse_known_modality
 
 _EXAMPLES = """
@@ -59,9 +63,12 @@ def check_data(
     *,
     data_format: DataFormat = "auto",
     minimum_per_label: int = 2,
+    decode: bool = True,
     progress: Progress = silent,
 ) -> CheckReport:
     """Check every file of the users (default: all) and return counts, warnings and all faults.
+
+    With `decode` each media file is decoded as its trainer would decode it.
 
     A fault is what a trainer would refuse, and also a missing or changed file of an example that would be left out.
     """
@@ -77,21 +84,32 @@ def check_data(
             Fault(str(root), None, "users", "there are no data of any user; `model-trainer import` brings some in")
         )
     warnings: list[Fault] = []
+    probe = partial(probe_files, progress=progress) if decode else None
     counts: dict[str, dict[Modality, Count]] = {}
-    for user in progress(chosen, "checking"):
+    for user in chosen:
         reading = read_user(data_root, user, modality, data_filter, data_format)
         faults += reading.faults
         warnings += reading.warnings
         place = str(root / "users" / user)
-        counts[user] = _check_user(data_root, reading, data_filter, minimum_per_label, place, faults)
+        counts[user] = _check_user(data_root, reading, data_filter, minimum_per_label, place, faults, warnings, probe)
     return CheckReport(DataError(dict.fromkeys(faults)).faults, tuple(warnings), counts)
 
 
 def _check_user(
-    root: DataRoot, reading: Reading, data_filter: DataFilter, minimum: int, place: str, faults: list[Fault]
+    root: DataRoot,
+    reading: Reading,
+    data_filter: DataFilter,
+    minimum: int,
+    place: str,
+    faults: list[Fault],
+    warnings: list[Fault],
+    probe: Callable[[Modality, Sequence[tuple[Path, Example]]], list[Probed]] | None,
 ) -> dict[Modality, Count]:
-    for record in reading.records:
-        verified(root, record, faults)
+    files = {
+        (record.path, record.line): sample.path
+        for record in reading.records
+        if (sample := verified(root, record, faults)) is not None and sample.path is not None
+    }
     by_modality: dict[Modality, list[Record]] = defaultdict(list)
     for record in reading.records:
         by_modality[record.example.modality].append(record)
@@ -102,6 +120,9 @@ def _check_user(
         if used:
             faults += label_faults(used, modality, minimum, ledger, place, others=False)
         faults += encoding_faults(used, modality, place)
+        faults += [
+            record.fault("modality", reason) for record in used if (reason := wrong_kind(modality, record.example))
+        ]
         counts[modality] = Count(
             samples=len(records),
             used=len(used),
@@ -109,6 +130,18 @@ def _check_user(
             sessions=dict(sorted(Counter(record.example.session_id for record in used).items())),
             left_out=dict(Counter(dropped.reason for dropped in ledger).most_common()),
         )
+        contradicted, repeated = contradictions(used)
+        faults += contradicted
+        warnings += repeated
+        if probe is None:
+            continue
+        media = [record for record in used if record.example.media is not None and (record.path, record.line) in files]
+        probed = probe(modality, [(files[record.path, record.line], record.example) for record in media])
+        for record, result in zip(media, probed, strict=True):
+            name = files[record.path, record.line].name
+            if result.refusal is not None:
+                faults.append(record.fault("media", f"{name}: {result.refusal}"))
+            warnings += [record.fault("media", f"{name}: {note}") for note in result.notes]
     return counts
 
 
@@ -134,6 +167,7 @@ def _bad_names(root: Path) -> list[Fault]:
 @click.option("--demo-data/--no-demo-data", default=False, help="Whether demo data count as used.")
 @click.option("--data-format", type=click.Choice(["auto", "own", "a3cp"]), default="auto", show_default=True)
 @click.option("--minimum-per-label", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--decode/--no-decode", default=True, show_default=True, help="Decode every media file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 @click.pass_context
 def check_command(
@@ -145,9 +179,12 @@ def check_command(
     demo_data: bool,
     data_format: Any,
     minimum_per_label: int,
+    decode: bool,
     as_json: bool,
 ) -> None:
-    """Check the data root DATA: every line, every file and its hash. Ends with 3 where anything is wrong.
+    """Check the data root DATA: every line, every file and its hash, and whether training can decode it.
+
+    Ends with 3 where anything is wrong.
 
     Each fault is one line, `path:line: field: reason`.
     """
@@ -164,6 +201,7 @@ def check_command(
         DataFilter(sessions=sessions or None, include_demo=demo_data),
         data_format=data_format,
         minimum_per_label=minimum_per_label,
+        decode=decode,
         progress=bar,
     )
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from rich.table import Table
 
 from model_registry.messages import list_names
 from model_registry.names import InvalidNameError, Modality, parse_name
+from shared.commands.probing import probe_files
 from shared.data.formats.raw import Columns, Findings, ReadOptions
 from shared.data.import_sessions import SessionSplit, assign, find_samples
-from shared.data.import_writing import Mode, Origin, Summary, import_samples
+from shared.data.import_writing import CONTRADICTIONS, UNUSABLE, Mode, Origin, Summary, import_samples
 from shared.errors import DataError, Fault
 from shared.progress import bar
-from shared.schema_utils import LABEL_STATUSES
+from shared.schema_utils import LABEL_STATUSES, Example
 from shared.trainers import find_trainer, modality_names, parse_known_modality
 
 _EXAMPLES = """
@@ -130,12 +132,12 @@ def _renames(_context: click.Context, _parameter: click.Parameter, values: tuple
 @click.option("--link", is_flag=True, help="Hard links instead of copies: no space, but the originals must not change.")
 @click.option("--replace", is_flag=True, help="Replace existing records that have another label, session or consent.")
 @click.option(
-    "--contradictions",
-    type=click.Choice(["refuse", "leave-out"]),
-    default="refuse",
-    show_default=True,
-    help="What to do with files of the same content that have different labels.",
+    "--leave-out",
+    multiple=True,
+    type=click.Choice([UNUSABLE, CONTRADICTIONS]),
+    help="Import the others, where files cannot be decoded or stand under two labels; can be repeated.",
 )
+@click.option("--decode/--no-decode", default=True, show_default=True, help="Decode every media file beforehand.")
 @click.option("--dry-run", is_flag=True, help="Show what would be imported, and write nothing.")
 @click.option("--as-is", is_flag=True, help="Import although the structure of the source is doubtful.")
 def import_command(
@@ -172,7 +174,8 @@ def import_command(
     demo: bool,
     link: bool,
     replace: bool,
-    contradictions: str,
+    leave_out: tuple[str, ...],
+    decode: bool,
     dry_run: bool,
     as_is: bool,
 ) -> None:
@@ -209,8 +212,14 @@ def import_command(
     _settle_doubts(findings, faults, as_is)
     origin = Origin(modality, consent, performer, labeler, label_status, demo, encoding)
     note = f"imported from {source.name}"
-    mode = Mode(link, replace, contradictions == "leave-out", dry_run)
-    summary = import_samples(data, samples, origin, mode, known_faults=faults, note=note, progress=bar)
+    mode = Mode(link, replace, frozenset(leave_out), dry_run)
+
+    def probe(files: Sequence[tuple[Path, Example]]) -> list[tuple[str | None, tuple[str, ...]]]:
+        return [(probed.refusal, probed.notes) for probed in probe_files(modality, files, progress=bar)]
+
+    summary = import_samples(
+        data, samples, origin, mode, known_faults=faults, note=note, probe=probe if decode else None, progress=bar
+    )
     _show(summary, findings, consent, dry_run)
 
 
@@ -263,9 +272,8 @@ def _show(summary: Summary, findings: Findings, consent: bool, dry_run: bool) ->
     for reason, count in Counter(reason for _, reason in findings.skipped).most_common():
         name = next(name for name, other in findings.skipped if other == reason)
         click.echo(f"skipped: {count} x {reason}, for example {name!a}", err=True)
-    if summary.left_out:
-        click.echo(f"left out: {len(summary.left_out)} files of the same content with different labels: "
-                   f"{list_names(summary.left_out, 4)}", err=True)  # fmt: skip
+    for line in summary.left_out:
+        click.echo(f"left out: {line}", err=True)
     for warning in summary.warnings:
         click.echo(f"warning: {warning}", err=True)
     alone = [user for user in sorted(sessions) if len(sessions[user]) == 1]

@@ -35,16 +35,18 @@ def content_of(example: Example) -> str:
 
 
 def contradictions(records: Sequence[Record]) -> tuple[list[Fault], list[Fault]]:
-    """Return faults for files that stand under two labels, and warnings for texts and numbers that do.
+    """Return faults for files that stand under two labels, and warnings for texts that do.
 
-    The same words can mean two things, and two gestures can share a frame; the same recording cannot be two labels.
+    The same words can mean two things; the same recording cannot be two labels.
     """
     named = [(record.example, f"{record.path}:{record.line}", record) for record in records]
     faults = []
     for example, first, second, record in contradicting(named):
         reason = f"the same content is '{first.label}' at {second} and '{example.label}' here; remove one of the two"
         faults.append(record.fault("label", reason))
-    return faults, repeated_under_two_labels([record.example for record in records], _place(records))
+    return faults, repeated_under_two_labels(
+        [record.example for record in records if record.example.transcript is not None], _place(records)
+    )
 
 
 def contradicting(examples: Iterable[tuple[Example, str, _T]]) -> list[tuple[Example, Example, str, _T]]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from model_registry.messages import list_names
 from model_registry.names import InvalidNameError, parse_name
 from shared.data.formats.labels import clean_labels, doubt_labels, name_labels, read_labels, rename
@@ -45,8 +47,17 @@ def find_samples(
         name_labels(findings, read_labels(labels), labels)
     if renamed:
         rename(findings, renamed)
+    if options is not None and "features" not in options.accepts:
+        _refuse_numbers(findings, options)
     doubt_labels(findings, source)
     return findings
+
+
+def _refuse_numbers(findings: Findings, options: ReadOptions) -> None:
+    numbers = [sample for sample in findings.samples if isinstance(sample.content, np.ndarray)]
+    if numbers:
+        reason = f"{len(numbers)} samples are numbers, but this modality takes {' and '.join(sorted(options.accepts))}"
+        findings.faults.append(Fault(numbers[0].path, numbers[0].line, "(samples)", reason))
 
 
 def assign(

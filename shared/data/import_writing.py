@@ -30,6 +30,11 @@ from shared.schema_utils import Example, FeaturesRef, FileRef, LabelStatus, Sess
 
 _RECORDS = uuid.UUID("5b0c2d1e-8a44-5f0e-9d53-6d6f64656c74")  # the same sample gets the same record id everywhere
 
+UNUSABLE = "unusable"  # files that cannot be decoded
+CONTRADICTIONS = "contradictions"  # files that stand under two labels
+# Decodes files: for each, why it cannot be used (None where it can) and what should be known of it.
+ProbeFiles = Callable[[Sequence[tuple[Path, Example]]], Sequence[tuple[str | None, Sequence[str]]]]
+
 _Key = tuple[str, Modality, str]  # user, modality, content
 
 
@@ -52,7 +57,7 @@ class Mode:
 
     link: bool = False  # hard links instead of copies
     replace: bool = False  # existing records with another label, session or consent are replaced, not refused
-    leave_out_contradictions: bool = False  # files that stand under two labels
+    leave_out: frozenset[str] = frozenset()  # of UNUSABLE and CONTRADICTIONS
     dry_run: bool = False  # nothing is written
 
 
@@ -65,7 +70,7 @@ class Summary:
     unchanged: int
     replaced: int
     encodings: tuple[str, ...] = ()  # of ready-made features, with their shapes
-    left_out: tuple[str, ...] = ()  # files that stand under two labels
+    left_out: tuple[str, ...] = ()  # files that were not imported, with the reason
     warnings: tuple[Fault, ...] = ()
 
 
@@ -94,6 +99,7 @@ def import_samples(
     *,
     known_faults: Sequence[Fault] = (),
     note: str = "",
+    probe: ProbeFiles | None = None,
     progress: Progress = silent,
 ) -> Summary:
     """Write the samples into the data root, session by session, and return what was done.
@@ -102,8 +108,9 @@ def import_samples(
     wherever the source lies and whatever its files are called. With `mode.dry_run` nothing is written.
 
     Raises DataError, before anything is written, for `known_faults`, for samples that cannot be written, for files
-    that stand under two labels, and for those that exist with another label, session or consent, unless
-    `mode.replace` is set. Raises ConfigError where the data root cannot be written.
+    that cannot be decoded (by `probe`) or stand under two labels, unless these are left out, and for those that exist
+    with another label, session or consent, unless `mode.replace` is set. Raises ConfigError where the data root cannot
+    be written.
     """
     faults = list(known_faults)
     prepared = [
@@ -111,8 +118,16 @@ def import_samples(
         for sample in progress(samples, "reading")
         if (addition := _addition(sample, origin, faults)) is not None
     ]
+    warnings: list[Fault] = []
+    unusable: list[str] = []
+    if probe is not None and not faults:
+        prepared, refused = _probed(prepared, probe, warnings)
+        if UNUSABLE in mode.leave_out:
+            unusable = [str(fault) for fault in refused]
+        else:
+            faults += refused
     contradicted = _contradictions(prepared)
-    if mode.leave_out_contradictions:
+    if CONTRADICTIONS in mode.leave_out:
         doubled = {content_of(entry.addition.example) for entry, _ in contradicted}
         left_out = [entry for entry in prepared if content_of(entry.addition.example) in doubled]
         prepared = [entry for entry in prepared if content_of(entry.addition.example) not in doubled]
@@ -121,7 +136,7 @@ def import_samples(
         faults += [fault for _, fault in contradicted]
     if faults:
         raise DataError(dict.fromkeys(faults))
-    warnings = repeated_under_two_labels((entry.addition.example for entry in prepared), _place_of(samples))
+    warnings += repeated_under_two_labels((entry.addition.example for entry in prepared), _place_of(samples))
 
     names = {(sample.user, sample.session): sample.session_name for sample in samples if sample.session_name}
 
@@ -147,9 +162,31 @@ def import_samples(
         unchanged=len(prepared) - added,
         replaced=len(planned.replaced),
         encodings=_encodings(prepared),
-        left_out=tuple(_source(entry.sample) for entry in left_out),
+        left_out=(*unusable, *(f"{_source(entry.sample)}: stands under several labels" for entry in left_out)),
         warnings=tuple(warnings),
     )
+
+
+def _probed(
+    prepared: Sequence[_Prepared], probe: ProbeFiles, warnings: list[Fault]
+) -> tuple[list[_Prepared], list[Fault]]:
+    """Return the samples that can be used, and a fault for each other; what should be known goes to `warnings`."""
+    files = [(entry, entry.sample.content) for entry in prepared if isinstance(entry.sample.content, Path)]
+    results = probe([(path, entry.addition.example) for entry, path in files])
+    faults: dict[int, Fault] = {}
+    notes: dict[str, list[RawSample]] = defaultdict(list)
+    for (entry, path), (refusal, texts) in zip(files, results, strict=True):
+        if refusal is not None:
+            reason = refusal if entry.sample.line is None else f"{path.name}: {refusal}"
+            faults[id(entry)] = Fault(
+                entry.sample.path, entry.sample.line, "(file)", f"{reason}; --leave-out {UNUSABLE} imports the others"
+            )
+        for text in texts:
+            notes[text].append(entry.sample)
+    for text, samples in notes.items():
+        others = f" ({len(samples)} files)" if len(samples) > 1 else ""
+        warnings.append(Fault(samples[0].path, samples[0].line, "(file)", text + others))
+    return [entry for entry in prepared if id(entry) not in faults], list(faults.values())
 
 
 def _place_of(samples: Sequence[RawSample]) -> str:
@@ -176,7 +213,7 @@ def _contradictions(prepared: Sequence[_Prepared]) -> list[tuple[_Prepared, Faul
     for example, first, place, entry in contradicting(named):
         reason = (
             f"the same content is '{first.label}' in {place} and '{example.label}' here; take one of the two away, "
-            "or leave both out with --contradictions leave-out"
+            f"or leave both out with --leave-out {CONTRADICTIONS}"
         )
         contradicted.append((entry, Fault(entry.sample.path, entry.sample.line, "label", reason)))
     return contradicted

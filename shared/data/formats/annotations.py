@@ -87,12 +87,13 @@ def _seconds(cell: str) -> float | None:
 def _intervals(path: Path) -> Iterator[Region]:
     """Yield the labelled intervals of Praat's TextGrid. Raises RefusedFileError."""
     from praatio import textgrid
+    from praatio.utilities.constants import Interval
     from praatio.utilities.errors import PraatioException
 
     try:
         grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False, reportingMode="silence")
     except (PraatioException, ValueError, IndexError, OSError, AttributeError):
         raise RefusedFileError("is not a readable TextGrid; save it again in Praat") from None
-    for tier in grid.tiers:
-        if isinstance(tier, textgrid.IntervalTier):
-            yield from ((None, entry.start, entry.end, entry.label.strip()) for entry in tier.entries)
+    for entry in (entry for tier in grid.tiers for entry in tier.entries):
+        if isinstance(entry, Interval):
+            yield None, entry.start, entry.end, entry.label.strip()

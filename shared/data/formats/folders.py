@@ -124,9 +124,9 @@ def _unwanted(path: Path, options: ReadOptions) -> str | None:
     kind = MEDIA_TYPES[suffix].split("/")[0] if suffix in MEDIA_TYPES else "text" if suffix in TEXT_SUFFIXES else None
     if kind is None and suffix not in FEATURE_SUFFIXES:
         return f"is not a supported media, feature or text file ({suffix or 'no suffix'})"
-    if kind is not None and kind not in options.accepts:
-        wanted = " and ".join(sorted(options.accepts))
-        return f"holds {kind}, but this modality takes {wanted}"
+    kind = kind or "features"
+    if kind not in options.accepts:
+        return f"holds {kind}, but this modality takes {' and '.join(sorted(options.accepts))}"
     return None
 
 

@@ -78,7 +78,7 @@ def spacy(value: Any) -> list[Item] | None:
         cats = pair[1].get("cats")
         if not isinstance(cats, dict) or not cats:
             return None
-        items.append({"text": pair[0], "label": max(cats, key=lambda label: float(cats[label]))})
+        items.append({"text": pair[0], "label": max(cats.items(), key=lambda entry: float(entry[1]))[0]})
     return items
 
 

@@ -45,7 +45,7 @@ class ReadOptions:
     pattern: str | None = None  # parses file names
     levels: tuple[str, ...] = ()  # what each level of folders is: label, session, user, or - for nothing
     media: Path | None = None  # where the files lie that a table or annotations name
-    accepts: frozenset[str] = frozenset(["audio", "image", "video", "text"])  # kinds of media that are wanted
+    accepts: frozenset[str] = frozenset(["audio", "image", "video", "text", "features"])  # what is wanted
 
     @property
     def wants_text(self) -> bool:

@@ -7,7 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from shared.commands.check import check_command
 from shared.data_loader import load_features
 from shared.schema_utils import Example
 from tests.shared.commands.test_import_data import load, refused, run
@@ -200,3 +202,91 @@ def test_a_picture_that_moved_has_its_new_label_alone(cases: Path, tmp_path: Pat
     assert "0 new, 1 replaced, 17 unchanged" in result.output
     assert "'garage' has no sample: the folder is empty" in result.output
     assert labels(tmp_path / "data", "visual_environment") == {"bedroom": 8, "kitchen": 10}
+
+
+def decoded(source: Path, data: Path, modality: str, *options: str) -> str:
+    """Import with every file decoded, and check the data root; return both outputs."""
+    imported = run(source, data, modality, *USER, "--decode", *options)
+    checked = CliRunner().invoke(check_command, [str(data), "--minimum-per-label", "1"])
+    assert checked.exit_code == 0 or "at least two labels are needed" in checked.output, checked.output
+    return imported.output + checked.output
+
+
+def one_label(tmp_path: Path, *files: Path) -> Path:
+    """Return a folder of one label with copies of the files."""
+    folder = tmp_path / "source" / "one"
+    folder.mkdir(parents=True)
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
+    return folder.parent
+
+
+@pytest.mark.parametrize("name", ["clip.aiff", "clip.caf", "clip.webm", "clip.3gp"])
+def test_sounds_of_phones_and_browsers(cases: Path, tmp_path: Path, name: str) -> None:
+    decoded(one_label(tmp_path, cases / "sound" / name), tmp_path / "data", "sound")
+    (example,) = records(tmp_path / "data")
+    assert example.media is not None and example.media.path.endswith(Path(name).suffix)
+
+
+def test_memos_of_a_phone(cases: Path, tmp_path: Path) -> None:
+    decoded(cases / "sound" / "memos", tmp_path, "sound")
+    assert labels(tmp_path, "sound") == {"no": 3, "yes": 3}
+
+
+def test_headers_that_are_wrong_about_the_length(cases: Path, tmp_path: Path) -> None:
+    crashed = decoded(one_label(tmp_path, cases / "sound" / "data_len_0.wav"), tmp_path / "a", "sound")
+    assert crashed.count("its header gives no length, as after a crash") == 2
+    decoded(cases / "sound" / "header_44_too_large", tmp_path / "b", "sound")
+    assert len(records(tmp_path / "b")) == 2
+
+
+def test_channels_that_cancel_each_other_out(cases: Path, tmp_path: Path) -> None:
+    output = decoded(cases / "sound" / "phase_inverted", tmp_path, "sound")
+    assert "its channels cancel each other out; the loudest alone is used (2 files)" in output
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "browser_recorder.webm",
+        "cut_without_recoding.mp4",
+        "phone.m4v",
+        "motion_photo.jpg",
+        "two_pictures_mpo.jpg",
+        "room.webp",
+        "room.bmp",
+    ],
+)
+def test_pictures_and_videos(cases: Path, tmp_path: Path, name: str) -> None:
+    decoded(one_label(tmp_path, cases / "visual" / name), tmp_path / "data", "visual_environment")
+    assert len(records(tmp_path / "data")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "modality", "reason"),
+    [
+        ("visual/half_grey.jpg", "visual_environment", "a part of the picture is missing"),
+        ("gesture/half.avi", "visual_environment", "is cut off: 1.5 of 3.0 s are there"),
+        ("gesture/half.avi", "gesture", "is cut off: 1.5 of 3.0 s are there"),
+        ("gesture/concat_script.mp4", "gesture", "is not a video"),
+        ("gesture/concat_script.mp4", "visual_environment", "is not a video"),
+        ("gesture/concat_script.mp4", "sound", "unsupported audio format"),
+    ],
+)
+def test_files_that_are_refused_by_name(cases: Path, tmp_path: Path, name: str, modality: str, reason: str) -> None:
+    source = one_label(tmp_path, cases / name)
+    shutil.copyfile(cases / "gesture" / "phone.MOV", source / "one" / "plain.mp4")  # what the script names
+    refusal = refused(source, tmp_path / "data", modality, *USER, "--decode")
+    place = source / "one" / Path(name).name
+    assert any(line.startswith(f"{place}: (file): ") and reason in line for line in refusal.splitlines())
+    assert "--leave-out unusable imports the others" in refusal
+
+
+def test_a_clip_of_a_phone_is_a_gesture(cases: Path, tmp_path: Path) -> None:
+    decoded(one_label(tmp_path, cases / "gesture" / "phone.MOV"), tmp_path / "data", "gesture")
+    assert len(records(tmp_path / "data")) == 1
+
+
+def test_pictures_called_heic(cases: Path, tmp_path: Path) -> None:
+    decoded(cases / "visual" / "rooms_heic", tmp_path, "visual_environment")
+    assert labels(tmp_path, "visual_environment") == {"bedroom": 9, "kitchen": 9}

@@ -130,8 +130,8 @@ def test_feature_files_of_numpy(tmp_path: Path) -> None:
         np.save(source / label / "one.npy", np.full((5, 1, 21, 3), offset, np.float32))
         np.savez(source / label / "two.npz", np.full((5, 63), offset + 2, np.float32))
         np.savez(source / label / "three.npz", features=np.full((21, 3), offset + 4, np.float32))
-    run(source, tmp_path / "data", "sound", *USER)
-    shapes = Counter(load_features(s).shape for s in load(tmp_path / "data", "anna", "sound").samples)
+    run(source, tmp_path / "data", "gesture", *USER)
+    shapes = Counter(load_features(s).shape for s in load(tmp_path / "data", "anna", "gesture").samples)
     assert shapes == {(5, 63): 4, (1, 63): 2}
 
 

@@ -1,0 +1,80 @@
+"""Every media file decoded as its trainer would decode it: in parallel, and once for each content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from model_registry.names import Modality
+from shared.data.identity import content_of
+from shared.data.media_types import media_type
+from shared.errors import ConfigError, DataError
+from shared.features.cache import FeatureCache, content_key
+from shared.progress import Progress, silent
+from shared.recipe import Probe, load_recipe
+from shared.schema_utils import Example
+from shared.trainers import find_trainer
+
+_SPEC = "probe_v1"  # of what is remembered of files that can be used
+_THREADS = 2  # decoders release the interpreter's lock
+
+
+@dataclass(frozen=True)
+class Probed:
+    """Why a file cannot be used (None where it can), and what should be known of it all the same."""
+
+    refusal: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def wrong_kind(modality: Modality, example: Example) -> str | None:
+    """Return why a modality does not take what an example is, or None."""
+    accepts = find_trainer(modality).accepts
+    kind = "features" if example.features is not None else "text"
+    if example.media is not None:
+        kind = media_type(Path(example.media.path)).split("/")[0]
+    if kind in accepts or kind == "application":  # by its name alone nothing is known of the last
+        return None
+    return f"is {kind}, but this modality takes {', '.join(sorted(accepts))}"
+
+
+def probe_files(
+    modality: Modality, files: Sequence[tuple[Path, Example]], *, progress: Progress = silent, cached: bool = True
+) -> list[Probed]:
+    """Return for each file whether its trainer can use the part of it that its example is.
+
+    What was decoded before, by its content, is not decoded again. Without the trainer's packages nothing is decoded.
+    """
+    try:
+        probe = load_recipe(find_trainer(modality)).probe
+    except ConfigError:
+        probe = None
+    if probe is None or not files:
+        return [Probed() for _ in files]
+    cache = FeatureCache() if cached else None
+    keys = [content_key(modality, content_of(example), path.suffix.lower()) for path, example in files]
+    known = cache.get_many(_SPEC, keys) if cache else {}
+    results = [Probed()] * len(files)
+    missing = [number for number, key in enumerate(keys) if key not in known]
+    parallel = Parallel(_THREADS, prefer="threads", return_as="generator")
+    decoded = cast(Iterator[Probed], parallel(delayed(_probed)(probe, *files[number]) for number in missing))
+    usable = {}
+    for number, result in zip(progress(missing, "decoding"), decoded, strict=True):
+        results[number] = result
+        if results[number] == Probed():
+            usable[keys[number]] = np.ones(1, np.float32)
+    if cache and usable:
+        cache.put_many(_SPEC, usable)
+    return results
+
+
+def _probed(probe: Probe, path: Path, example: Example) -> Probed:
+    try:
+        return Probed(None, probe(path, example))
+    except DataError as error:
+        return Probed("; ".join(fault.reason for fault in error.faults) or str(error))
