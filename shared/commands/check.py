@@ -117,8 +117,8 @@ def _check_user(
     for modality, records in sorted(by_modality.items()):
         ledger: list[Dropped] = []
         used = choose(Reading(records=records), data_filter, ledger, faults)
-        if used:
-            faults += label_faults(used, modality, minimum, ledger, place, others=False)
+        unreadable = any(fault.path.startswith(place) for fault in faults)
+        faults += label_faults(used, modality, minimum, ledger, place, others=unreadable)
         faults += encoding_faults(used, modality, place)
         faults += [
             record.fault("modality", reason) for record in used if (reason := wrong_kind(modality, record.example))
