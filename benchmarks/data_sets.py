@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import yaml
@@ -307,7 +307,7 @@ def _matching(one: DataSet, place: Path) -> Iterator[tuple[dict[str, str], Path]
 
 
 def _gesture(groups: Mapping[str, str], path: Path, place: Path, sequence: NDArray[np.float32]) -> RawSample:
-    own = {key: value for key, value in groups.items() if key in ("session", "user")}
+    own: dict[str, Any] = {key: value for key, value in groups.items() if key in ("session", "user")}
     return RawSample(str(path), None, groups["label"], sequence, name=path.relative_to(place).as_posix(), **own)
 
 

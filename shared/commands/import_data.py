@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from model_registry.messages import list_names
 from model_registry.names import InvalidNameError, Modality, parse_name
 from shared.commands.probing import probe_files
+from shared.commands.tables import print_table
 from shared.data.formats.raw import Columns, Findings, ReadOptions
 from shared.data.import_sessions import SessionSplit, assign, find_samples
 from shared.data.import_writing import CONTRADICTIONS, UNUSABLE, Mode, Origin, Summary, import_samples
@@ -253,15 +252,14 @@ def _show(summary: Summary, findings: Findings, consent: bool, dry_run: bool) ->
         labels[user][label] += count
         sessions[user][session] += count
         of_label[user, label].add(session)
-    table = Table(box=None, pad_edge=False)
-    for name in ("user", "label"):
-        table.add_column(name, overflow="fold")
-    for name in ("samples", "sessions"):
-        table.add_column(name, justify="right")
-    for user, counts in sorted(labels.items()):
-        for label, count in sorted(counts.items()):
-            table.add_row(user, label, str(count), str(len(of_label[user, label])))
-    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+    print_table(
+        ("user", "label", "samples", "sessions"),
+        [
+            (user, label, count, len(of_label[user, label]))
+            for user, counts in sorted(labels.items())
+            for label, count in sorted(counts.items())
+        ],
+    )
     for user, counts in sorted(sessions.items()):
         listed = list_names([f"{session} {count}" for session, count in sorted(counts.items())], 8)
         click.echo(f"{user}: {counts.total()} samples, {len(labels[user])} labels, {len(counts)} sessions: {listed}")
@@ -269,6 +267,8 @@ def _show(summary: Summary, findings: Findings, consent: bool, dry_run: bool) ->
         click.echo(note, err=note.startswith("warning"))
     would = "would be " if dry_run else ""
     click.echo(f"{would}{summary.new} new, {summary.replaced} replaced, {summary.unchanged} unchanged")
+    if summary.change is not None:
+        click.echo(f"take it back with: model-trainer data undo {summary.change}")
     for reason, count in Counter(reason for _, reason in findings.skipped).most_common():
         name = next(name for name, other in findings.skipped if other == reason)
         click.echo(f"skipped: {count} x {reason}, for example {name!a}", err=True)

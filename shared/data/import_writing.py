@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from model_registry.names import Modality
+from shared.data.changes import complete_begun, new_change_id, note_import
 from shared.data.feature_files import features_bytes
 from shared.data.files import DataRoot, RefusedFileError, sha256_of
 from shared.data.formats.raw import RawSample
@@ -69,6 +70,7 @@ class Summary:
     new: int
     unchanged: int
     replaced: int
+    change: str | None = None  # the id under which it can be undone
     encodings: tuple[str, ...] = ()  # of ready-made features, with their shapes
     left_out: tuple[str, ...] = ()  # files that were not imported, with the reason
     warnings: tuple[Fault, ...] = ()
@@ -138,6 +140,7 @@ def import_samples(
         raise DataError(dict.fromkeys(faults))
     warnings += repeated_under_two_labels((entry.addition.example for entry in prepared), _place_of(samples))
 
+    change: str | None = None
     names = {(sample.user, sample.session): sample.session_name for sample in samples if sample.session_name}
 
     def described(user: str, session: str, mine: Sequence[Addition]) -> SessionMetadata:
@@ -149,9 +152,12 @@ def import_samples(
             planned = _plan(_matched(prepared, existing), mode)
         else:
             with writing(root):
+                for user in {entry.addition.example.user_id for entry in prepared}:
+                    complete_begun(root, user)
                 existing = _existing(root, prepared)
                 planned = _plan(_matched(prepared, existing), mode)
                 _write(root, existing, planned, described, mode, progress)
+                change = _noted(root, planned, note)
     except OSError as error:
         hint = "; files on another file system cannot be linked: leave --link out" if error.errno == errno.EXDEV else ""
         raise ConfigError(f"--data {root}: cannot be written: {error.strerror or error}{hint}") from None
@@ -161,6 +167,7 @@ def import_samples(
         new=added - len(planned.replaced),
         unchanged=len(prepared) - added,
         replaced=len(planned.replaced),
+        change=change,
         encodings=_encodings(prepared),
         left_out=(*unusable, *(f"{_source(entry.sample)}: stands under several labels" for entry in left_out)),
         warnings=tuple(warnings),
@@ -187,6 +194,20 @@ def _probed(
         others = f" ({len(samples)} files)" if len(samples) > 1 else ""
         warnings.append(Fault(samples[0].path, samples[0].line, "(file)", text + others))
     return [entry for entry in prepared if id(entry) not in faults], list(faults.values())
+
+
+def _noted(root: Path, plan: _Plan, source: str) -> str | None:
+    """Write down what an import has brought to each user, and return the id under which it can be undone."""
+    after: dict[str, list[Example]] = defaultdict(list)
+    for (user, _), additions in plan.new.items():
+        after[user] += [addition.example for addition in additions]
+    if not after:
+        return None
+    change_id = new_change_id("import")
+    for user, examples in after.items():
+        before = [record.example for record in plan.replaced if record.example.user_id == user]
+        note_import(root, user, change_id, source, before, examples)
+    return change_id
 
 
 def _place_of(samples: Sequence[RawSample]) -> str:
