@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
-from joblib import Parallel, delayed
 
 from model_registry.names import Modality
 from shared.data.identity import content_of
@@ -61,13 +60,13 @@ def probe_files(
     known = cache.get_many(_SPEC, keys) if cache else {}
     results = [Probed()] * len(files)
     missing = [number for number, key in enumerate(keys) if key not in known]
-    parallel = Parallel(_THREADS, prefer="threads", return_as="generator")
-    decoded = cast(Iterator[Probed], parallel(delayed(_probed)(probe, *files[number]) for number in missing))
     usable = {}
-    for number, result in zip(progress(missing, "decoding"), decoded, strict=True):
-        results[number] = result
-        if results[number] == Probed():
-            usable[keys[number]] = np.ones(1, np.float32)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        decoded = pool.map(lambda number: _probed(probe, *files[number]), missing)
+        for number, result in zip(progress(missing, "decoding"), decoded, strict=True):
+            results[number] = result
+            if result == Probed():
+                usable[keys[number]] = np.ones(1, np.float32)
     if cache and usable:
         cache.put_many(_SPEC, usable)
     return results
