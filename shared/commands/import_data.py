@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from model_registry.messages import list_names
 from model_registry.names import InvalidNameError, Modality, parse_name
 from shared.commands.probing import probe_files
 from shared.commands.tables import print_table
+from shared.data.files import RefusedFileError
+from shared.data.formats.archives import SUFFIX, unpacked
 from shared.data.formats.raw import Columns, Findings, ReadOptions
 from shared.data.import_sessions import SessionSplit, assign, find_samples
 from shared.data.import_writing import CONTRADICTIONS, UNUSABLE, Mode, Origin, Summary, import_samples
@@ -86,6 +89,11 @@ def _renames(_context: click.Context, _parameter: click.Parameter, values: tuple
     metavar="N",
     help="Distribute each label's samples over N sessions in turn.",
 )
+@click.option(
+    "--session-by",
+    type=click.Choice(["day"]),
+    help="Make each day of recording a session, by EXIF, container or file time.",
+)
 @click.option("--session", callback=_name, help="Put everything that names no session into this one.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N samples a user, evenly over the labels.")
 @click.option(
@@ -149,6 +157,7 @@ def import_command(
     session_size: int | None,
     blocks: int | None,
     round_robin: int | None,
+    session_by: str | None,
     session: str | None,
     limit: int | None,
     labels: Path | None,
@@ -178,7 +187,7 @@ def import_command(
     dry_run: bool,
     as_is: bool,
 ) -> None:
-    """Import SOURCE into session folders: a folder of files, a table, texts with intents, annotations, or one file.
+    """Import SOURCE: a folder or zip of files, a table, texts with intents, annotations, or one file.
 
     A summary shows what was understood. Structure that is probably a mistake (folders called train and test, labels
     that differ in case only) is asked about on a terminal, and refused elsewhere unless --as-is is given.
@@ -187,10 +196,14 @@ def import_command(
     it with --session-size or --blocks; where neighbours are unrelated (texts of many people), with --round-robin.
     A sample is known by its content: importing it again changes nothing, also where its file was renamed or moved.
     """
-    if sum(option is not None for option in (session_size, blocks, round_robin, session)) > 1:
-        raise click.UsageError("--session-size, --blocks, --round-robin and --session are mutually exclusive")
-    if pattern is not None and not source.is_dir():
+    if sum(option is not None for option in (session_size, blocks, round_robin, session_by, session)) > 1:
+        exclusive = "--session-size, --blocks, --round-robin, --session-by and --session"
+        raise click.UsageError(f"{exclusive} are mutually exclusive")
+    packed = source.suffix.lower() == SUFFIX
+    if pattern is not None and not source.is_dir() and not packed:
         raise click.UsageError("--pattern parses file names: it needs a folder as source")
+    if link and packed:
+        raise click.UsageError("--link needs files of their own: unpack the zip file, and import the folder")
     options = ReadOptions(
         columns=Columns(
             label_column, text_column, session_column, user_column, path_column, sequence_column, tuple(ignored)
@@ -204,22 +217,29 @@ def import_command(
         media=media,
         accepts=find_trainer(modality).accepts,
     )
-    findings = find_samples(source, options, labels=labels, renamed=renamed)
-    if not findings.samples:
-        raise DataError(findings.faults or [Fault(str(source), None, "(samples)", _why_none(findings))])
-    samples, faults = assign(findings, user, SessionSplit(session_size, blocks, round_robin, session), limit)
-    _settle_doubts(findings, faults, as_is)
-    origin = Origin(modality, consent, performer, labeler, label_status, demo, encoding)
-    note = f"imported from {source.name}"
-    mode = Mode(link, replace, frozenset(leave_out), dry_run)
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(unpacked(source))
+        except RefusedFileError as refused:
+            raise DataError([Fault(str(source), None, "(file)", str(refused))]) from None
+        findings = find_samples(folder, options, labels=labels, renamed=renamed)
+        if not findings.samples:
+            raise DataError(findings.faults or [Fault(str(source), None, "(samples)", _why_none(findings))])
+        samples, faults = assign(
+            findings, user, SessionSplit(session_size, blocks, round_robin, session, session_by == "day"), limit
+        )
+        _settle_doubts(findings, faults, as_is)
+        origin = Origin(modality, consent, performer, labeler, label_status, demo, encoding)
+        note = f"imported from {source.name}"
+        mode = Mode(link, replace, frozenset(leave_out), dry_run)
 
-    def probe(files: Sequence[tuple[Path, Example]]) -> list[tuple[str | None, tuple[str, ...]]]:
-        return [(probed.refusal, probed.notes) for probed in probe_files(modality, files, progress=bar)]
+        def probe(files: Sequence[tuple[Path, Example]]) -> list[tuple[str | None, tuple[str, ...]]]:
+            return [(probed.refusal, probed.notes) for probed in probe_files(modality, files, progress=bar)]
 
-    summary = import_samples(
-        data, samples, origin, mode, known_faults=faults, note=note, probe=probe if decode else None, progress=bar
-    )
-    _show(summary, findings, consent, dry_run)
+        summary = import_samples(
+            data, samples, origin, mode, known_faults=faults, note=note, probe=probe if decode else None, progress=bar
+        )
+        _show(summary, findings, consent, dry_run)
 
 
 def _settle_doubts(findings: Findings, faults: list[Fault], as_is: bool) -> None:
@@ -280,7 +300,7 @@ def _show(summary: Summary, findings: Findings, consent: bool, dry_run: bool) ->
     if alone:
         click.echo(
             f"note: one session only for {', '.join(alone[:5])}: the model cannot be tested across sessions; "
-            "see --session-size, --blocks and --round-robin",
+            "see --session-size, --session-by, --blocks and --round-robin",
             err=True,
         )
     if not consent:

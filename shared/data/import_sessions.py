@@ -18,6 +18,7 @@ from shared.data.formats.labels import clean_labels, doubt_labels, name_labels, 
 from shared.data.formats.raw import Findings, RawSample, ReadOptions
 from shared.data.formats.registry import read_source
 from shared.data.formats.walking import natural
+from shared.data.media.recorded import recorded_day
 from shared.errors import Fault
 
 _SAFE_LENGTH = 40  # characters of a session's name that are kept in the id that is made of it
@@ -31,6 +32,7 @@ class SessionSplit:
     blocks: int | None = None  # sessions, each a contiguous part of each label's samples
     round_robin: int | None = None  # sessions, over which each label's samples are distributed in turn
     name: str | None = None  # everything in this one session
+    by_day: bool = False  # a day of recording is a session
 
 
 def find_samples(
@@ -71,6 +73,7 @@ def assign(
     faults = list(findings.faults)
     groups: dict[str, list[RawSample]] = defaultdict(list)
     renamed: dict[str, str] = {}
+    refused_owners: set[str | None] = set()
     for sample in findings.samples:
         owner = sample.user or user
         try:
@@ -78,7 +81,9 @@ def assign(
                 raise InvalidNameError("no user: name one with --user, or with a group (?P<user>…) in --pattern")
             parse_name(owner, "user id")
         except InvalidNameError as refused:
-            faults.append(Fault(sample.path, sample.line, "user_id", str(refused)))
+            if owner not in refused_owners:  # said once for all of its samples
+                faults.append(Fault(sample.path, sample.line, "user_id", str(refused)))
+            refused_owners.add(owner)
             continue
         groups[owner].append(replace(sample, user=owner, **_session(sample, renamed)))
     if renamed:
@@ -149,6 +154,8 @@ def _in_sessions(samples: Sequence[RawSample], split: SessionSplit) -> list[RawS
             session = f"session-{rank * split.blocks // sizes[sample.label] + 1:02d}"
         elif split.round_robin is not None:
             session = f"session-{rank % split.round_robin + 1:02d}"
+        elif split.by_day:
+            session = recorded_day(sample.content if isinstance(sample.content, Path) else Path(sample.path))
         else:
             session = split.name or "session-01"
         given = sample.session_given or split.name is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import shutil
 from collections import Counter
@@ -330,6 +331,12 @@ def test_options_that_cannot_work_say_why(tmp_path: Path, options: tuple[str, ..
     assert reason in refused(source, tmp_path / "data", "sound", *options)
 
 
+def test_a_missing_user_is_said_once(tmp_path: Path) -> None:
+    source = takes(tmp_path / "recordings", ("theo",))
+    reason = refused(source, tmp_path / "data", "sound", "--pattern", r"(?P<label>\d)_.*")
+    assert reason.count("no user: name one with --user") == 1
+
+
 def test_consent_must_be_said(tmp_path: Path) -> None:
     source = takes(tmp_path / "recordings", ("theo",))
     arguments = [str(source), "--data", str(tmp_path / "data"), "--modality", "sound", "--pattern", PATTERN]
@@ -402,3 +409,12 @@ def test_a_dry_run_shows_what_an_import_would_do_and_writes_nothing(tmp_path: Pa
     assert re.search(r"theo +0 +12 +2\n", result.output)
     assert "theo: 24 samples, 2 labels, 2 sessions: session-01 12, session-02 12" in result.output
     assert not data.exists()
+
+
+def test_a_day_of_recording_is_a_session(tmp_path: Path) -> None:
+    source = takes(tmp_path / "recordings", ("theo",))
+    for number, path in enumerate(sorted(source.iterdir())):
+        moment = 1_700_000_000 + 86_400 * (number % 3)
+        os.utime(path, (moment, moment))
+    run(source, tmp_path / "data", "sound", "--pattern", PATTERN, "--session-by", "day")
+    assert sorted(Counter(load(tmp_path / "data", "theo", "sound").session_ids).values()) == [8, 8, 8]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import stat
+import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -276,3 +278,21 @@ def test_speech_commands_have_a_speaker_for_a_session(tmp_path: Path) -> None:
             write(tmp_path / "set" / label / f"{speaker}_nohash_0.wav", label + speaker)
     run(tmp_path / "set", tmp_path / "data", "sound", *USER)
     assert set(load(tmp_path / "data", "anna", "sound").session_ids) == {"0a7c2a8d", "ffd2ba2f"}
+
+
+def test_a_zip_of_folders_is_imported_as_they_are(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "memos.zip", "w") as archive:
+        for label in ("yes", "no"):
+            archive.writestr(f"memos/{label}/{label}.wav", label)
+        archive.writestr("__MACOSX/memos/._x", "rubbish")
+        archive.writestr("../../outside/up.wav", "outside")
+        link = zipfile.ZipInfo("memos/yes/link.wav")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/hostname")
+    run(tmp_path / "memos.zip", tmp_path / "data", "sound", *USER, "--levels", "-/label")
+    assert labels(tmp_path / "data", "sound") == {"yes": 1, "no": 1}
+    assert not list(tmp_path.rglob("up.wav"))
+    (tmp_path / "broken.zip").write_bytes((tmp_path / "memos.zip").read_bytes()[:200])
+    assert "broken.zip: (file): is a damaged zip file" in refused(
+        tmp_path / "broken.zip", tmp_path / "other", "sound", *USER
+    )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import av
@@ -16,6 +18,7 @@ from PIL import Image
 
 from shared.data.media.containers import UnreadableMediaError, demuxer_of
 from shared.data.media.pictures import read_picture
+from shared.data.media.recorded import recorded_day
 from shared.data.media.video import read_timing, video_frames
 from sound_trainer.preprocessing.decode import (
     Decoding,
@@ -193,3 +196,21 @@ def test_channels_that_cancel_are_not_mixed_and_others_are(tmp_path: Path) -> No
         soundfile.write(tmp_path / name, np.stack([wave, other], axis=1), 44_100)
         assert read_wave(tmp_path / name, Decoding())[1].peak_db > -12
         assert len(recording_notes(tmp_path / name)) == notes
+
+
+def test_the_day_of_a_recording_is_its_own_and_not_the_files(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[306] = "2024:05:01 23:59:59"
+    saved(tmp_path / "taken.jpg", "JPEG", exif=exif)
+    saved(tmp_path / "plain.jpg", "JPEG")
+    with av.open(str(tmp_path / "film.mp4"), "w") as container:
+        container.metadata["creation_time"] = "2024-05-02T12:00:00Z"
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 80, 48, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(flag(48, 80), format="rgb24")))
+        container.mux(stream.encode(None))
+    for name in ("taken.jpg", "plain.jpg", "film.mp4"):
+        os.utime(tmp_path / name, (1_700_000_000, 1_700_000_000))
+    days = {name: recorded_day(tmp_path / name) for name in ("taken.jpg", "plain.jpg", "film.mp4")}
+    file_day = f"{datetime.fromtimestamp(1_700_000_000):%Y-%m-%d}"
+    assert days == {"taken.jpg": "2024-05-01", "plain.jpg": file_day, "film.mp4": "2024-05-02"}
