@@ -33,7 +33,9 @@ def same_words(text: str) -> str:
     A text without any word, such as emoji, is only equal to itself.
     """
     folded = clean(text).casefold()
-    return " ".join("".join(map(_letter_or_blank, folded)).split()) or folded
+    if not any(map(str.isalnum, folded)):
+        return folded
+    return " ".join("".join(map(_letter_or_blank, folded)).split())
 
 
 @lru_cache(maxsize=4096)
