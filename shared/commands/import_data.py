@@ -23,7 +23,7 @@ from shared.data.import_writing import CONTRADICTIONS, UNUSABLE, Mode, Origin, S
 from shared.errors import DataError, Fault
 from shared.progress import bar
 from shared.schema_utils import LABEL_STATUSES, Example
-from shared.trainers import find_trainer, modality_names, parse_known_modality
+from shared.trainers import all_trainers, modality_names, parse_known_modality
 
 _EXAMPLES = """
 \b
@@ -204,6 +204,7 @@ def import_command(
         raise click.UsageError("--pattern parses file names: it needs a folder as source")
     if link and packed:
         raise click.UsageError("--link needs files of their own: unpack the zip file, and import the folder")
+    trainer = all_trainers().get(modality)  # None in an image without it
     options = ReadOptions(
         columns=Columns(
             label_column, text_column, session_column, user_column, path_column, sequence_column, tuple(ignored)
@@ -215,7 +216,7 @@ def import_command(
         pattern=pattern,
         levels=tuple(levels.split("/")) if levels else (),
         media=media,
-        accepts=find_trainer(modality).accepts,
+        accepts=ReadOptions().accepts if trainer is None else trainer.accepts,
     )
     with ExitStack() as stack:
         try:

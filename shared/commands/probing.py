@@ -17,7 +17,7 @@ from shared.features.cache import FeatureCache, content_key
 from shared.progress import Progress, silent
 from shared.recipe import Probe, load_recipe
 from shared.schema_utils import Example
-from shared.trainers import find_trainer
+from shared.trainers import all_trainers, find_trainer
 
 _SPEC = "probe_v1"  # of what is remembered of files that can be used
 _THREADS = 2  # decoders release the interpreter's lock
@@ -32,8 +32,11 @@ class Probed:
 
 
 def wrong_kind(modality: Modality, example: Example) -> str | None:
-    """Return why a modality does not take what an example is, or None."""
-    accepts = find_trainer(modality).accepts
+    """Return why a modality does not take what an example is, or None; also where its trainer is not here."""
+    trainer = all_trainers().get(modality)
+    if trainer is None:
+        return None
+    accepts = trainer.accepts
     kind = "features" if example.features is not None else "text"
     if example.media is not None:
         kind = media_type(Path(example.media.path)).split("/")[0]

@@ -87,8 +87,8 @@ def _from_npz(content: bytes) -> NDArray[np.floating]:
             raw = archive.read(member)  # reads no more than the size that was just checked
     except FeatureFileError:
         raise
-    except Exception as error:  # hostile archives raise zlib.error, struct.error and others beside BadZipFile
-        raise FeatureFileError(f"is not a readable npz file: {error}") from None
+    except Exception:  # hostile archives raise zlib.error, struct.error and others beside BadZipFile
+        raise FeatureFileError("is not a readable npz file; save it again") from None
     return _array(raw)
 
 
@@ -121,8 +121,8 @@ def _header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.floating]
         stream = io.BytesIO(header)
         read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(stream)
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise FeatureFileError(f"is not a readable array: {error}") from None
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        raise FeatureFileError("is not a readable array; save it again with numpy") from None
     if dtype.kind != "f" or dtype.itemsize > 8:
         raise FeatureFileError(f"must hold float32 numbers, not {dtype}")
     return shape, fortran, dtype

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from pydantic_core import from_json
 from model_registry.storage.durable import file_sha256
 from shared.errors import Fault
 
+_PLACE = re.compile(r"line (\d+) column (\d+)")
 LINE_LIMIT = 512 * 1024  # bytes; A3CP's own limit for a line of a session log
 
 
@@ -139,5 +141,13 @@ def json_lines(
 
 
 def parse_json(text: bytes) -> Any:
-    """Return the JSON value in `text`; raises ValueError for bad syntax, bad UTF-8, NaN and deep nesting."""
-    return from_json(text, allow_inf_nan=False)
+    """Return the JSON value in `text`; raises ValueError for bad syntax, bad UTF-8, NaN and deep nesting.
+
+    Its text says where, such as `see line 3, column 7`.
+    """
+    try:
+        return from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        place = _PLACE.search(str(error))
+        where = f"see line {place.group(1)}, column {place.group(2)}" if place else "it cannot be parsed"
+        raise ValueError(where) from None

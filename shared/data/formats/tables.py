@@ -326,7 +326,8 @@ def _roles_by_content(table: Table, options: ReadOptions, path: Path, findings: 
     free = [k for k in range(width) if k not in {*taken.values(), label, text, file} | ignored]
     words = [k for k in free if _is_text(table.column(k))]
     if label is None and options.label is None:
-        label = _label_column(table, free, words)
+        texts_alone = options.wants_text and len(words) == 1 and len(free) == 2  # whose labels are numbers
+        label = next(k for k in free if k not in words) if texts_alone else _label_column(table, free, words)
     rest = [k for k in free if k != label]
     if text is None and file is None and len(rest) == 1 and rest[0] in words:
         if options.wants_text and columns.path is None:

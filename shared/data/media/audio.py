@@ -9,7 +9,7 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.data.media.containers import UnreadableMediaError, open_container
+from shared.data.media.containers import AV_TIME_BASE, UnreadableMediaError, open_container
 
 _WHAT = "a sound that can be read"
 _REQUIRED = 0.9  # share of the seconds promised by the header that must be there
@@ -29,6 +29,8 @@ def read_audio(path: Path, largest: int, start: float, longest: float) -> tuple[
         if not rate:
             raise UnreadableMediaError("holds no sound")
         promised = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
+        if promised is None and container.duration is not None and len(container.streams) == 1:
+            promised = container.duration / AV_TIME_BASE
         resampler = av.AudioResampler(format="fltp")
         parts: list[NDArray[np.float32]] = []
         count, wanted, whole = 0, round((start + longest) * rate), False

@@ -20,6 +20,7 @@ from shared.data.files import reason_of
 
 av.logging.set_libav_level(av.logging.PANIC)  # what is wrong with a file is raised; FFmpeg need not print it, too
 
+AV_TIME_BASE = 1_000_000  # parts of a second in which a container's duration is given
 _BOXES = frozenset([b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"])  # a QuickTime file may begin with any
 _SIGNATURES = (
     (b"\x1a\x45\xdf\xa3", "matroska"),

@@ -16,7 +16,7 @@ import av.video.stream
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.data.media.containers import UnreadableMediaError, open_container
+from shared.data.media.containers import AV_TIME_BASE, UnreadableMediaError, open_container
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".3gp", ".3g2")
 MAX_BYTES = 500_000_000
@@ -79,6 +79,8 @@ def read_timing(path: Path, largest: int = MAX_BYTES) -> Timing:
             promised = stream.frames / float(rate)  # FFmpeg shortens the duration to what the file holds
         elif stream.duration is not None:
             promised = stream.duration * base
+        elif container.duration is not None and len(container.streams) == 1:  # of all streams, which need not end alike
+            promised = container.duration / AV_TIME_BASE
         return Timing(tuple(stamp - stamps[0] for stamp in stamps), step, promised)
 
 

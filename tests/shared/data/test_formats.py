@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shared.commands import import_data
 from shared.data_loader import load_features
 from tests.shared.commands.test_import_data import load, refused, run
 from tests.shared.data.test_cases import USER, labels, records
@@ -296,3 +297,32 @@ def test_a_zip_of_folders_is_imported_as_they_are(tmp_path: Path) -> None:
     assert "broken.zip: (file): is a damaged zip file" in refused(
         tmp_path / "broken.zip", tmp_path / "other", "sound", *USER
     )
+
+
+def test_no_text_of_a_library_reaches_a_user(tmp_path: Path) -> None:
+    broken = write(tmp_path / "t.json", '[{"text": "one",\n "label": ]')
+    assert refused(broken, tmp_path / "data", "speech", *USER) == (
+        f"{broken}: (file): is not valid JSON: see line 2, column 11"
+    )
+    lines = write(tmp_path / "t.jsonl", '{"text": "one", "label": "a"}\n{"text": NaN, "label": "a"}\n')
+    reason = refused(lines, tmp_path / "data", "speech", *USER)
+    assert reason == f"{lines}:2: (line): is not readable JSON: see line 1, column 10"
+    (tmp_path / "a").mkdir()
+    write(tmp_path / "a" / "t.npz", "no archive")
+    reason = refused(tmp_path / "a" / "t.npz", tmp_path / "data", "gesture", *USER, "--label", "a")
+    assert reason.endswith("is not a readable npz file; save it again")
+
+
+def test_without_a_trainer_here_a_source_is_imported_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_data, "all_trainers", dict)
+    write(tmp_path / "t.csv", "text,label\none,a\ntwo,b\n")
+    run(tmp_path / "t.csv", tmp_path / "data", "speech", *USER)
+    assert labels(tmp_path / "data", "speech") == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize("text", ["yes please,1\nno,0\ngo on,1\n", "1,yes please\n0,no\n1,go on\n"])
+def test_texts_without_a_header_whose_labels_are_numbers(tmp_path: Path, text: str) -> None:
+    run(write(tmp_path / "t.csv", text), tmp_path / "data", "speech", *USER)
+    assert labels(tmp_path / "data", "speech") == {"1": 2, "0": 1}

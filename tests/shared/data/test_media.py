@@ -112,9 +112,10 @@ def test_the_times_of_a_video_are_known_without_decoding_it(tmp_path: Path, suff
     timing.refuse_if_cut(None)
 
 
-def test_a_video_that_is_cut_is_used_up_to_an_offset_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".avi", ".mkv"])
+def test_a_video_that_is_cut_is_used_up_to_an_offset_only(tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (60, 96, 160, 3), np.uint8)
-    path = film(tmp_path / "film.avi", list(noise))
+    path = film(tmp_path / f"film{suffix}", list(noise))
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     timing = read_timing(path)
