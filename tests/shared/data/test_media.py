@@ -119,9 +119,9 @@ def test_a_video_that_is_cut_is_used_up_to_an_offset_only(tmp_path: Path, suffix
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     timing = read_timing(path)
-    with pytest.raises(UnreadableMediaError, match=r"is cut off: [23]\.\d of 6\.0 s are there"):
+    with pytest.raises(UnreadableMediaError, match=r"is cut off: [123]\.\d of 6\.0 s are there"):
         timing.refuse_if_cut(None)
-    timing.refuse_if_cut(2.0)
+    timing.refuse_if_cut(1.5)
 
 
 @pytest.mark.parametrize(
