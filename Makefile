@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PACKAGES := shared model_registry orchestrator gesture_trainer sound_trainer speech_context_trainer visual_environment_trainer
 export MODEL_TRAINER_DATA ?= $(abspath ../shared/data)
 
-.PHONY: help setup demo test lint check bench bench-accuracy bench-batches bench-sessions bench-recipes lock serve schemas images \
+.PHONY: help setup demo test lint check bench bench-accuracy bench-unknown bench-batches bench-sessions bench-recipes lock serve schemas images \
 	images-test sbom clean
 
 help: ## list the commands
@@ -58,6 +58,9 @@ bench-sessions: setup ## measure accuracy across sessions on real data, through 
 
 bench-recipes: setup ## measure candidates on many data sets (docs/data-sets.md); QUICK=1 takes minutes
 	@$(BIN)/python -m benchmarks.recipes $(if $(QUICK),--quick)
+
+bench-unknown: setup ## measure what models accept that they do not know, on real data; QUICK=1 takes fewer draws
+	@$(BIN)/python -m benchmarks.unknown $(if $(QUICK),--quick)
 
 bench-accuracy: setup ## measure accuracy on real data, by session and on random splits
 	@$(BIN)/python -m benchmarks.accuracy

@@ -77,7 +77,7 @@ def signs() -> Iterator[Problem]:
     """Yield the hand signs: training samples from every other block, the rest for the test."""
     root = data_root("signs")
     sequences, dataset = landmark_sequences(load_all(root, "signer", "gesture"), GestureConfig().extraction)
-    (candidate,) = gesture_candidates(quiet_job("signer", root), SHAPE_LDA, sequences, few=False)
+    (candidate,) = gesture_candidates(quiet_job("signer", root), SHAPE_LDA, sequences)
     block = np.unique(dataset.session_ids, return_inverse=True)[1]
     assert isinstance(candidate.source, PrecomputedFeatures)
     rows, classes = candidate.source.computed.base, dataset.label_index

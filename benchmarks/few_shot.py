@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from shared.data_loader import DataFilter, Dataset, load_dataset
 from shared.evaluation import EvaluationConfig, validate_by_session
+from shared.features.arrays import Inputs
 from shared.features.cache import FeatureCache
 from shared.job import Job
 from shared.learning.candidates import Candidate, PrecomputedFeatures, Rows, fit_candidate
@@ -48,14 +49,29 @@ def fit_and_predict(
     candidates: Sequence[Candidate], classes: Numbers, sessions: Sequence[str], train: Numbers, test: Numbers
 ) -> Predictions:
     """Select, calibrate and fit on the samples `train`; return the predictions for `test`, indexed by all labels."""
+    return predict_after_fit(candidates, classes, sessions, train, test)[0]
+
+
+def predict_after_fit(
+    candidates: Sequence[Candidate],
+    classes: Numbers,
+    sessions: Sequence[str],
+    train: Numbers,
+    test: Numbers,
+    probes: Sequence[Inputs] = (),
+) -> tuple[Predictions, NDArray[np.bool_]]:
+    """Return what `fit_and_predict` does, and which of the `probes` the model accepts."""
     present, own = np.unique(classes[train], return_inverse=True)
     few = [replace(c, source=_restricted(c, train)) for c in candidates]
     config = EvaluationConfig(random_split=False, learning_curve=False)
     validation = validate_by_session(few, own, np.asarray(sessions)[train].tolist(), train.tolist(), config, 0)
     fitted = fit_candidate(validation.winner, own, np.arange(len(train)), len(present))
-    features = next(c for c in candidates if c.name == validation.winner.name).source.rows(train).base
-    label, probabilities, accepted, score = validation.rule(*fitted(features[test]))
-    return Predictions(present[label], np.asarray(probabilities), np.asarray(accepted), np.asarray(score))
+    source = next(c for c in candidates if c.name == validation.winner.name).source
+    label, probabilities, accepted, score = validation.rule(*fitted(source.rows(train).base[test]))
+    rows = list(source.graph(train).run(list(probes)))
+    hits = validation.rule(*fitted(np.stack(rows)))[2] if rows else np.zeros(0, np.bool_)
+    predictions = Predictions(present[label], np.asarray(probabilities), np.asarray(accepted), np.asarray(score))
+    return predictions, np.asarray(hits)
 
 
 def draw_per_class(classes: Numbers, pool: Numbers, count: int, seed: int) -> Numbers:
@@ -79,4 +95,4 @@ def _restricted(candidate: Candidate, train: Numbers) -> PrecomputedFeatures:
     owned = np.flatnonzero(np.isin(rows.owner, train))
     order = np.argsort(train)
     owner = order[np.searchsorted(train[order], rows.owner[owned])]
-    return PrecomputedFeatures(source.traced, Rows(rows.base[train], rows.copies[owned], owner))
+    return PrecomputedFeatures(source.traced, Rows(rows.base[train], rows.copies[owned], owner, rows.background))

@@ -31,11 +31,11 @@ CONFIG = GestureConfig()
 
 
 @cache
-def _data(user: str, name: str) -> tuple[tuple[Candidate, ...], Numbers, tuple[str, ...]]:
+def signs_of(user: str, name: str) -> tuple[tuple[Candidate, ...], Numbers, tuple[str, ...]]:
     root = data_root(name)
     dataset = load_all(root, user, "gesture")
     sequences, dataset = landmark_sequences(dataset, CONFIG.extraction)
-    candidates = gesture_candidates(quiet_job(user, root), CONFIG, sequences, few=False)
+    candidates = gesture_candidates(quiet_job(user, root), CONFIG, sequences)
     return tuple(candidates), dataset.label_index, dataset.session_ids
 
 
@@ -46,7 +46,7 @@ def blocks() -> list[Row]:
         ("hand signs", "signer", "signs", 0.97),
         ("fingertip paths", "mover", "fingertip", 0.985),
     ):
-        candidates, classes, sessions = _data(user, name)
+        candidates, classes, sessions = signs_of(user, name)
         config = EvaluationConfig(folds=10, unknown=True)
         validation = validate_by_session(candidates, classes, sessions, range(len(classes)), config, 0)
         accuracy = float((validation.predicted == classes).mean())
@@ -61,7 +61,7 @@ def blocks() -> list[Row]:
 
 def ten_signs() -> list[Row]:
     """Accuracy on five blocks after training on ten samples per sign from the other five, mean over draws."""
-    candidates, classes, sessions = _data("signer", "signs")
+    candidates, classes, sessions = signs_of("signer", "signs")
     order = {name: k for k, name in enumerate(sorted(set(sessions)))}
     block = np.array([order[name] for name in sessions])
     pool, test = np.flatnonzero(block % 2 == 0), np.flatnonzero(block % 2 == 1)
@@ -81,7 +81,7 @@ def basic_motions() -> list[Row]:
         return []  # the package with the recordings cannot be downloaded here
     labels, classes = np.unique(train_labels, return_inverse=True)
     data = Sequences(tuple(train), "wrist_channels_v1", train[0].shape[1], "channels")
-    candidates = gesture_candidates(quiet_job("wrist", WORK), CONFIG, data, few=False)
+    candidates = gesture_candidates(quiet_job("wrist", WORK), CONFIG, data)
     config = EvaluationConfig(unknown=False)
     validation = validate_by_session(candidates, classes, ["one"] * len(train), range(len(train)), config, 0)
     everything = np.arange(len(train))

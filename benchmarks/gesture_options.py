@@ -58,9 +58,9 @@ class Case:
     sessions: tuple[str, ...]
 
     def validate(self, config: GestureConfig | None = None) -> Validation:
-        """Validate the candidates of `config`, by default the simplest one that suits the layout."""
+        """Validate the candidates of `config`, by default the first one that suits the layout."""
         config = config or GestureConfig(candidates=SUITABLE[self.data.layout][:1])
-        candidates = gesture_candidates(_job(), config, self.data, few=False)
+        candidates = gesture_candidates(_job(), config, self.data)
         return validate_by_session(candidates, self.classes, self.sessions, range(len(self.classes)), CONFIG, 0)
 
     def postprocessed(self, smoothing: Smoothing | None, share: float | None) -> Case:

@@ -141,17 +141,15 @@ def _gesture(dataset: Dataset, root: Path, extra: Sequence[Mapping[str, Any]]) -
     plain, job = gesture.GestureConfig(), quiet_job(dataset.user_id, root)
     sequences, dataset = landmark_sequences(dataset, plain.extraction, cache=job.cache)
 
-    def defaults(few: bool) -> Sequence[AnyCandidate]:
-        return gesture.suitable_candidates(sequences, few)
-
-    configs = _with_baselines("gesture", (*defaults(True), *defaults(False)), extra)
-    built = gesture.gesture_candidates(job, gesture.GestureConfig(candidates=configs), sequences, few=False)
+    defaults = gesture.suitable_candidates(sequences)
+    configs = _with_baselines("gesture", defaults, extra)
+    built = gesture.gesture_candidates(job, gesture.GestureConfig(candidates=configs), sequences)
     prepared = _prepared(
         dataset,
         dataset.session_ids,
         configs,
         built,
-        lambda classes: defaults(int(np.bincount(classes).max()) <= gesture.FEW),
+        lambda _: defaults,
     )
     return lambda _: prepared
 

@@ -32,10 +32,10 @@ from benchmarks.real_data import ROOT
 from shared.data_loader import users_with_data
 from shared.errors import TrainerError
 from shared.evaluation import EvaluationConfig, validate_by_session
+from shared.learning.calibration import calibration_error
 from shared.learning.candidates import Candidate, fit_candidate, fit_head
 from shared.learning.folds import Indices, session_folds
 from shared.learning.heads import Classes
-from shared.report.metrics import calibration_error
 from shared.trainers import modality_names
 
 RESULTS = ROOT / "benchmarks" / "results"

@@ -25,8 +25,11 @@ from benchmarks.few_shot import (
 )
 from benchmarks.real_data import data_root
 from shared.evaluation import validate_by_session
+from shared.features.arrays import Inputs
+from shared.features.probes import FITTED, REPORTED
 from shared.learning.candidates import Candidate
 from sound_trainer.preprocessing.decode import open_recordings
+from sound_trainer.preprocessing.probes import sound_probes
 from sound_trainer.train import SoundConfig, sound_candidates
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
@@ -38,11 +41,12 @@ _TAKE = re.compile(r"_(\d+)(?:-[0-9a-f]+)?\.wav$")
 
 @dataclass(frozen=True)
 class Speaker:
-    """One speaker's recordings (n,): digit and take number of each, and the candidates with their features."""
+    """One speaker's recordings (n,): digit and take number of each, the candidates with their features, and probes."""
 
     digits: Numbers
     takes: Numbers
     candidates: tuple[Candidate, ...]
+    probes: tuple[Inputs, ...] = ()
 
     @property
     def sessions(self) -> list[str]:
@@ -122,8 +126,11 @@ def recordings_of(name: str) -> Speaker:
     dataset, job = load_all(root, name, "sound"), quiet_job(name, root)
     recordings = open_recordings(job, dataset, CONFIG.decoding)
     takes = [match[1] for s in dataset.samples if s.path and (match := _TAKE.search(s.path.name))]
-    candidates = sound_candidates(job, CONFIG, recordings)
-    return Speaker(dataset.label_index, np.array(takes, np.int64), tuple(candidates))
+    taken = [recordings[k] for k, take in enumerate(takes) if int(take) < FIRST_TESTED]
+    background = [probe.inputs for probe in sound_probes(taken, FITTED)]
+    candidates = sound_candidates(job, CONFIG, recordings, background)
+    probes = tuple(probe.inputs for probe in sound_probes(taken, REPORTED))
+    return Speaker(dataset.label_index, np.array(takes, np.int64), tuple(candidates), probes)
 
 
 FIGURES = (few_takes, sessions, unknown_digits)

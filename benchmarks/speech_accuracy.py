@@ -27,8 +27,8 @@ from shared.features.cache import FeatureCache
 from shared.features.encoders import load_encoder
 from shared.features.graph import open_session
 from shared.job import Job
+from shared.learning.calibration import calibration_error
 from shared.logs import RunLog
-from shared.report.metrics import calibration_error
 from speech_context_trainer.preprocessing.text import clean, code_points
 from speech_context_trainer.preprocessing.tokens import embed_texts
 from speech_context_trainer.train import SpeechConfig, train
@@ -129,6 +129,30 @@ def recognition_errors() -> list[Row]:
 @cache
 def train_and_test(k: int, seed: int) -> Scores:
     """Train on `k` texts of each context, drawn with `seed`, and return the figures of the written model."""
+    # The trainer's own estimates are not needed here.
+    model, _ = train_model(k, seed, {"random_split": False, "unknown": False})
+    truth = split("test").contexts
+    known, probabilities, _ = _predict(model, "test")
+    unknown, _, _ = _predict(model, "oos_test")
+    _, noisy, _ = _predict(model, "noisy")
+    correct = probabilities.argmax(axis=1) == truth
+    return Scores(
+        float(correct.mean()),
+        float((noisy.argmax(axis=1) == truth).mean()),
+        float(roc_auc_score(np.repeat([1, 0], [len(known), len(unknown)]), np.concatenate([known, unknown]))),
+        calibration_error(probabilities, correct),
+    )
+
+
+def acceptance(k: int, seed: int) -> tuple[float, float, float]:
+    """Train on `k` texts of each context: false rejection, acceptance of out-of-scope texts, acceptance of probes."""
+    model, metrics = train_model(k, seed, {"random_split": False, "learning_curve": False})
+    known, unknown = (_predict(model, name)[2] for name in ("test", "oos_test"))
+    return 1 - float(known.mean()), float(unknown.mean()), metrics["probe_acceptance"]
+
+
+def train_model(k: int, seed: int, evaluation: dict[str, Any]) -> tuple[bytes, dict[str, float]]:
+    """Train on `k` texts of each context, drawn with `seed`, and return the written model and its metrics."""
     texts = split("train")
     rng = np.random.default_rng(seed)
     chosen = [rng.choice(np.flatnonzero(texts.contexts == c), k, replace=False) for c in range(len(contexts()))]
@@ -144,20 +168,9 @@ def train_and_test(k: int, seed: int) -> Scores:
             cache=FeatureCache(),
             log=RunLog(io.StringIO()),
         )
-        # The trainer's own estimates are not needed here.
-        config = SpeechConfig.model_validate({"evaluation": {"random_split": False, "unknown": False}})
-        model = (train(job, config).bundle.folder / "model.onnx").read_bytes()
-    truth = split("test").contexts
-    known, probabilities = _predict(model, "test")
-    unknown, _ = _predict(model, "oos_test")
-    _, noisy = _predict(model, "noisy")
-    correct = probabilities.argmax(axis=1) == truth
-    return Scores(
-        float(correct.mean()),
-        float((noisy.argmax(axis=1) == truth).mean()),
-        float(roc_auc_score(np.repeat([1, 0], [len(known), len(unknown)]), np.concatenate([known, unknown]))),
-        calibration_error(probabilities, correct),
-    )
+        config = SpeechConfig.model_validate({"evaluation": evaluation})
+        outcome = train(job, config)
+        return (outcome.bundle.folder / "model.onnx").read_bytes(), outcome.entry.training_metrics or {}
 
 
 @cache
@@ -170,17 +183,18 @@ def _inputs(name: str) -> list[Inputs]:
     ]
 
 
-def _predict(model: bytes, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the model's scores (n,) and probabilities (n, K) for a split of n texts."""
+def _predict(model: bytes, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the model's scores (n,), probabilities (n, K) and acceptance (n,) for a split of n texts."""
     session = open_session(model)
     names = [tensor.name for tensor in session.get_inputs()]
 
     def run(sample: Inputs) -> Any:
-        return session.run(["score", "probabilities"], {tensor: sample[tensor] for tensor in names})
+        return session.run(["score", "probabilities", "accepted"], {tensor: sample[tensor] for tensor in names})
 
     with ThreadPoolExecutor(2) as pool:
         outputs = list(pool.map(run, _inputs(name)))
-    return np.array([score for score, _ in outputs]), np.stack([probabilities for _, probabilities in outputs])
+    scores, probabilities, accepted = zip(*outputs, strict=True)
+    return np.array(scores), np.stack(probabilities), np.array(accepted, np.bool_)
 
 
 def _write_sessions(root: Path, texts: Texts, chosen: Sequence[NDArray[np.int64]]) -> None:

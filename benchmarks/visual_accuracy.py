@@ -14,9 +14,11 @@ from benchmarks.real_data import WORK, data_root
 from shared.data_loader import Dataset
 from shared.evaluation import EvaluationConfig, validate_by_session
 from shared.features.encoders import load_encoder
+from shared.features.probes import FITTED
 from shared.learning.candidates import Candidate
 from visual_environment_trainer.preprocessing.embeddings import Encoding, encode_images
 from visual_environment_trainer.preprocessing.images import read_image
+from visual_environment_trainer.preprocessing.probes import visual_probes
 from visual_environment_trainer.train import VisualConfig, encoding_for, visual_candidates
 
 CONFIG = VisualConfig()
@@ -28,11 +30,11 @@ BLUR_TARGET = 0.08
 
 
 @cache
-def _dataset() -> Dataset:
+def houses() -> Dataset:
     return load_all(data_root("houses"), "home", "visual_environment")
 
 
-def _few_images_encoding() -> Encoding:
+def few_images_encoding() -> Encoding:
     """Return how up to 80 images are encoded."""
     return encoding_for(CONFIG, load_encoder(str(CONFIG.few_encoder)), 80)
 
@@ -40,26 +42,27 @@ def _few_images_encoding() -> Encoding:
 def _candidates(encoding: Encoding, dataset: Dataset, config: VisualConfig) -> tuple[Candidate, ...]:
     job = quiet_job("home", WORK)
     samples = encode_images(job, dataset, encoding).samples
-    return tuple(visual_candidates(job, config, encoding.encoder, samples, few=False))
+    background = [probe.inputs for probe in visual_probes(dataset, encoding, FITTED)]
+    return tuple(visual_candidates(job, config, encoding.encoder, samples, False, background))
 
 
 @cache
-def _default_candidates() -> tuple[Candidate, ...]:
-    return _candidates(_few_images_encoding(), _dataset(), CONFIG)
+def default_candidates() -> tuple[Candidate, ...]:
+    return _candidates(few_images_encoding(), houses(), CONFIG)
 
 
-def _houses(count: int, draw: int) -> tuple[Numbers, Numbers]:
+def draw_houses(count: int, draw: int) -> tuple[Numbers, Numbers]:
     """Return the samples of `count` houses, and those of all others; a house has one image of each room."""
-    sessions = _dataset().session_ids
+    sessions = houses().session_ids
     names = np.random.default_rng(draw).permutation(sorted(set(sessions)))
     chosen = np.isin(sessions, names[:count])
     return np.flatnonzero(chosen), np.flatnonzero(~chosen)
 
 
 def _accuracy(candidates: tuple[Candidate, ...], count: int) -> float:
-    classes, sessions = _dataset().label_index, _dataset().session_ids
+    classes, sessions = houses().label_index, houses().session_ids
     rates = []
-    for train, test in (_houses(count, draw) for draw in range(DRAWS)):
+    for train, test in (draw_houses(count, draw) for draw in range(DRAWS)):
         predictions = fit_and_predict(candidates, classes, sessions, train, test)
         rates.append(float((predictions.classes == classes[test]).mean()))
     return float(np.mean(rates))
@@ -68,9 +71,7 @@ def _accuracy(candidates: tuple[Candidate, ...], count: int) -> float:
 def few_images() -> list[Row]:
     """Accuracy in other houses after training on 5 and 20 images per room, mean over draws."""
     return [
-        wilson_row(
-            f"rooms, {count} images per label", _accuracy(_default_candidates(), count), 4 * (60 - count), target
-        )
+        wilson_row(f"rooms, {count} images per label", _accuracy(default_candidates(), count), 4 * (60 - count), target)
         for count, target in FEW_IMAGES_TARGETS.items()
     ]
 
@@ -85,7 +86,7 @@ def other_encodings() -> list[Row]:
     }
     return [
         wilson_row(
-            f"rooms, 20 images per label, {name}", _accuracy(_candidates(encoding, _dataset(), CONFIG), 20), 160, None
+            f"rooms, 20 images per label, {name}", _accuracy(_candidates(encoding, houses(), CONFIG), 20), 160, None
         )
         for name, encoding in encodings.items()
     ]
@@ -93,10 +94,10 @@ def other_encodings() -> list[Row]:
 
 def unknown_rooms() -> list[Row]:
     """Open-set detection AUROC for a room held out of training on 30 houses; accuracy grouped by house."""
-    candidates, classes, sessions = _default_candidates(), _dataset().label_index, _dataset().session_ids
+    candidates, classes, sessions = default_candidates(), houses().label_index, houses().session_ids
     aurocs, rejected = [], []
     for draw in range(DRAWS):
-        train, test = _houses(30, draw)
+        train, test = draw_houses(30, draw)
         left_out = draw % 4
         predictions = fit_and_predict(candidates, classes, sessions, train[classes[train] != left_out], test)
         known = classes[test] != left_out
@@ -114,8 +115,8 @@ def unknown_rooms() -> list[Row]:
 
 def blurred_images() -> list[Row]:
     """Accuracy lost to a camera out of focus, trained on 20 images per room with blurred copies."""
-    sharp = _dataset()
-    encoding, job, count = replace(_few_images_encoding(), blur=WITH_BLUR.blur), quiet_job("home", WORK), len(sharp)
+    sharp = houses()
+    encoding, job, count = replace(few_images_encoding(), blur=WITH_BLUR.blur), quiet_job("home", WORK), len(sharp)
     samples = [
         *encode_images(job, sharp, encoding).samples,
         *encode_images(job, _out_of_focus(sharp), encoding).samples,
@@ -124,7 +125,7 @@ def blurred_images() -> list[Row]:
     candidates = [candidate for candidate in both if len(candidate.source.rows(np.arange(count)).copies)]
     classes = np.concatenate([sharp.label_index] * 2)
     lost = []
-    for train, test in (_houses(20, draw) for draw in range(DRAWS)):
+    for train, test in (draw_houses(20, draw) for draw in range(DRAWS)):
         tested = np.concatenate([test, test + count])
         predictions = fit_and_predict(candidates, classes, sharp.session_ids * 2, train, tested)
         correct = predictions.classes == np.concatenate([classes[test]] * 2)

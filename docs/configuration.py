@@ -32,7 +32,7 @@ gesture-train --user ana --data data --out bundles --set evaluation.false_reject
 ## Candidates
 
 A candidate is one feature set, or several that are joined, and a classifier. All candidates are compared by session;
-the first that is within one standard error of the best wins, so list the simplest first. `candidates: auto` compares
+the first that is within one standard error of the best wins, so list the preferred first. `candidates: auto` compares
 what suits the data. A candidate that names no features stands for one with each of the feature sets that suit the data.
 
 ```yaml

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from gesture_trainer.preprocessing.sequences import Sequences, windows
 from shared.evaluation import Validation
-from shared.features.arrays import Array, const, greatest, namespace
+from shared.features.arrays import Array, const, namespace
 from shared.features.cache import content_key
 from shared.job import Job
 from shared.learning.candidates import Candidate, FittedModel, PrecomputedFeatures, Rows, fit_candidate
 from shared.learning.decision_rule import DecisionRule, fit_decision_rule
+from shared.learning.familiarity import Background
 from shared.learning.folds import Indices
 from shared.learning.heads import Classes, Features, Head
 from shared.recipe import featurise
@@ -78,8 +79,8 @@ class PartFamiliarity:
         xp, ours, theirs = namespace(features), self.part_rule, self.whole_rule
         logits, near = self.part.head(features), self.part.familiarity(features)
         score = ours.score(logits, near) + const(theirs.threshold - ours.threshold, features)
-        first = greatest(logits * const(self.scale, features), axis=1) - const(theirs.means[0], features)
-        score = score - first * const(theirs.weights[0] / theirs.deviations[0], features)
+        first = theirs.standardised_logit(logits * const(self.scale, features))
+        score = score - first * const(theirs.weights[0], features)
         near = score * const(theirs.deviations[1] / theirs.weights[1], features) + const(theirs.means[1], features)
         return xp.where(is_part(features, self.frames)[:, 0], near, self.whole.familiarity(features))
 
@@ -152,9 +153,11 @@ def _joined(
     def fit(features: Features, classes: Classes, count: int) -> Head:
         return PartHead(frames, part.head, winner.fit(features, classes, count), scale)
 
-    def fit_familiarity(head: Head, features: Features, classes: Classes) -> PartFamiliarity:
+    def fit_familiarity(
+        head: Head, features: Features, classes: Classes, background: Background = None, /
+    ) -> PartFamiliarity:
         assert isinstance(head, PartHead)
-        whole = FittedModel(head.whole, winner.fit_familiarity(head.whole, features, classes))
+        whole = FittedModel(head.whole, winner.fit_familiarity(head.whole, features, classes, background))
         return PartFamiliarity(frames, part, part_rule, whole, whole_rule, scale)
 
     return replace(winner, fit=fit, fit_familiarity=fit_familiarity, fit_on_subset=None, classifier=None)

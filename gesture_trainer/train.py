@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,22 +19,25 @@ from gesture_trainer.modality import TRAINER
 from gesture_trainer.parts import PartsReport, answering_parts
 from gesture_trainer.preprocessing.augment import Augment, Augmentation
 from gesture_trainer.preprocessing.body import BodyMotion
-from gesture_trainer.preprocessing.clips import probe
+from gesture_trainer.preprocessing.clips import check_file
 from gesture_trainer.preprocessing.convolutions import ConvolutionSource
 from gesture_trainer.preprocessing.extraction import NO_FACE, Extraction, tasks_named
 from gesture_trainer.preprocessing.hands import HandMotion, HandShape, HandsShape
 from gesture_trainer.preprocessing.landmarker import EXTRACTED_WIDTHS, RATE
 from gesture_trainer.preprocessing.layouts import COORDINATES, Layout, is_guess
-from gesture_trainer.preprocessing.motion import Resampled, Statistics
+from gesture_trainer.preprocessing.motion import FrameMean, Resampled, Statistics
 from gesture_trainer.preprocessing.paths import PathGeometry
+from gesture_trainer.preprocessing.probes import gesture_probes
 from gesture_trainer.preprocessing.sequences import Sequences, decode, landmark_sequences, split_into_windows
 from shared.commands.train import trainer_main
 from shared.config import TrainerConfig
 from shared.data_loader import Dataset
 from shared.errors import ConfigError
 from shared.evaluation import Validation
+from shared.features.arrays import Inputs
 from shared.features.cache import content_key
 from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec
+from shared.features.probes import REPORTED
 from shared.job import Job, ModelSpec
 from shared.learning.candidates import (
     Auto,
@@ -55,6 +58,7 @@ GestureFeatures = Literal[
     "body_motion",
     "sided_body_motion",
     "path_geometry",
+    "frame_mean",
     "motion_statistics",
     "resampled",
     "convolutions",
@@ -67,31 +71,41 @@ def _candidate(features: GestureFeatures, **classifier: Any) -> GestureCandidate
 
 
 _STATISTICS = _candidate("motion_statistics", type="lda")
+_FRAME = _candidate("frame_mean", type="lda")
+_CONVOLUTIONS = _candidate("convolutions", type="lda")
 _HAND = (_candidate("hand_shape", type="lda"), _candidate("hand_shape", type="logistic_regression", C=0.1))
-SUITABLE: Mapping[Layout, tuple[GestureCandidate, ...]] = {  # what suits each kind of data, simplest first
+_BODY = (_candidate("body_motion", type="lda"), _candidate("sided_body_motion", type="lda"))
+_PATH = (  # trees reject what they do not know far better
+    _candidate("path_geometry", type="extra_trees", n_estimators=50, max_leaf_nodes=128),
+    _candidate("path_geometry", type="lda"),
+)
+_MOVING_HAND = (_CONVOLUTIONS, _candidate("hand_motion", type="lda"), *_HAND)
+SUITABLE: Mapping[Layout, tuple[GestureCandidate, ...]] = {  # what suits each kind of sequence, preferred first
+    "hand_xy": _MOVING_HAND,
+    "hand_xyz": _MOVING_HAND,
+    "hands_xyz": _MOVING_HAND,
+    "body_xy": _BODY,
+    "path_xy": _PATH,
+    "channels": (
+        _CONVOLUTIONS,
+        _STATISTICS,
+        _candidate("resampled", type="lda"),
+        _candidate("resampled", type="svm", C=10.0),
+    ),
+}
+SUITABLE_STILL: Mapping[Layout, tuple[GestureCandidate, ...]] = {  # what suits single frames, preferred first
     "hand_xy": _HAND,
     "hand_xyz": _HAND,
     "hands_xyz": _HAND,
-    "body_xy": (_candidate("body_motion", type="lda"), _candidate("sided_body_motion", type="lda")),
-    "path_xy": (  # trees reject what they do not know far better
-        _candidate("path_geometry", type="extra_trees", n_estimators=50, max_leaf_nodes=128),
-        _candidate("path_geometry", type="lda"),
+    "body_xy": _BODY,
+    "path_xy": _PATH,
+    "channels": (
+        _FRAME,
+        _candidate("frame_mean", type="lda", shrinkage=0.8),
+        _candidate("frame_mean", type="svm", C=10.0),
     ),
-    "channels": (_STATISTICS, _candidate("resampled", type="lda"), _candidate("resampled", type="svm", C=10.0)),
-}
-SUITABLE_MOVING: Mapping[Layout, tuple[GestureCandidate, ...]] = {  # in addition where sequences have several frames
-    "hand_xy": (_candidate("hand_motion", type="lda"), _candidate("resampled", type="lda")),
-    "hand_xyz": (_candidate("hand_motion", type="lda"), _candidate("resampled", type="lda")),
-    "hands_xyz": (_candidate("hand_motion", type="lda"),),
-    "channels": (_candidate("convolutions", type="lda"),),
-}
-FEW_CANDIDATES: Mapping[Layout, GestureCandidate] = {  # where no label has more than FEW samples
-    layout: _candidate(candidates[0].features[0], type="nearest_centroid", metric="cosine")
-    for layout, candidates in SUITABLE.items()
-    if candidates[0].features
 }
 DIRECTIONS = (8, 64)  # fewest and most in which familiarity is measured
-FEW = 3  # samples of every label up to which class means are compared instead
 
 
 class Preprocessing(Schema):
@@ -114,7 +128,7 @@ class GestureConfig(TrainerConfig):
     preprocessing: Preprocessing = Field(default_factory=Preprocessing)
     augmentation: Augmentation = Field(default_factory=Augmentation)
     candidates: Auto | Annotated[tuple[GestureCandidate, ...], Field(min_length=1)] = Field(
-        default="auto", description="what is compared, simplest first; auto: what suits the encoding"
+        default="auto", description="what is compared, preferred first; auto: what suits the encoding"
     )
 
 
@@ -123,7 +137,12 @@ def train(job: Job, config: GestureConfig) -> Outcome:
     dataset = load(job, config, "gesture")
     with job.log.stage("decode"):
         sequences, dataset = landmark_sequences(
-            dataset, config.extraction, config.minimum_per_label, job.cache, job.log.progress
+            dataset,
+            config.extraction,
+            config.minimum_per_label,
+            config.preprocessing.window or 1,
+            job.cache,
+            job.log.progress,
         )
     notes = extraction_notes(job, sequences)
     if config.preprocessing.window is not None:
@@ -131,11 +150,12 @@ def train(job: Job, config: GestureConfig) -> Outcome:
         sequences, dataset = split_into_windows(
             sequences, dataset, config.preprocessing.window, config.preprocessing.stride
         )
-    candidates = gesture_candidates(job, config, sequences, few=int(np.bincount(dataset.label_index).max()) <= FEW)
+    candidates = gesture_candidates(job, config, sequences)
     validation = validate(job, candidates, dataset, config)
     validation, parts = with_parts(job, validation, sequences, dataset, config)
     samples = [{"sequence": sequence} for sequence in sequences.sequences]
-    return package(job, validation, samples, dataset, config, model_spec(sequences, config, notes, parts))
+    probes = gesture_probes(sequences.sequences, dataset.label_index, REPORTED)
+    return package(job, validation, samples, dataset, config, model_spec(sequences, config, notes, parts), probes)
 
 
 def extraction_notes(job: Job, data: Sequences) -> tuple[str, ...]:
@@ -182,21 +202,30 @@ def model_spec(
     settings = config.preprocessing
     if parts:
         notes += (f"parts of {settings.parts} frames are answered, too: {parts}",)
-    decoding: dict[str, Any] = {"encoding": data.encoding, "width": data.width, "extraction": None}
+    expected_length = settings.parts if parts else settings.window
+    shortest = min(len(sequence) for sequence in data.sequences)
+    decoding: dict[str, Any] = {
+        "encoding": data.encoding,
+        "width": data.width,
+        "extraction": None,
+        "least_frames": min(expected_length or 1, shortest),  # nothing as short as what it was trained on is refused
+    }
     if data.extracted:
         decoding |= {"extraction": dict(data.extracted.spec), "task_files": tasks_named(config.extraction)}
     return ModelSpec(
         decode=decoding,
         normalisation_version="points_v1",
         expected_frame_rate=RATE if data.encoding in EXTRACTED_WIDTHS else None,
-        expected_length=settings.parts if parts else settings.window,
+        expected_length=expected_length,
         encoding=data.encoding,
         notes=notes,
     )
 
 
-def gesture_candidates(job: Job, config: GestureConfig, data: Sequences, few: bool) -> list[Candidate]:
-    """Return the candidates, simplest first, with their features computed."""
+def gesture_candidates(
+    job: Job, config: GestureConfig, data: Sequences, background: Sequence[Inputs] = ()
+) -> list[Candidate]:
+    """Return the candidates, preferred first, with the features of the samples and of the `background` computed."""
     contract = (TensorSpec("sequence", "float32", ("frames", data.width)),)
     samples = [{"sequence": sequence} for sequence in data.sequences]
     keys = [content_key(sequence) for sequence in data.sequences]
@@ -206,29 +235,25 @@ def gesture_candidates(job: Job, config: GestureConfig, data: Sequences, few: bo
     def source_of(features: GestureFeatures) -> FeatureSource:
         title = f"gesture-{features}{origin}"
         if features == "convolutions":
-            return ConvolutionSource(data.sequences, contract, title, config.seed)
+            return ConvolutionSource(data.sequences, contract, title, config.seed, background)
         graph = FeatureGraph(title, contract, _function(features, data, config))
         augment = Augment(config.augmentation, COORDINATES[data.layout]) if config.augmentation.copies else None
-        return PrecomputedFeatures(graph, featurise(job, graph, samples, keys, augment, config.seed))
+        return PrecomputedFeatures(graph, featurise(job, graph, samples, keys, augment, config.seed, background))
 
     # As many directions as a quarter of the samples, in every fold. In as many as there are samples all that is new
     # lies far away, the further the more there are, and a threshold found with fewer samples rejects too much.
     familiarity = partial(whitened_familiarity, dimensions=int(np.clip(len(samples) // 4, *DIRECTIONS)))
-    configs = resolve_candidates(config.candidates, suitable_candidates(data, few))
+    configs = resolve_candidates(config.candidates, suitable_candidates(data))
     return build_candidates(configs, source_of, lambda _: familiarity, config.seed, modality="gesture")
 
 
-def suitable_candidates(data: Sequences, few: bool) -> tuple[GestureCandidate, ...]:
+def suitable_candidates(data: Sequences) -> tuple[GestureCandidate, ...]:
     """Return what is compared by default: nothing that looks at motion where most sequences are single frames."""
-    if few:
-        return (FEW_CANDIDATES[data.layout],)
     moving = float(np.median([len(sequence) for sequence in data.sequences])) > 1
-    found = SUITABLE[data.layout]
-    if moving:
-        also = SUITABLE_MOVING.get(data.layout, ())
-        found = (*also, *found) if data.layout == "channels" else (*found, *also)
+    general, found = (_STATISTICS, SUITABLE) if moving else (_FRAME, SUITABLE_STILL)
     # Where only the width says what the numbers are, the guess may be wrong.
-    return (*found, _STATISTICS) if is_guess(data.encoding, data.width) else found
+    own = found[data.layout]
+    return (*own, general) if is_guess(data.encoding, data.width) else own
 
 
 _END_WITH_LENGTH = ("body_motion", "sided_body_motion", "hand_motion", "motion_statistics")  # last: log of the length
@@ -250,6 +275,8 @@ def _function(features: GestureFeatures, data: Sequences, config: GestureConfig)
             return BodyMotion(frames, sided=True)
         case "path_geometry" if data.layout == "path_xy":
             return PathGeometry(frames)
+        case "frame_mean":
+            return FrameMean()
         case "motion_statistics":
             return Statistics(coordinates)
         case "resampled":
@@ -260,7 +287,7 @@ def _function(features: GestureFeatures, data: Sequences, config: GestureConfig)
     )
 
 
-RECIPE = Recipe(GestureConfig, train, decode, probe)
+RECIPE = Recipe(GestureConfig, train, decode, check_file)
 
 
 def main() -> None:

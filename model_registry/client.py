@@ -55,6 +55,7 @@ from model_registry.storage.layout import encoders_folder
 from model_registry.storage.publication import Publication, read_bundle
 from model_registry.storage.recovery import Finding
 from model_registry.storage.resolution import ResolvedVersion
+from model_registry.storage.verification import Damage, OnDamage, log_damage
 
 TOKEN_VARIABLE = "MODEL_TRAINER_TOKEN"
 _RETRIED = {408, 425, 429, 500, 502, 503, 504, 507}
@@ -150,14 +151,20 @@ class RemoteRegistry:
         modality: str | None = None,
         status: Status | None = None,
         verdict: str | None = None,
+        on_damage: OnDamage = log_damage,
     ) -> Iterator[RegistryEntry]:
-        """Yield published versions with their present status, by user, modality and version."""
+        """Yield published versions with their present status, by user, modality and version.
+
+        What is damaged is given to `on_damage` instead.
+        """
         filters = {"user": user, "modality": modality, "status": status, "verdict": verdict}
         query: dict[str, str] = {name: value for name, value in filters.items() if value is not None}
         with self._client() as client:
             while True:
                 page = self._get(client, ListResponse, "/v1/models", {**query, "limit": "1000"})
                 yield from page.entries
+                for damage in page.damaged:
+                    on_damage(Damage(damage.user_id, damage.modality, damage.version, damage.reason))
                 if page.next is None:
                     return
                 query["after"] = page.next
@@ -174,14 +181,16 @@ class RemoteRegistry:
     ) -> Iterator[tuple[str, str | None]]:
         """Let the service check every version, or those named; yield each one's name and what is wrong, or None."""
         only = None if version is None else parse_version(version)
+        damaged: list[Damage] = []
         with self._client() as client:
-            for entry in self.entries(user=user, modality=modality):
+            for entry in self.entries(user=user, modality=modality, on_damage=damaged.append):
                 if only is None or entry.version == only:
                     response = self._get(client, VerifyResponse, f"{_version(entry)}/verify", {})
                     yield (
                         f"{entry.user_id}/{entry.modality} {entry.model_version}",
                         "\n".join(response.faults.values()) or None,
                     )
+        yield from ((damage.name, damage.reason) for damage in dict.fromkeys(damaged))
 
     def diff(self, user: str, modality: str, before: str | int, after: str | int) -> Difference:
         """Compare two versions. Raises NotFoundError."""
@@ -239,11 +248,10 @@ class RemoteRegistry:
             self._request(lambda: client.post(f"{_slot(user, modality)}/archive", json=body))
 
     def erase(self, user: str, reason: str) -> Erased:
-        """Remove all of a user's models. Not retried: the second time there is nothing to remove."""
+        """Remove all of a user's models, and pooled ones that contain them."""
         with self._client() as client:
-            place = f"/v1/users/{parse_user(user)}/erase"
-            response = self._post(client, EraseResponse, place, {"reason": reason}, once=True)
-        return Erased(response.id, response.versions)
+            response = self._post(client, EraseResponse, f"/v1/users/{parse_user(user)}/erase", {"reason": reason})
+        return Erased(response.id, response.versions, response.pooled)
 
     def gc(self, keep: int, *, dry_run: bool = False) -> Removed:
         """Remove archived versions beyond the newest `keep`, and unused encoders."""

@@ -47,6 +47,10 @@ class ConflictError(RegistryError):
     """The request contradicts what the registry holds."""
 
 
+class ErasedError(ConflictError):
+    """The data of a person who was erased must not come back."""
+
+
 class UnreachableError(RegistryError):
     """The registry's service did not respond. Trying again later does no harm."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, JsonValue, StringConstraints
+from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, StringConstraints, model_serializer
 
 from model_registry.storage.encoders import FileName, Sha256
 from model_registry.storage.entry import Document, Event, RegistryEntry, StoredFile, UserId
@@ -12,6 +12,15 @@ from model_registry.storage.entry import Document, Event, RegistryEntry, StoredF
 Reason = Annotated[str, StringConstraints(max_length=500)]
 GivenReason = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 VersionName = Annotated[str, StringConstraints(pattern=r"^v?[1-9][0-9]{0,8}$")]
+
+
+class _Extended(Document):
+    """A response that has got a field since clients were released that refuse unknown ones: empty, it is left out."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialise(self)
+        return {name: value for name, value in fields.items() if name not in ("damaged", "pooled") or value}
 
 
 class PublishResponse(Document):
@@ -47,11 +56,24 @@ class VersionResponse(Document):
     history: tuple[Event, ...]
 
 
-class ListResponse(Document):
-    """One page of versions; `next` is the value of `after` for the following page."""
+class DamageResponse(Document):
+    """A version that is damaged, or without a number all versions of a user and modality."""
+
+    user_id: UserId
+    modality: str
+    version: int | None
+    reason: str
+
+
+class ListResponse(_Extended):
+    """One page of versions; `next` is the value of `after` for the following page.
+
+    `damaged`, which is left out where it is empty, lists what is missing from the page because it is damaged.
+    """
 
     entries: tuple[RegistryEntry, ...]
     next: str | None
+    damaged: tuple[DamageResponse, ...] = ()
 
 
 class Change(Document):
@@ -103,11 +125,12 @@ class FindingResponse(Document):
     mended: bool
 
 
-class EraseResponse(Document):
-    """That a user's models were removed."""
+class EraseResponse(_Extended):
+    """That a user's models were removed, and the `pooled` ones that contained them."""
 
     id: str
     versions: int
+    pooled: tuple[str, ...] = ()
 
 
 class ReindexResponse(Document):

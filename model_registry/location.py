@@ -15,6 +15,7 @@ from model_registry.storage.history import VersionRecord
 from model_registry.storage.publication import Publication
 from model_registry.storage.recovery import Finding
 from model_registry.storage.resolution import ResolvedVersion
+from model_registry.storage.verification import OnDamage, log_damage
 from model_registry.store import Registry
 
 
@@ -47,8 +48,9 @@ class ReadableRegistry(Protocol):
         modality: str | None = None,
         status: Status | None = None,
         verdict: str | None = None,
+        on_damage: OnDamage = log_damage,
     ) -> Iterator[RegistryEntry]:
-        """Yield published versions with their present status."""
+        """Yield published versions with their present status; what is damaged is given to `on_damage` instead."""
         ...
 
     def show(self, user: str, modality: str, version: str | int) -> VersionRecord:

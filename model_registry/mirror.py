@@ -8,6 +8,7 @@ visible at once, and anything about writing. Publish to a folder or a service, a
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -35,13 +36,11 @@ from model_registry.storage.entry import (
     ExportForm,
     RegistryEntry,
     Status,
-    VersionManifest,
 )
 from model_registry.storage.history import (
     HISTORY_LIMIT,
     VersionRecord,
     published_manifest,
-    read_entry,
     read_events,
     read_pointer,
     statuses,
@@ -49,7 +48,7 @@ from model_registry.storage.history import (
 from model_registry.storage.layout import ModelSlot
 from model_registry.storage.publication import ENCODER_LIMIT
 from model_registry.storage.resolution import ResolvedVersion, resolve_active
-from model_registry.storage.verification import read_version
+from model_registry.storage.verification import Damage, OnDamage, log_damage, read_entry, read_manifest, read_version
 from model_registry.store import Registry
 
 
@@ -95,14 +94,18 @@ class MirrorRegistry:
         modality: str | None = None,
         status: Status | None = None,
         verdict: str | None = None,
+        on_damage: OnDamage = log_damage,
     ) -> Iterator[RegistryEntry]:
-        """Yield published versions with their present status, by user, modality and version."""
-        with self._documents(user, modality) as store:
-            yield from store.entries(user=user, modality=modality, status=status, verdict=verdict)
+        """Yield published versions with their present status, by user, modality and version.
+
+        What is damaged, or not completely copied, is given to `on_damage` instead.
+        """
+        with self._documents(user, modality, on_damage) as store:
+            yield from store.entries(user=user, modality=modality, status=status, verdict=verdict, on_damage=on_damage)
 
     def show(self, user: str, modality: str, version: str | int) -> VersionRecord:
         """Return a version's entry and its events. Raises NotFoundError."""
-        with self._documents(user, modality) as store:
+        with self._documents(user, modality, _raise_damage) as store:
             return store.show(user, modality, version)
 
     def verify_all(
@@ -110,7 +113,8 @@ class MirrorRegistry:
     ) -> Iterator[tuple[str, str | None]]:
         """Copy and check every version, or those named; yield each one's name and what is wrong with it, or None."""
         only = None if version is None else parse_version(version)
-        for entry in self.entries(user=user, modality=modality):
+        damaged: list[Damage] = []
+        for entry in self.entries(user=user, modality=modality, on_damage=damaged.append):
             if only is None or entry.version == only:
                 name = f"{entry.user_id}/{entry.modality} {entry.model_version}"
                 try:
@@ -118,6 +122,7 @@ class MirrorRegistry:
                         yield name, None
                 except RegistryError as error:
                     yield name, str(error)
+        yield from ((damage.name, damage.reason) for damage in damaged)
 
     def diff(self, user: str, modality: str, before: str | int, after: str | int) -> Difference:
         """Compare two versions. Raises NotFoundError."""
@@ -146,13 +151,17 @@ class MirrorRegistry:
         return resolved
 
     @contextmanager
-    def _documents(self, user: str | None, modality: str | None) -> Iterator[Registry]:
-        """Yield a registry in a temporary folder that has histories and entries, but no other files."""
+    def _documents(self, user: str | None, modality: str | None, on_damage: OnDamage) -> Iterator[Registry]:
+        """Yield a registry in a temporary folder that has histories, manifests and entries, but no other files."""
         with TemporaryDirectory(prefix="registry-") as folder:
             source = _Source.of(self.url, Path(folder))
             for name in source.users() if user is None else [parse_user(user)]:
                 for kind in source.modalities(name) if modality is None else [parse_modality(modality)]:
-                    source.copy_entries(ModelSlot(source.into, name, kind))
+                    try:
+                        source.copy_entries(ModelSlot(source.into, name, kind))
+                    except CorruptError as error:
+                        on_damage(Damage(name, kind, None, str(error)))
+                        shutil.rmtree(ModelSlot(source.into, name, kind).folder)
             yield Registry(source.into)
 
 
@@ -220,18 +229,22 @@ class _Source:
             self.copy(self._name(slot.history), limit=HISTORY_LIMIT)
         except NotFoundError:
             return
-        for version in statuses(read_events(slot)):
-            self.copy(self._name(slot.version_folder(version) / "registry_entry.json"), complete=True)
+        events = read_events(slot)
+        for version in statuses(events):
+            folder, sha256 = slot.version_folder(version), published_manifest(events, version)
+            self.copy(self._name(folder / "manifest.json"), sha256, complete=True)
+            file = read_manifest(slot, version, sha256).files.get("registry_entry")
+            self.copy(self._name(folder / "registry_entry.json"), file.sha256 if file else None, complete=True)
 
     def _version(self, slot: ModelSlot, number: int, manifest_sha256: str, with_encoders: bool) -> ResolvedVersion:
         folder = slot.version_folder(number)
         path = folder / "manifest.json"
         self.copy(self._name(path), manifest_sha256, complete=True)
-        manifest = VersionManifest.from_json(read_file(path, DOCUMENT_LIMIT), self._name(path))
+        manifest = read_manifest(slot, number, manifest_sha256)
         for file in manifest.files.values():
             self.copy(self._name(folder / file.name), file.sha256, file.size, complete=True)
         if with_encoders:
-            for ref in read_entry(slot, number).encoder_refs:
+            for ref in read_entry(slot, number, manifest_sha256).encoder_refs:
                 place = f"encoders/{ref.sha256}"
                 self.copy(f"{place}/{SPEC_FILE}", manifest.encoders.get(ref.sha256), complete=True)
                 for name, sha256 in read_encoder(self.into / place).files.items():
@@ -266,6 +279,10 @@ class _Source:
             raise CorruptError(f"{name}: is not what was published, or the copy is not complete")
         ensure_folder(target.parent)
         write_file_atomically(target, data)
+
+
+def _raise_damage(damage: Damage) -> None:
+    raise CorruptError(str(damage))
 
 
 def _is_user(name: str) -> bool:

@@ -17,6 +17,7 @@ from model_registry.messages import printable
 
 Modality: TypeAlias = str  # a name that `parse_modality` returned; which ones have a trainer is known elsewhere
 MODALITY_PATTERN = r"[a-z](?:[a-z0-9_]{0,62}[a-z0-9])?"
+REASON_LIMIT = 500  # characters
 DEFAULT_USER = "_default"  # the reserved user under which pooled models are published
 
 _MODALITY = re.compile(MODALITY_PATTERN)
@@ -75,6 +76,13 @@ def parse_version(text: str | int) -> int:
     if match is None:
         raise InvalidNameError(f"version {printable(text)}: must look like v1, v2, …")
     return int(match.group(1))
+
+
+def parse_reason(text: str) -> str:
+    """Return a reason for a history: at most 500 characters of printable text, spaces included."""
+    if len(text) > REASON_LIMIT or not text.replace("\n", " ").isprintable():
+        raise InvalidNameError(f"reason {printable(text)}: use at most {REASON_LIMIT} characters of plain text")
+    return text
 
 
 _FILE_NAMES = {

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from model_registry.errors import NoRegistryError, NotFoundError, RegistryError
+from model_registry.errors import CorruptError, NoRegistryError, NotFoundError, RegistryError
 from model_registry.names import Modality, parse_modality, parse_user, parse_version
 from model_registry.storage import activation, erasure, history, publication, restoring
 from model_registry.storage.comparison import Difference, compare_versions
@@ -16,40 +16,45 @@ from model_registry.storage.durable import (
     check_writable,
     ensure_folder,
     file_sha256,
-    locked,
     nearest_existing,
     path_errors,
     read_file,
     staged_file,
     storage_errors,
-    write_file_atomically,
 )
 from model_registry.storage.entry import (
-    DOCUMENT_LIMIT,
     FILE_LIMIT,
+    NEWEST_FORMAT,
     BundleManifest,
     Event,
     ExportForm,
     RegistryEntry,
-    RegistryFormat,
     Status,
 )
 from model_registry.storage.erasure import Erased, Removed
 from model_registry.storage.history import (
     VersionRecord,
+    active_version,
+    pointer_fault,
     published_manifest,
-    read_entry,
     read_events,
     read_pointer,
     statuses,
 )
 from model_registry.storage.layout import ModelSlot, slots, users
+from model_registry.storage.migrations import bring_up_to_date, read_format
 from model_registry.storage.publication import Publication
-from model_registry.storage.recovery import Finding, examine
+from model_registry.storage.recovery import Finding, examine, registry_faults
 from model_registry.storage.resolution import ResolvedVersion, resolve_active
-from model_registry.storage.verification import checked_sha256, encoder_file, read_version
-
-_FORMAT = RegistryFormat().to_json()
+from model_registry.storage.verification import (
+    Damage,
+    OnDamage,
+    checked_sha256,
+    encoder_file,
+    log_damage,
+    read_entry,
+    read_version,
+)
 
 
 @dataclass(frozen=True)
@@ -129,23 +134,33 @@ class Registry:
         status: Status | None = None,
         verdict: str | None = None,
         after: tuple[str, str, int] | None = None,
+        on_damage: OnDamage = log_damage,
     ) -> Iterator[RegistryEntry]:
         """Yield published versions with their present status, by user, modality and version.
 
-        `after` names a version, by these three, and only later ones are yielded.
+        `after` names a version, by these three, and only later ones are yielded. What is damaged is passed over and
+        given to `on_damage`, so that no one's damage hides the versions of others.
         """
         for slot in self._slots(user, modality):
             if after is not None and (slot.user, slot.modality) < after[:2]:
                 continue
-            for version, state in sorted(statuses(read_events(slot)).items()):
+            try:
+                events = read_events(slot)
+            except (RegistryError, OSError) as error:
+                on_damage(Damage(slot.user, slot.modality, None, str(error)))
+                continue
+            for version, state in sorted(statuses(events).items()):
                 if (status is not None and state != status) or (
                     after is not None and (slot.user, slot.modality, version) <= after
                 ):
                     continue
                 try:
-                    entry = read_entry(slot, version)
+                    entry = read_entry(slot, version, published_manifest(events, version))
                 except NotFoundError:
                     continue  # removed in this moment, or by hand: doctor reports it
+                except (RegistryError, OSError) as error:
+                    on_damage(Damage(slot.user, slot.modality, version, str(error)))
+                    continue
                 if verdict is None or entry.verdict == verdict:
                     yield entry.model_copy(update={"status": state})
 
@@ -155,7 +170,7 @@ class Registry:
         number = parse_version(version)
         events = read_events(slot)
         status = _status(slot, events, number)
-        entry = read_entry(slot, number).model_copy(update={"status": status})
+        entry = read_entry(slot, number, published_manifest(events, number)).model_copy(update={"status": status})
         return VersionRecord(entry, tuple(event for event in events if number in (event.version, event.active)))
 
     def history(self, user: str, modality: str) -> list[Event]:
@@ -174,19 +189,27 @@ class Registry:
     def verify_all(
         self, *, user: str | None = None, modality: str | None = None, version: str | int | None = None
     ) -> Iterator[tuple[str, str | None]]:
-        """Check every version, or those named; yield each one's name and what is wrong with it, or None."""
+        """Check every version, or those named; yield each one's name and what is wrong with it, or None.
+
+        Unless a version is named, also the pointers are checked, and without a user the files that belong to nobody.
+        """
         only = None if version is None else parse_version(version)
+        if user is None and modality is None and only is None:
+            yield from registry_faults(self.existing())
         for slot in self._slots(user, modality):
             try:
                 published = sorted(statuses(read_events(slot)))
-            except RegistryError as error:
+                fault = pointer_fault(slot)
+            except (RegistryError, OSError) as error:
                 yield str(slot), str(error)
                 continue
+            if fault is not None and only is None:
+                yield f"{slot} active.json", fault
             for number in published if only is None else [only]:
                 try:
                     self.verify(slot.user, slot.modality, number)
                     yield f"{slot} v{number}", None
-                except RegistryError as error:
+                except (RegistryError, OSError) as error:
                     yield f"{slot} v{number}", str(error)
 
     def diff(self, user: str, modality: str, before: str | int, after: str | int) -> Difference:
@@ -230,63 +253,71 @@ class Registry:
 
     def promote(self, user: str, modality: str, version: str | int, reason: str = "") -> int | None:
         """Make a version the active one; return the one that was. See `activation.promote`."""
+        self.changeable()
         return activation.promote(self._slot(user, modality), parse_version(version), reason)
 
     def rollback(self, user: str, modality: str, reason: str) -> tuple[int, int]:
         """Return to the version that was active before; return both numbers. See `activation.rollback`."""
+        self.changeable()
         return activation.rollback(self._slot(user, modality), reason)
 
     def archive(
         self, user: str, modality: str, version: str | int, reason: str = "", *, withdraw: bool = False
     ) -> None:
         """Take a version out of use. See `activation.archive`."""
+        self.changeable()
         activation.archive(self._slot(user, modality), parse_version(version), reason, withdraw=withdraw)
 
     def erase(self, user: str, reason: str) -> Erased:
         """Remove all of a user's models. See `erasure.erase`."""
-        self.existing()
+        self.changeable()
         return erasure.erase(self.root, parse_user(user), reason)
 
     def gc(self, keep: int, *, dry_run: bool = False) -> Removed:
         """Remove archived versions beyond the newest `keep`, and unused encoders. See `erasure.collect`."""
-        self.existing()
+        self.changeable()
         return erasure.collect(self.root, keep, dry_run=dry_run)
 
     def doctor(self, on_slot: Callable[[str], None] = lambda slot: None) -> list[Finding]:
         """Find and mend what crashes left. See `recovery.examine`."""
-        self.existing()
+        self.changeable()
         return examine(self.root, on_slot)
 
     def reindex(self) -> bool:
         """Rebuild `model_registry.jsonl` from the versions; return whether that changed it."""
-        self.existing()
+        self.changeable()
         return history.reindex(self.root)
 
     def created(self) -> Path:
-        """Create the folder if there is none, with its format number, and return it. Raises UnusablePathError."""
-        path = self.root / "registry.json"
+        """Return the folder, created if there is none and brought to the newest layout.
+
+        Raises UnusablePathError, DocumentError for a later layout.
+        """
         with storage_errors("open"), path_errors(self.root):
-            if not path.exists():
-                ensure_folder(self.root)
-                with locked(self.root):
-                    if not path.exists():
-                        write_file_atomically(path, _FORMAT)
-        return self.existing()
+            try:
+                newest = read_format(self.root) == NEWEST_FORMAT
+            except NotFoundError:
+                newest = False
+            if not newest:
+                bring_up_to_date(self.root)
+        return self.root
 
     def existing(self) -> Path:
         """Return the folder, which holds a registry. Raises NoRegistryError, DocumentError for a later layout."""
-        path = self.root / "registry.json"
         with path_errors(self.root):
             try:
-                data = read_file(path, DOCUMENT_LIMIT)
-                if data != _FORMAT:
-                    RegistryFormat.from_json(data, str(path))
+                read_format(self.root)
             except NotFoundError:
                 nearest_existing(self.root)  # raises where a file is in the way
                 raise NoRegistryError(
                     f"{self.root}: no registry here; check --registry, or publish a bundle to create one"
                 ) from None
         return self.root
+
+    def changeable(self) -> Path:
+        """Return the folder, which holds a registry, brought to the newest layout. Raises what `existing` raises."""
+        self.existing()
+        return self.created()
 
     # --- steps of the above
 
@@ -300,11 +331,31 @@ class Registry:
         return slots(self.root, None if user is None else parse_user(user), kind)
 
     def _active(self, slot: ModelSlot, *, with_encoders: bool = True) -> ResolvedVersion | None:
-        """Return a slot's active version, checked, if there is one."""
-        pointer = read_pointer(slot)
-        if pointer is None:
-            return None
-        version = read_version(slot, pointer.version, pointer.manifest_sha256, with_encoders=with_encoders)
+        """Return a slot's active version, checked, if there is one.
+
+        The history says which. Where it is damaged or lost the pointer does, which names the manifest by its hash, so
+        that one bad byte leaves nobody without a model.
+        """
+        damage: CorruptError | None = None
+        try:
+            events = read_events(slot)
+        except CorruptError as error:
+            events, damage = [], error
+        if events:
+            number = active_version(events)
+            if number is None:
+                return None
+            sha256 = published_manifest(events, number)
+        else:
+            pointer = read_pointer(slot)
+            if pointer is None:
+                if damage is not None:
+                    raise damage
+                return None
+            if damage is not None:
+                log_damage(Damage(slot.user, slot.modality, None, str(damage)))
+            number, sha256 = pointer.version, pointer.manifest_sha256
+        version = read_version(slot, number, sha256, with_encoders=with_encoders)
         return replace(version, entry=version.entry.model_copy(update={"status": "active"}))
 
     def _exact(self, slot: ModelSlot, number: int, *, with_encoders: bool = True) -> ResolvedVersion:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from model_registry.storage.durable import FULL
 from orchestrator.jobs import Commands, Job, Outcome, failed, outcome_from_log
 from orchestrator.plan import with_present_data
 from orchestrator.run_folder import RunFolder, read_json
@@ -36,8 +37,9 @@ def attempt(planned: Job, folder: RunFolder, commands: Commands, train: Train, p
             if outcome.cause == "upload" and not outcome.transient:
                 shutil.rmtree(outcome.bundle, ignore_errors=True)  # damaged: the next attempt trains again
         folder.finish_job(job, log, outcome)
-    except Exception as error:  # such as a full disk
-        return failed(planned, "internal", f"{type(error).__name__}: {error}")
+    except Exception as error:
+        transient = isinstance(error, OSError) and error.errno in FULL
+        return failed(planned, "internal", f"{type(error).__name__}: {error}", transient=transient)
     return outcome
 
 

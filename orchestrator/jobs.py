@@ -42,7 +42,7 @@ Reason = Literal["first model", "new data", "changed config", "changed code", "f
 _TRANSIENT = frozenset(
     {
         *("BlockingIOError", "BrokenPipeError", "ConnectionError", "ConnectionResetError", "InterruptedError"),
-        *("MemoryError", "OperationalError", "OSError", "StorageError", "TimeoutError"),
+        *("DiskFullError", "MemoryError", "OperationalError", "OSError", "StorageError", "TimeoutError"),
     }
 )
 

@@ -129,6 +129,7 @@ def main(**options: Any) -> None:
     command line or a run folder in use, 3 for unusable data, 5 for an internal error or a lost cluster, 130 or 143
     when stopped by Ctrl-C or SIGTERM.
     """
+    os.umask(0o077)  # whatever is written may be a person's data; trainers inherit it
     try:
         code = run(CommandLine(**options))
     except TrainerError as error:

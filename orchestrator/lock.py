@@ -16,7 +16,7 @@ from pathlib import Path
 
 from model_registry.timestamps import utc_now
 from orchestrator.run_folder import read_json
-from shared.errors import ConfigError
+from shared.errors import ConfigError, TrainerError
 
 
 @contextmanager
@@ -37,7 +37,11 @@ def batch_lock(path: Path) -> Iterator[str]:
             ) from None
         before = _owner(path)
         _write(descriptor, {"pid": os.getpid(), "host": socket.gethostname(), "since": utc_now()})
-        yield before
+        try:
+            yield before
+        except TrainerError:
+            _write(descriptor, {})  # it was refused, not interrupted
+            raise
         _write(descriptor, {})
     finally:
         os.close(descriptor)

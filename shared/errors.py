@@ -48,10 +48,21 @@ class DataError(TrainerError):
     exit_code = 3
 
 
+class InvalidInputError(DataError):
+    """An input that can be read but holds nothing to classify: silence, an empty text, a black image, no landmarks.
+
+    `model-trainer predict` reports it as `unknown`, with the reason, and does not run the model.
+    """
+
+
 class QualityGateError(TrainerError):
     """The model is below the configured gate and is not published."""
 
     exit_code = 4
+
+
+class DiskFullError(TrainerError):
+    """There is no room on the disk. Trying again once there is does no harm."""
 
 
 class ReplayError(TrainerError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from pydantic import Field
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
+from shared.learning.calibration import calibration_error
 from shared.learning.candidates import Candidate, fit_head
 from shared.learning.decision_rule import DecisionRule, fit_decision_rule
 from shared.learning.fold_fits import Cells, FoldFits, HeldOutLogits, Progress, UnknownOutputs, label_groups
@@ -62,6 +63,7 @@ class Validation:
     fold: Indices  # outer fold that held the sample out
     predicted: Classes
     probabilities: Features
+    calibrated: Features  # probabilities at each fold's temperature
     uncalibrated: Features  # probabilities at temperature 1
     accepted: NDArray[np.bool_]
     score: Features
@@ -119,23 +121,27 @@ def validate_by_session(
         predicted[test.indices], probabilities[test.indices], accepted[test.indices], score[test.indices] = results
         uncalibrated[test.indices] = softmax(test.logits, axis=1)
 
+    correct = predicted == classes
+    helps = calibration_error(probabilities, correct) <= calibration_error(uncalibrated, correct)
     held = [fits.held(c, folds.outer, frozenset()) for c in range(len(candidates))]
     chosen = choose(held, classes)
     winner, prepared = candidates[chosen], fits.candidates[chosen]
     every_pair = [(outer, labels) for outer in folds.outer for labels in groups_of_labels]
     unknown = fits.left_out(chosen, every_pair, frozenset(), in_cells=True)
+    rule = rule_for(chosen, folds.outer, frozenset(), unknown)
     return Validation(
         folds=folds,
         fold=place,
         predicted=predicted,
-        probabilities=probabilities,
+        probabilities=probabilities if helps else uncalibrated,
+        calibrated=probabilities,
         uncalibrated=uncalibrated,
         accepted=accepted,
         score=score,
         chosen_by_fold=tuple(chosen_by_fold),
         candidates={c.name: balanced(h, classes) for c, h in zip(candidates, held, strict=True)},
         winner=winner,
-        rule=rule_for(chosen, folds.outer, frozenset(), unknown),
+        rule=rule if helps else replace(rule, temperature=1.0),
         random_accuracy=_random_accuracy(prepared, classes, config, seed) if config.random_split else None,
         left_out=_judge_left_out(unknown, rules, place, classes, score),
         learning=_learning_curve(prepared, held[chosen], classes, folds) if config.learning_curve else (),
@@ -143,7 +149,7 @@ def validate_by_session(
 
 
 def choose(held: Sequence[HeldOutLogits], classes: Classes) -> int:
-    """Return the simplest candidate that is within one standard error of the best, paired by sample."""
+    """Return the first candidate that is within one standard error of the best, paired by sample."""
     correct = [_correct(h, classes) for h in held]
     best = int(np.argmax([c.mean() for c in correct]))
     for number, mine in enumerate(correct[:best]):

@@ -20,15 +20,17 @@ from shared.features.arrays import Inputs
 from shared.features.encoders import Encoder
 from shared.features.graph import FeatureGraph, Samples
 from shared.features.graph_cache import recall
+from shared.features.probes import Probe, accepted_probes
 from shared.job import Job, ModelSpec
 from shared.learning.candidates import Candidate, Rows, fit_candidate
+from shared.learning.prediction_sets import fit_set_threshold
 from shared.packaging.bundle import Bundle, bundle_files, bundle_manifest, write_bundle
 from shared.packaging.export import export_model, replay, spread
 from shared.packaging.output import json_bytes
 from shared.packaging.promotion import publish
 from shared.report.audit import audit
 from shared.report.figures import confusion_picture
-from shared.report.metrics import report
+from shared.report.metrics import report, with_probes
 from shared.report.model_card import model_card
 from shared.report.training_log import dataset_fields, evaluation_fields, selection_fields, training_log
 from shared.schema_utils import Example, TrainingLogEntry
@@ -47,21 +49,21 @@ class Outcome:
 Train = Callable[[Job, Any], Outcome]
 Decode = Callable[[Path, Mapping[str, Any], Mapping[str, Encoder]], Inputs]  # file, ModelSpec.decode, encoders
 
-Probe = Callable[[Path, Example], tuple[str, ...]]
+CheckFile = Callable[[Path, Example], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How a modality is trained and used: the schema of its configuration, its `train`, and one file -> inputs.
 
-    `probe` decodes the part of a media file that an example is, with the default configuration, and returns what
+    `check_file` decodes the part of a media file that an example is, with the default configuration, and returns what
     should be known of it; it raises DataError where training would refuse the file.
     """
 
     config: type[TrainerConfig]
     train: Train
     decode: Decode
-    probe: Probe | None = None
+    check_file: CheckFile | None = None
 
 
 def load_recipe(trainer: Trainer) -> Recipe:
@@ -94,10 +96,12 @@ def featurise(
     keys: Sequence[str],
     augment: Callable[[Inputs, np.random.Generator], Sequence[Inputs]] | None = None,
     seed: int = 0,
+    background: Sequence[Inputs] = (),
 ) -> Rows:
     """Return the features of all samples, from the cache where `keys` (hashes of the inputs) are known.
 
-    With `augment`, the copies that it makes of each sample get features too; they are never cached.
+    With `augment`, the copies that it makes of each sample get features too, and so do the inputs `background`, which
+    no label can be; they are never cached.
     """
     with job.log.stage("featurise"):
         recall(graph, job.cache)
@@ -117,9 +121,9 @@ def featurise(
                 augmented = augment(samples[k], np.random.default_rng([seed, k]))
                 copies.extend(augmented)
                 owner.extend([k] * len(augmented))
-        extra = list(graph.run(copies)) if copies else []
-        matrix = np.stack(extra) if extra else np.zeros((0, base.shape[1]), np.float32)
-        return Rows(base, matrix, np.array(owner, np.int64))
+        empty = np.zeros((0, base.shape[1]), np.float32)
+        extra = np.stack(list(graph.run([*copies, *background]))) if copies or background else empty
+        return Rows(base, extra[: len(copies)], np.array(owner, np.int64), extra[len(copies) :])
 
 
 def validate(
@@ -150,17 +154,20 @@ def package(
     dataset: Dataset,
     config: TrainerConfig,
     spec: ModelSpec,
+    probes: Sequence[Probe] = (),
     replayed: int | None = None,
 ) -> Outcome:
     """Judge, fit on all samples, export, replay, write the bundle, and publish it where the job names a registry.
 
-    `replayed` bounds how many samples run through the whole graph; the others run through what follows the features.
+    `probes` run through the exported model, and how many it accepts counts in the verdict. `replayed` bounds how many
+    samples run through the whole graph; the others run through what follows the features.
     Raises QualityGateError below the gate, ReplayError if the graph disagrees with training.
     """
     result = judge(job, validation, dataset, config)
     model, audited = fit(job, validation, dataset, result)
     exported = export(job, validation, dataset, spec, model)
     proof = prove(job, validation, model, exported, samples, replayed)
+    result = probe(job, validation, dataset, exported, probes, result)
     run = TrainingRun(job, config, dataset, spec, validation, result, audited, model, exported, proof)
     return publish_outcome(job, write(run))
 
@@ -208,6 +215,7 @@ def export(job: Job, validation: Validation, dataset: Dataset, spec: ModelSpec, 
         "encoders": [ref.model_dump() for ref in spec.encoder_refs],
         "expected_frame_rate": spec.expected_frame_rate,
         "expected_length": spec.expected_length,
+        "set_threshold": fit_set_threshold(validation.probabilities, dataset.label_index, np.array(dataset.groups)),
     }
     with job.log.stage("export"):
         recall(graph, job.cache)
@@ -222,6 +230,18 @@ def prove(
     with job.log.stage("replay"):
         whole = spread(len(model.features), replayed)
         return replay(exported, model.features, samples, whole, model.fitted, validation.rule, job.log.progress)
+
+
+def probe(
+    job: Job, validation: Validation, dataset: Dataset, exported: Exported, probes: Sequence[Probe], result: Report
+) -> Report:
+    """Run the probes through the exported graph, and return the report with the share of them that it accepts."""
+    if not probes:
+        return result
+    with job.log.stage("replay"):
+        result = with_probes(result, [p.kind for p in probes], accepted_probes(exported.model, probes))
+    job.log.record(**evaluation_fields(result, validation, dataset))
+    return result
 
 
 def write(run: TrainingRun) -> Outcome:

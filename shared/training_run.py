@@ -55,6 +55,15 @@ class Confusion:
 
 
 @dataclass(frozen=True)
+class ProbeReport:
+    """How many probes of one kind there were, and how many of them the model accepted."""
+
+    kind: str
+    count: int
+    accepted: int
+
+
+@dataclass(frozen=True)
 class Report:
     """All metrics of a validation: `metrics` are floats only, as A3CP requires."""
 
@@ -69,6 +78,7 @@ class Report:
     accuracy_by_coverage: tuple[tuple[float, float], ...] = ()  # share accepted, accuracy among those
     confusions: tuple[Confusion, ...] = ()  # the most frequent first
     unit: Unit = "session"
+    probes: tuple[ProbeReport, ...] = ()
 
 
 @dataclass(frozen=True)

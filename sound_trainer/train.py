@@ -14,8 +14,10 @@ from pydantic import Field
 
 from shared.commands.train import trainer_main
 from shared.config import TrainerConfig
+from shared.features.arrays import Inputs
 from shared.features.encoders import load_encoder
 from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec
+from shared.features.probes import FITTED, REPORTED
 from shared.job import Job, ModelSpec
 from shared.learning.candidates import (
     Auto,
@@ -30,8 +32,9 @@ from shared.learning.familiarity import cosine_familiarity
 from shared.recipe import Outcome, Recipe, featurise, load, package, validate
 from sound_trainer.modality import TRAINER
 from sound_trainer.preprocessing.augment import Augment, Augmentation
-from sound_trainer.preprocessing.decode import Decoding, Recordings, decode, open_recordings, probe
+from sound_trainer.preprocessing.decode import Decoding, Recordings, check_file, decode, open_recordings
 from sound_trainer.preprocessing.embedding import SpeechEmbedding
+from sound_trainer.preprocessing.probes import sound_probes
 from sound_trainer.preprocessing.spectral import Cepstra, FullSpectralFeatures
 
 SoundFeatures = Literal["speech_embedding", "cepstra", "spectral"]
@@ -42,10 +45,10 @@ def _candidate(features: Sequence[SoundFeatures], **classifier: Any) -> SoundCan
     return SoundCandidate.model_validate({"features": tuple(features), "classifier": classifier})
 
 
-SUITABLE = (  # simplest first
-    _candidate(("speech_embedding", "cepstra"), type="nearest_centroid", metric="cosine"),
-    _candidate(("speech_embedding", "cepstra"), type="lda"),
+SUITABLE = (  # preferred first
     _candidate(("speech_embedding", "spectral"), type="lda"),
+    _candidate(("speech_embedding", "spectral"), type="logistic_regression", C=0.1),
+    _candidate(("speech_embedding", "cepstra", "spectral"), type="lda"),
 )
 _WAVE = (TensorSpec("wave", "float32", ("samples",)),)
 _REPLAYED = 64  # sounds that run through the whole graph before it is published; all run through its head graph
@@ -58,7 +61,7 @@ class SoundConfig(TrainerConfig):
     augmentation: Augmentation = Field(default_factory=Augmentation)
     encoder: str = Field(default="speech_embedding", description="pretrained sound encoder: its name, or its folder")
     candidates: Auto | Annotated[tuple[SoundCandidate, ...], Field(min_length=1)] = Field(
-        default="auto", description="what is compared, simplest first; auto: what suits sounds"
+        default="auto", description="what is compared, preferred first; auto: what suits sounds"
     )
 
 
@@ -67,14 +70,18 @@ def train(job: Job, config: SoundConfig) -> Outcome:
     dataset = load(job, config, "sound")
     with job.log.stage("decode"):
         recordings = open_recordings(job, dataset, config.decoding)
-    candidates = sound_candidates(job, config, recordings)
+    background = [probe.inputs for probe in sound_probes(recordings, FITTED)]
+    candidates = sound_candidates(job, config, recordings, background)
     validation = validate(job, candidates, dataset, config)
     spec = ModelSpec({"decoding": config.decoding.model_dump(mode="json")}, "loudness_v1", media=recordings.report())
-    return package(job, validation, recordings, dataset, config, spec, _REPLAYED)
+    probes = sound_probes(recordings, REPORTED)
+    return package(job, validation, recordings, dataset, config, spec, probes, _REPLAYED)
 
 
-def sound_candidates(job: Job, config: SoundConfig, recordings: Recordings) -> list[Candidate]:
-    """Return the candidates, simplest first, with their features computed.
+def sound_candidates(
+    job: Job, config: SoundConfig, recordings: Recordings, background: Sequence[Inputs] = ()
+) -> list[Candidate]:
+    """Return the candidates, preferred first, with the features of the recordings and of the `background` computed.
 
     Each feature set is a graph of its own, so that it is computed once and kept for the next run.
     """
@@ -82,7 +89,9 @@ def sound_candidates(job: Job, config: SoundConfig, recordings: Recordings) -> l
 
     def source_of(features: SoundFeatures) -> FeatureSource:
         graph = FeatureGraph(f"sound-{features}", _WAVE, _function(features, config))
-        return PrecomputedFeatures(graph, featurise(job, graph, recordings, recordings.keys, augment, config.seed))
+        return PrecomputedFeatures(
+            graph, featurise(job, graph, recordings, recordings.keys, augment, config.seed, background)
+        )
 
     configs = resolve_candidates(config.candidates, SUITABLE)
     return build_candidates(configs, source_of, lambda _: cosine_familiarity, config.seed, modality="sound")
@@ -99,7 +108,7 @@ def _function(features: SoundFeatures, config: SoundConfig) -> FeatureFunction:
             return FullSpectralFeatures()
 
 
-RECIPE = Recipe(SoundConfig, train, decode, probe)
+RECIPE = Recipe(SoundConfig, train, decode, check_file)
 
 
 def main() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache, partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,11 +23,12 @@ from shared.commands.train import trainer_main
 from shared.config import TrainerConfig
 from shared.data.files import RefusedFileError
 from shared.data_loader import Dataset
-from shared.errors import ConfigError, DataError, Fault
+from shared.errors import ConfigError, DataError, Fault, InvalidInputError
 from shared.features.cache import content_key
 from shared.features.encoders import Encoder, export_encoder, load_encoder
 from shared.features.graph import FeatureGraph, TensorSpec
 from shared.features.graph_cache import recalled_meanwhile
+from shared.features.probes import FITTED, REPORTED, Probe
 from shared.job import Job, ModelSpec
 from shared.learning.candidates import (
     Auto,
@@ -51,8 +54,10 @@ from speech_context_trainer.preprocessing.context import (
     surroundings,
 )
 from speech_context_trainer.preprocessing.label_names import FEW, WithLabelNames, label_to_text
+from speech_context_trainer.preprocessing.probes import speech_probes
 from speech_context_trainer.preprocessing.text import HashedGrams, Sentence, clean, code_points, same_words
 from speech_context_trainer.preprocessing.tokens import embed_texts
+from speech_context_trainer.preprocessing.validity import invalid_reason
 
 SpeechFeatures = Literal["ngrams", "minilm", "use", "minilm_context", "use_context", "confidence"]
 SpeechCandidate = CandidateConfig[SpeechFeatures]
@@ -73,9 +78,10 @@ def _candidate(features: Sequence[SpeechFeatures], **classifier: Any) -> SpeechC
 
 # Sentence embeddings, being of one length, go to a kernel regression. N-grams are too many for landmarks.
 _KERNEL = {"type": "kernel_ridge", "kernel": "rbf", "alpha": 0.1, "scaler": "none"}
-SUITABLE = (  # simplest first
+SUITABLE = (  # preferred first
     _candidate(("ngrams",), type="kernel_ridge", alpha=0.3, scaler="none"),
     _candidate(("use", "minilm"), **_KERNEL),
+    _candidate(("use", "minilm"), type="lda", scaler="none"),
     _candidate(("use", "minilm", "use_context", "minilm_context", "confidence"), **_KERNEL),
 )
 
@@ -87,7 +93,7 @@ class SpeechConfig(TrainerConfig):
         default={"minilm": "minilm", "use": "use"}, description="sentence encoders: a pretrained name, or a folder"
     )
     candidates: Auto | Annotated[tuple[SpeechCandidate, ...], Field(min_length=1)] = Field(
-        default="auto", description="what is compared, simplest first; auto: what suits texts"
+        default="auto", description="what is compared, preferred first; auto: what suits texts"
     )
     label_names: bool = Field(default=True, description="a label's name is a text of it where it has few")
 
@@ -108,12 +114,14 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
     configs = usable_candidates(config, widths.keys(), few=len(texts) <= FEW * len(labels))
     used: dict[SpeechFeatures, None] = dict.fromkeys(name for c in configs for name in c.features or ())
     graphs: dict[str, FeatureGraph] = {name: _graph(name, widths) for name in used}
+    fitted, reported = speech_probes(texts, FITTED), speech_probes(texts, REPORTED)
+    others = [*labels, *(text for _, text in (*fitted, *reported))]
     with recalled_meanwhile(list(graphs.values()), job.cache):
         embedded = embed(
-            job, [*texts, *labels], [*around, *("" for _ in labels)], [*sure, *(None for _ in labels)], encoders
+            job, [*texts, *others], [*around, *("" for _ in others)], [*sure, *(None for _ in others)], encoders
         )
-    samples, names = embedded[: len(texts)], embedded[len(texts) :]
-    candidates = speech_candidates(job, config, configs, graphs, samples, names, dataset.label_index)
+    samples, names, background, tested = _parts(embedded, [len(texts), len(labels), len(fitted), len(reported)])
+    candidates = speech_candidates(job, config, configs, graphs, samples, names, dataset.label_index, background)
     sessions, moved = assign_duplicates_to_one_session([same_words(text) for text in texts], dataset.session_ids)
     if moved:
         job.log.warn(f"{moved} transcripts repeat those of another session and are validated with them")
@@ -125,19 +133,27 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
     references = tuple(EncoderRef(name=e.spec.name, sha256=e.spec.sha256) for e in needed)
     decoding = {"cleaning": "nfc_v1", "surroundings": not SURROUNDINGS.isdisjoint(features)}
     spec = ModelSpec(decoding, "unit_length_v1", encoder_refs=references, notes=notes)
-    return package(job, validation, samples, dataset, config, spec)
+    probes = [Probe(kind, inputs) for (kind, _), inputs in zip(reported, tested, strict=True)]
+    return package(job, validation, samples, dataset, config, spec, probes)
+
+
+def _parts(inputs: list[Inputs], counts: Sequence[int]) -> list[list[Inputs]]:
+    ends = list(accumulate(counts))
+    return [inputs[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
 
 def transcripts(dataset: Dataset) -> list[str]:
     """Return the cleaned text of every sample. Raises DataError naming those that have none."""
-    faults = [
-        sample.fault("transcript", "speech samples need a transcript")
-        for sample in dataset.samples
-        if sample.example.transcript is None
-    ]
+    faults, texts = [], []
+    for sample in dataset.samples:
+        given = sample.example.transcript
+        texts.append(clean(given or ""))
+        reason = "speech samples need a transcript" if given is None else invalid_reason(texts[-1])
+        if reason is not None:
+            faults.append(sample.fault("transcript", reason))
     if faults:
         raise DataError(faults)
-    return [clean(sample.example.transcript or "") for sample in dataset.samples]
+    return texts
 
 
 def available_encoders(config: SpeechConfig) -> tuple[dict[str, Encoder], tuple[str, ...]]:
@@ -187,16 +203,20 @@ def speech_candidates(
     samples: list[Inputs],
     names: list[Inputs],
     classes: Classes,
+    background: Sequence[Inputs] = (),
 ) -> list[Candidate]:
-    """Return the candidates, simplest first, with their features computed; labels' names join in where asked for."""
+    """Return the candidates, preferred first, with their features computed and those of the `background`.
+
+    Labels' names join in where the configuration says so.
+    """
 
     @cache
     def computed(feature: str) -> tuple[Rows, Features]:
         """Return the features of the samples, and of the labels' names."""
         graph, count = graphs[feature], len(samples)
         keys = [content_key(sample[graph.contract[0].name]) for sample in (*samples, *names)]
-        base = featurise(job, graph, [*samples, *names], keys).base
-        return Rows(base[:count], base[:0], np.zeros(0, np.int64)), base[count:]
+        rows = featurise(job, graph, [*samples, *names], keys, background=background)
+        return replace(rows, base=rows.base[:count]), rows.base[count:]
 
     def source_of(feature: SpeechFeatures) -> FeatureSource:
         return PrecomputedFeatures(graphs[feature], computed(feature)[0])
@@ -252,13 +272,17 @@ def _graph(feature: SpeechFeatures, widths: Mapping[str, int]) -> FeatureGraph:
 def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder]) -> Inputs:
     """Return a text file's content, or a JSON object's transcript with its surroundings, as the model's inputs.
 
-    Raises DataError for a file that is no UTF-8 text, or whose JSON has no transcript.
+    Raises DataError for a file that is no UTF-8 text, or whose JSON has no transcript; InvalidInputError for a text
+    without a word.
     """
     try:
         said = read_utterance(path)
     except (RefusedFileError, ValueError) as error:
         raise DataError([Fault(str(path), None, "transcript", f"is no usable text: {error}")]) from None
     text, around = clean(said.transcript), surroundings(said)
+    reason = invalid_reason(text)
+    if reason is not None:
+        raise InvalidInputError([Fault(str(path), None, "transcript", reason)])
     inputs: Inputs = {"points": code_points(text), "confidence": confidence_input(said.confidence)}
     for name, encoder in encoders.items():
         inputs[name] = embed_texts(encoder, [text])[0]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from model_registry.client import RemoteRegistry
-from model_registry.service.tokens import add_token, tokens_file
+from model_registry.storage.tokens import add_token, tokens_file
 from model_registry.store import Registry
 from orchestrator.jobs import Job, Outcome
 from orchestrator.registry_uploader import publisher

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from demo.make_data import PEOPLE, SESSIONS, write_session
 from docs.generate import commands
 from model_registry.commands import options
-from model_registry.service.tokens import add_token, tokens_file
+from model_registry.storage.tokens import add_token, tokens_file
 from model_registry.store import Registry
 from shared.commands.main import run
 from tests.model_registry.bundles import all_bytes, make_bundle

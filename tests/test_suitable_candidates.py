@@ -23,7 +23,7 @@ from shared.learning.candidates import CandidateConfig
 from shared.trainers import find_trainer, modality_names
 from tests.trainer_runs import TrainerRun, copy_some, runs_of
 
-QUICK = tuple(f"--set=evaluation.{key}=false" for key in ("random_split", "learning_curve", "unknown"))
+QUICK = tuple(f"--set=evaluation.{key}=false" for key in ("random_split", "learning_curve"))
 LABELS, SESSIONS, EACH = 4, 3, 4
 Train = Callable[..., list[TrainerRun]]
 
@@ -75,8 +75,7 @@ class Recorded:
 
     @property
     def candidates(self) -> tuple[gesture.GestureCandidate, ...]:
-        also = gesture.SUITABLE_MOVING.get(self.layout, ())
-        return (*gesture.SUITABLE[self.layout], *also, gesture.FEW_CANDIDATES[self.layout])
+        return gesture.SUITABLE[self.layout]
 
 
 RECORDED = (
@@ -110,7 +109,7 @@ def _sequence(recorded: Recorded, session: int, label: int, take: int) -> np.nda
     return sequence.astype(np.float32)
 
 
-def _write(root: Path, recorded: Recorded, each: int = EACH) -> Path:
+def _write(root: Path, recorded: Recorded, each: int = EACH, frames: int | None = None) -> Path:
     for session in range(SESSIONS):
         folder = root / "users" / "ana" / "sessions" / f"s{session}"
         folder.mkdir(parents=True)
@@ -118,7 +117,7 @@ def _write(root: Path, recorded: Recorded, each: int = EACH) -> Path:
         lines = []
         for label in range(LABELS):
             for take in range(each):
-                sequence, path = _sequence(recorded, session, label, take), folder / f"{label}-{take}.npz"
+                sequence, path = _sequence(recorded, session, label, take)[:frames], folder / f"{label}-{take}.npz"
                 np.savez(path, features=sequence)
                 example = {"record_id": f"{session}-{label}-{take}", "user_id": "ana", "session_id": f"s{session}"}
                 example |= {"timestamp": f"2026-03-0{session + 1}T10:00:00Z", "modality": "gesture"}
@@ -138,7 +137,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[Recorded, Path]
 
 
 def test_every_layout_is_recorded() -> None:
-    assert {recorded.layout for recorded in RECORDED} == set(gesture.SUITABLE) == set(gesture.FEW_CANDIDATES)
+    assert {recorded.layout for recorded in RECORDED} == set(gesture.SUITABLE) == set(gesture.SUITABLE_STILL)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +159,7 @@ def test_a_gesture_candidate_is_trained(
 @pytest.mark.parametrize("recorded", RECORDED, ids=lambda recorded: f"{recorded.encoding}-{recorded.width}")
 def test_gestures_are_trained_by_default(recorded: Recorded, recordings: Mapping[Recorded, Path], train: Train) -> None:
     entry = _trained(train("gesture", recordings[recorded]))
-    assert set(entry["metrics"]["candidates"]) == set(_names(recorded.candidates[:-1]))
+    assert set(entry["metrics"]["candidates"]) == set(_names(recorded.candidates))
     assert entry["training_metrics"]["accuracy"] > 0.5
 
 
@@ -170,6 +169,16 @@ def test_channels_are_trained_by_default_where_convolutions_win(width: int, tmp_
     entry = _trained(train("gesture", _write(tmp_path / "data", recorded, each=6)))
     assert entry["metrics"]["chosen"] == "convolutions: lda"
     assert entry["sample_count"] == 72
+    assert entry["training_metrics"]["accuracy"] > 0.9
+
+
+def test_single_frames_are_taken_as_they_are(tmp_path: Path, train: Train) -> None:
+    recorded = Recorded("hand_landmarks_xy_v1", 42)
+    place = _write(tmp_path / "data", recorded, frames=1)
+    for path in place.rglob("examples.jsonl"):
+        path.write_text(path.read_text().replace("hand_landmarks_xy_v1", "measurements_v1"))
+    entry = _trained(train("gesture", place))
+    assert set(entry["metrics"]["candidates"]) == set(_names(gesture.SUITABLE_STILL["channels"]))
     assert entry["training_metrics"]["accuracy"] > 0.9
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,25 @@ def test_no_cache_changes_the_model(
     assert len(models) == 1
 
 
+def test_features_in_the_cache_that_replay_contradicts_are_computed_anew(
+    trainer: Trainer, train: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_TRAINER_CACHE", str(tmp_path / "cache"))
+    root, _ = copy_modality(data, trainer.modality, tmp_path / "data")
+    first = train(root, "--cache")
+    with sqlite3.connect(tmp_path / "cache/features.sqlite") as cache:
+        spec = first.entry["feature_spec_id"]
+        rows = cache.execute("SELECT rowid, data FROM features WHERE spec = ?", [spec]).fetchall()
+        for number, content in rows:
+            wrong = np.frombuffer(content, np.float32)[::-1] * 3 + 1
+            cache.execute("UPDATE features SET data = ? WHERE rowid = ?", [wrong.tobytes(), number])
+    second, third = train(root, "--cache"), train(root, "--cache")
+    assert (first.code, second.code, third.code) == (0, 0, 0)
+    assert first.model == second.model == third.model
+    assert ("the feature cache may be wrong" in second.complaints) == bool(rows)
+    assert "the feature cache may be wrong" not in third.complaints
+
+
 def test_the_same_data_configuration_and_seed_give_the_same_bytes(train: Run, data: Path) -> None:
     first, second = (Path(train(data, "--seed", "5").entry["bundle"]) for _ in range(2))
     assert first != second
@@ -140,7 +160,7 @@ def test_the_published_file_answers_as_training_did(
     samples = _samples(data, trainer.modality, tmp_path)
     assert len(samples) == len(chances)
     for k in range(0, len(samples), 9):
-        for found in (live.answer(samples[k], load_recipe(trainer)) for live in (model, portable)):
+        for found in (live.classify(samples[k], load_recipe(trainer)) for live in (model, portable)):
             wanted = classifier_output(labels, chances[k], bool(accepted[k]))
             assert found.keys() == wanted.keys() >= {"unknown"}
             np.testing.assert_allclose(list(found.values()), list(wanted.values()), atol=1e-3)

@@ -18,10 +18,12 @@ from model_registry.storage.entry import EncoderRef
 from shared.commands.train import trainer_main
 from shared.config import TrainerConfig
 from shared.data_loader import Dataset
-from shared.errors import ConfigError, DataError, Fault
+from shared.errors import ConfigError, DataError, Fault, InvalidInputError
+from shared.features.arrays import Inputs
 from shared.features.cache import content_key
 from shared.features.encoders import Encoder, export_encoder
 from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec
+from shared.features.probes import FITTED, REPORTED
 from shared.job import Job, ModelSpec
 from shared.learning.candidates import (
     Auto,
@@ -47,9 +49,11 @@ from visual_environment_trainer.preprocessing.embeddings import (
     PlaceFeatures,
     encode_images,
 )
-from visual_environment_trainer.preprocessing.images import UnreadableImageError
+from visual_environment_trainer.preprocessing.images import BlankImageError, UnreadableImageError
 from visual_environment_trainer.preprocessing.near_duplicates import near_duplicate_groups
-from visual_environment_trainer.preprocessing.views import ONE_VIEW, SEVERAL_VIEWS, Viewing, probe, read_views
+from visual_environment_trainer.preprocessing.probes import visual_probes
+from visual_environment_trainer.preprocessing.validity import require_content
+from visual_environment_trainer.preprocessing.views import ONE_VIEW, SEVERAL_VIEWS, Viewing, check_file, read_views
 from visual_environment_trainer.robustness import keep_helpful_copies
 
 VisualFeatures = Literal["embedding", "middle", "handmade"]
@@ -62,7 +66,7 @@ def _candidate(features: Sequence[VisualFeatures], **classifier: Any) -> VisualC
 
 _LOGISTIC = {"type": "logistic_regression", "C": 10.0, "scaler": "none"}
 _CENTROID = {"type": "nearest_centroid", "metric": "cosine"}
-SUITABLE = (  # simplest first
+SUITABLE = (  # preferred first
     _candidate(("embedding",), **_LOGISTIC),
     _candidate(("embedding", "middle"), **_LOGISTIC),
 )
@@ -85,7 +89,7 @@ class VisualConfig(TrainerConfig):
     few_up_to: int = Field(default=600, ge=0, description="so many images are few, and worth the slower encoder")
     several_views_up_to: int = Field(default=200, ge=0, description="with more images one view of each is enough")
     candidates: Auto | Annotated[tuple[VisualCandidate, ...], Field(min_length=1)] = Field(
-        default="auto", description="what is compared, simplest first; auto: what suits the encoder"
+        default="auto", description="what is compared, preferred first; auto: what suits the encoder"
     )
     middle_weight: float = Field(default=0.7, gt=0.0, le=10.0, description="of the encoder's middle stage")
     region: Box | None = Field(default=None, description="all that is seen of images whose example has no box")
@@ -99,11 +103,12 @@ def train(job: Job, config: VisualConfig) -> Outcome:
     dataset = load(job, config, "visual_environment")
     wanted = [config.few_encoder] if config.few_encoder and len(dataset) <= config.few_up_to else []
     encoder, notes = select_encoder([*wanted, config.encoder], job.out)
-    seen = encode_images(job, dataset, encoding_for(config, encoder, len(dataset)))
+    encoding = encoding_for(config, encoder, len(dataset))
+    seen = encode_images(job, dataset, encoding)
     sessions, copies = group_near_duplicates(job, dataset, seen)
-    candidates = visual_candidates(
-        job, config, encoder, seen.samples, few=int(np.bincount(dataset.label_index).max()) <= FEW_EACH
-    )
+    few = int(np.bincount(dataset.label_index).max()) <= FEW_EACH
+    background, probes = visual_probes(dataset, encoding, FITTED), visual_probes(dataset, encoding, REPORTED)
+    candidates = visual_candidates(job, config, encoder, seen.samples, few, [probe.inputs for probe in background])
     if config.blurred_copies and encoder is not None:
         candidates, note = keep_helpful_copies(candidates, dataset.label_index, sessions, config)
         notes.append(note)
@@ -111,11 +116,11 @@ def train(job: Job, config: VisualConfig) -> Outcome:
     if encoder is not None:
         export_encoder(encoder, job.out)
     references = () if encoder is None else (EncoderRef(name=encoder.spec.name, sha256=encoder.spec.sha256),)
-    viewing = encoding_for(config, encoder, len(dataset)).viewing.model_dump(mode="json")
+    viewing = encoding.viewing.model_dump(mode="json")
     spec = ModelSpec(
         viewing, "views_v2", encoder_refs=references, notes=tuple(notes + box_notes(dataset)), media=copies
     )
-    return package(job, validation, seen.samples, dataset, config, spec)
+    return package(job, validation, seen.samples, dataset, config, spec, probes)
 
 
 def encoding_for(config: VisualConfig, encoder: Encoder | None, count: int) -> Encoding:
@@ -148,16 +153,21 @@ def group_near_duplicates(
 
 
 def visual_candidates(
-    job: Job, config: VisualConfig, encoder: Encoder | None, samples: Sequence[Numbers], few: bool
+    job: Job,
+    config: VisualConfig,
+    encoder: Encoder | None,
+    samples: Sequence[Numbers],
+    few: bool,
+    background: Sequence[Inputs] = (),
 ) -> list[Candidate]:
-    """Return the candidates, simplest first, with their features computed."""
+    """Return the candidates, preferred first, with the features of the samples and of the `background` computed."""
     augment = _blurred if config.blurred_copies and encoder is not None else None
 
     def source_of(features: VisualFeatures) -> FeatureSource:
         contract, function = _features(features, encoder, config)
         graph = FeatureGraph(f"visual-{features}", (contract,), function)
         keys = [content_key(sample[contract.name]) for sample in samples]
-        return PrecomputedFeatures(graph, featurise(job, graph, samples, keys, augment))
+        return PrecomputedFeatures(graph, featurise(job, graph, samples, keys, augment, background=background))
 
     configs = resolve_candidates(config.candidates, suitable_candidates(encoder, few))
     return build_candidates(
@@ -212,17 +222,18 @@ def box_notes(dataset: Dataset) -> list[str]:
 def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder]) -> dict[str, NDArray[Any]]:
     """Return what the model takes of an image or video file.
 
-    Raises DataError for a file that cannot be used.
+    Raises DataError for a file that cannot be used, InvalidInputError for one that shows nothing.
     """
     viewing = Viewing.model_validate(spec)
     try:
-        views = read_views(path, viewing)
+        views = require_content(read_views(path, viewing))
     except UnreadableImageError as error:
-        raise DataError([Fault(str(path), None, "image", str(error))]) from None
+        kind = InvalidInputError if isinstance(error, BlankImageError) else DataError
+        raise kind([Fault(str(path), None, "image", str(error))]) from None
     return Encoding(viewing, next(iter(encoders.values()), None))([views])[0]
 
 
-RECIPE = Recipe(VisualConfig, train, decode, probe)
+RECIPE = Recipe(VisualConfig, train, decode, check_file)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from shared.schema_utils import Example
 VIDEO_SUFFIXES = frozenset(_VIDEO_SUFFIXES)
 IMAGE_SUFFIXES = frozenset(PICTURE_SUFFIXES)
 MAX_BYTES = 200_000_000
-PROBE_RATE, PROBE_SECONDS = 15.0, 60.0  # what is extracted by default
+CHECK_RATE, CHECK_SECONDS = 15.0, 60.0  # what is extracted by default
 
 Frame = NDArray[np.uint8]  # (height, width, 3) RGB
 
@@ -43,10 +43,10 @@ def frames(path: Path, rate: float, longest: float, onset: float = 0.0, offset: 
         raise UnusableItemError(str(refused)) from None
 
 
-def probe(path: Path, example: Example) -> tuple[str, ...]:
+def check_file(path: Path, example: Example) -> tuple[str, ...]:
     """Decode a clip or image. Raises DataError for one that cannot be used."""
     try:
-        for _ in frames(path, PROBE_RATE, PROBE_SECONDS, example.onset or 0.0, example.offset):
+        for _ in frames(path, CHECK_RATE, CHECK_SECONDS, example.onset or 0.0, example.offset):
             pass
     except UnusableItemError as error:
         raise DataError([Fault(str(path), None, "media", str(error))]) from None

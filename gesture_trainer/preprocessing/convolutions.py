@@ -74,6 +74,7 @@ class ConvolutionSource:
     contract: tuple[TensorSpec, ...]
     name: str
     seed: int
+    background: Sequence[Inputs] = ()
     _kept: dict[bytes, tuple[Convolutions, NDArray[np.uint8]]] = field(default_factory=dict, repr=False)
     _series: list[Floats] = field(default_factory=list, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -88,8 +89,10 @@ class ConvolutionSource:
         if len(train) == len(self.sequences):  # the model that is shipped: what its graph says, to the last bit
             base = np.stack(list(self.graph(train).run([{"sequence": s} for s in self.sequences])))
         else:
-            base = self._fitted(train)[1].astype(np.float32) / PLACES
-        return Rows(np.asarray(base, np.float32), np.zeros((0, base.shape[1]), np.float32), np.zeros(0, np.int64))
+            base = self._fitted(train)[1][: len(self.sequences)].astype(np.float32) / PLACES
+        background = np.asarray(self._fitted(train)[1][len(self.sequences) :] / PLACES, np.float32)
+        empty = np.zeros((0, base.shape[1]), np.float32)
+        return Rows(np.asarray(base, np.float32), empty, np.zeros(0, np.int64), background)
 
     def graph(self, train: Indices) -> FeatureGraph:
         """Return the traced features, fitted on `train`."""
@@ -107,7 +110,8 @@ class ConvolutionSource:
     def _all_series(self) -> Floats:
         with self._lock:
             if not self._series:
-                made = [resampled(s, np.ones_like(s), PLACES)[0] for s in self.sequences]
+                every = [*self.sequences, *(inputs["sequence"] for inputs in self.background)]
+                made = [resampled(s, np.ones_like(s), PLACES)[0] for s in every]
                 self._series.append(np.stack(made).astype(np.float32))
             return self._series[0]
 

@@ -173,6 +173,7 @@ def extract_clips(
 def _request(clip: Clip, config: Extraction, tasks: Tasks) -> dict[str, Any]:
     return {
         "path": str(clip.path),
+        "sha256": clip.sha256,
         "onset": clip.onset,
         "offset": clip.offset,
         "encoding": config.encoding,

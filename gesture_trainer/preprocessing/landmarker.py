@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gesture_trainer.preprocessing.clips import IMAGE_SUFFIXES, frames
+from gesture_trainer.preprocessing.sandbox import UnusableItemError
+from shared.data.files import RefusedFileError, private_copy
 from shared.errors import ConfigError
 
 ExtractedEncoding = Literal["mediapipe_tasks_video_xy_v1", "mediapipe_tasks_hands_xyz_v1"]
@@ -41,9 +43,18 @@ Row = NDArray[np.float32]
 def extract_clip(request: Mapping[str, Any]) -> NDArray[np.float32]:
     """Return (T, 214 or 252) float32 landmarks of the clip or image `request["path"]`, 15 frames a second.
 
-    Raises UnusableItemError for a file that cannot be used, ConfigError where MediaPipe cannot be loaded.
+    Raises UnusableItemError for a file that cannot be used, or is not the one with the sha256 `request["sha256"]`, and
+    ConfigError where MediaPipe cannot be loaded.
     """
-    path, encoding = Path(request["path"]), request["encoding"]
+    try:
+        with private_copy(Path(request["path"]), request["sha256"]) as path:
+            return _extract(path, request)
+    except RefusedFileError as error:
+        raise UnusableItemError(str(error)) from None
+
+
+def _extract(path: Path, request: Mapping[str, Any]) -> NDArray[np.float32]:
+    encoding = request["encoding"]
     pictures = frames(path, RATE, request["longest"], request["onset"], request["offset"])
     first = next(pictures)  # a file that is not a clip is refused before the networks are opened
     networks = _open_landmarkers(request["tasks"], encoding, still=path.suffix.lower() in IMAGE_SUFFIXES)

@@ -33,6 +33,16 @@ class Statistics:
 
 
 @dataclass(frozen=True)
+class FrameMean:
+    """The numbers of a frame as they are, averaged over the frames: of a single frame, the frame itself."""
+
+    def __call__(self, inputs: Inputs) -> Array:
+        """{"sequence": (T, D)} -> (D,)."""
+        sequence = inputs["sequence"]
+        return namespace(sequence).mean(sequence, axis=0)
+
+
+@dataclass(frozen=True)
 class Resampled:
     """Positions at `frames` evenly spaced times of the sequence, and the velocities between them."""
 

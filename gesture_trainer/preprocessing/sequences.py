@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from gesture_trainer.preprocessing.clips import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from gesture_trainer.preprocessing.extraction import (
-    NO_LANDMARK,
     Clip,
     Extraction,
     as_trained,
@@ -25,10 +24,11 @@ from gesture_trainer.preprocessing.extraction import (
 from gesture_trainer.preprocessing.landmarker import EXTRACTED_WIDTHS
 from gesture_trainer.preprocessing.layouts import Layout, layout_of
 from gesture_trainer.preprocessing.sandbox import Failure
+from gesture_trainer.preprocessing.validity import invalid_reason
 from shared.data.feature_files import SIZE_LIMIT, FeatureFileError, parse_features
 from shared.data.files import RefusedFileError, read_bounded, sha256_of
 from shared.data_loader import Dataset, Sample, load_features
-from shared.errors import DataError, Fault
+from shared.errors import DataError, Fault, InvalidInputError
 from shared.features.cache import FeatureCache
 from shared.features.encoders import Encoder
 
@@ -41,7 +41,7 @@ class Extracted:
     clips: int
     frames: int
     frames_without_landmark: int
-    failed: int
+    failed: int  # clips that gave no usable sequence
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,15 @@ def landmark_sequences(
     dataset: Dataset,
     config: Extraction,
     minimum_per_label: int = 1,
+    least_frames: int = 1,
     cache: FeatureCache | None = None,
     on_done: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Sequences, Dataset]:
     """Return the (T, D) float32 sequences of a data set, which are of one encoding, and the samples that have one.
 
-    Feature files are read, clips and images extracted; a clip without landmarks is entered in the ledger of the data
-    set returned. Raises DataError where that leaves a label with too few samples, and where feature files have another
-    encoding than clips get.
+    Feature files are read, clips and images extracted; what has no landmarks or fewer than `least_frames` is entered in
+    the ledger of the data set returned. Raises DataError where that leaves a label with too few samples, and where
+    feature files have another encoding than clips get.
     """
     media = [k for k, sample in enumerate(dataset.samples) if sample.example.features is None]
     encodings = {s.example.features.encoding: s for s in dataset.samples if s.example.features is not None}
@@ -90,15 +91,17 @@ def landmark_sequences(
             continue
         if k in extracted:
             frames, blank = frames + len(result), blank + int(without_landmark(result).sum())
-            if without_landmark(result).all():
-                lost.append((sample, NO_LANDMARK))
-                continue
+        invalid = invalid_reason(result, layout_of(encoding, result.shape[1]), least_frames)
+        if invalid is not None:
+            lost.append((sample, invalid))
+            continue
         kept.append(sample)
         sequences.append(result)
+    failed = sum(sample.example.features is None for sample, _ in lost)
     _require_enough(kept, lost, dataset.labels, minimum_per_label)
     ledger = (*dataset.ledger, *(sample.dropped(reason) for sample, reason in lost))
     width = sequences[0].shape[1]
-    summary = Extracted(spec_of(config, task_files(config)), len(media), frames, blank, len(lost)) if media else None
+    summary = Extracted(spec_of(config, task_files(config)), len(media), frames, blank, failed) if media else None
     return (
         Sequences(tuple(sequences), encoding, width, layout_of(encoding, width), summary),
         replace(dataset, samples=tuple(kept), ledger=ledger),
@@ -111,11 +114,11 @@ def windows(sequence: NDArray[np.float32], length: int = 16, stride: int = 5) ->
 
 
 def split_into_windows(data: Sequences, dataset: Dataset, length: int, stride: int) -> tuple[Sequences, Dataset]:
-    """Make each window of a sequence a sample of the same session and label; a shorter sequence stays whole."""
+    """Make each window of a sequence, none shorter than `length`, a sample of the same session and label."""
     samples: list[Sample] = []
     parts: list[NDArray[np.float32]] = []
     for sample, sequence in zip(dataset.samples, data.sequences, strict=True):
-        for number, part in enumerate(windows(sequence, length, stride) or [sequence]):
+        for number, part in enumerate(windows(sequence, length, stride)):
             samples.append(replace(sample, record_id=f"{sample.record_id}@{number * stride}"))
             parts.append(part)
     return replace(data, sequences=tuple(parts)), replace(dataset, samples=tuple(samples))
@@ -124,8 +127,8 @@ def split_into_windows(data: Sequences, dataset: Dataset, length: int, stride: i
 def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder]) -> dict[str, NDArray[np.float32]]:
     """Return a feature file, clip or image as the model's input `sequence` (T, D) float32.
 
-    Raises DataError for a file that cannot be used, or whose D is not the model's; ConfigError where the landmarkers
-    that the model was trained with are missing.
+    Raises DataError for a file that cannot be used, or whose D is not the model's; InvalidInputError for one without
+    landmarks or with too few frames; ConfigError where the landmarkers that the model was trained with are missing.
     """
     if path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
         sequence = _decoded_media(path, spec)
@@ -137,6 +140,9 @@ def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder])
     if sequence.shape[1] != spec["width"]:
         reason = f"{sequence.shape[1]} numbers a frame, but the model takes {spec['width']}"
         raise DataError([Fault(str(path), None, "features", reason)])
+    invalid = invalid_reason(sequence, layout_of(spec["encoding"], spec["width"]), spec.get("least_frames", 1))
+    if invalid is not None:
+        raise InvalidInputError([Fault(str(path), None, "features", invalid)])
     return {"sequence": sequence}
 
 
@@ -156,8 +162,6 @@ def _decoded_media(path: Path, spec: Mapping[str, Any]) -> NDArray[np.float32]:
     (result,) = extract_clips([clip], config, None)
     if isinstance(result, Failure):
         raise DataError([Fault(str(path), None, "media", result.reason)])
-    if without_landmark(result).all():
-        raise DataError([Fault(str(path), None, "media", NO_LANDMARK)])
     return result
 
 

@@ -136,7 +136,10 @@ def archive(user: str, modality: str, version: str, reason: str, withdraw: bool,
 @registry_option("write")
 @guarded
 def erase(user: str, reason: str, yes: bool, registry: WritableRegistry) -> None:
-    """Remove all of a user's models for good. Only when and why is kept.
+    """Remove all of a user's models for good, and pooled models that were trained on them.
+
+    What is kept is when and why, and a salted hash because of which nothing of the person is published again.
+    `model-trainer erase` covers recordings, run folders, caches and exports too.
 
     \b
     Example:
@@ -146,6 +149,8 @@ def erase(user: str, reason: str, yes: bool, registry: WritableRegistry) -> None
         click.confirm(f"Remove every model of {user} for good?", abort=True)
     erased = registry.erase(user, reason)
     click.echo(f"removed {erased.versions} versions; tombstone {erased.id}")
+    for name in erased.pooled:
+        click.echo(f"removed {name}, which was trained on this person's data too")
 
 
 @click.command()

@@ -35,6 +35,7 @@ for _command in (
     changing.gc,
     changing.doctor,
     changing.reindex,
+    service.protect,
     service.serve,
     service.token,
 ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from model_registry.location import ReadableRegistry
 from model_registry.messages import and_more
 from model_registry.storage.comparison import Difference
 from model_registry.storage.entry import RegistryEntry
+from model_registry.storage.verification import Damage
 from model_registry.store import Registry
 
 _SESSIONS = 10  # sessions that a comparison lists one by one
@@ -85,16 +87,27 @@ def list_versions(
 ) -> None:
     """List published versions with status, verdict and accuracy.
 
+    What is damaged is named on standard error, and the exit code is then 3.
+
     \b
     Examples:
       model-trainer registry list --status active
       model-trainer registry list --user user123 --json
     """
-    entries = registry.entries(user=user, modality=modality, status=status, verdict=verdict)
+    damaged: list[Damage] = []
+    entries = registry.entries(user=user, modality=modality, status=status, verdict=verdict, on_damage=damaged.append)
     if as_json:
         for entry in entries:
             click.echo(entry.to_line().decode(), nl=False)
-        return
+    else:
+        _print_table(entries)
+    for damage in dict.fromkeys(damaged):
+        click.echo(f"damaged: {damage}", err=True)
+    if damaged:
+        sys.exit(3)
+
+
+def _print_table(entries: Iterable[RegistryEntry]) -> None:
     table = Table("user", "modality", "version", "status", "verdict", "f1_macro", "examples", "sessions", "trained")
     for entry in entries:
         table.add_row(

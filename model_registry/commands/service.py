@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from model_registry.commands.options import guarded, registry_option
-from model_registry.service.tokens import SCOPES, add_token, read_tokens, remove_token, tokens_file
+from model_registry.storage import protection
+from model_registry.storage.tokens import SCOPES, add_token, read_tokens, remove_token, tokens_file
 from model_registry.store import Registry
 
 
@@ -33,6 +34,24 @@ def serve(host: str, port: int, registry: Registry) -> None:
     if not read_tokens(tokens_file(registry.created())).tokens:
         click.echo("no tokens yet, so no client gets in: model-trainer registry token add NAME --scope read", err=True)
     server.serve(registry, host, port)
+
+
+@click.command()
+@click.option("--group", help="Let this group read and publish, too.  [default: the owner alone]")
+@registry_option("folder")
+@guarded
+def protect(group: str | None, registry: Registry) -> None:
+    """Let only the owner of a registry's folder read it, or also a group.
+
+    A new registry is its owner's alone. What is published later follows the folder. Registries that releases before 0.3
+    created can be read by everybody on the machine until this command has run.
+
+    \b
+    Example:
+      model-trainer registry protect --group clinic --registry /srv/models
+    """
+    count = protection.protect(registry.existing(), group)
+    click.echo(f"{count} files and folders: for {'the owner alone' if group is None else f'the owner and {group}'}")
 
 
 @click.group()

@@ -15,6 +15,7 @@ from starlette.background import BackgroundTask
 from model_registry.errors import NotFoundError
 from model_registry.http_schemas import (
     Change,
+    DamageResponse,
     DiffResponse,
     ListResponse,
     ResolveResponse,
@@ -33,11 +34,11 @@ from model_registry.service.path_parameters import (
     VersionInPath,
     VersionInQuery,
 )
-from model_registry.service.tokens import Token
 from model_registry.storage.encoders import read_encoder
 from model_registry.storage.entry import ExportForm, RegistryEntry, Status
 from model_registry.storage.resolution import ResolvedVersion
-from model_registry.storage.verification import checked_sha256
+from model_registry.storage.tokens import Token
+from model_registry.storage.verification import Damage, checked_sha256
 from model_registry.store import Registry
 
 router = APIRouter(prefix="/v1", tags=["read"])
@@ -68,12 +69,29 @@ def list_versions(
     """List published versions by user, modality and version, a page at a time."""
     place = _place(after)
     page: list[RegistryEntry] = []
-    for entry in store.entries(user=user, modality=modality, status=status, verdict=verdict, after=place):
+    damaged: list[Damage] = []
+    following = None
+    entries = store.entries(
+        user=user, modality=modality, status=status, verdict=verdict, after=place, on_damage=damaged.append
+    )
+    for entry in entries:
         if len(page) == limit:
-            last = page[-1]
-            return ListResponse(entries=tuple(page), next=f"{last.user_id}/{last.modality}/{last.model_version}")
+            following = f"{page[-1].user_id}/{page[-1].modality}/{page[-1].model_version}"
+            break
         page.append(entry)
-    return ListResponse(entries=tuple(page), next=None)
+    return ListResponse(
+        entries=tuple(page),
+        next=following,
+        damaged=tuple(
+            DamageResponse(
+                user_id=damage.user,
+                modality=damage.modality,
+                version=damage.version,
+                reason=damage.reason.replace(f"{store.root}/", ""),
+            )
+            for damage in damaged
+        ),
+    )
 
 
 @router.get("/models/{user}/{modality}")

@@ -23,7 +23,7 @@ from model_registry.http_schemas import (
     UploadResponse,
 )
 from model_registry.service.api_reading import Store
-from model_registry.service.context import needs
+from model_registry.service.context import needs, service_of
 from model_registry.service.path_parameters import (
     FileInPath,
     HashInPath,
@@ -32,10 +32,10 @@ from model_registry.service.path_parameters import (
     UploadInPath,
     UserInPath,
 )
-from model_registry.service.tokens import Token
 from model_registry.storage import uploads
 from model_registry.storage.entry import BundleManifest
 from model_registry.storage.publication import Publication
+from model_registry.storage.tokens import Token
 
 router = APIRouter(prefix="/v1")
 Publisher = Annotated[Token, Depends(needs("publish"))]
@@ -43,7 +43,9 @@ Admin = Annotated[Token, Depends(needs("admin"))]
 
 
 @router.post("/uploads", status_code=201, tags=["publish"])
-def begin_upload(store: Store, publisher: Publisher, manifest: BundleManifest, promote: bool = True) -> UploadResponse:
+def begin_upload(
+    store: Store, publisher: Publisher, request: Request, manifest: BundleManifest, promote: bool = True
+) -> UploadResponse:
     """Begin to publish a bundle with its `bundle.json`; the response lists the files to send.
 
     For a run that was published before the response names its version, and nothing needs to be sent.
@@ -51,6 +53,7 @@ def begin_upload(store: Store, publisher: Publisher, manifest: BundleManifest, p
     known = store.published_before(manifest, promote=promote)
     if known is not None:
         return UploadResponse(id="", missing_files=(), missing_encoders=(), published=_response(known))
+    service_of(request).sweep_uploads()
     return _progress(uploads.begin(store.created(), manifest.to_json()))
 
 
@@ -114,9 +117,9 @@ def archive_version(
 
 @router.post("/users/{user}/erase", tags=["admin"])
 def erase_user(store: Store, admin: Admin, user: UserInPath, body: EraseRequest) -> EraseResponse:
-    """Remove all of a user's models for good."""
+    """Remove all of a user's models for good, and pooled models that contain them."""
     erased = store.erase(user, body.reason)
-    return EraseResponse(id=erased.id, versions=erased.versions)
+    return EraseResponse(id=erased.id, versions=erased.versions, pooled=erased.pooled)
 
 
 @router.post("/gc", tags=["admin"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
@@ -29,9 +30,12 @@ from model_registry.errors import (
     StorageError,
 )
 from model_registry.service.limits import Limits, RateLimiter
-from model_registry.service.tokens import Scope, Token, read_tokens, token_hash
+from model_registry.storage.tokens import Scope, Token, read_tokens, token_hash
+from model_registry.storage.uploads import remove_abandoned_uploads
 from model_registry.store import Registry
 
+_LOG = logging.getLogger("model_registry")
+_SWEEP_SECONDS = 600.0
 _STATUS: tuple[tuple[type[RegistryError], int], ...] = (
     (InvalidNameError, 422),
     (NotFoundError, 404),
@@ -55,13 +59,25 @@ class Service:
     def __post_init__(self) -> None:
         self._requests = RateLimiter(self.limits.requests_a_minute, self.limits.remembered)
         self._failures = RateLimiter(self.limits.failures_a_minute, self.limits.remembered)
+        self._swept = -math.inf
         self._tokens: tuple[float, dict[str, Token]] = (-math.inf, {})
+
+    def sweep_uploads(self) -> None:
+        """Remove abandoned uploads, at most every few minutes: it reads the folder of each."""
+        if time.monotonic() - self._swept > _SWEEP_SECONDS:
+            self._swept = time.monotonic()
+            remove_abandoned_uploads(self.registry.root)
 
     def token(self, secret: str) -> Token | None:
         """Return the token that `secret` is, if it is one. The file is read again every second."""
         read, known = self._tokens
         if time.monotonic() - read > 1.0:
-            known = {token.sha256: token for token in read_tokens(self.tokens_path).tokens}
+            try:
+                known = {token.sha256: token for token in read_tokens(self.tokens_path).tokens}
+            except (RegistryError, OSError) as error:  # those of the last second keep their rights
+                _LOG.error("the tokens cannot be read: %s", error)
+                if math.isinf(read):
+                    raise HTTPException(503, "the service's tokens cannot be read") from None
             self._tokens = (time.monotonic(), known)
         return known.get(token_hash(secret))
 

@@ -12,7 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from model_registry.service.api_reading import Store, file_response
 from model_registry.service.context import needs
-from model_registry.service.tokens import Token
+from model_registry.storage.tokens import Token
+from model_registry.storage.verification import Damage
 from model_registry.store import Registry
 
 router = APIRouter(include_in_schema=False)
@@ -52,9 +53,11 @@ def index(
 @router.get("/users/{user}/{modality}")
 def slot(store: Store, reader: Reader, user: str, modality: str) -> HTMLResponse:
     """List the versions of one user and modality, newest first, with their history."""
-    entries = list(store.entries(user=user, modality=modality))
-    events = store.history(user, modality)
-    return _page("slot.html", user=user, modality=modality, entries=entries[::-1], events=events[::-1])
+    damaged: list[Damage] = []
+    entries = list(store.entries(user=user, modality=modality, on_damage=damaged.append))
+    events = [] if any(damage.version is None for damage in damaged) else store.history(user, modality)
+    reasons = [damage.reason.replace(f"{store.root}/", "") for damage in damaged]
+    return _page("slot.html", user=user, modality=modality, entries=entries[::-1], events=events[::-1], damaged=reasons)
 
 
 @router.get("/users/{user}/{modality}/{version}")
@@ -84,13 +87,19 @@ def page_file(
 
 
 def _modalities(store: Registry, user: str) -> list[dict[str, object]]:
-    """Return the rows of one user in the index: modality, active version if there is one, number of versions."""
-    rows: list[dict[str, object]] = []
-    for modality, group in groupby(store.entries(user=user), key=lambda entry: entry.modality):
-        entries = list(group)
-        active = next((entry for entry in entries if entry.status == "active"), None)
-        rows.append({"modality": modality, "active": active, "count": len(entries)})
-    return rows
+    """Return the rows of one user in the index: modality, active version if any, number of versions, damage."""
+    damaged: list[Damage] = []
+    entries = sorted(store.entries(user=user, on_damage=damaged.append), key=lambda entry: entry.modality)
+    slots = {modality: list(group) for modality, group in groupby(entries, key=lambda entry: entry.modality)}
+    return [
+        {
+            "modality": modality,
+            "active": next((entry for entry in slots.get(modality, ()) if entry.status == "active"), None),
+            "count": len(slots.get(modality, ())),
+            "damaged": any(damage.modality == modality for damage in damaged),
+        }
+        for modality in sorted({*slots, *(damage.modality for damage in damaged)})
+    ]
 
 
 def _page(template: str, *, status: int = 200, **values: object) -> HTMLResponse:

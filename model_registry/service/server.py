@@ -13,7 +13,7 @@ from model_registry.service import api_reading, api_writing, pages
 from model_registry.service.context import Service, malformed, refusal
 from model_registry.service.limits import GuardedBody, Limits
 from model_registry.service.metrics import RequestMetrics, exposition
-from model_registry.service.tokens import tokens_file
+from model_registry.storage.tokens import tokens_file
 from model_registry.store import Registry
 
 _REFUSALS = {

@@ -6,6 +6,8 @@
     append_line(path, line)               lines of several processes never mix
     put_in_place(source, target)          a rename that survives a crash
 
+Files and folders are their owner's alone, whatever the umask, or follow the folder they are made in: see `modes_in`.
+
 A file is durable once it and the folder that names it are synced. Local file systems only: renames must be atomic and
 `flock` must work on folders. A folder's lock is the folder itself, so no lock file is ever left behind, and a killed
 process releases it.
@@ -24,6 +26,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from model_registry.errors import NotFoundError, StorageError, UnusablePathError
@@ -33,7 +36,8 @@ STAGING = ".staging-"  # begins the name of every staging folder
 _TAIL = 1 << 14  # a line has about 1.5 kB
 _SYNC_EACH = 64  # files; of more, one flush of everything is many times faster
 _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+_REFUSALS |= {errno.ELOOP}  # a link in the place of a file
+FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 # --- errors of the file system
@@ -47,7 +51,8 @@ def storage_errors(action: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _REFUSALS:
             raise
-        remedy = "make room" if error.errno in _FULL else "check mount and permissions"
+        remedy = "make room" if error.errno in FULL else "check mount and permissions"
+        remedy = "replace the link by a file" if error.errno == errno.ELOOP else remedy
         place = f" ({error.filename})" if error.filename else ""
         raise StorageError(f"{action}: {error.strerror}{place}: {remedy}, then try again") from error
 
@@ -58,7 +63,7 @@ def path_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise
         reason = error.strerror or str(error)
         place = f" ({error.filename})" if error.filename and Path(str(error.filename)) != path else ""
@@ -90,6 +95,59 @@ def nearest_existing(folder: Path) -> Path:
                 raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(place))
             return place
     return Path(folder.anchor)
+
+
+# --- who may read
+
+
+@dataclass(frozen=True)
+class Modes:
+    """The permissions of what is made in a folder."""
+
+    file: int
+    folder: int
+
+
+def modes_in(folder: Path) -> Modes:
+    """Return the permissions of what is made in a folder: its owner's alone, as it may be a person's data.
+
+    In a folder that a group shares (setgid, the group may write) they are the group's; in one that everybody may write
+    to, other than one with the sticky bit such as /tmp, everybody may read.
+    """
+    mode = folder.stat().st_mode
+    if mode & stat.S_ISGID and mode & stat.S_IWGRP:
+        return Modes(0o660, 0o2770)
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        return Modes(0o644, 0o755)
+    return Modes(0o600, 0o700)
+
+
+def set_modes(tree: Path, modes: Modes) -> None:
+    """Give a folder and everything in it these permissions; hard links, whose file is somebody else's too, aside."""
+    for path in (tree, *tree.rglob("*")):
+        status = path.stat(follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            path.chmod(modes.folder)
+        elif stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+            path.chmod(modes.file)
+
+
+def _create(path: Path, flags: int, mode: int | None) -> int:
+    """Open a file that must not exist yet, with the permissions of its folder unless `mode` says otherwise."""
+    wanted = modes_in(path.parent).file if mode is None else mode
+    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | flags, 0o600)
+    if wanted != 0o600:
+        os.fchmod(fd, wanted)
+    return fd
+
+
+def _open_or_create(path: Path, flags: int) -> int:
+    """Open a file, which may exist and then keeps its permissions. Raises OSError for a link."""
+    while True:
+        with suppress(FileNotFoundError):
+            return os.open(path, flags | os.O_NOFOLLOW)
+        with suppress(FileExistsError):
+            return _create(path, flags, None)
 
 
 # --- syncing
@@ -132,7 +190,9 @@ def ensure_folder(folder: Path) -> None:
         if folder.parent != folder:
             ensure_folder(folder.parent)
         try:
-            folder.mkdir()
+            folder.mkdir(mode=0o700)
+            if (mode := modes_in(folder.parent).folder) != 0o700:
+                folder.chmod(mode)
         except FileExistsError:
             if not folder.is_dir():  # else another process made it
                 raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(folder)) from None
@@ -165,6 +225,8 @@ def staging_folder(parent: Path) -> Iterator[Path]:
             continue  # another process took it for abandoned in the moment before we held it
         fcntl.flock(fd, fcntl.LOCK_EX)
         if _same_folder(fd, folder):
+            if (mode := modes_in(parent).folder) != 0o700:
+                os.fchmod(fd, mode)
             break
         os.close(fd)
     try:
@@ -186,7 +248,7 @@ def staged_folder(target: Path, *, replace: bool = True, needed: Callable[[], bo
     ensure_folder(target.parent)
     with staging_folder(target.parent) as stage, staging_folder(target.parent) as rubbish:
         yield stage
-        stage.chmod(0o755)
+        set_modes(stage, modes_in(target.parent))
         sync_tree(stage)
         with locked(target.parent.resolve()):
             if not needed():
@@ -248,6 +310,11 @@ def remove_abandoned(folder: Path) -> list[Path]:
     return abandoned
 
 
+def abandoned_folders(parent: Path) -> list[Path]:
+    """Return the staging folders in a folder that no living process holds."""
+    return sorted(item for item in parent.glob(f"{STAGING}*") if _abandoned(item))
+
+
 def _abandoned(folder: Path) -> bool:
     """Return whether no living process holds the lock of a staging folder."""
     try:
@@ -290,8 +357,8 @@ def _same_folder(fd: int, folder: Path) -> bool:
 # --- writing files
 
 
-def write_file_atomically(path: Path, data: bytes, *, durable: bool = True, mode: int = 0o644) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part.
+def write_file_atomically(path: Path, data: bytes, *, durable: bool = True, mode: int | None = None) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part. Without `mode` see `modes_in`.
 
     With `durable=False` nothing is synced: after a power cut the file may be the old one, or empty.
     """
@@ -312,7 +379,7 @@ def staged_file(path: Path, *, durable: bool = True) -> Iterator[io.BufferedRand
     """Yield a file open for reading and writing; on leaving without an error it becomes `path`."""
     temporary = temporary_name(path)
     try:
-        with temporary.open("x+b") as file:
+        with open(_create(temporary, os.O_RDWR, None), "w+b") as file:
             yield file
             file.flush()
             if durable:
@@ -338,7 +405,7 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name[:200]}.{os.urandom(4).hex()}.tmp")
 
 
-def write_temporary(path: Path, data: bytes, mode: int = 0o644) -> Path:
+def write_temporary(path: Path, data: bytes, mode: int | None = None) -> Path:
     """Write what shall replace `path` beside it, and return where. The caller syncs it and puts it in place."""
     temporary = temporary_name(path)
     try:
@@ -349,9 +416,9 @@ def write_temporary(path: Path, data: bytes, mode: int = 0o644) -> Path:
     return temporary
 
 
-def write_new(path: Path, data: bytes, mode: int = 0o644) -> None:
+def write_new(path: Path, data: bytes, mode: int | None = None) -> None:
     """Write a file that must not exist yet. The caller syncs it and its folder."""
-    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, mode)
+    fd = _create(path, os.O_WRONLY, mode)
     try:
         write_all(fd, data)
     finally:
@@ -360,7 +427,7 @@ def write_new(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 def append_line(path: Path, line: bytes) -> None:
     """Append a line in one write, so that lines of several processes never mix. Nothing is synced."""
-    fd = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
+    fd = _open_or_create(path, os.O_APPEND | os.O_WRONLY)
     try:
         os.write(fd, line)
     finally:
@@ -372,7 +439,7 @@ def append_after_last_line(path: Path, lines: bytes) -> int:
 
     The caller holds the lock, and syncs file and folder.
     """
-    fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o644)
+    fd = _open_or_create(path, os.O_RDWR)
     try:
         end = os.fstat(fd).st_size
         whole = end - len(last_line(fd, end, torn=True))
@@ -441,7 +508,7 @@ def copy_file(source: Path, target: Path, size: int) -> tuple[str, int]:
     """Copy a file, at most `size` + 1 bytes of it, and return sha256 and size of what was read. The caller syncs."""
     source_fd = open_file(source)
     try:
-        target_fd = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o644)
+        target_fd = _create(target, os.O_WRONLY, None)
         try:
             digest = hashlib.sha256()
             done = 0

@@ -6,7 +6,7 @@ Every document is frozen, refuses unknown fields, and is written by `to_json` an
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -28,6 +28,7 @@ from model_registry.names import MODALITY_PATTERN, ROLES, modality_aliases, pars
 from model_registry.storage.encoders import Sha256
 
 SCHEMA_VERSION = "1.0.0"
+NEWEST_FORMAT: Final = 2  # of a registry's layout
 DOCUMENT_LIMIT = 2 << 20  # bytes; a bundle's description with its whole configuration is a few kB
 FILE_LIMIT = 256 << 20  # bytes of one file of a bundle; a user's own part stays under 4 MB
 REQUIRED_ROLES = ("model", "label_map", "label_encoder", "training_log")
@@ -235,25 +236,38 @@ class Event(Document):
 
 
 class Tombstone(Document):
-    """One line of `tombstones.jsonl`: that the models of a person were erased, but not whose."""
+    """One line of `tombstones.jsonl`: that a person was erased, or readmitted; who, only a salted hash says.
+
+    Lines of releases before 0.3 have `versions`, and no hash.
+    """
 
     id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
     time: Timestamp
     reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]
-    versions: NonNegativeInt
+    versions: NonNegativeInt | None = None
+    salt: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = None
+    person: Sha256 | None = None  # scrypt of salt and user id
+    readmitted: bool = False
+
+
+class PendingErasure(Document):
+    """`.erasing-<id>.json`: an erasure that has begun, and is completed by the next erasure or by doctor."""
+
+    user_id: UserId
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
 
 class Erasure(Document):
-    """`erasure.json` in a folder that is being erased: what is needed to finish after a crash."""
+    """`erasure.json` in a folder `.erased-<id>`: what releases before 0.3 wrote in place of a `PendingErasure`."""
 
     user_id: UserId
     tombstone: Tombstone
 
 
 class RegistryFormat(Document):
-    """`registry.json`: which layout the folder has."""
+    """`registry.json`: which layout the folder has. See `migrations`."""
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = NEWEST_FORMAT
 
 
 def parse_json(data: bytes, name: str, limit: int = DOCUMENT_LIMIT) -> Any:

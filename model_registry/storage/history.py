@@ -2,7 +2,8 @@
 
 `history.jsonl` is authoritative: a version is published once its event is recorded there. `active.json` and
 `model_registry.jsonl` are derived from it. All three are written under the lock of the slot's folder and, within it,
-the lock of the root, which orders the journal by time: so the journal can be rebuilt byte for byte.
+the lock of the root, which orders the journal by time: so the journal can be rebuilt byte for byte. Every line of the
+history carries a hash of all before it (`chain`).
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from model_registry.errors import CorruptError, DocumentError, NotFoundError
+from model_registry.errors import CorruptError, DocumentError, NotFoundError, RegistryError
+from model_registry.names import parse_reason
+from model_registry.storage.chain import chain_line, unchained_lines, whole_lines
 from model_registry.storage.durable import (
     append_after_last_line,
     last_line,
@@ -32,6 +36,7 @@ from model_registry.storage.durable import (
 )
 from model_registry.storage.entry import DOCUMENT_LIMIT, ActivePointer, Event, RegistryEntry, Status
 from model_registry.storage.layout import ModelSlot, journal, slots
+from model_registry.storage.verification import read_entry, read_version
 from model_registry.timestamps import format_time
 
 HISTORY_LIMIT = 64 << 20  # bytes; an event is about 200
@@ -50,19 +55,23 @@ def read_events(slot: ModelSlot) -> list[Event]:
 
     A last line without a newline was not completely written and does not count.
     """
+    return list(_parsed_events(_history(slot), str(slot.history)))
+
+
+def _history(slot: ModelSlot) -> bytes:
     try:
-        data = read_file(slot.history, HISTORY_LIMIT)
+        return read_file(slot.history, HISTORY_LIMIT)
     except NotFoundError:
-        return []
-    return parse_events(data, str(slot.history))
+        return b""
 
 
-def parse_events(data: bytes, name: str) -> list[Event]:
-    """Return the events in a history's content. Raises CorruptError naming the line."""
-    lines = data.split(b"\n")[:-1]
+@lru_cache(maxsize=1000)
+def _parsed_events(data: bytes, name: str) -> tuple[Event, ...]:
+    """Return the events in a history's content; the same bytes are parsed once. Raises CorruptError naming the line."""
     try:
-        return [Event.from_json(line, f"{name}:{number}") for number, line in enumerate(lines, 1)]
-    except DocumentError as error:
+        lines = unchained_lines(data, name)
+        return tuple(Event.from_json(line, f"{name}:{number}") for number, line in enumerate(lines, 1))
+    except (DocumentError, CorruptError) as error:
         raise CorruptError(f"{error}; restore the line from a backup, or move the file away and run: doctor") from None
 
 
@@ -121,13 +130,19 @@ def read_pointer(slot: ModelSlot) -> ActivePointer | None:
         raise CorruptError(f"{error}; run: doctor") from None
 
 
-def read_entry(slot: ModelSlot, version: int) -> RegistryEntry:
-    """Return a version's entry as it was published. Raises NotFoundError, or CorruptError naming the file."""
-    path = slot.version_folder(version) / "registry_entry.json"
-    try:
-        return RegistryEntry.from_json(read_file(path, DOCUMENT_LIMIT), str(path))
-    except DocumentError as error:
-        raise CorruptError(str(error)) from None
+def pointer_fault(slot: ModelSlot) -> str | None:
+    """Return what is wrong with `active.json`, if it is not what the history has ever said.
+
+    One that a crash left behind the history, or did not write, is no fault: the next writer puts it right.
+    """
+    data = _pointer_bytes(slot)  # before the history, which only grows
+    if data is None:
+        return None
+    events = read_events(slot)
+    ends = (number for number, event in enumerate(events, 1) if event.active is not None)
+    if any(data == _pointer(events[:end]).to_json() for end in ends):
+        return None
+    return f"{slot.active}: is not what the history says; run: doctor"
 
 
 def manifest_sha256(slot: ModelSlot, version: int) -> str:
@@ -156,19 +171,20 @@ def record(
             event=kind,
             version=version,
             active=active,
-            reason=reason,
+            reason=parse_reason(reason),
             run_id=run_id,
             manifest_sha256=manifest_sha256(slot, version) if kind == "publish" else None,
         )
         after = [*events, event]
         moved = active is not None and active != active_version(events)
-        lines = b"".join(journal_lines(slot, events, event))
+        lines = b"".join(journal_lines(slot, events, event, _intact_entry))
+        line = chain_line(whole_lines(_history(slot)), event.to_line())
         appended: list[tuple[Path, int]] = []
         pointer: Path | None = None
         try:
             if moved:
                 pointer = write_temporary(slot.active, _pointer(after).to_json())
-            for path, data in ((journal(slot.root), lines), (slot.history, event.to_line())):
+            for path, data in ((journal(slot.root), lines), (slot.history, line)):
                 appended.append((path, append_after_last_line(path, data)))
             sync_files([*([pointer] if pointer else []), journal(slot.root), slot.root, slot.history])
         except OSError:
@@ -202,71 +218,141 @@ def _pointer(events: list[Event]) -> ActivePointer:
 def recover(slot: ModelSlot) -> tuple[list[Event], list[str]]:
     """Complete what a killed process left: record its version, restore the pointer. Return events and what was done.
 
-    The caller holds the slot's lock.
+    Where the whole history is lost, the pointer says which version is active; without it none is. The caller holds the
+    slot's lock. Raises CorruptError: nothing is recorded that was not checked.
     """
     events = read_events(slot)
     done: list[str] = []
+    versions = slot.versions()
+    if not events and len(versions) > 1:
+        chosen = _intact_pointer(slot)
+        versions.sort(key=lambda version: (version != chosen, -version))  # a kill leaves nothing that looks newer
+    else:
+        chosen = None
     known = {event.version for event in events if event.event == "publish"}
-    for version in slot.versions():
+    for version in versions:
         if version not in known:
-            entry = read_entry(slot, version)
-            newest = entry.status == "active" and version > (active_version(events) or 0)
-            active = version if newest else active_version(events)
-            events = record(slot, events, "publish", version, active=active, run_id=entry.run_id)
-            done.append(f"{slot}: recorded v{version}, whose publication was interrupted")
-    try:
-        pointer = read_pointer(slot)
-        wrong = (pointer.version if pointer else None) != active_version(events)
-    except CorruptError:
-        wrong = True
-    if wrong and active_version(events) is None:
+            found = read_version(slot, version, manifest_sha256(slot, version), with_encoders=False)
+            interrupted = len(versions) == 1 or (bool(known) and version > max(known))
+            activate = version == chosen or (interrupted and found.entry.status == "active")
+            active = version if activate else active_version(events)
+            events = record(slot, events, "publish", version, active=active, run_id=found.entry.run_id)
+            done.append(f"{slot}: recorded v{version}, whose publication was interrupted or whose event was lost")
+    expected = None if active_version(events) is None else _pointer(events).to_json()
+    if expected is None and slot.active.exists():
         slot.active.unlink(missing_ok=True)
         done.append(f"{slot}: removed active.json, because no version is active")
-    elif wrong:
-        write_file_atomically(slot.active, _pointer(events).to_json())
+    elif expected is not None and _pointer_bytes(slot) != expected:
+        write_file_atomically(slot.active, expected)
         done.append(f"{slot}: active.json points to v{active_version(events)} again")
     return events, done
 
 
-def journal_lines(
-    slot: ModelSlot, before: list[Event], event: Event, read: Callable[[ModelSlot, int], RegistryEntry] = read_entry
-) -> list[bytes]:
+def _pointer_bytes(slot: ModelSlot) -> bytes | None:
+    try:
+        return read_file(slot.active, DOCUMENT_LIMIT)
+    except NotFoundError:
+        return None
+
+
+def _intact_pointer(slot: ModelSlot) -> int | None:
+    """Return the version that the pointer names, if the manifest there is the one that it names."""
+    try:
+        pointer = read_pointer(slot)
+        intact = pointer is not None and manifest_sha256(slot, pointer.version) == pointer.manifest_sha256
+    except (CorruptError, NotFoundError):
+        return None
+    return pointer.version if pointer is not None and intact else None
+
+
+_Read = Callable[[ModelSlot, int, str], RegistryEntry]
+
+
+def journal_lines(slot: ModelSlot, before: list[Event], event: Event, read: _Read = read_entry) -> list[bytes]:
     """Return the journal's lines for one event: each version whose status changes, the active one last.
 
-    So at no line of the journal are two versions of a slot active. A version whose entry is gone has no line.
+    So at no line of the journal are two versions of a slot active. A version whose entry is gone has no line. Raises
+    what `read` raises.
     """
     old, new = statuses(before), statuses([*before, event])
     changed = [(version, status) for version, status in new.items() if old.get(version) != status]
     lines = []
     for version, status in sorted(changed, key=lambda item: (item[1] == "active", item[0])):
         try:
-            entry = read(slot, version)
-        except (NotFoundError, CorruptError):
+            entry = read(slot, version, published_manifest([*before, event], version))
+        except NotFoundError:
             continue
         lines.append(entry.model_copy(update={"status": status, "recorded_at": event.time}).to_line())
     return lines
 
 
+def _intact_entry(slot: ModelSlot, version: int, manifest: str) -> RegistryEntry:
+    """Return a version's entry. Raises NotFoundError for a damaged one: a rollback from it must stay possible."""
+    try:
+        return read_entry(slot, version, manifest)
+    except CorruptError as error:
+        raise NotFoundError(str(error)) from None
+
+
 def reindex(root: Path) -> bool:
     """Rebuild the journal from versions and histories; return whether that changed it.
 
-    Publishers wait only while what changed meanwhile is read again.
+    Publishers wait only while what changed meanwhile is read again. Lines of a slot that is damaged stay as they are.
     """
-    known: _SlotLines = {}
-    with storage_errors("reindex"):
-        _read_slots(root, known)
-        with locked(root):
-            _read_slots(root, known)
-            lines = sorted((line for _, lines in known.values() for line in lines), key=lambda line: line[0])
-            new = b"".join(line for _, line in lines)
-            path = journal(root)
-            if path.is_file() and path.read_bytes() == new:
-                return False
-            write_file_atomically(path, new)
+    with storage_errors("reindex"), _rebuilt_journal(root) as (present, rebuilt):
+        if present == rebuilt:
+            return False
+        write_file_atomically(journal(root), rebuilt)
     return True
 
 
-_SlotLines = dict[ModelSlot, tuple[object, list[tuple[str, bytes]]]]  # slot -> state of its history, (time, line)
+def journal_fault(root: Path) -> str | None:
+    """Return what is wrong with the journal, if a line that the histories imply is missing or cannot be read.
+
+    Lines too many, which a killed process leaves, are no fault: doctor removes them.
+    """
+    with _rebuilt_journal(root) as (present, rebuilt):
+        if present is None or present == rebuilt:
+            return None
+    lines, expected = whole_lines(present).split(b"\n")[:-1], set(rebuilt.split(b"\n")[:-1])
+    for number, line in enumerate(lines, 1):
+        if line not in expected:
+            try:
+                RegistryEntry.from_json(line, "line")
+            except DocumentError:
+                return f"{journal(root)}:{number}: is damaged; run: doctor"
+    if expected - set(lines):
+        return f"{journal(root)}: a line is missing or not what was written; run: doctor"
+    return None
+
+
+@contextmanager
+def _rebuilt_journal(root: Path) -> Iterator[tuple[bytes | None, bytes]]:
+    """Yield the journal's whole lines, None without a file, and what they should be, while no publisher can write."""
+    known: _SlotLines = {}
+    _read_slots(root, known)
+    path = journal(root)
+    with locked(root, shared=True):
+        _read_slots(root, known)
+        present = path.read_bytes() if path.is_file() else None
+        lines = sorted((line for _, lines in known.values() for line in lines or ()), key=lambda line: line[0])
+        damaged = {(slot.user, slot.modality) for slot, (_, lines) in known.items() if lines is None}
+        if damaged:
+            lines = sorted([*lines, *_lines_of(present or b"", damaged)], key=lambda line: line[0])
+        yield present, b"".join(line for _, line in lines)
+
+
+def _lines_of(data: bytes, wanted: set[tuple[str, str]]) -> Iterator[tuple[str, bytes]]:
+    """Yield the journal's lines of some slots, each with its time."""
+    for line in data.splitlines(keepends=True):
+        with suppress(DocumentError):
+            entry = RegistryEntry.from_json(line, "journal")
+            if (entry.user_id, entry.modality) in wanted:
+                yield entry.recorded_at or "", line
+
+
+# slot -> state of its history, (time, line); no lines where the slot is damaged
+_SlotLines = dict[ModelSlot, tuple[object, list[tuple[str, bytes]] | None]]
 
 
 def _read_slots(root: Path, known: _SlotLines) -> None:
@@ -276,16 +362,22 @@ def _read_slots(root: Path, known: _SlotLines) -> None:
         present.add(slot)
         state = _identity(slot.history)
         if slot not in known or known[slot][0] != state:
-            read = lru_cache(None)(read_entry)  # a version has a line for every change of its status
-            events = read_events(slot)
-            lines = [
-                (event.time, line)
-                for number, event in enumerate(events)
-                for line in journal_lines(slot, events[:number], event, read)
-            ]
-            known[slot] = (state, lines)
+            known[slot] = (state, _slot_lines(slot))
     for slot in set(known) - present:
         del known[slot]
+
+
+def _slot_lines(slot: ModelSlot) -> list[tuple[str, bytes]] | None:
+    read = lru_cache(None)(read_entry)  # a version has a line for every change of its status
+    try:
+        events = read_events(slot)
+        return [
+            (event.time, line)
+            for number, event in enumerate(events)
+            for line in journal_lines(slot, events[:number], event, read)
+        ]
+    except RegistryError:
+        return None  # what is wrong, `verify` says
 
 
 def _identity(path: Path) -> object:
@@ -318,7 +410,7 @@ def _next_time(root: Path) -> str:
     """Return the time now, later than the journal's last line even if the clock went back."""
     now = datetime.now(UTC)
     try:
-        fd = os.open(journal(root), os.O_RDONLY)
+        fd = os.open(journal(root), os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:
         return format_time(now, "microseconds")
     try:
@@ -328,5 +420,7 @@ def _next_time(root: Path) -> str:
     try:
         last = datetime.fromisoformat(json.loads(line)["recorded_at"])
         return format_time(max(now, last + timedelta(microseconds=1)), "microseconds")
+    except OverflowError:
+        return format_time(datetime.max.replace(tzinfo=UTC), "microseconds")  # a clock was at the end of time
     except (ValueError, KeyError, TypeError):
         return format_time(now, "microseconds")  # the last line is damaged; doctor rebuilds the journal

@@ -55,7 +55,8 @@ def export_onnx(version: ResolvedVersion, target: Path) -> None:
             model = join(read_encoder(folder), folder, name, model)
         names = {ref.name: ref.sha256 for ref in version.entry.encoder_refs}
         texts = {name: _text_files(folder) for name, folder in version.encoders.items()}
-        for key, value in (("encoders", names), (ENCODER_FILES, texts)):
+        source = version.stored["model"].sha256  # by which an erasure finds the file
+        for key, value in (("encoders", names), (ENCODER_FILES, texts), ("model_sha256", source)):
             text = json.dumps(value, sort_keys=True, ensure_ascii=False)
             model.metadata_props.append(onnx.StringStringEntryProto(key=key, value=text))
         try:

@@ -6,21 +6,23 @@ import errno
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_registry.errors import ConflictError, NotFoundError, RefusedBundleError
+from model_registry.errors import ConflictError, ErasedError, NotFoundError, RefusedBundleError
 from model_registry.messages import printable
-from model_registry.names import published_name
+from model_registry.names import parse_reason, published_name
 from model_registry.storage.durable import (
     copy_file,
     ensure_folder,
     locked,
     put_in_place,
     read_file,
+    remove_if_empty,
     rename_staged,
     staging_folder,
     storage_errors,
@@ -39,18 +41,21 @@ from model_registry.storage.entry import (
     VersionManifest,
     parse_json,
 )
+from model_registry.storage.external_data import external_data_fault
 from model_registry.storage.history import (
     active_version,
-    read_entry,
+    published_manifest,
     read_events,
     record,
     recover,
     run_version,
     statuses,
 )
-from model_registry.storage.layout import ModelSlot, encoders_folder
-from model_registry.storage.verification import checked_sha256
+from model_registry.storage.layout import ModelSlot, encoders_folder, users, users_folder
+from model_registry.storage.tombstones import refuse_erased
+from model_registry.storage.verification import checked_sha256, read_entry, read_manifest
 
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
 ENCODER_LIMIT = 1 << 30  # bytes of one file of an encoder
 
 
@@ -76,10 +81,13 @@ def publish(root: Path, bundle: Path, *, promote: bool = True, reason: str = "")
     (the run id was published with other content) and StorageError; in all cases nothing became visible.
     """
     manifest = read_bundle(bundle)
+    parse_reason(reason)
     slot = ModelSlot(root, manifest.user_id, manifest.modality)
+    refuse_erased(root, [slot.user])
     known = published_before(root, manifest, promote)
     if known is not None:
         return known
+    _check_place(slot)
     with _not_erased(slot), storage_errors("publish"), ExitStack() as held:
         if manifest.encoder_refs:
             ensure_folder(encoders_folder(root))
@@ -92,6 +100,8 @@ def publish(root: Path, bundle: Path, *, promote: bool = True, reason: str = "")
         known = _published_before(slot, manifest, events, promote)
         if known is not None:
             return known
+        log = read_file(staging / "training_log", FILE_LIMIT)
+        refuse_erased(root, trained_on(log, slot.user))  # an erasure leaves its tombstone before it takes this lock
         number = max([0, *slot.versions(), *(event.version for event in events)]) + 1
         entry = _finish(staging, slot, number, manifest, encoders, promote, reason)
         folder = slot.version_folder(number)  # nobody else takes this number: we hold the slot's lock
@@ -115,13 +125,42 @@ def published_before(root: Path, manifest: BundleManifest, promote: bool) -> Pub
         return _published_before(slot, manifest, recover(slot)[0], promote)
 
 
+def _check_place(slot: ModelSlot) -> None:
+    """Raise RefusedBundleError where a link is in the place of a folder, or the user's folder cannot be copied to every
+    other system: one of its name in other letters, or a name that some systems reserve."""
+    user = users_folder(slot.root) / slot.user
+    for folder in (users_folder(slot.root), user, slot.folder):
+        if folder.is_symlink():
+            raise RefusedBundleError(f"{folder}: is a link; move the folder itself here")
+    if user.is_dir():
+        return
+    if _RESERVED.fullmatch(slot.user):
+        raise RefusedBundleError(f"user {slot.user}: is a name that some systems reserve; choose another")
+    for other in users(slot.root):
+        if other.lower() == slot.user.lower():
+            raise RefusedBundleError(f"user {slot.user}: differs from {other} in capitals only; choose another")
+
+
+def trained_on(log: bytes, owner: str) -> list[str]:
+    """Return the users that a model was trained on, as its training log says; its owner where the log does not say."""
+    value = parse_json(log, "training log", FILE_LIMIT)
+    users = value.get("users") if isinstance(value, dict) else None
+    return [str(user) for user in users] if isinstance(users, list) and users else [owner]
+
+
 @contextmanager
 def _not_erased(slot: ModelSlot) -> Iterator[None]:
-    """Raise ConflictError where the user was erased during the publication."""
+    """Raise ErasedError where the user was erased during the publication, and leave no folder of theirs."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise ConflictError(f"{slot}: was removed while publishing ({error.filename}): was the user erased?") from error
+    except ErasedError:
+        if remove_if_empty(slot.folder):
+            remove_if_empty(slot.folder.parent)
+        raise
+    except (FileNotFoundError, NotFoundError) as error:
+        if slot.folder.is_dir():
+            raise
+        raise ErasedError(f"{slot}: was removed while publishing: was the user erased?") from error
 
 
 def _staging(held: ExitStack, slot: ModelSlot) -> Path:
@@ -168,15 +207,15 @@ def _published_before(
     if event is None:
         return None
     version = event.version
-    path = slot.version_folder(version) / "manifest.json"
-    stored = VersionManifest.from_json(read_file(path, DOCUMENT_LIMIT), str(path))
+    manifest_sha256 = published_manifest(events, version)
+    stored = read_manifest(slot, version, manifest_sha256)
     if stored.bundle_sha256 != _bundle_sha256(manifest):
         raise ConflictError(
             f"run {manifest.run_id} was published as {slot} v{version} with other content: train with a new run id"
         )
     if promote and statuses(events)[version] == "candidate" and version > (active_version(events) or 0):
         events = record(slot, events, "promote", version, active=version, reason="published again")
-    entry = read_entry(slot, version).model_copy(update={"status": statuses(events)[version]})
+    entry = read_entry(slot, version, manifest_sha256).model_copy(update={"status": statuses(events)[version]})
     return Publication(entry, created=False)
 
 
@@ -198,6 +237,8 @@ def _take_files(bundle: Path, manifest: BundleManifest, staging: Path) -> None:
             faults.append(f"{bundle / file.name}: has {count} bytes, bundle.json says {file.size}")
         elif sha256 != file.sha256:
             faults.append(f"{bundle / file.name}: sha256 is {sha256}, bundle.json says {file.sha256}")
+        elif role == "model" and (fault := external_data_fault(read_file(staging / role, FILE_LIMIT))) is not None:
+            faults.append(f"{bundle / file.name}: {fault}")
     if faults:
         raise RefusedBundleError("\n".join(sorted(faults)))
 
@@ -243,7 +284,6 @@ def _finish(
         encoders=encoders,
     )
     _rewritten(staging / "manifest.json", version.to_json())
-    staging.chmod(0o755)
     sync_tree(staging)
     return entry
 
@@ -282,7 +322,6 @@ def _store_encoder(root: Path, source: Path, ref: EncoderRef) -> str:
     if not target.is_dir():
         with staging_folder(encoders_folder(root)) as staging:
             _take_encoder(folder, ref, staging)
-            staging.chmod(0o755)
             sync_tree(staging)
             try:
                 put_in_place(staging, target)

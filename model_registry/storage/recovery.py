@@ -5,16 +5,38 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from model_registry.errors import CorruptError, NotFoundError, RegistryError
 from model_registry.storage.activation import previously_active
 from model_registry.storage.durable import locked, remove_abandoned, remove_folder, remove_if_empty, storage_errors
 from model_registry.storage.entry import Event
-from model_registry.storage.erasure import finish_erasures
-from model_registry.storage.history import active_version, read_entry, record, recover, reindex, statuses
-from model_registry.storage.layout import ModelSlot, encoders_folder, slots, users, users_folder
-from model_registry.storage.uploads import remove_abandoned_uploads
+from model_registry.storage.erasure import finish_erasures, pending_erasures
+from model_registry.storage.history import (
+    active_version,
+    journal_fault,
+    published_manifest,
+    record,
+    recover,
+    reindex,
+    statuses,
+)
+from model_registry.storage.layout import (
+    ModelSlot,
+    encoders_folder,
+    journal,
+    slots,
+    tombstones,
+    users,
+    users_folder,
+)
+from model_registry.storage.migrations import read_format
+from model_registry.storage.tokens import read_tokens, tokens_file
+from model_registry.storage.tombstones import read_tombstones
+from model_registry.storage.uploads import find as find_upload
+from model_registry.storage.uploads import remove_abandoned_uploads, uploads_folder
+from model_registry.storage.verification import encoder_fault, read_entry
 
 
 @dataclass(frozen=True)
@@ -35,6 +57,8 @@ def examine(root: Path, on_slot: Callable[[str], None] = lambda slot: None) -> l
         findings += [Finding(what, True) for what in finish_erasures(root)]
         findings += _remove_abandoned(encoders_folder(root))
         findings += [Finding(what, True) for what in remove_abandoned_uploads(root)]
+        findings += _remove_abandoned(uploads_folder(root))
+        findings += [Finding(f"{note}: its erasure is not complete", False) for note in pending_erasures(root)]
         with locked(root):
             findings += _remove_abandoned(root)
         for slot in list(slots(root)):
@@ -88,7 +112,7 @@ def _examine_slot(slot: ModelSlot) -> Iterator[Finding]:
             now = "no version is active now" if active is None else f"v{active} is active"
             yield Finding(f"{slot} v{version}: its folder is missing; {now}", True)
         for version in statuses(events):
-            yield from _missing_encoders(slot, version)
+            yield from _missing_encoders(slot, version, published_manifest(events, version))
     if remove_if_empty(slot.folder):
         yield Finding(f"{slot}: removed an empty folder", True)
 
@@ -102,9 +126,9 @@ def _record_loss(slot: ModelSlot, events: list[Event], version: int) -> list[Eve
     return record(slot, events, "remove", version, active=active, reason="doctor: the folder is missing")
 
 
-def _missing_encoders(slot: ModelSlot, version: int) -> Iterator[Finding]:
+def _missing_encoders(slot: ModelSlot, version: int, manifest_sha256: str) -> Iterator[Finding]:
     try:
-        entry = read_entry(slot, version)
+        entry = read_entry(slot, version, manifest_sha256)
     except (NotFoundError, CorruptError) as error:
         yield Finding(f"{slot} v{version}: {error}", False)
         return
@@ -114,3 +138,33 @@ def _missing_encoders(slot: ModelSlot, version: int) -> Iterator[Finding]:
                 f"{slot} v{version}: encoder {ref.name} ({ref.sha256}) is missing; publish a bundle that contains it",
                 False,
             )
+
+
+def registry_faults(root: Path) -> Iterator[tuple[str, str]]:
+    """Yield name and fault of every damaged file that belongs to no version: format, journal, tombstones, tokens,
+    encoders, uploads."""
+    checks: dict[Path, Callable[[], object]] = {
+        root / "registry.json": lambda: read_format(root),
+        journal(root): lambda: journal_fault(root),
+        tombstones(root): lambda: read_tombstones(root),
+        tokens_file(root): lambda: read_tokens(tokens_file(root)),
+    }
+    for folder in _folders(encoders_folder(root)):
+        checks[folder] = partial(encoder_fault, folder)
+    for folder in _folders(uploads_folder(root)):
+        checks[folder] = partial(find_upload, root, folder.name)
+    for path, check in checks.items():
+        try:
+            fault = check()
+        except NotFoundError:
+            continue  # removed meanwhile, or never written
+        except (RegistryError, OSError) as error:
+            fault = str(error)
+        if isinstance(fault, str):
+            yield path.relative_to(root).as_posix(), fault
+
+
+def _folders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(item for item in folder.iterdir() if item.is_dir() and not item.name.startswith("."))

@@ -12,24 +12,27 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_registry.errors import ConflictError, NotFoundError, RefusedBundleError, RegistryError
+from model_registry.errors import ConflictError, CorruptError, NotFoundError, RefusedBundleError, RegistryError
 from model_registry.messages import printable
 from model_registry.storage.durable import (
     destroy,
     ensure_folder,
     read_file,
     staged_file,
+    staging_folder,
     storage_errors,
     write_new,
 )
 from model_registry.storage.encoders import SPEC_FILE, read_encoder
-from model_registry.storage.entry import DOCUMENT_LIMIT, BundleManifest
+from model_registry.storage.entry import DOCUMENT_LIMIT, FILE_LIMIT, BundleManifest
 from model_registry.storage.layout import encoders_folder
-from model_registry.storage.publication import ENCODER_LIMIT, Publication, publish
+from model_registry.storage.publication import ENCODER_LIMIT, Publication, publish, trained_on
+from model_registry.storage.tombstones import refuse_erased
 
 KEPT_SECONDS = 3600.0  # an upload to which nothing was added for so long is abandoned
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -82,22 +85,34 @@ def uploads_folder(root: Path) -> Path:
 
 
 def begin(root: Path, description: bytes) -> Upload:
-    """Begin an upload with a bundle's `bundle.json`. Raises DocumentError."""
+    """Begin an upload with a bundle's `bundle.json`. Raises DocumentError, ErasedError."""
     manifest = BundleManifest.from_json(description, "bundle.json")
+    refuse_erased(root, [manifest.user_id])
+    upload = Upload(root, os.urandom(8).hex() + _checksum(description), manifest)
     with storage_errors("upload"):
-        remove_abandoned_uploads(root)
-        upload = Upload(root, os.urandom(16).hex(), manifest)
-        ensure_folder(upload.bundle)
-        write_new(upload.bundle / "bundle.json", description)
+        ensure_folder(uploads_folder(root))
+        with staging_folder(uploads_folder(root)) as staging:  # nobody sees an upload without its description
+            for name in ("bundle", "encoders"):
+                (staging / name).mkdir(mode=0o700)
+            write_new(staging / "bundle" / "bundle.json", description)
+            staging.rename(upload.folder)
     return upload
 
 
 def find(root: Path, upload_id: str) -> Upload:
-    """Return an upload that has begun. Raises NotFoundError."""
+    """Return an upload that has begun. Raises NotFoundError, and CorruptError for a damaged description."""
     path = uploads_folder(root) / upload_id / "bundle" / "bundle.json"
     if _ID.fullmatch(upload_id) is None or not path.is_file():
         raise NotFoundError(f"upload {printable(upload_id)}: no such upload, or it was finished; begin again")
-    return Upload(root, upload_id, BundleManifest.from_json(read_file(path, DOCUMENT_LIMIT), "bundle.json"))
+    description = read_file(path, DOCUMENT_LIMIT)
+    if not upload_id.endswith(_checksum(description)):
+        raise CorruptError(f"{path}: is not what was received; begin again")
+    return Upload(root, upload_id, BundleManifest.from_json(description, "bundle.json"))
+
+
+def _checksum(description: bytes) -> str:
+    """Return the second half of an upload's id: so a description that changes on the disk is noticed."""
+    return hashlib.sha256(description).hexdigest()[:16]
 
 
 def expected_file(upload: Upload, role: str) -> Expected:
@@ -126,8 +141,9 @@ def expected_encoder_file(upload: Upload, sha256: str, name: str) -> Expected:
 async def receive(expected: Expected, pieces: AsyncIterator[bytes]) -> None:
     """Take a file piece by piece; it appears only if size and sha256 are right. Raises RefusedBundleError."""
     name = expected.path.name
-    with storage_errors("upload"):
-        ensure_folder(expected.path.parent)
+    with storage_errors("upload"), _not_removed(name):
+        if expected.path.parent.parent.is_dir():
+            expected.path.parent.mkdir(mode=0o700, exist_ok=True)
         with staged_file(expected.path, durable=False) as file:  # publishing syncs its own copy
             digest, size = hashlib.sha256(), 0
             async for piece in pieces:
@@ -142,6 +158,15 @@ async def receive(expected: Expected, pieces: AsyncIterator[bytes]) -> None:
                 )
     if name == SPEC_FILE and expected.sha256 is None:
         _check_spec(expected.path)
+
+
+@contextmanager
+def _not_removed(name: str) -> Iterator[None]:
+    """Raise NotFoundError where the upload was removed while a file arrived, as an erasure does."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise NotFoundError(f"{name}: the upload was removed meanwhile; begin again") from None
 
 
 def finish(upload: Upload, *, promote: bool, reason: str = "") -> Publication:
@@ -159,6 +184,8 @@ def remove_abandoned_uploads(root: Path, *, user: str | None = None, age: float 
     folder = uploads_folder(root)
     done = []
     for item in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if item.name.startswith("."):
+            continue  # one that begins in this moment
         if user is None:
             try:
                 newest = max(path.stat().st_mtime for path in (item, *item.rglob("*")))
@@ -167,13 +194,20 @@ def remove_abandoned_uploads(root: Path, *, user: str | None = None, age: float 
             unwanted = time.time() - newest > age
         else:
             try:
-                unwanted = find(root, item.name).manifest.user_id == user
-            except RegistryError:
-                unwanted = True  # without a readable description it may be anybody's
+                unwanted = _concerns(find(root, item.name), user)
+            except (RegistryError, OSError):
+                unwanted = True  # a damaged one may be anybody's
         if unwanted:
             destroy(item)
             done.append(f"{item}: removed an abandoned upload")
     return done
+
+
+def _concerns(upload: Upload, user: str) -> bool:
+    """Return whether a user's data are in an upload: their own, or a pooled one, as far as its log has arrived."""
+    log = upload.bundle / upload.manifest.files["training_log"].name
+    users = trained_on(read_file(log, FILE_LIMIT), upload.manifest.user_id) if log.is_file() else ()
+    return upload.manifest.user_id == user or user in users
 
 
 def _check_spec(path: Path) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import stat
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
@@ -25,15 +27,43 @@ from model_registry.storage.entry import (
     RegistryEntry,
     VersionManifest,
 )
+from model_registry.storage.external_data import published_model_fault
 from model_registry.storage.layout import ModelSlot, encoders_folder
 from model_registry.storage.resolution import ResolvedVersion
 
+_LOG = logging.getLogger("model_registry")
 _Identity = tuple[int, int, int, int, int]
 _SETTLED_SECONDS = 2.0  # a file younger than the clock's tick may change without its time changing
 _REMEMBERED = 100_000
 _remembered: OrderedDict[tuple[str, _Identity], str] = OrderedDict()
 _lock = threading.Lock()
 _Kind = TypeVar("_Kind", bound=Document)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What a reader of many versions passed over: a version, or all of a slot where its history is damaged."""
+
+    user: str
+    modality: str
+    version: int | None
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """What is damaged: `ana/gesture v3`, or `ana/gesture`."""
+        return f"{self.user}/{self.modality}" + ("" if self.version is None else f" v{self.version}")
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+OnDamage = Callable[[Damage], None]
+
+
+def log_damage(damage: Damage) -> None:
+    """Log a warning that names what was passed over."""
+    _LOG.warning("%s", damage)
 
 
 def checked_sha256(path: Path) -> str:
@@ -100,15 +130,15 @@ def read_version(slot: ModelSlot, version: int, manifest_sha256: str, *, with_en
     folder = slot.version_folder(version)
     if not folder.is_dir():
         raise NotFoundError(f"{slot} v{version}: no such version")
-    path = folder / "manifest.json"
-    manifest = _checked(path, VersionManifest, manifest_sha256)
+    manifest = read_manifest(slot, version, manifest_sha256)
     faults = folder_faults(folder, {file.name: file.sha256 for file in manifest.files.values()}, "manifest.json")
-    if (manifest.user_id, manifest.modality, manifest.version) != (slot.user, slot.modality, version):
-        faults.append(f"{path}: belongs to {manifest.user_id}/{manifest.modality} v{manifest.version}")
+    if not faults and "model" in manifest.files:
+        model = manifest.files["model"]
+        fault = published_model_fault(folder / model.name, model.sha256)
+        faults += [f"{folder / model.name}: {fault}"] if fault is not None else []
     if faults:
         raise CorruptError("\n".join(faults))
-    path = folder / "registry_entry.json"
-    entry = _parsed(RegistryEntry, read_file(path, DOCUMENT_LIMIT), str(path))
+    entry = _entry(slot, version, manifest)
     return ResolvedVersion(
         user=slot.user,
         entry=entry,
@@ -120,6 +150,36 @@ def read_version(slot: ModelSlot, version: int, manifest_sha256: str, *, with_en
             for ref in (entry.encoder_refs if with_encoders else ())
         },
     )
+
+
+def read_manifest(slot: ModelSlot, version: int, sha256: str) -> VersionManifest:
+    """Return a version's manifest. Raises CorruptError if it is not the one with this sha256, or another version's."""
+    path = slot.version_folder(version) / "manifest.json"
+    manifest = _checked(path, VersionManifest, sha256)
+    if (manifest.user_id, manifest.modality, manifest.version) != (slot.user, slot.modality, version):
+        raise CorruptError(f"{path}: belongs to {manifest.user_id}/{manifest.modality} v{manifest.version}")
+    return manifest
+
+
+def read_entry(slot: ModelSlot, version: int, manifest_sha256: str) -> RegistryEntry:
+    """Return a version's entry as it was published, no other file being read than its manifest.
+
+    Raises NotFoundError if there is no such version, CorruptError naming the file.
+    """
+    if not slot.version_folder(version).is_dir():
+        raise NotFoundError(f"{slot} v{version}: no such version")
+    return _entry(slot, version, read_manifest(slot, version, manifest_sha256))
+
+
+def _entry(slot: ModelSlot, version: int, manifest: VersionManifest) -> RegistryEntry:
+    path = slot.version_folder(version) / "registry_entry.json"
+    if "registry_entry" not in manifest.files:
+        raise CorruptError(f"{path}: is not listed in the manifest")
+    entry = _checked(path, RegistryEntry, manifest.files["registry_entry"].sha256)
+    described = (entry.user_id, entry.modality, entry.version, entry.run_id)
+    if described != (manifest.user_id, manifest.modality, manifest.version, manifest.run_id):
+        raise CorruptError(f"{path}: describes another version than the manifest")
+    return entry
 
 
 def check_encoder(root: Path, ref: EncoderRef, spec_sha256: str | None) -> Path:
@@ -134,6 +194,14 @@ def check_encoder(root: Path, ref: EncoderRef, spec_sha256: str | None) -> Path:
     if faults:
         raise CorruptError("\n".join(faults))
     return folder
+
+
+def encoder_fault(folder: Path) -> str | None:
+    """Return in what a shared encoder's folder differs from its `encoder.json` and its own name, if in anything."""
+    spec = read_encoder(folder)
+    if spec.sha256 != folder.name or spec.text().encode() != read_file(folder / SPEC_FILE, DOCUMENT_LIMIT):
+        return f"{folder / SPEC_FILE}: is not what was published"
+    return "\n".join(folder_faults(folder, spec.files, SPEC_FILE)) or None
 
 
 def encoder_file(root: Path, sha256: str, name: str) -> Path:

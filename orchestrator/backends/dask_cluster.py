@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import queue
 import secrets
@@ -20,6 +21,9 @@ from shared.errors import ConfigError, TrainerError
 _dask: Any = distributed  # its types are partial
 _CONNECT = 15.0  # seconds to reach the scheduler and its first worker
 _COUNT_SECONDS = 2.0  # between counts of the workers, which may come and go
+
+
+_LOST = (Exception, asyncio.CancelledError)  # whatever a client raises whose scheduler is gone: it differs by call
 
 
 class LostSchedulerError(TrainerError):
@@ -53,35 +57,42 @@ class DaskBackend:
         """One job for each thread of the cluster, and one waiting at each worker so that none idles."""
         if time.monotonic() - self._counted > _COUNT_SECONDS:
             self._counted = time.monotonic()
-            with contextlib.suppress(OSError, TimeoutError):  # reported when a job is sent
+            with contextlib.suppress(*_LOST):  # reported when a job is sent
                 threads = self._client.nthreads()
                 self._slots = sum(threads.values()) + len(threads)
         return self._slots
 
     def submit(self, job: Job) -> None:
-        if self._client.status == "closed":
-            raise LostSchedulerError(
-                f"the scheduler at {self._where} is gone; start it, then give the same command again"
-            )
         RunFolder(Path(self._spec.runs)).record("started", {"user": job.user, "modality": job.modality})
         spec = self._spec.model_copy(update={"job": job}).model_dump_json()
         key = f"{job.bundle_name}-{secrets.token_hex(4)}"
+        try:
+            future = self._client.submit(train_job, spec, key=key, pure=False)
+        except _LOST as error:
+            if self._client.status == "running":
+                raise
+            raise self._lost() from error
         self._jobs[key] = job
-        self._client.submit(train_job, spec, key=key, pure=False).add_done_callback(self._ended.put)
+        future.add_done_callback(self._ended.put)
 
     def wait(self, seconds: float) -> Outcome | None:
         try:
             future = self._ended.get(timeout=seconds)
         except queue.Empty:
+            if self._client.status == "closed":  # nothing that was sent will ever end
+                raise self._lost() from None
             return None
         job = self._jobs.pop(future.key)
         try:
             return Outcome.model_validate_json(future.result(timeout=_CONNECT))
-        except Exception as error:  # whatever the cluster or the network raises
+        except (Exception, asyncio.CancelledError) as error:  # whatever the cluster or the network raises
             reason = f"lost by the cluster: {type(error).__name__}: {error}"
             return failed(job, "crashed", reason, transient=True)
         finally:
             future.release()
+
+    def _lost(self) -> LostSchedulerError:
+        return LostSchedulerError(f"the scheduler at {self._where} is gone; start it, then give the same command again")
 
     def cancel(self) -> None:
         self._on_all_workers(stop_batch, self._spec.batch)
@@ -90,13 +101,14 @@ class DaskBackend:
         if self._jobs:
             self.cancel()
         self._on_all_workers(close_idle)
-        self._client.close()
+        with contextlib.suppress(*_LOST):
+            self._client.close()
         if self._cluster is not None:
             self._cluster.close()
 
     def _on_all_workers(self, function: object, *arguments: str) -> None:
         if self._client.status == "running":
-            with contextlib.suppress(OSError, TimeoutError):
+            with contextlib.suppress(*_LOST):
                 self._client.run(function, *arguments, on_error="ignore")
 
 

@@ -15,7 +15,7 @@ import click
 
 from model_registry.messages import list_names
 from model_registry.names import InvalidNameError, Modality, parse_name
-from shared.commands.probing import Probed, probe_files, wrong_kind
+from shared.commands.file_checks import FileCheck, check_files, wrong_kind
 from shared.data.files import DataRoot, RefusedFileError
 from shared.data.identity import contradictions
 from shared.data.records import Dropped, Reading, Record
@@ -84,14 +84,16 @@ def check_data(
             Fault(str(root), None, "users", "there are no data of any user; `model-trainer import` brings some in")
         )
     warnings: list[Fault] = []
-    probe = partial(probe_files, progress=progress) if decode else None
+    check_all = partial(check_files, progress=progress) if decode else None
     counts: dict[str, dict[Modality, Count]] = {}
     for user in chosen:
         reading = read_user(data_root, user, modality, data_filter, data_format)
         faults += reading.faults
         warnings += reading.warnings
         place = str(root / "users" / user)
-        counts[user] = _check_user(data_root, reading, data_filter, minimum_per_label, place, faults, warnings, probe)
+        counts[user] = _check_user(
+            data_root, reading, data_filter, minimum_per_label, place, faults, warnings, check_all
+        )
     return CheckReport(DataError(dict.fromkeys(faults)).faults, tuple(warnings), counts)
 
 
@@ -103,7 +105,7 @@ def _check_user(
     place: str,
     faults: list[Fault],
     warnings: list[Fault],
-    probe: Callable[[Modality, Sequence[tuple[Path, Example]]], list[Probed]] | None,
+    check_all: Callable[[Modality, Sequence[tuple[Path, Example]]], list[FileCheck]] | None,
 ) -> dict[Modality, Count]:
     files = {
         (record.path, record.line): sample.path
@@ -133,11 +135,11 @@ def _check_user(
         contradicted, repeated = contradictions(used)
         faults += contradicted
         warnings += repeated
-        if probe is None:
+        if check_all is None:
             continue
         media = [record for record in used if record.example.media is not None and (record.path, record.line) in files]
-        probed = probe(modality, [(files[record.path, record.line], record.example) for record in media])
-        for record, result in zip(media, probed, strict=True):
+        checked = check_all(modality, [(files[record.path, record.line], record.example) for record in media])
+        for record, result in zip(media, checked, strict=True):
             name = files[record.path, record.line].name
             if result.refusal is not None:
                 faults.append(record.fault("media", f"{name}: {result.refusal}"))

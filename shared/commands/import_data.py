@@ -13,7 +13,7 @@ import click
 
 from model_registry.messages import list_names
 from model_registry.names import InvalidNameError, Modality, parse_name
-from shared.commands.probing import probe_files
+from shared.commands.file_checks import check_files
 from shared.commands.tables import print_table
 from shared.data.files import RefusedFileError
 from shared.data.formats.archives import SUFFIX, unpacked
@@ -234,11 +234,11 @@ def import_command(
         note = f"imported from {source.name}"
         mode = Mode(link, replace, frozenset(leave_out), dry_run)
 
-        def probe(files: Sequence[tuple[Path, Example]]) -> list[tuple[str | None, tuple[str, ...]]]:
-            return [(probed.refusal, probed.notes) for probed in probe_files(modality, files, progress=bar)]
+        def check(files: Sequence[tuple[Path, Example]]) -> list[tuple[str | None, tuple[str, ...]]]:
+            return [(checked.refusal, checked.notes) for checked in check_files(modality, files, progress=bar)]
 
         summary = import_samples(
-            data, samples, origin, mode, known_faults=faults, note=note, probe=probe if decode else None, progress=bar
+            data, samples, origin, mode, known_faults=faults, note=note, check=check if decode else None, progress=bar
         )
         _show(summary, findings, consent, dry_run)
 

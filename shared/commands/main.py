@@ -19,11 +19,13 @@ from shared.errors import TrainerError
 _COMMANDS = {  # name -> where the command is and what it does; imported when it runs, so that --help answers at once
     "check": ("shared.commands.check:check_command", "Validate a data root and report every fault at once."),
     "data": ("shared.commands.data:data_group", "List, relabel, move and remove samples, and undo changes."),
+    "erase": ("shared.commands.erase:erase_command", "Remove everything of one person for good."),
     "import": (
         "shared.commands.import_data:import_command",
         "Turn folders, file names, CSV or JSON into the data layout.",
     ),
     "predict": ("shared.commands.predict:predict_command", "Classify files with a published model."),
+    "readmit": ("shared.commands.erase:readmit_command", "Allow an erased person's data again."),
     "registry": ("model_registry.commands.main:registry", "Publish, resolve, list, show and verify models."),
     "reproduce": ("shared.commands.reproduce:reproduce_command", "Train a published version again and compare."),
 }
@@ -84,6 +86,7 @@ def model_trainer() -> None:
 
 def main() -> NoReturn:
     """Run `model-trainer`; an error is one line a fault on standard error and the right exit code."""
+    os.umask(0o077)  # whatever is written may be a person's data
     sys.exit(run(lambda: model_trainer(standalone_mode=False)))
 
 

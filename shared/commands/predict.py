@@ -1,4 +1,4 @@
-"""`model-trainer predict`: answer files with a published model, through ONNX Runtime alone."""
+"""`model-trainer predict`: run a published model on files, through ONNX Runtime alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from model_registry.location import ReadableRegistry
 from model_registry.names import Modality, is_modality, parse_modality
 from model_registry.storage.encoders import SPEC_FILE, EncoderSpec
 from model_registry.storage.resolution import ResolvedVersion
-from shared.errors import ConfigError, DataError, TrainerError
+from shared.errors import ConfigError, DataError, InvalidInputError, TrainerError
 from shared.schema_utils import UNKNOWN
 from shared.trainers import find_trainer, modality_names
 
@@ -48,11 +48,11 @@ class LiveModel:
     @cached_property
     def properties(self) -> dict[str, Any]:
         """The model's `labels` and `spec`."""
-        found = self.session.get_modelmeta().custom_metadata_map
+        metadata = self.session.get_modelmeta().custom_metadata_map
         return {
-            "labels": json.loads(found["labels"]),
-            "spec": json.loads(found["spec"]),
-            "encoder_files": json.loads(found.get("encoder_files", "{}")),
+            "labels": json.loads(metadata["labels"]),
+            "spec": json.loads(metadata["spec"]),
+            "encoder_files": json.loads(metadata.get("encoder_files", "{}")),
         }
 
     @cached_property
@@ -66,20 +66,22 @@ class LiveModel:
             found[name] = (spec, folder)
         return found
 
-    def answer(self, path: Path, recipe: Recipe) -> dict[str, float]:
+    def classify(self, path: Path, recipe: Recipe) -> dict[str, float]:
         """Return A3CP's classifier_output for one file: label -> score, `unknown` among them.
 
         Rejected: `unknown` is 1 and all others 0. Accepted: `unknown` is 0 and the others sum to 1.
-        Raises DataError for a file that cannot be used.
+        Raises DataError for a file that cannot be used, InvalidInputError for one that holds nothing to classify.
         """
         from shared.features.encoders import Encoder, load_encoder
 
         encoders = {name: load_encoder(folder.resolve()) for name, folder in self.encoders.items()}
-        asked: dict[str, list[NDArray[Any]]] = {}
+        encoder_inputs: dict[str, list[NDArray[Any]]] = {}
         for name, (spec, folder) in self.within.items():
-            encoders[name] = Encoder(spec, Path(folder.name), network=partial(_noted, spec, asked, name))
+            encoders[name] = Encoder(
+                spec, Path(folder.name), network=partial(_record_inputs, spec, encoder_inputs, name)
+            )
         inputs = dict(recipe.decode(path, self.properties["spec"]["decode"], encoders))
-        inputs |= {name: np.concatenate(parts) for name, parts in asked.items()}
+        inputs |= {name: np.concatenate(parts) for name, parts in encoder_inputs.items()}
         wanted = {tensor.name: inputs[tensor.name] for tensor in self.session.get_inputs()}
         chances, accepted = self.session.run(["probabilities", "accepted"], wanted)
         return classifier_output(self.properties["labels"], chances, bool(accepted))
@@ -91,6 +93,8 @@ def portable_model(path: Path) -> LiveModel:
     try:
         spec = model.properties["spec"]
         whole = {ref["name"] for ref in spec["encoders"]} == model.within.keys() and is_modality(spec["modality"])
+    except DataError:
+        raise
     except Exception:  # whatever a file that anybody gives leads ONNX Runtime and the reading of its properties to
         whole = False
     if not whole:
@@ -98,18 +102,18 @@ def portable_model(path: Path) -> LiveModel:
     return model
 
 
-def _noted(
-    spec: EncoderSpec, asked: dict[str, list[NDArray[Any]]], name: str, batch: Mapping[str, NDArray[Any]]
+def _record_inputs(
+    spec: EncoderSpec, encoder_inputs: dict[str, list[NDArray[Any]]], name: str, batch: Mapping[str, NDArray[Any]]
 ) -> dict[str, NDArray[Any]]:
-    """Keep what an encoder within the model is asked, for the model itself to answer; return zeros in its place."""
+    """Keep the inputs of an encoder within the model, which the model itself runs; return zeros as its outputs."""
     for key, rows in batch.items():
-        asked.setdefault(f"{name}_{key}", []).append(rows)
+        encoder_inputs.setdefault(f"{name}_{key}", []).append(rows)
     count = len(next(iter(batch.values())))
     return {output: np.zeros((count, dimension), np.float32) for output, dimension in spec.outputs.items()}
 
 
 def classifier_output(labels: Sequence[str], probabilities: Any, accepted: bool) -> dict[str, float]:
-    """Return label -> score with `unknown`; see `LiveModel.answer`."""
+    """Return label -> score with `unknown`; see `LiveModel.classify`."""
     chances = np.asarray(probabilities, np.float64)
     scores = chances / chances.sum() if accepted else np.zeros_like(chances)
     return {**{label: float(p) for label, p in zip(labels, scores, strict=True)}, UNKNOWN: 0.0 if accepted else 1.0}
@@ -135,10 +139,12 @@ def predict_command(
     file: Path | None,
     files: tuple[Path, ...],
 ) -> int:
-    """Answer FILES with a published model: one JSON line a file.
+    """Run a published model on FILES: one JSON line a file.
 
     The version is verified before it is loaded. Each line holds `classifier_output`: a score for every label,
-    and `unknown`. A file that cannot be used is named on standard error; the others are answered all the same.
+    and `unknown`; `label_set` are the labels that cannot be excluded at 90 %. A file that holds nothing to classify
+    (silence, an empty text, a black image, no landmarks) is `unknown`, with a `reason`. A file that cannot be used is
+    named on standard error; the others are classified.
 
     \b
     Examples:
@@ -169,7 +175,7 @@ def _classify(model: LiveModel, modality: Modality, described: Mapping[str, Any]
     code = 0
     for path in files:
         try:
-            click.echo(json.dumps(_line(described, path, model.answer(path, recipe)), ensure_ascii=False))
+            click.echo(json.dumps(_line(described, path, model, recipe), ensure_ascii=False))
         except DataError as error:
             click.echo(f"error: {error}", err=True)
             code = error.exit_code
@@ -189,6 +195,23 @@ def _described(resolved: ResolvedVersion) -> dict[str, Any]:
     }
 
 
-def _line(model: Mapping[str, Any], path: Path, output: dict[str, float]) -> dict[str, Any]:
+def _line(described: Mapping[str, Any], path: Path, model: LiveModel, recipe: Recipe) -> dict[str, Any]:
+    """Return the prediction for one file; one that holds nothing to classify is `unknown`, with a reason."""
+    reason = {}
+    try:
+        output = model.classify(path, recipe)
+    except InvalidInputError as error:
+        labels = model.properties["labels"]
+        output = classifier_output(labels, np.ones(len(labels)), accepted=False)
+        reason = {"reason": ", ".join(fault.reason for fault in error.faults)}
     label = max(output, key=lambda label: output[label])
-    return {"file": str(path), **model, "label": label, "classifier_output": output}
+    line = {"file": str(path), **described, "label": label, "classifier_output": output, **reason}
+    threshold = model.properties["spec"].get("set_threshold")  # models of earlier versions have none
+    return line if threshold is None else {**line, "label_set": label_set(output, threshold)}
+
+
+def label_set(output: Mapping[str, float], threshold: float) -> list[str]:
+    """Return the labels that cannot be excluded at 90 %, most probable first; none where the input was rejected."""
+    scores = {label: score for label, score in output.items() if label != UNKNOWN and score > 0}
+    ordered = sorted(scores, key=lambda label: -scores[label])
+    return [label for rank, label in enumerate(ordered) if rank == 0 or scores[label] >= threshold]

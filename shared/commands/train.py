@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,7 +21,7 @@ from model_registry.names import DEFAULT_USER, InvalidNameError, Modality, parse
 from model_registry.timestamps import utc_now
 from shared.commands.main import error_message, error_text, exit_code, run
 from shared.commands.worker import serve
-from shared.errors import ConfigError, Fault, TrainerError
+from shared.errors import ConfigError, Fault, ReplayError, TrainerError
 from shared.logs import RunLog
 from shared.packaging.output import bundle_folder, output_faults, write_failure
 from shared.trainers import Trainer
@@ -67,6 +69,7 @@ def trainer_main(trainer: Trainer, recipe: Recipe, arguments: Sequence[str] | No
 
     Options before `--worker` stand at the beginning of every job.
     """
+    os.umask(0o077)  # whatever is written may be a person's data
     command = trainer_command(trainer, recipe)
 
     def train(words: Sequence[str]) -> int:
@@ -149,7 +152,7 @@ def _train(
     started = time.perf_counter()
     log = _run_log(trainer, users, run_id)
     try:
-        outcome = recipe.train(*_prepare(trainer, recipe, users, run_id, log, given))
+        outcome = _train_despite_cache(recipe, *_prepare(trainer, recipe, users, run_id, log, given))
         entry = outcome.entry.model_dump(mode="json")
         code = 0
     except Exception as error:  # the one place of a trainer that catches everything
@@ -158,6 +161,17 @@ def _train(
     entry["seconds"] = {**entry["seconds"], "total": round(time.perf_counter() - started, 4)}
     log.end(entry["status"])
     return entry, code
+
+
+def _train_despite_cache(recipe: Recipe, job: Any, config: Any) -> Any:
+    """Train; where replay contradicts features, train once more with what the feature cache holds computed anew."""
+    try:
+        return recipe.train(job, config)
+    except ReplayError as error:
+        if job.cache is None or job.cache.refresh:
+            raise
+        job.log.warn(f"the feature cache may be wrong, and what it holds of this run is computed again: {error}")
+        return recipe.train(replace(job, cache=replace(job.cache, refresh=True)), config)
 
 
 def _prepare(

@@ -123,6 +123,8 @@ def _header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.floating]
         shape, fortran, dtype = read(stream)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         raise FeatureFileError("is not a readable array; save it again with numpy") from None
+    if any(type(side) is not int or side < 0 for side in shape):
+        raise FeatureFileError(f"is not a readable array: its shape is {shape}")
     if dtype.kind != "f" or dtype.itemsize > 8:
         raise FeatureFileError(f"must hold float32 numbers, not {dtype}")
     return shape, fortran, dtype

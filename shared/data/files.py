@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import from_json
 
-from model_registry.storage.durable import file_sha256
+from model_registry.errors import NotFoundError
+from model_registry.storage.durable import copy_file, file_sha256, staging_folder
 from shared.errors import Fault
 
 _PLACE = re.compile(r"line (\d+) column (\d+)")
@@ -92,6 +96,26 @@ def read_bounded(place: Path, limit: int) -> bytes:
     return content
 
 
+@contextmanager
+def private_copy(place: Path, sha256: str) -> Iterator[Path]:
+    """Yield a copy of a file, of the same name, that nobody else can change, after checking that its SHA-256 is this.
+
+    So the bytes that are decoded are the bytes that were hashed, whoever exchanges the file meanwhile. Raises
+    RefusedFileError where it cannot be read, or is another one by now.
+    """
+    try:
+        with staging_folder(Path(tempfile.gettempdir())) as folder:
+            copy = folder / place.name
+            actual, _ = copy_file(place, copy, place.stat().st_size)
+            if actual != sha256:
+                raise RefusedFileError("was exchanged during the run; run again once nothing writes to the data root")
+            yield copy
+    except NotFoundError:
+        raise RefusedFileError("file not found") from None
+    except OSError as error:
+        raise RefusedFileError(reason_of(error)) from None
+
+
 def sha256_of(place: Path) -> str:
     """Return the SHA-256 of a file of any size; raises RefusedFileError where it cannot be read."""
     try:
@@ -141,13 +165,21 @@ def json_lines(
 
 
 def parse_json(text: bytes) -> Any:
-    """Return the JSON value in `text`; raises ValueError for bad syntax, bad UTF-8, NaN and deep nesting.
+    """Return the JSON value in `text`.
 
-    Its text says where, such as `see line 3, column 7`.
+    Raises ValueError for bad syntax, bad UTF-8, NaN, deep nesting, and an object that has a key twice; its text says
+    where, such as `see line 3, column 7`.
     """
     try:
-        return from_json(text, allow_inf_nan=False)
+        value = from_json(text, allow_inf_nan=False)
     except ValueError as error:
         place = _PLACE.search(str(error))
         where = f"see line {place.group(1)}, column {place.group(2)}" if place else "it cannot be parsed"
         raise ValueError(where) from None
+    json.loads(text, object_pairs_hook=_refuse_doubles)
+    return value
+
+
+def _refuse_doubles(items: list[tuple[str, Any]]) -> None:
+    if len({key for key, _ in items}) != len(items):
+        raise ValueError("a key appears twice in an object")

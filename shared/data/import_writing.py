@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from model_registry.names import Modality
+from model_registry.storage.tombstones import refuse_erased
 from shared.data.changes import complete_begun, new_change_id, note_import
 from shared.data.feature_files import features_bytes
 from shared.data.files import DataRoot, RefusedFileError, sha256_of
@@ -34,7 +35,7 @@ _RECORDS = uuid.UUID("5b0c2d1e-8a44-5f0e-9d53-6d6f64656c74")  # the same sample 
 UNUSABLE = "unusable"  # files that cannot be decoded
 CONTRADICTIONS = "contradictions"  # files that stand under two labels
 # Decodes files: for each, why it cannot be used (None where it can) and what should be known of it.
-ProbeFiles = Callable[[Sequence[tuple[Path, Example]]], Sequence[tuple[str | None, Sequence[str]]]]
+CheckFiles = Callable[[Sequence[tuple[Path, Example]]], Sequence[tuple[str | None, Sequence[str]]]]
 
 _Key = tuple[str, Modality, str]  # user, modality, content
 
@@ -101,7 +102,7 @@ def import_samples(
     *,
     known_faults: Sequence[Fault] = (),
     note: str = "",
-    probe: ProbeFiles | None = None,
+    check: CheckFiles | None = None,
     progress: Progress = silent,
 ) -> Summary:
     """Write the samples into the data root, session by session, and return what was done.
@@ -110,7 +111,7 @@ def import_samples(
     wherever the source lies and whatever its files are called. With `mode.dry_run` nothing is written.
 
     Raises DataError, before anything is written, for `known_faults`, for samples that cannot be written, for files
-    that cannot be decoded (by `probe`) or stand under two labels, unless these are left out, and for those that exist
+    that cannot be decoded (by `check`) or stand under two labels, unless these are left out, and for those that exist
     with another label, session or consent, unless `mode.replace` is set. Raises ConfigError where the data root cannot
     be written.
     """
@@ -122,8 +123,8 @@ def import_samples(
     ]
     warnings: list[Fault] = []
     unusable: list[str] = []
-    if probe is not None and not faults:
-        prepared, refused = _probed(prepared, probe, warnings)
+    if check is not None and not faults:
+        prepared, refused = _checked(prepared, check, warnings)
         if UNUSABLE in mode.leave_out:
             unusable = [str(fault) for fault in refused]
         else:
@@ -152,7 +153,9 @@ def import_samples(
             planned = _plan(_matched(prepared, existing), mode)
         else:
             with writing(root):
-                for user in {entry.addition.example.user_id for entry in prepared}:
+                users = sorted({entry.addition.example.user_id for entry in prepared})
+                refuse_erased(root, users)
+                for user in users:
                     complete_begun(root, user)
                 existing = _existing(root, prepared)
                 planned = _plan(_matched(prepared, existing), mode)
@@ -174,12 +177,12 @@ def import_samples(
     )
 
 
-def _probed(
-    prepared: Sequence[_Prepared], probe: ProbeFiles, warnings: list[Fault]
+def _checked(
+    prepared: Sequence[_Prepared], check: CheckFiles, warnings: list[Fault]
 ) -> tuple[list[_Prepared], list[Fault]]:
     """Return the samples that can be used, and a fault for each other; what should be known goes to `warnings`."""
     files = [(entry, entry.sample.content) for entry in prepared if isinstance(entry.sample.content, Path)]
-    results = probe([(path, entry.addition.example) for entry, path in files])
+    results = check([(path, entry.addition.example) for entry, path in files])
     faults: dict[int, Fault] = {}
     notes: dict[str, list[RawSample]] = defaultdict(list)
     for (entry, path), (refusal, texts) in zip(files, results, strict=True):

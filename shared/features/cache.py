@@ -70,13 +70,14 @@ class FeatureCache:
 
     path: Path = field(default_factory=default_cache_path)
     limit: int = 2 * 1024**3  # bytes; beyond it the oldest entries go
+    refresh: bool = False  # know nothing, so that everything is computed anew and replaces what is kept
 
     def get_many(self, spec_id: str, keys: Iterable[str]) -> dict[str, NDArray[Any]]:
         """Return those of `keys` that are known, as read-only arrays of the dtype and shape put in."""
         wanted = list(dict.fromkeys(keys))
         connection = self._connection()
         found: dict[str, NDArray[Any]] = {}
-        if connection is None:
+        if connection is None or self.refresh:
             return found
         try:
             for start in range(0, len(wanted), _AT_ONCE):
@@ -149,7 +150,12 @@ class FeatureCache:
 
 def _opened(path: Path) -> sqlite3.Connection:
     """Open or make the file. Raises sqlite3.Error or OSError if it cannot be used."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        with suppress(FileNotFoundError):
+            name.chmod(0o600)  # a person's features are personal data; releases before 0.3 left these readable
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # SQLite gives the others this mode, too
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
         connection = sqlite3.connect(path, timeout=_BUSY_SECONDS)
@@ -157,7 +163,6 @@ def _opened(path: Path) -> sqlite3.Connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(_TABLE)
-            path.chmod(0o600)  # a person's features are personal data
             return connection
         except (sqlite3.Error, OSError) as error:
             connection.close()

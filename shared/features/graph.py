@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from model_registry.storage.external_data import external_data_fault
+from shared.errors import DataError, Fault
 from shared.features.arrays import Array, Inputs, inline, namespace, tracing
 
 FeatureFunction = Callable[[Inputs], Array]  # one sample's named tensors -> (D,) float32
@@ -198,9 +200,15 @@ def nodes(graph: Any) -> Iterator[Any]:
 
 
 def open_session(model: bytes) -> Any:
-    """Return an ONNX Runtime session on one thread, so that results do not depend on the number of cores."""
+    """Return an ONNX Runtime session on one thread, so that results do not depend on the number of cores.
+
+    Raises DataError for a model that refers to files: they would be loaded from the current folder.
+    """
     import onnxruntime
 
+    fault = external_data_fault(model)
+    if fault is not None:
+        raise DataError([Fault("model", None, "external data", fault)])
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

@@ -25,7 +25,7 @@ def fit_temperature(logits: Features, classes: Classes, groups: Indices) -> floa
 
 
 def best_temperature(
-    logits: Features, classes: Classes, member: Indices, lowest: float = 0.02, highest: float = 20.0
+    logits: Features, classes: Classes, member: Indices, lowest: float = 0.02, highest: float = 1000.0
 ) -> tuple[float, bool]:
     """Return the temperature of least log loss, and whether that of the others helps each `member` (n,), in all.
 
@@ -38,17 +38,45 @@ def best_temperature(
     sure = (len(logits) + 1) / (len(logits) + 2)
     targets = np.full(logits.shape, (1 - sure) / (count - 1))
     targets[np.arange(len(logits)), classes] = sure
-    clipped = np.maximum(logits.astype(np.float64), logits.max(axis=1, keepdims=True) - 1e3)
+    clipped = np.maximum(logits.astype(np.float64), logits.max(axis=1, keepdims=True) - 1e4)
 
     def losses(log_temperature: float) -> Floats:
         log_chances = log_softmax(clipped / np.exp(log_temperature), axis=1)
         return -np.asarray(np.sum(targets * np.maximum(log_chances, -50.0), axis=1))
 
-    tried = np.linspace(np.log(lowest), np.log(highest), 25)
-    table = np.stack([np.bincount(member, losses(place)) for place in tried])  # (25, members)
+    tried = np.linspace(np.log(lowest), np.log(highest), 40)
+    table = np.stack([np.bincount(member, losses(place)) for place in tried])  # (places, members)
     for_others = (table.sum(axis=1, keepdims=True) - table).argmin(axis=0)
     helps = table[for_others, np.arange(table.shape[1])].sum() < losses(0.0).sum()
     best = int(table.sum(axis=1).argmin())  # the loss has one valley
     around = (tried[max(best - 1, 0)], tried[min(best + 1, len(tried) - 1)])
     found = minimize_scalar(lambda place: losses(place).sum(), bounds=around, method="bounded", options={"xatol": 1e-4})
     return float(np.exp(found.x)), bool(helps)
+
+
+def calibration_error(probabilities: Features, correct: NDArray[np.bool_], bins: int = 10) -> float:
+    """Return the expected calibration error of the top probability over equal-width bins (Guo and others 2017)."""
+    total = 0.0
+    for confidence, accuracy, count in reliability(probabilities, correct, bins):
+        total += abs(confidence - accuracy) * count
+    return total / len(correct)
+
+
+def reliability(
+    probabilities: Features, correct: NDArray[np.bool_], bins: int = 10
+) -> tuple[tuple[float, float, int], ...]:
+    """Return (mean confidence, accuracy, samples) of each bin of the top probability that has samples."""
+    top = probabilities.max(axis=1)
+    place = np.minimum((top * bins).astype(int), bins - 1)
+    return tuple(
+        (float(top[place == b].mean()), float(correct[place == b].mean()), int((place == b).sum()))
+        for b in np.unique(place)
+    )
+
+
+def calibration_gaps(probabilities: Features, correct: NDArray[np.bool_], groups: Indices, bins: int = 10) -> Floats:
+    """Return (groups, bins): confidence less accuracy, summed over each group's samples in each bin."""
+    top = probabilities.max(axis=1).astype(np.float64)
+    gaps = np.zeros((int(groups.max()) + 1, bins))
+    np.add.at(gaps, (groups, np.minimum((top * bins).astype(int), bins - 1)), top - correct)
+    return gaps

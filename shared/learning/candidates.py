@@ -67,11 +67,15 @@ def resolve_candidates(
 
 @dataclass(frozen=True)
 class Rows:
-    """Features of every sample (n, D), and of copies (m, D) that may join the training rows of their owner (m,)."""
+    """Features of every sample (n, D), and of copies (m, D) that may join the training rows of their owner (m,).
+
+    `background` (b, D) are features of inputs that no label can be.
+    """
 
     base: Features
     copies: Features
     owner: Indices
+    background: Features | None = None
 
     def training(self, train: Indices, classes: Classes) -> tuple[Features, Classes]:
         """Return the features and classes of samples `train`, followed by those of their copies."""
@@ -145,9 +149,11 @@ def concat_features(name: str, sources: Sequence[FeatureSource]) -> FeatureSourc
 
 def _joined_rows(blocks: Sequence[Rows]) -> Rows:
     base = np.concatenate([rows.base for rows in blocks], axis=1)
+    known = [rows.background for rows in blocks if rows.background is not None]
+    background = np.concatenate(known, axis=1) if len(known) == len(blocks) else None
     if any(len(rows.copies) != len(blocks[0].copies) for rows in blocks):  # copies have all features or none
-        return Rows(base, np.zeros((0, base.shape[1]), np.float32), np.zeros(0, np.int64))
-    return Rows(base, np.concatenate([rows.copies for rows in blocks], axis=1), blocks[0].owner)
+        return Rows(base, np.zeros((0, base.shape[1]), np.float32), np.zeros(0, np.int64), background)
+    return Rows(base, np.concatenate([rows.copies for rows in blocks], axis=1), blocks[0].owner, background)
 
 
 def without_copies(source: FeatureSource) -> FeatureSource:
@@ -155,12 +161,12 @@ def without_copies(source: FeatureSource) -> FeatureSource:
     if not isinstance(source, PrecomputedFeatures):
         return source
     rows = source.computed
-    return PrecomputedFeatures(source.traced, Rows(rows.base, rows.copies[:0], rows.owner[:0]))
+    return PrecomputedFeatures(source.traced, replace(rows, copies=rows.copies[:0], owner=rows.owner[:0]))
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way from samples to logits and familiarity. Candidates are listed simplest first."""
+    """One way from samples to logits and familiarity. Candidates are listed preferred first."""
 
     name: str
     source: FeatureSource
@@ -221,10 +227,15 @@ def build_candidates(
 
 
 def fit_candidate(candidate: Candidate, classes: Classes, train: Indices, count: int) -> FittedModel:
-    """Fit classifier and familiarity on the samples `train`; copies train the classifier, but are no references."""
+    """Fit classifier and familiarity on the samples `train`."""
     head = fit_head(candidate, classes, train, count)
-    rows = candidate.source.rows(train).base[train]
-    return FittedModel(head, candidate.fit_familiarity(head, rows, classes[train]))
+    return FittedModel(head, fit_familiarity(candidate, head, classes, train))
+
+
+def fit_familiarity(candidate: Candidate, head: Head, classes: Classes, train: Indices) -> Familiarity:
+    """Fit the familiarity that goes with a `head` on the samples `train`; copies are no references."""
+    rows = candidate.source.rows(train)
+    return candidate.fit_familiarity(head, rows.base[train], classes[train], rows.background)
 
 
 def fit_head(candidate: Candidate, classes: Classes, train: Indices, count: int) -> Head:
@@ -254,9 +265,10 @@ def prepared_for_folds(candidate: Candidate, everything: Indices) -> Candidate:
     if not candidate.isotropic or not isinstance(source, PrecomputedFeatures):
         return candidate
     rows = source.computed
-    whole = np.concatenate([rows.base, rows.copies])
+    background = rows.base[:0] if rows.background is None else rows.background
+    whole = np.concatenate([rows.base, rows.copies, background])
     if whole.shape[1] <= len(whole):
         return candidate
-    moved = gram_factor(whole)
-    computed = replace(rows, base=moved[: len(rows.base)], copies=moved[len(rows.base) :])
+    base, copies, around = np.split(gram_factor(whole), np.cumsum([len(rows.base), len(rows.copies)]))
+    computed = replace(rows, base=base, copies=copies, background=None if rows.background is None else around)
     return replace(candidate, source=PrecomputedFeatures(source.traced, computed))

@@ -12,19 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from shared.features.arrays import Array, const, greatest, namespace
+from shared.features.arrays import Array, const, floored, greatest, namespace
 from shared.learning.calibration import fit_temperature
 from shared.learning.fold_fits import UnknownOutputs
 from shared.learning.folds import Indices
 from shared.learning.heads import Classes, Features
+
+HIGHEST = 1.0  # that a standardised largest logit counts, as of one known sample in six
+MOST_REJECTED = 2.0  # times the wanted share of known samples, where those of left-out labels overlap with them
 
 
 @dataclass(frozen=True)
 class DecisionRule:
     """Logits (n, K) and familiarity (n,) -> class (n,), probabilities (n, K), accepted (n,), score (n,).
 
-    The score is the sum of the largest logit and of the familiarity, each standardised by what held-out
-    samples of known labels showed; below `threshold` the answer is `unknown`.
+    The score is the sum of the largest logit and of the familiarity, each standardised by those of held-out samples of
+    known labels; below `threshold` a sample is `unknown`. The largest logit counts up to HIGHEST: far from all data a
+    linear classifier's grows without bound.
     """
 
     temperature: float
@@ -43,9 +47,15 @@ class DecisionRule:
 
     def score(self, logits: Array, familiarity: Array) -> Array:
         """Return (n,) how well each sample fits what the model knows."""
-        first = (greatest(logits, axis=1) - const(self.means[0], logits)) / const(self.deviations[0], logits)
         second = (familiarity - const(self.means[1], logits)) / const(self.deviations[1], logits)
-        return first * const(self.weights[0], logits) + second * const(self.weights[1], logits)
+        return self.standardised_logit(logits) * const(self.weights[0], logits) + second * const(
+            self.weights[1], logits
+        )
+
+    def standardised_logit(self, logits: Array) -> Array:
+        """Return (n,) the largest of the logits (n, K), standardised, and HIGHEST at most."""
+        largest = (greatest(logits, axis=1) - const(self.means[0], logits)) / const(self.deviations[0], logits)
+        return -floored(-largest, -HIGHEST)
 
     def unknown_scores(self, outputs: UnknownOutputs) -> NDArray[np.float32]:
         """Return the scores (n,) of samples whose label a model was not trained on.
@@ -95,13 +105,15 @@ def fit_threshold(
     """Return the score below which a sample is `unknown`, from held-out scores of known labels and of left-out ones.
 
     It lies halfway between the score below which `false_rejection` of the known are and the score above which
-    `false_acceptance` of the unknown are: where the two are apart, both rates are met with room to spare; where they
-    overlap, both are missed alike. Without scores of unknown samples the known ones decide: with fewer than five
-    sessions the most pessimistic session, because the next one differs again and so few cannot tell by how much.
+    `false_acceptance` of the unknown are. Where the two are apart, both rates are met with room to spare. Where they
+    overlap so much that more than MOST_REJECTED times `false_rejection` of the known would be rejected, the threshold
+    is lower: not being understood is worse than a false alarm. Without scores of unknown samples the known ones
+    decide: with fewer than five sessions the most pessimistic session, because the next one differs again and so few
+    cannot tell by how much.
     """
     if len(unknown) >= 2:
-        least = tail_quantile(known, false_rejection)
-        return (least + tail_quantile(unknown, 1 - false_acceptance)) / 2
+        halfway = (tail_quantile(known, false_rejection) + tail_quantile(unknown, 1 - false_acceptance)) / 2
+        return min(halfway, tail_quantile(known, min(MOST_REJECTED * false_rejection, 0.5)))
     present = np.unique(groups)
     if len(present) >= 5 or len(present) == 1:
         return tail_quantile(known, false_rejection)

@@ -6,7 +6,8 @@ Familiarity is fitted on training features and computed in the graph, beside the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -63,10 +64,40 @@ class NearestFamiliarity:
 
 
 Familiarity = Callable[[Array], Array]  # features (n, D) -> (n,), higher is more familiar
-FitFamiliarity = Callable[[Head, Features, Classes], Familiarity]  # head, features (n, D), classes (n,)
+Background = Features | None  # features (b, D) of inputs that no label can be
 
 
-def subspace_familiarity(head: Head, features: Features, classes: Classes) -> NearestFamiliarity:
+class FitFamiliarity(Protocol):
+    """Fits familiarity for a head on features (n, D) of `classes` (n,), and against `background`."""
+
+    def __call__(
+        self, head: Head, features: Features, classes: Classes, background: Background = None, /
+    ) -> Familiarity: ...
+
+
+@dataclass(frozen=True)
+class AgainstBackground:
+    """Familiarity less `weight` times the likeness to the nearest background."""
+
+    known: NearestFamiliarity
+    background: NearestFamiliarity
+    weight: float
+
+    def __call__(self, features: Array) -> Array:
+        return self.known(features) - self.background(features) * const(self.weight, features)
+
+
+def _against(known: NearestFamiliarity, background: Background, weight: float) -> Familiarity:
+    """Return the familiarity of cosines, normalised by likeness to `background` (b, D)."""
+    if background is None or not len(background):
+        return known
+    references = halved(unit_rows(background - known.centre))
+    return AgainstBackground(known, replace(known, references=references, nearest=1), weight)
+
+
+def subspace_familiarity(
+    head: Head, features: Features, classes: Classes, background: Background = None, /
+) -> Familiarity:
     """Distance to the 3 nearest training samples in the whitened subspace of a linear discriminant head.
 
     With logits W'x + b and W = inv(S) M, the whitened coordinates follow from W and the class means alone:
@@ -88,7 +119,9 @@ def subspace_familiarity(head: Head, features: Features, classes: Classes) -> Ne
     return NearestFamiliarity(centre, projection, halved(references), False, min(3, len(references)))
 
 
-def whitened_familiarity(head: Head, features: Features, classes: Classes, dimensions: int = 64) -> NearestFamiliarity:
+def whitened_familiarity(
+    head: Head, features: Features, classes: Classes, background: Background = None, /, dimensions: int = 64
+) -> Familiarity:
     """Distance to the 3 nearest training samples in the leading principal directions, whitened within classes.
 
     Unlike the discriminant subspace this keeps directions in which the known classes do not differ: there an
@@ -116,20 +149,27 @@ def whitened_familiarity(head: Head, features: Features, classes: Classes, dimen
 
 
 def cosine_familiarity(
-    head: Head, features: Features, classes: Classes, numbers: int = REFERENCE_NUMBERS
-) -> NearestFamiliarity:
+    head: Head,
+    features: Features,
+    classes: Classes,
+    background: Background = None,
+    /,
+    numbers: int = REFERENCE_NUMBERS,
+) -> Familiarity:
     """Cosine to the nearest training sample after centring; of references at most `numbers` numbers are kept."""
     centre = features.mean(axis=0)
     references = unit_rows(features - centre)[_spread_out(len(features), numbers // features.shape[1])]
-    return NearestFamiliarity(centre, None, halved(references), True, 1)
+    return _against(NearestFamiliarity(centre, None, halved(references), True, 1), background, 0.5)
 
 
-def centroid_familiarity(head: Head, features: Features, classes: Classes) -> NearestFamiliarity:
+def centroid_familiarity(
+    head: Head, features: Features, classes: Classes, background: Background = None, /
+) -> Familiarity:
     """Cosine to the nearest label's mean direction after centring: for labels whose samples lie in one place each."""
     centre = features.mean(axis=0)
     rows = unit_rows(features - centre)
     references = unit_rows(np.stack([rows[classes == k].mean(axis=0) for k in np.unique(classes)]))
-    return NearestFamiliarity(centre, None, halved(references), True, 1)
+    return _against(NearestFamiliarity(centre, None, halved(references), True, 1), background, 1.0)
 
 
 def _spread_out(count: int, most: int) -> Indices:

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.learning.candidates import Candidate, FittedModel, fit_candidate, fit_head, prepared_for_folds
+from shared.learning.candidates import (
+    Candidate,
+    FittedModel,
+    fit_candidate,
+    fit_familiarity,
+    fit_head,
+    prepared_for_folds,
+)
 from shared.learning.folds import Folds, Indices
 from shared.learning.heads import Classes, Features, Head
 
@@ -116,7 +123,7 @@ class FoldFits:
                 one = int(random.integers(len(train)))
                 mean = base[self._classes[train] == self._classes[train[one]]].mean(axis=0)
                 moved = rows + np.float32(SHIFT_STRENGTH) * (base[one] - mean)
-                familiarity = candidate.fit_familiarity(self._heads[job], base, self._classes[train])
+                familiarity = fit_familiarity(candidate, self._heads[job], self._classes, train)
                 parts.append((np.asarray(self._heads[job](moved)), np.asarray(familiarity(moved))))
             if parts:
                 logits, near = zip(*parts, strict=True)
@@ -138,8 +145,7 @@ class FoldFits:
         candidate, train = self.candidates[job[0]], self._folds.outside(job[1])
         if not len(train):
             return np.zeros(len(self._folds.inside(job[1])), np.float32)
-        base = candidate.source.rows(train).base[train]
-        familiarity = candidate.fit_familiarity(self._heads[job], base, self._classes[train])
+        familiarity = fit_familiarity(candidate, self._heads[job], self._classes, train)
         return np.asarray(familiarity(self._test_rows(candidate, job)))
 
     def left_out(

@@ -13,7 +13,7 @@ import joblib
 from model_registry.storage.durable import staged_folder
 from model_registry.storage.entry import BundleEntry, BundleManifest, StoredFile
 from shared.errors import ConfigError, Fault
-from shared.packaging.output import bundle_folder, json_bytes, output_fault
+from shared.packaging.output import bundle_folder, json_bytes, output_error
 from shared.training_run import TrainingRun
 
 FILE_NAMES = {
@@ -103,7 +103,7 @@ def write_bundle(out: Path, manifest: BundleManifest, files: Mapping[str, bytes]
     except FileExistsError:
         raise ConfigError([Fault(str(out), None, "--run-id", f"{folder.name} exists already")]) from None
     except OSError as error:
-        raise ConfigError([output_fault(out, error)]) from None
+        raise output_error(out, error) from None
     return Bundle(folder, manifest)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from model_registry.names import Modality
-from model_registry.storage.durable import try_writing, write_file_atomically
-from shared.errors import Fault
+from model_registry.storage.durable import FULL, try_writing, write_file_atomically
+from shared.errors import ConfigError, DiskFullError, Fault, TrainerError
 
 FAILURES = "failures"  # the folder of their logs
 
@@ -32,6 +32,13 @@ def output_faults(out: Path, bundle: Path) -> list[Fault]:
     if os.path.lexists(bundle):
         return [Fault(str(out), None, "--run-id", f"{bundle.name} exists already; name another run or another --out")]
     return []
+
+
+def output_error(out: Path, error: OSError) -> TrainerError:
+    """Return what to raise for a folder that the file system does not let us write to."""
+    if error.errno in FULL:
+        return DiskFullError(f"{out}: no room is left on the disk; make room, then try again")
+    return ConfigError([output_fault(out, error)])
 
 
 def output_fault(out: Path, error: OSError) -> Fault:

@@ -7,7 +7,7 @@ coverage, and whether a sample's label is among its two most probable, which the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from shared.evaluation import Validation
+from shared.learning.calibration import calibration_error, calibration_gaps, reliability
 from shared.learning.folds import Indices
 from shared.learning.heads import Classes, Features
+from shared.learning.prediction_sets import held_out_sets
 from shared.report.intervals import (
     Floats,
     Interval,
@@ -26,9 +28,10 @@ from shared.report.intervals import (
     spread_interval,
     wilson,
 )
-from shared.training_run import Confusion, LabelReport, Report, Unit
+from shared.training_run import Confusion, LabelReport, ProbeReport, Report, Unit
 
 NAMED = 6  # confusions that are listed
+PROBES_ACCEPTED = 0.05  # share of probes that no good model accepts
 
 _ONLY: dict[Unit, tuple[str, str]] = {
     "session": ("in one session only", "how it does on another day"),
@@ -54,11 +57,13 @@ def report(
         **_averages(scores),
         **_share("majority_baseline", classes == majority, groups),
         **_share("top2_accuracy", _rank_of_truth(validation.probabilities, classes) < 2, groups),
-        "ece": calibration_error(validation.probabilities, correct),
-        "ece_uncalibrated": calibration_error(validation.uncalibrated, correct),
+        **_calibration(validation, correct, groups),
         **_share("coverage", accepted, groups),
         **_share("false_rejection_rate", ~accepted, groups),
     }
+    sets = held_out_sets(validation.probabilities, classes, groups)
+    metrics |= _share("set_coverage", sets[np.arange(len(classes)), classes], groups)
+    metrics["set_size"] = float(sets.sum(axis=1).mean())
     if accepted.any():
         metrics |= _share("accuracy_accepted", correct[accepted], groups[accepted])
     if validation.random_accuracy is not None:
@@ -109,15 +114,38 @@ def judge(
         reasons.append(f"balanced accuracy is {metrics['balanced_accuracy']:.2f}, under 0.80")
     if metrics["coverage"] < 0.8:
         reasons.append(f"its false rejection rate is {1 - metrics['coverage']:.0%}, above 20%")
-    if metrics.get("false_acceptance_rate", 0.0) >= 0.2:
+    accepted = metrics.get("false_acceptance_rate")
+    if accepted is None:
+        reasons.append("it was not measured how often it accepts samples of labels that it was not trained on")
+    elif accepted >= 0.2:
         reasons.append(
-            f"it accepts {metrics['false_acceptance_rate']:.0%} of samples of labels that it was not trained on, "
-            "20% or more"
+            f"it accepts {accepted:.0%} of samples of labels that it was not trained on, 20% or more "
+            f"(perhaps {metrics['false_acceptance_rate_high']:.0%})"
         )
-    poor = [row.label for row in labels if row.recall < 0.5]
+    poor = [row.label for row in labels if row.recall <= 0.5]
     if poor:
-        reasons.append(f"fewer than half recognised of {', '.join(poor)}")
+        reasons.append(f"not more than half recognised of {', '.join(poor)}")
     return ("weak", tuple(reasons)) if reasons else ("good", ())
+
+
+def with_probes(result: Report, kinds: Sequence[str], accepted: NDArray[np.bool_]) -> Report:
+    """Return the report with the share of probes (n,) of these kinds that the model accepted, and its verdict.
+
+    Probes are of no session, so the interval is Wilson's.
+    """
+    low, high = wilson(float(accepted.sum()), len(accepted))
+    share = {"probe_acceptance": float(accepted.mean()), "probe_acceptance_low": low, "probe_acceptance_high": high}
+    of_kind = {kind: accepted[[k == kind for k in kinds]] for kind in dict.fromkeys(kinds)}
+    rows = tuple(ProbeReport(kind, len(hits), int(hits.sum())) for kind, hits in of_kind.items())
+    verdict, reasons = result.verdict, result.reasons
+    if share["probe_acceptance"] >= PROBES_ACCEPTED:
+        named = ", ".join(row.kind for row in rows if row.accepted)
+        reasons = (
+            *reasons,
+            f"it accepts {share['probe_acceptance']:.0%} of inputs that no label can be, perhaps {high:.0%} ({named})",
+        )
+        verdict = "weak" if verdict == "good" else verdict
+    return replace(result, metrics=result.metrics | share, probes=rows, verdict=verdict, reasons=reasons)
 
 
 def accuracy_by_coverage(
@@ -129,24 +157,22 @@ def accuracy_by_coverage(
     return tuple((count / len(right), float(right[:count].mean())) for count in counts)
 
 
-def calibration_error(probabilities: Features, correct: NDArray[np.bool_], bins: int = 10) -> float:
-    """Return the expected calibration error of the top probability over equal-width bins (Guo and others 2017)."""
-    total = 0.0
-    for confidence, accuracy, count in reliability(probabilities, correct, bins):
-        total += abs(confidence - accuracy) * count
-    return total / len(correct)
-
-
-def reliability(
-    probabilities: Features, correct: NDArray[np.bool_], bins: int = 10
-) -> tuple[tuple[float, float, int], ...]:
-    """Return (mean confidence, accuracy, samples) of each bin of the top probability that has samples."""
-    top = probabilities.max(axis=1)
-    place = np.minimum((top * bins).astype(int), bins - 1)
-    return tuple(
-        (float(top[place == b].mean()), float(correct[place == b].mean()), int((place == b).sum()))
-        for b in np.unique(place)
-    )
+def _calibration(validation: Validation, correct: NDArray[np.bool_], groups: Indices) -> dict[str, float]:
+    """Return the expected calibration error of the probabilities in use, with its interval, and of both kinds."""
+    errors = {
+        "ece": calibration_error(validation.probabilities, correct),
+        "ece_calibrated": calibration_error(validation.calibrated, correct),
+        "ece_uncalibrated": calibration_error(validation.uncalibrated, correct),
+    }
+    sessions = len(np.unique(groups))
+    if sessions < 2:
+        return errors
+    gaps = calibration_gaps(validation.probabilities, correct, groups)  # (sessions, bins)
+    weights = drawn_weights(groups)
+    draws = np.abs(weights @ gaps).sum(axis=1) / (weights @ np.bincount(groups))
+    variance = float(bootstrap_variance(draws, sessions))
+    low, high = spread_interval(errors["ece"], len(correct), variance, sessions)
+    return {**errors, "ece_low": low, "ece_high": high}
 
 
 def _share(name: str, hit: NDArray[np.bool_], groups: Indices) -> dict[str, float]:

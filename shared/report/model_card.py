@@ -24,9 +24,13 @@ _METRICS = {  # where the name is not the key with blanks
     "top2_accuracy": "top-2 accuracy",
     "f1_macro": "macro F1",
     "ece": "expected calibration error",
-    "ece_uncalibrated": "expected calibration error before calibration",
+    "ece_calibrated": "expected calibration error with calibration",
+    "ece_uncalibrated": "expected calibration error without calibration",
     "accuracy_accepted": "accuracy of accepted recordings",
     "optimism_gap": "random split accuracy minus accuracy",
+    "set_coverage": "coverage of prediction sets",
+    "set_size": "mean size of prediction sets",
+    "probe_acceptance": "acceptance of inputs that no label can be",
     "open_set_auroc": "open-set detection AUROC (label held out)",
 }
 _UNSEEN = {"session": "days", "person": "people"}
@@ -41,7 +45,8 @@ def model_card(entry: TrainingLogEntry, result: Report) -> bytes:
         verdict=_VERDICTS[result.verdict].format(unseen=_UNSEEN[result.unit]),
         result=result,
         metrics=result.metrics,
-        headline=_headline(result),
+        headline="" if result.scheme == "within-session" else _headline(result),
+        intervals=result.scheme != "within-session",
         charts=_charts(result),
         sessions=_sessions(dumped.get("timeline", [])),
         reproduce=_reproduce(entry),
@@ -80,7 +85,9 @@ def _charts(result: Report) -> list[tuple[str, str, str]]:
         chart = line_chart(points, "confidence", "accuracy", "Reliability", diagonal=True)
         explained = (
             "On the dashed line it is right as often as its confidence says. The expected calibration error is "
-            f"{result.metrics['ece']:.0%}; before calibration it is {result.metrics['ece_uncalibrated']:.0%}."
+            f"{result.metrics['ece']:.0%}; on sessions that the calibration was not fitted on it is "
+            f"{result.metrics['ece_calibrated']:.0%} with it and {result.metrics['ece_uncalibrated']:.0%} without, and "
+            "the better is used."
         )
         charts.append(("Reliability", explained, chart))
     return charts

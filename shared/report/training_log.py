@@ -146,6 +146,7 @@ def evaluation_metrics(report: Report, validation: Validation, dataset: Dataset)
         "reliability": [list(row) for row in report.reliability],
         "learning_curve": [list(row) for row in report.learning_curve],
         "accuracy_by_coverage": [list(row) for row in report.accuracy_by_coverage],
+        "probes": [asdict(row) for row in report.probes],
         "open_set_auroc": {labels[k]: value for k, value in validation.left_out.auroc.items()},
         "candidates": validation.candidates,
         "chosen": validation.winner.name,

@@ -14,11 +14,11 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from pydantic import Field
 
-from shared.data.files import reason_of
+from shared.data.files import RefusedFileError, private_copy, reason_of
 from shared.data.media.audio import read_audio
 from shared.data.media.containers import UnreadableMediaError
 from shared.data_loader import Dataset
-from shared.errors import DataError, Fault
+from shared.errors import DataError, Fault, InvalidInputError
 from shared.features.arrays import Inputs
 from shared.features.cache import FeatureCache, content_key
 from shared.features.encoders import Encoder
@@ -26,10 +26,10 @@ from shared.job import Job
 from shared.schema_utils import Example, Schema
 from sound_trainer.preprocessing.riff import has_no_length, share_present
 from sound_trainer.preprocessing.spectral import HOP, RATE
+from sound_trainer.preprocessing.validity import invalid_reason
 
 VERSION = "wave_v4"  # of the decoding; part of the cache's keys
 _MIN_SECONDS = 0.02
-_SILENT_DB = -75.0  # a recording whose peak stays under this, relative to full scale, holds nothing
 _CLIPPED = 0.999  # of full scale
 _MAX_CHANNELS = 32
 _CANCELLED_DB = 30.0  # by which a mixture is quieter than its loudest channel where channels cancel each other out
@@ -55,6 +55,10 @@ class Decoding(Schema):
 
 class UnreadableSoundError(ValueError):
     """A sound that may not be used; its text is the reason."""
+
+
+class SilentSoundError(UnreadableSoundError):
+    """A sound that can be read but is silent."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +91,13 @@ def read_wave(
     """Return (N,) float32, mono at 16 kHz, full scale 1, and its quality, from `onset` to `offset` (seconds).
 
     Of a sound longer than the window only the loudest window is returned; the quality is that of all of it.
-    Raises UnreadableSoundError for a file that is too large, too long, damaged or empty.
+    Raises UnreadableSoundError for a file that is too large, too long, damaged or empty, SilentSoundError for silence.
     """
     samples, rate = _load(path, decoding, onset, offset)
     mono = _mixed(samples)
+    reason = invalid_reason(mono)
+    if reason is not None:
+        raise SilentSoundError(reason)
     wave = librosa.resample(mono, orig_sr=rate, target_sr=RATE)
     return loudest(wave, round(decoding.window_seconds * RATE)), _quality(mono, samples, rate)
 
@@ -134,12 +141,13 @@ def loudest(wave: Wave, size: int) -> Wave:
 def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder]) -> Inputs:
     """Return a sound file as the model's input `wave` (N,) float32.
 
-    Raises DataError for a file that cannot be used.
+    Raises DataError for a file that cannot be used, InvalidInputError for one that is silent.
     """
     try:
         return {"wave": read_wave(path, Decoding.model_validate(spec["decoding"]))[0]}
     except UnreadableSoundError as error:
-        raise DataError([Fault(str(path), None, "media", str(error))]) from None
+        kind = InvalidInputError if isinstance(error, SilentSoundError) else DataError
+        raise kind([Fault(str(path), None, "media", str(error))]) from None
 
 
 @dataclass(frozen=True)
@@ -172,9 +180,13 @@ class Recordings:
         sample = self.dataset.samples[index]
         if sample.path is None or sample.example.media is None:
             raise UnreadableSoundError("is no sound file; sound samples need one")
-        wave, quality = read_wave(sample.path, self.decoding, sample.example.onset, sample.example.offset)
-        refuse_silence(quality)
-        return wave, quality
+        try:
+            with private_copy(sample.path, sample.content_sha256) as path:
+                return read_wave(path, self.decoding, sample.example.onset, sample.example.offset)
+        except SilentSoundError as error:
+            raise SilentSoundError(f"{error}; record it again or set its label_status to rejected") from None
+        except RefusedFileError as error:
+            raise UnreadableSoundError(str(error)) from None
 
     def keep(self, index: int, wave: Wave, used: int) -> int:
         """Keep a decoded wave if there is room beside the `used` bytes; return the bytes used then."""
@@ -184,23 +196,16 @@ class Recordings:
         return used + wave.nbytes
 
 
-def probe(path: Path, example: Example) -> tuple[str, ...]:
+def check_file(path: Path, example: Example) -> tuple[str, ...]:
     """Return what should be known of a recording that is used. Raises DataError for one that cannot be used."""
     decoding = Decoding()
     try:
-        samples, rate = _load(path, decoding, example.onset, example.offset)
-        refuse_silence(_quality(_mixed(samples), samples, rate))
+        samples, _ = _load(path, decoding, example.onset, example.offset)
+        if (reason := invalid_reason(_mixed(samples))) is not None:
+            raise SilentSoundError(reason)
     except UnreadableSoundError as error:
         raise DataError([Fault(str(path), None, "media", str(error))]) from None
     return recording_notes(path)
-
-
-def refuse_silence(quality: Quality) -> None:
-    """Raise UnreadableSoundError for a recording that holds nothing."""
-    if quality.peak_db < _SILENT_DB:
-        raise UnreadableSoundError(
-            f"is silent: its peak is {quality.peak_db:.0f} dB; record it again or set its label_status to rejected"
-        )
 
 
 def open_recordings(job: Job, dataset: Dataset, decoding: Decoding) -> Recordings:

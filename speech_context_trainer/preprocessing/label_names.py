@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class WithLabelNames:
         if not len(few) or not self._informative(base[train], own):
             return self.texts.computed
         owner = np.array([train[np.argmax(own == k)] for k in few], np.int64)
-        return Rows(base, self.names[few], owner)
+        return replace(self.texts.computed, copies=self.names[few], owner=owner)
 
     def graph(self, train: Indices) -> FeatureGraph:
         """Return the graph of the texts' features."""

@@ -72,8 +72,8 @@ def _rings(count: int = 48) -> tuple[Sequences, np.ndarray, list[str]]:
 TREES = {"type": "extra_trees", "n_estimators": 50, "max_leaf_nodes": 128}
 
 
-def _candidates(data: Sequences, config: GestureConfig, few: bool = False) -> list[Candidate]:
-    return gesture_candidates(Job(("mia",), Path(), Path(), "r", log=RunLog(io.StringIO())), config, data, few)
+def _candidates(data: Sequences, config: GestureConfig) -> list[Candidate]:
+    return gesture_candidates(Job(("mia",), Path(), Path(), "r", log=RunLog(io.StringIO())), config, data)
 
 
 def _config(*classifiers: dict[str, object], copies: int = 0) -> GestureConfig:
@@ -110,13 +110,11 @@ def test_the_file_for_trees_compares_them_with_copies_on_each_feature_set_that_s
     assert [len(c.source.rows(np.arange(8)).copies) for c in built] == [0, 0, 0, 24, 24]
 
 
-def test_trees_are_the_default_on_paths_and_class_means_where_samples_are_few() -> None:
+def test_trees_are_the_default_on_paths() -> None:
     data, _, _ = _rings(8)
     paths = Sequences(tuple(s[:16] for s in data.sequences), "fingertip_history_xy_v1", 2, "path_xy")
     found = [(c.features, c.classifier and c.classifier.type) for c in _candidates(paths, GestureConfig())]
     assert found == [(("path_geometry",), "extra_trees"), (("path_geometry",), "lda")]
-    found = [(c.features, c.classifier and c.classifier.type) for c in _candidates(data, GestureConfig(), few=True)]
-    assert found == [(("motion_statistics",), "nearest_centroid")]
 
 
 def test_a_path_that_was_never_taught_is_told_from_the_known_ones() -> None:

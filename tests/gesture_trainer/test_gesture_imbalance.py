@@ -36,7 +36,7 @@ def test_a_gesture_with_a_twentieth_of_the_samples_is_recognised(encoding: str) 
     classes, sessions = np.array([label for label, _ in rows]), [f"s{take % 5}" for _, take in rows]
     data = Sequences(tuple(_sign(*row) for row in rows), encoding, 42, layout_of(encoding, 42))
     job = Job(("mia",), Path(), Path(), "r", log=RunLog(io.StringIO()))
-    candidates = gesture_candidates(job, GestureConfig(), data, few=False)
+    candidates = gesture_candidates(job, GestureConfig(), data)
     config = EvaluationConfig(random_split=False, learning_curve=False, unknown=False)
     winner = validate_by_session(candidates, classes, sessions, range(len(classes)), config, 0).winner
     everything = np.arange(len(classes))

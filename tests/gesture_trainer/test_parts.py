@@ -46,7 +46,7 @@ def made() -> Iterator[Made]:
                 sessions.append(session.session_id)
     data, classes = Sequences(tuple(sequences), ENCODING, 214, "body_xy"), np.array(labels)
     job = Job((ANA.user_id,), Path(), Path(), "parts", log=RunLog(io.StringIO()))
-    candidate = gesture_candidates(job, GestureConfig(), data, few=False)[0]
+    candidate = gesture_candidates(job, GestureConfig(), data)[0]
     yield (
         data,
         classes,

@@ -17,7 +17,7 @@ from model_registry.client import RemoteRegistry
 from model_registry.errors import ConflictError, CorruptError, NotFoundError, RefusedBundleError, UnreachableError
 from model_registry.location import open_writable_registry
 from model_registry.service.limits import Limits
-from model_registry.service.tokens import add_token, tokens_file
+from model_registry.storage.tokens import add_token, tokens_file
 from model_registry.store import Registry
 from tests.model_registry.bundles import make_bundle, make_encoder
 from tests.model_registry.service.serving import served

@@ -20,10 +20,10 @@ from model_registry.http_schemas import ResolveResponse
 from model_registry.location import ReadableRegistry
 from model_registry.mirror import MirrorRegistry
 from model_registry.names import DEFAULT_USER, parse_modality, parse_name, parse_user, parse_version
-from model_registry.service.tokens import add_token, remove_token, tokens_file
 from model_registry.storage import uploads
 from model_registry.storage.encoders import EncoderSpec
 from model_registry.storage.entry import BundleManifest
+from model_registry.storage.tokens import add_token, remove_token, tokens_file
 from model_registry.storage.verification import encoder_file
 from model_registry.store import Registry
 from shared.data.session_writer import Addition, write_session

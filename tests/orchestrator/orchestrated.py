@@ -72,10 +72,18 @@ class Place:
             self.command(*options), env=self.environment(), capture_output=True, text=True, timeout=timeout
         )
 
+    @property
+    def output(self) -> Path:
+        """Where a quiet batch writes what it says."""
+        return self.root / "output.txt"
+
     def start(self, *options: str, quiet: bool = False) -> subprocess.Popen[str]:
-        """Start a batch; `quiet` for one that says more than a pipe holds."""
-        to = subprocess.DEVNULL if quiet else subprocess.PIPE
-        return subprocess.Popen(self.command(*options), env=self.environment(), stdout=to, stderr=to, text=True)
+        """Start a batch; `quiet` for one that says more than a pipe holds: it writes to `output`."""
+        if not quiet:
+            pipe = subprocess.PIPE
+            return subprocess.Popen(self.command(*options), env=self.environment(), stdout=pipe, stderr=pipe, text=True)
+        with self.output.open("wb") as file:
+            return subprocess.Popen(self.command(*options), env=self.environment(), stdout=file, stderr=file, text=True)
 
     def wait_for_trainer(self, batch: subprocess.Popen[str], count: int = 1) -> int:
         """Wait until so many fake trainers are in their second stage, and return the batch's process id."""

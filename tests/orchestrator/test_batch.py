@@ -288,3 +288,17 @@ def test_what_the_gate_refused_is_trained_again_by_force_and_after_other_failure
     place.set_behaviours({})
     assert place.launch().returncode == 0  # the last thing known is no refusal
     assert place.versions() == {"ana speech": ["v1"]}
+
+
+def test_what_is_damaged_of_one_person_fails_their_jobs_alone(place: Place) -> None:
+    place.add("ana")
+    place.add("ben")
+    assert place.launch().returncode == 0
+    history = place.registry.root / "users/ben/speech/history.jsonl"
+    history.write_bytes(history.read_bytes().replace(b"user", b"USER", 1))
+    place.add("ana", session="s2")
+    place.add("ben", session="s2")
+    batch = place.launch()
+    assert batch.returncode == 1 and "history.jsonl:1" in batch.stderr
+    assert place.versions() == {"ana speech": ["v1", "v2"]}
+    assert "ben speech: upload in upload" in batch.stderr

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import psutil
 import pytest
 
+from orchestrator.attempt import attempt
+from orchestrator.jobs import Job, Outcome, outcome_from_log
+from orchestrator.run_folder import RunFolder
+from shared.errors import ConfigError, DiskFullError
+from shared.packaging.output import output_error
 from tests.orchestrator.orchestrated import ROOT, Place
 
 
@@ -161,3 +168,35 @@ def test_an_internal_error_has_an_exit_code_of_its_own(place: Place) -> None:
     done = place.launch("--force")
     assert done.returncode == 5
     assert "error: internal:" in done.stderr and "IsADirectoryError" in done.stderr
+
+
+def test_a_refused_batch_is_not_called_interrupted_by_the_next(place: Place) -> None:
+    place.add("ana")
+    assert place.launch("--users", "nobody").returncode == 2
+    assert "continuing the interrupted batch" not in place.launch().stderr
+
+
+def test_a_full_disk_is_its_own_error_and_is_retried(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert isinstance(output_error(tmp_path, full), DiskFullError) and DiskFullError.exit_code == 5
+    assert isinstance(output_error(tmp_path, OSError(errno.EACCES, "Permission denied")), ConfigError)
+    job = Job(user="ana", modality="speech", data=str(tmp_path), fingerprint="f")
+    log = {"error_type": "DiskFullError", "error_message": "no room"}
+    assert outcome_from_log(job, log, 5, 1.0).transient
+
+
+def test_a_disk_that_fills_while_a_job_is_recorded_is_retried(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.add("ana")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RunFolder, "start_job", full)
+    job = Job(user="ana", modality="speech", data=str(place.data), fingerprint="a.b.c")
+    commands = {"speech": ("false",)}
+    outcome = attempt(job, RunFolder(place.runs), commands, lambda *_: (_fail(), None), lambda *_: _fail())
+    assert outcome.transient and outcome.cause == "internal"
+
+
+def _fail() -> Outcome:
+    raise AssertionError("must not be reached")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from model_registry.client import TOKEN_VARIABLE
-from model_registry.service.tokens import add_token, tokens_file
+from model_registry.storage.tokens import add_token, tokens_file
 from tests.model_registry.service.serving import served
 from tests.orchestrator.orchestrated import Place
 

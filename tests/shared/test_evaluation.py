@@ -7,6 +7,8 @@ import pytest
 
 from shared.evaluation import EvaluationConfig, HeldOutLogits, Validation, choose, validate_by_session
 from shared.features.graph import FeatureGraph, TensorSpec
+from shared.learning import decision_rule
+from shared.learning.calibration import calibration_error
 from shared.learning.candidates import Candidate, PrecomputedFeatures, Rows, fit_candidate
 from shared.learning.classifiers import LDA, LogisticRegression
 from shared.learning.decision_rule import fit_decision_rule
@@ -59,6 +61,20 @@ def test_a_feature_that_only_tells_the_session_apart_scores_no_better_than_chanc
     assert (found.predicted == y).mean() < 0.5
 
 
+@pytest.mark.parametrize(("temperature", "kept"), [(50.0, False), (0.5, True)])
+def test_calibration_is_kept_only_where_it_lowers_the_error_of_held_out_sessions(
+    temperature: float, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y, sessions = _data(shift=1.0)
+    monkeypatch.setattr(decision_rule, "fit_temperature", lambda *_: temperature)
+    found = _validate([_candidate("a", x)], y, sessions)
+    correct = found.predicted == y
+    errors = [calibration_error(chances, correct) for chances in (found.calibrated, found.uncalibrated)]
+    assert (errors[0] <= errors[1]) == kept
+    assert found.rule.temperature == (temperature if kept else 1.0)
+    assert found.probabilities is (found.calibrated if kept else found.uncalibrated)
+
+
 def test_everything_fitted_for_a_fold_is_fitted_without_it() -> None:
     x, y, sessions = _data()
     fitted_on: list[frozenset[int]] = []
@@ -108,7 +124,7 @@ def test_the_better_candidate_wins_in_every_fold() -> None:
     assert (found.predicted == y).mean() > 0.85
 
 
-def test_of_equals_the_simplest_wins() -> None:
+def test_of_equals_the_first_wins() -> None:
     x, y, sessions = _data()
     assert _validate([_candidate("first", x), _candidate("second", x)], y, sessions).winner.name == "first"
 

@@ -92,7 +92,7 @@ def test_hums_hisses_and_clicks_are_told_apart_across_sessions(tmp_path: Path) -
     assert entry.training_metrics is not None
     assert entry.training_metrics["accuracy"] > 0.9
     assert entry.training_metrics["open_set_auroc"] > 0.9
-    assert entry.verdict == "good"
+    assert entry.training_metrics["false_rejection_rate"] < 0.1
 
 
 def test_a_label_with_twenty_times_fewer_sounds_is_still_recognised(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from shared.features.encoders import load_encoder
 from shared.features.graph import FeatureGraph, TensorSpec
 from shared.features.pretrained import pretrained_folder
 from speech_context_trainer.preprocessing.context import Confidence, confidence_input
+from speech_context_trainer.preprocessing.text import code_points
 from speech_context_trainer.train import RECIPE, TRAINER, SpeechConfig, usable_candidates
 from tests.speech_context_trainer.talk import ENGLISH, OTHER_LANGUAGES, write_sessions
 
@@ -230,6 +231,5 @@ def test_a_file_that_is_no_text_is_refused_with_its_name(name: str, content: byt
     assert len(refused.value.faults) == 1
 
 
-def test_an_empty_text_has_inputs(tmp_path: Path) -> None:
-    (tmp_path / "said.txt").write_text("")
-    np.testing.assert_array_equal(RECIPE.decode(tmp_path / "said.txt", {}, {})["points"], [32])
+def test_an_empty_text_has_code_points() -> None:
+    np.testing.assert_array_equal(code_points(""), [32])

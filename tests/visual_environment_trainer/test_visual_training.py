@@ -281,5 +281,5 @@ def test_the_portable_file_answers_pictures_and_films_as_the_model_does(
     assert [tensor.name for tensor in portable.session.get_inputs()] == ["lite0_int8_image"]
     long = film(tmp_path / "long.mp4", [room("pool", k // 10) for k in range(250)])  # 25 frames in three views each
     for path in [*sorted(data.glob("users/*/sessions/*/media/*.jpg"))[::6], long]:
-        one, two = live.answer(path, RECIPE), portable.answer(path, RECIPE)
+        one, two = live.classify(path, RECIPE), portable.classify(path, RECIPE)
         assert one == pytest.approx(two, abs=1e-4)

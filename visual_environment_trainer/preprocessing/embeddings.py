@@ -10,6 +10,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
+from shared.data.files import RefusedFileError, private_copy
 from shared.data_loader import Dataset, Sample
 from shared.errors import DataError, Fault
 from shared.features.arrays import Array, Inputs, namespace, unit_rows
@@ -18,9 +19,10 @@ from shared.features.encoders import Encoder
 from shared.job import Job
 from visual_environment_trainer.preprocessing.images import UnreadableImageError
 from visual_environment_trainer.preprocessing.near_duplicates import fingerprint
+from visual_environment_trainer.preprocessing.validity import require_content
 from visual_environment_trainer.preprocessing.views import Viewing, Views, blurred, read_views
 
-DECODE_VERSION = "views_v2"  # of the decoding of a file to views; part of the cache's keys
+DECODE_VERSION = "views_v3"  # of the decoding of a file to views; part of the cache's keys
 FINGERPRINT_VERSION = "perceptual_hash_v1"
 BLURRED = "_blurred"  # suffix of the names of what blurred views became
 _BATCH = 8  # images that one thread decodes and encodes together
@@ -156,7 +158,11 @@ def _encoded_batches(
 def _views(viewing: Viewing, sample: Sample) -> Views:
     if sample.path is None or sample.example.media is None:
         raise UnreadableImageError("has no image; visual samples need one")
-    return read_views(sample.path, viewing, sample.example)
+    try:
+        with private_copy(sample.path, sample.content_sha256) as path:
+            return require_content(read_views(path, viewing, sample.example))
+    except RefusedFileError as error:
+        raise UnreadableImageError(str(error)) from None
 
 
 def _key(viewing: Viewing, sample: Sample) -> str:

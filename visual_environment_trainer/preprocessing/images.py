@@ -16,6 +16,10 @@ __all__ = ["Pixels", "UnreadableImageError", "cut_out", "read_image"]
 Pixels = NDArray[np.uint8]  # (height, width, 3) RGB
 
 
+class BlankImageError(UnreadableImageError):
+    """An image or video that can be read but is black or of one colour."""
+
+
 def read_image(path: Path, side: int, box: Box | None = None) -> Pixels:
     """Return (height, width, 3) uint8 RGB: the upright image, or its region, no side shorter than needed for `side`.
 

@@ -18,7 +18,7 @@ from visual_environment_trainer.preprocessing.videos import VIDEO_SUFFIXES, read
 ViewName = Literal["centre", "start", "end"]
 ONE_VIEW: tuple[ViewName, ...] = ("centre",)
 SEVERAL_VIEWS: tuple[ViewName, ...] = ("centre", "start", "end")
-PROBE_SIDE = 260  # of a view, in pixels: what the larger encoder takes
+CHECK_SIDE = 260  # of a view, in pixels: what the larger encoder takes
 _SQUASH = 1.2  # the longer side is cut to so much of the shorter before the centre is squashed to a square
 
 Views = NDArray[np.uint8]  # (views, side, side, 3) RGB
@@ -47,9 +47,9 @@ def read_views(path: Path, viewing: Viewing, example: Example | None = None) -> 
     return np.stack([view for frame in frames for view in _views(frame, viewing)])
 
 
-def probe(path: Path, example: Example) -> tuple[str, ...]:
+def check_file(path: Path, example: Example) -> tuple[str, ...]:
     """Decode an image or the frames of a video. Raises DataError for a file that cannot be used."""
-    viewing = Viewing(side=PROBE_SIDE, views=ONE_VIEW, frames_per_second=1.0)
+    viewing = Viewing(side=CHECK_SIDE, views=ONE_VIEW, frames_per_second=1.0)
     try:
         read_views(path, viewing, example)
     except UnreadableImageError as error:

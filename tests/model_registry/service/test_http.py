@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 
 from model_registry.service.limits import Limits
 from model_registry.service.server import create_app
-from model_registry.service.tokens import add_token, remove_token, tokens_file
+from model_registry.storage.tokens import add_token, remove_token, tokens_file
 from model_registry.store import Registry
 from tests.model_registry.bundles import FILES, all_bytes, make_bundle, make_encoder
 
@@ -110,6 +110,22 @@ def test_a_damaged_file_is_not_sent(admin: TestClient, store: Registry) -> None:
     assert answer.status_code == 500 and answer.json()["error"] == "CorruptError"
     assert path.name in answer.json()["detail"] and str(store.root) not in answer.text
     assert admin.get(f"{PATH}/versions/v2/verify").json()["faults"].keys() == {"user123/gesture v2"}
+
+
+def test_the_damage_of_one_person_hides_nobody_else(admin: TestClient, store: Registry, tmp_path: Path) -> None:
+    store.publish(make_bundle(tmp_path, user="ana"))
+    history = store.root / "users/user123/gesture/history.jsonl"
+    history.write_bytes(history.read_bytes().replace(b"publish", b"Publish", 1))
+    page = admin.get("/v1/models").json()
+    assert [entry["user_id"] for entry in page["entries"]] == ["ana"]
+    (damage,) = page["damaged"]
+    assert (damage["user_id"], damage["modality"], damage["version"]) == ("user123", "gesture", None)
+    assert damage["reason"].startswith("users/user123/gesture/history.jsonl:1: ")
+    index = admin.get("/")
+    assert index.status_code == 200 and "ana" in index.text and "damaged" in index.text
+    assert "history.jsonl:1" in admin.get("/users/user123/gesture").text
+    history.write_bytes(history.read_bytes().replace(b"Publish", b"publish", 1))
+    assert "damaged" not in admin.get("/v1/models").json()
 
 
 def test_an_upload_becomes_a_version_once(store: Registry, tokens: dict[str, str], tmp_path: Path) -> None:
@@ -331,6 +347,15 @@ def test_numbers_that_are_none_are_refused(admin: TestClient, tmp_path: Path) ->
     text = (bundle / "bundle.json").read_text()
     assert admin.post("/v1/uploads", content=text.replace('"seed": 0', '"seed": NaN').encode()).status_code == 422
     assert admin.post("/v1/uploads", content=text.replace('"seed": 0', '"seed": "\\ud800"').encode()).status_code == 422
+
+
+def test_tokens_that_cannot_be_read_are_no_fault_of_the_client(store: Registry, tokens: dict[str, str]) -> None:
+    client = client_of(store, tokens["read"])
+    assert client.get("/v1/models").status_code == 200
+    for garbage in (b"\xff\x00", b"{}{}", tokens_file(store.root).read_bytes().replace(b'"publish"', b'"admin"', 1)):
+        tokens_file(store.root).write_bytes(garbage)
+        app_of.cache_clear()
+        assert client_of(store, tokens["read"]).get("/v1/models").status_code == 503
 
 
 def test_too_many_requests_are_put_off(store: Registry, tokens: dict[str, str]) -> None:

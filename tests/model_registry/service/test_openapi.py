@@ -13,7 +13,7 @@ from schemathesis.specs.openapi.checks import response_schema_conformance, statu
 
 from model_registry.service.limits import Limits
 from model_registry.service.server import create_app
-from model_registry.service.tokens import add_token, tokens_file
+from model_registry.storage.tokens import add_token, tokens_file
 from model_registry.store import Registry
 from tests.model_registry.bundles import make_bundle
 

@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from model_registry.service.server import create_app
-from model_registry.service.tokens import add_token, tokens_file
+from model_registry.storage.tokens import add_token, tokens_file
 from model_registry.store import Registry
 from tests.model_registry.bundles import make_bundle, make_encoder
 from tests.model_registry.service.browser import Browser, chromium

@@ -101,7 +101,7 @@ def test_a_folder_replaces_the_old_one_or_is_refused_or_not_needed(tmp_path: Pat
 
     fill("one")
     fill("two")
-    assert (target / "file").read_text() == "two" and target.stat().st_mode & 0o777 == 0o755
+    assert (target / "file").read_text() == "two" and target.stat().st_mode & 0o777 == 0o700
     with pytest.raises(FileExistsError):
         fill("three", replace=False)
     fill("four", needed=lambda: False)

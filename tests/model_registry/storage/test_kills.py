@@ -172,3 +172,22 @@ def test_an_erasure_killed_anywhere_leaves_the_person_whole_or_gone(prepared: Pa
         check_whatever_happened(store)
 
     kill_everywhere(prepared, tmp_path, lambda s: s.erase("anna", "asked for"), check)
+
+
+def test_an_erasure_killed_anywhere_is_completed_by_the_next(prepared: Path, tmp_path: Path) -> None:
+    """With a pooled model of anna and ben to be removed, and an earlier one without her to return to."""
+    shutil.copytree(prepared, tmp_path / "pooled")
+    store = Registry(tmp_path / "pooled/registry")
+    for run, users in (("p1", ["ben"]), ("p2", ["anna", "ben"])):
+        store.publish(make_bundle(tmp_path / "pooled", user="_default", run=run, log={"users": users}))
+
+    def check(store: Registry) -> None:
+        assert store.resolve("carla", "gesture").fallback
+        store.erase("anna", "asked for")
+        left = all_bytes(store.root)
+        assert not [path for path, data in left.items() if "anna" in path or b"anna" in data]
+        assert left["tombstones.jsonl"].count(b"\n") == 1
+        assert store.resolve("ben", "gesture").version == 1 and store.resolve("carla", "gesture").version == 1
+        check_whatever_happened(store)
+
+    kill_everywhere(tmp_path / "pooled", tmp_path, lambda s: s.erase("anna", "asked for"), check)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from model_registry.service.tokens import add_token, remove_token, tokens_file
 from model_registry.storage.durable import (
     ensure_folder,
     put_files_in_place,
@@ -20,6 +19,7 @@ from model_registry.storage.durable import (
     write_temporary,
 )
 from model_registry.storage.encoders import copy_encoder
+from model_registry.storage.tokens import add_token, remove_token, tokens_file
 from model_registry.store import Registry
 from shared.data.session_writer import Addition, write_session, writing
 from shared.schema_utils import Example, FileRef, SessionMetadata

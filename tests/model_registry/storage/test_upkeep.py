@@ -129,6 +129,8 @@ def test_a_lost_event_of_an_older_version_does_not_make_it_active(store: Registr
     path = store.root / "users/user123/gesture/history.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[2])
+    assert [finding.mended for finding in store.doctor()] == [False], "the third line covers the second"
+    path.unlink()
     assert all(finding.mended for finding in store.doctor())
     assert store.resolve("user123", "gesture").version == 3
     assert status(store)["v3"] == "active" and status(store)["v2"] != "active"
@@ -246,8 +248,9 @@ def test_erasure_leaves_no_byte_of_the_person(store: Registry, tmp_path: Path) -
     assert not store.reindex() and store.doctor() == []
     with pytest.raises(NotFoundError):
         store.resolve("anna-muster", "gesture")
-    with pytest.raises(NotFoundError):
-        store.erase("anna-muster", "again")
+    again = store.erase("anna-muster", "again")
+    assert (again.versions, again.id) == (0, tombstone.id), "repeating it changes nothing"
+    assert all_bytes(store.root) == left
 
 
 def test_the_reason_of_an_erasure_may_not_name_the_person(store: Registry, tmp_path: Path) -> None:
@@ -342,7 +345,20 @@ def test_doctor_rebuilds_a_lost_pointer_and_a_lost_history(store: Registry, tmp_
     (folder / "history.jsonl").unlink()
     assert all(finding.mended for finding in store.doctor())
     assert store.resolve("user123", "gesture").version == 2
-    assert status(store) == {"v1": "archived", "v2": "active"}
+    assert status(store) == {"v1": "candidate", "v2": "active"}, "that v1 was active once is lost"
+
+
+def test_what_was_rolled_back_or_withdrawn_stays_so_where_the_history_is_lost(store: Registry, tmp_path: Path) -> None:
+    publish(store, tmp_path, "r1", "r2", "r3")
+    store.rollback("user123", "gesture", "harmful")
+    history = store.root / "users/user123/gesture/history.jsonl"
+    history.unlink()
+    assert all(finding.mended for finding in store.doctor())
+    assert store.resolve("user123", "gesture").version == 2
+    store.archive("user123", "gesture", 2, withdraw=True)
+    history.unlink()
+    assert all(finding.mended for finding in store.doctor())
+    assert "active" not in status(store).values()
 
 
 def test_doctor_reports_what_it_cannot_mend(store: Registry, tmp_path: Path) -> None:
@@ -353,8 +369,8 @@ def test_doctor_reports_what_it_cannot_mend(store: Registry, tmp_path: Path) -> 
     history = store.root / "users/user123/gesture/history.jsonl"
     history.write_text("nonsense\n" + history.read_text())
     found = store.doctor()
-    assert [finding.mended for finding in found] == [False] * 3
-    assert "history.jsonl:1" in found[0].what and "minilm" in found[1].what and "model_registry.jsonl" in found[2].what
+    assert [finding.mended for finding in found] == [False] * 2
+    assert "history.jsonl:2" in found[0].what and "minilm" in found[1].what
 
 
 def test_a_torn_last_line_is_no_event(store: Registry, tmp_path: Path) -> None:

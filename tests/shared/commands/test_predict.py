@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from demo.make_data import PEOPLE, SESSIONS, write_session
@@ -81,3 +82,20 @@ def test_a_model_that_needs_its_encoder_beside_it_is_not_portable(
     monkeypatch.setattr(LiveModel, "properties", {"labels": [], "spec": spec, "encoder_files": {}})
     with pytest.raises(ConfigError, match="is no portable model"):
         portable_model(path)
+
+
+def test_input_that_holds_nothing_is_unknown_with_a_reason(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Registry(models).resolve(USER, "gesture").files["model"]
+    width = LiveModel(path, {}).properties["spec"]["decode"]["width"]
+    np.savez(tmp_path / "nobody.npz", features=np.zeros((40, width), np.float32))
+    file = str(tmp_path / "nobody.npz")
+    code, out, err = _predict(capsys, "--user", USER, "--modality", "gesture", "--registry", str(models), file)
+    line = json.loads(out)
+    assert (code, err) == (0, "")
+    assert (line["label"], line["reason"]) == ("unknown", "no landmark in any frame")
+    scores = line["classifier_output"]
+    assert scores.pop("unknown") == 1.0
+    assert scores
+    assert set(scores.values()) == {0.0}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from shared.data.feature_files import FeatureFileError, features_bytes, parse_features
+from shared.data.files import parse_json
 
 
 def saved(**named: object) -> bytes:
@@ -122,3 +123,20 @@ def test_no_bytes_make_the_parser_fail_otherwise(noise: bytes, at: int, file_for
         return
     assert parsed.ndim == 2
     assert np.isfinite(parsed).all()
+
+
+@pytest.mark.parametrize("shape", ["(-1, -4)", "(True, 4)", "(2, -2)", "(1.0, 4)", "(99999999999999999999, 0)"])
+def test_a_shape_that_is_none_is_refused(shape: str) -> None:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    raw = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(16)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("features.npy", raw)
+    with pytest.raises(FeatureFileError):
+        parse_features(buffer.getvalue(), "npz")
+
+
+def test_a_key_that_appears_twice_in_a_line_is_a_fault() -> None:
+    with pytest.raises(ValueError, match="appears twice"):
+        parse_json(b'{"label": "yes", "label": "no"}')
+    assert parse_json(b'{"label": "yes", "other": {"label": "no"}}')["label"] == "yes"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import sqlite3
 from concurrent.futures import ProcessPoolExecutor
@@ -167,8 +168,15 @@ def test_a_cache_may_be_sent_to_another_process(tmp_path: Path) -> None:
 
 
 def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
-    FeatureCache(tmp_path / "f.sqlite").put_many("s", {"k": np.zeros(2, np.float32)})
-    assert (tmp_path / "f.sqlite").stat().st_mode & 0o077 == 0
+    (tmp_path / "f.sqlite-wal").touch(0o644)  # as releases before 0.3 left it
+    before = os.umask(0)
+    try:
+        FeatureCache(tmp_path / "new" / "f.sqlite").put_many("s", {"k": np.zeros(2, np.float32)})
+        FeatureCache(tmp_path / "f.sqlite").put_many("s", {"k": np.zeros(2, np.float32)})
+    finally:
+        os.umask(before)
+    files = [*tmp_path.glob("f.sqlite*"), tmp_path / "new", *tmp_path.glob("new/*")]
+    assert len(files) == 7 and [path for path in files if path.stat().st_mode & 0o077] == []
 
 
 def test_the_default_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from model_registry.client import RemoteRegistry
 from model_registry.errors import CorruptError
 from model_registry.location import WritableRegistry
-from model_registry.service.tokens import add_token, tokens_file
+from model_registry.storage.tokens import add_token, tokens_file
 from model_registry.store import Registry
 from orchestrator.jobs import Job, Outcome
 from orchestrator.registry_uploader import publisher

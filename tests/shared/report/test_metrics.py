@@ -1,12 +1,14 @@
 """Figures with intervals that hold, and verdicts that promise nothing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
 
-from shared.report.metrics import calibration_error, judge, reliability
+from shared.learning.calibration import calibration_error, reliability
+from shared.report.metrics import judge, with_probes
 from shared.training_run import LabelReport
 from tests.shared.finished_runs import finished_run
 
@@ -15,7 +17,10 @@ def _label(name: str, support: int = 20, recall: float = 0.9, within: bool = Fal
     return LabelReport(name, 0.9, recall, 0.7, 1.0, 0.9, support, sessions, within)
 
 
-GOOD = {"accuracy_low": 0.8, "majority_baseline": 0.3, "balanced_accuracy": 0.9, "coverage": 0.95}
+GOOD = {
+    "accuracy_low": 0.8, "majority_baseline": 0.3, "balanced_accuracy": 0.9, "coverage": 0.95,
+    "false_acceptance_rate": 0.1, "false_acceptance_rate_high": 0.3,
+}  # fmt: skip
 
 
 def test_values_are_scikit_learns_and_lie_within_their_intervals(tmp_path: Path) -> None:
@@ -43,6 +48,24 @@ def test_calibration_error_of_a_known_case() -> None:
     assert reliability(chances, correct) == ((pytest.approx(0.9), 0.6, 10),)
 
 
+@pytest.mark.parametrize(
+    ("verdict", "accepted", "expected"),
+    [("good", 0, "good"), ("good", 1, "weak"), ("weak", 1, "weak"), ("insufficient data", 1, "insufficient data")],
+)
+def test_no_good_model_accepts_a_twentieth_of_what_no_label_can_be(
+    tmp_path: Path, verdict: str, accepted: int, expected: str
+) -> None:
+    result = replace(finished_run(tmp_path).report, verdict=verdict, reasons=())
+    hits = np.arange(20) < accepted
+    found = with_probes(result, ["tone", *["hum"] * 19], hits)
+    assert found.verdict == expected
+    assert found.metrics["probe_acceptance"] == accepted / 20
+    assert 0 <= found.metrics["probe_acceptance_low"] <= accepted / 20 < found.metrics["probe_acceptance_high"]
+    assert [(row.kind, row.count, row.accepted) for row in found.probes] == [("tone", 1, accepted), ("hum", 19, 0)]
+    if accepted:
+        assert found.reasons[-1] == "it accepts 5% of inputs that no label can be, perhaps 24% (tone)"
+
+
 def test_good_needs_every_condition() -> None:
     assert judge(GOOD, [_label("a"), _label("b")], 3, "leave-one-session-out") == ("good", ())
 
@@ -55,7 +78,9 @@ def test_good_needs_every_condition() -> None:
         (GOOD | {"accuracy_low": 0.3}, [_label("a")], 3, "weak", "always predicting the most frequent label"),
         (GOOD | {"balanced_accuracy": 0.6}, [_label("a")], 3, "weak", "balanced accuracy is 0.60"),
         (GOOD | {"coverage": 0.7}, [_label("a")], 3, "weak", "false rejection rate is 30%, above 20%"),
-        (GOOD, [_label("a", recall=0.4)], 3, "weak", "fewer than half recognised of a"),
+        (GOOD | {"false_acceptance_rate": 0.2}, [_label("a")], 3, "weak", "20% or more (perhaps 30%)"),
+        ({k: v for k, v in GOOD.items() if "acceptance" not in k}, [_label("a")], 3, "weak", "was not measured"),
+        (GOOD, [_label("a", recall=0.5)], 3, "weak", "not more than half recognised of a"),
         (GOOD, [_label("a", within=True)], 3, "weak", "one session only: a"),
     ],
 )

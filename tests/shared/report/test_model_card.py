@@ -27,9 +27,10 @@ def _card(
     )
     metrics = {
         "accuracy": 0.8, "accuracy_low": 0.6, "accuracy_high": 0.9, "majority_baseline": 0.5, "coverage": 0.9,
-        "accuracy_accepted": 0.88, "top2_accuracy": 0.93, "ece": 0.07, "ece_uncalibrated": 0.21, "optimism_gap": gap,
+        "accuracy_accepted": 0.88, "top2_accuracy": 0.93, "ece": 0.07,
+        "ece_calibrated": 0.07, "ece_uncalibrated": 0.21, "optimism_gap": gap,
         "random_split_accuracy": 0.92, "f1_macro": 0.77, "f1_macro_low": 0.61, "f1_macro_high": 0.89,
-        "open_set_auroc": 0.83, "false_rejection_rate": 0.1,
+        "open_set_auroc": 0.83, "false_rejection_rate": 0.1, "set_coverage": 0.91, "set_size": 1.3,
     }  # fmt: skip
     result = Report(
         metrics, rows, np.array([[16, 4, 0], [3, 17, 0], [1, 0, 19]]), ((0.7, 0.6, 10), (0.9, 0.95, 30)),
@@ -100,11 +101,12 @@ def test_the_card_gives_every_metric_with_its_interval(card: Path) -> None:
     for told in (
         "The 95 % confidence interval is 60 % to 90 %",
         "always predicting the most frequent label would reach 50 %",
+        "They held it for 91 %, with 1.3 labels on average",
         "among its two most probable for 93 % of them (top-2 accuracy)",
         "reports 92 %: 12 percentage points more than can be expected on another day",
         "It accepted 90 % of them (coverage)",
         "which is a false rejection rate of 10 %. Of those that it accepted, 88 % were right",
-        "expected calibration error is 7%; before calibration it is 21%",
+        "it is 7% with it and 21% without",
         "macro F1 0.770 0.610 – 0.890",
         "open-set detection AUROC (label held out) 0.830",
         "Label Precision Recall F1 Support Open-set AUROC",
@@ -113,6 +115,9 @@ def test_the_card_gives_every_metric_with_its_interval(card: Path) -> None:
         assert told in plain, told
     once = _card(card.with_name("once.html"), scheme="within-session").read_text("utf-8")
     assert "All are from one session: on another day it may be less" in once and "A random split" not in once
+    shown = once[once.index("<body>") :]
+    assert "there is no interval" in shown
+    assert "60\u00a0%" not in shown and "0.610 – 0.890" not in shown and "(0.70 – 0.97)" not in shown
 
 
 @pytest.mark.parametrize(

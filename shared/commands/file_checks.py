@@ -15,16 +15,16 @@ from shared.data.media_types import media_type
 from shared.errors import ConfigError, DataError
 from shared.features.cache import FeatureCache, content_key
 from shared.progress import Progress, silent
-from shared.recipe import Probe, load_recipe
+from shared.recipe import CheckFile, load_recipe
 from shared.schema_utils import Example
 from shared.trainers import all_trainers, find_trainer
 
-_SPEC = "probe_v1"  # of what is remembered of files that can be used
+_SPEC = "file_check_v1"  # of what is remembered of files that can be used
 _THREADS = 2  # decoders release the interpreter's lock
 
 
 @dataclass(frozen=True)
-class Probed:
+class FileCheck:
     """Why a file cannot be used (None where it can), and what should be known of it all the same."""
 
     refusal: str | None = None
@@ -45,38 +45,38 @@ def wrong_kind(modality: Modality, example: Example) -> str | None:
     return f"is {kind}, but this modality takes {', '.join(sorted(accepts))}"
 
 
-def probe_files(
+def check_files(
     modality: Modality, files: Sequence[tuple[Path, Example]], *, progress: Progress = silent, cached: bool = True
-) -> list[Probed]:
+) -> list[FileCheck]:
     """Return for each file whether its trainer can use the part of it that its example is.
 
     What was decoded before, by its content, is not decoded again. Without the trainer's packages nothing is decoded.
     """
     try:
-        probe = load_recipe(find_trainer(modality)).probe
+        check = load_recipe(find_trainer(modality)).check_file
     except ConfigError:
-        probe = None
-    if probe is None or not files:
-        return [Probed() for _ in files]
+        check = None
+    if check is None or not files:
+        return [FileCheck() for _ in files]
     cache = FeatureCache() if cached else None
     keys = [content_key(modality, content_of(example), path.suffix.lower()) for path, example in files]
     known = cache.get_many(_SPEC, keys) if cache else {}
-    results = [Probed()] * len(files)
+    results = [FileCheck()] * len(files)
     missing = [number for number, key in enumerate(keys) if key not in known]
     usable = {}
     with ThreadPoolExecutor(_THREADS) as pool:
-        decoded = pool.map(lambda number: _probed(probe, *files[number]), missing)
+        decoded = pool.map(lambda number: _check(check, *files[number]), missing)
         for number, result in zip(progress(missing, "decoding"), decoded, strict=True):
             results[number] = result
-            if result == Probed():
+            if result == FileCheck():
                 usable[keys[number]] = np.ones(1, np.float32)
     if cache and usable:
         cache.put_many(_SPEC, usable)
     return results
 
 
-def _probed(probe: Probe, path: Path, example: Example) -> Probed:
+def _check(check: CheckFile, path: Path, example: Example) -> FileCheck:
     try:
-        return Probed(None, probe(path, example))
+        return FileCheck(None, check(path, example))
     except DataError as error:
-        return Probed("; ".join(fault.reason for fault in error.faults) or str(error))
+        return FileCheck("; ".join(fault.reason for fault in error.faults) or str(error))

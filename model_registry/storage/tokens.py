@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from model_registry.errors import ConflictError, NotFoundError
 from model_registry.names import parse_name
@@ -35,10 +35,21 @@ class Token(Document):
 
 
 class Tokens(Document):
-    """The file of tokens."""
+    """The file of tokens; `sha256` is of the list as canonical JSON, and absent in files of format 1."""
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
     tokens: tuple[Token, ...] = ()
+    sha256: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def _intact(self) -> Tokens:
+        if self.sha256 != (None if self.format == 1 else _list_sha256(self.tokens)):
+            raise ValueError("the tokens are not what was written; restore the file from a backup, or remove it")
+        return self
+
+
+def _list_sha256(tokens: tuple[Token, ...]) -> str:
+    return hashlib.sha256(b"".join(token.to_line() for token in tokens)).hexdigest()
 
 
 def tokens_file(root: Path) -> Path:
@@ -51,7 +62,7 @@ def read_tokens(path: Path) -> Tokens:
     try:
         return Tokens.from_json(read_file(path, DOCUMENT_LIMIT), str(path))
     except NotFoundError:
-        return Tokens()
+        return Tokens(format=1)
 
 
 def add_token(path: Path, name: str, scopes: tuple[Scope, ...]) -> str:
@@ -82,4 +93,4 @@ def token_hash(secret: str) -> str:
 
 
 def _write(path: Path, tokens: tuple[Token, ...]) -> None:
-    write_file_atomically(path, Tokens(tokens=tokens).to_json(), mode=0o600)
+    write_file_atomically(path, Tokens(tokens=tokens, sha256=_list_sha256(tokens)).to_json(), mode=0o600)

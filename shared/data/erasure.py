@@ -1,0 +1,265 @@
+"""Removing every file of a person from a data root, and from folders in which runs, bundles, exports or copies lie.
+
+Each function may be repeated: what is gone already is passed over. Whether a file concerns a person is decided by its
+content: the `user_id` and `users` of JSON documents, the names in an archive, or the sha256 of a model of theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tarfile
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from model_registry.storage.durable import (
+    abandoned_folders,
+    destroy,
+    file_sha256,
+    locked,
+    remove_folder,
+    write_file_atomically,
+)
+from model_registry.storage.tombstones import add_tombstone, mentions
+
+_TOPS = (".", "logs", "data")  # A3CP keeps users/ and transcripts/ below these
+_TEMPORARY = re.compile(r"(registry|model-registry|restore|reproduce)-.+")  # folders that killed commands left
+_SHORT = 3  # an id with fewer letters is a word of many a sentence, and only counts where it stands alone
+
+
+@dataclass(frozen=True)
+class Person:
+    """Whose files are to go: the user id, and the sha256 of models that were trained on them."""
+
+    user: str
+    hashes: frozenset[str] = frozenset()
+
+
+@dataclass
+class Places:
+    """What was removed of a user, and what could not be: a line each."""
+
+    user: str
+    removed: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file or folder, a link to a folder together with it."""
+        target = path.resolve() if path.is_symlink() and path.is_dir() else None
+        try:
+            if path.is_dir() and target is None and path.name != self.user:
+                remove_folder(path)  # by its name first: after a kill, the rest is known to be rubbish
+            for each in (path, target):
+                if each is not None and os.path.lexists(each):
+                    destroy(each)
+        except Exception as error:  # the other places must be reached nonetheless
+            self.left.append(f"{path}: {error}")
+        else:
+            self.removed.append(str(path))
+
+
+def erase_data_root(root: Path, person: Person, reason: str, places: Places) -> None:
+    """Remove a person's sessions, features and transcripts, and leave a tombstone that the importer respects."""
+    add_tombstone(root, person.user, reason)
+    users = root / "users"
+    if users.is_dir():
+        with locked(users.resolve()):  # no importer is writing
+            _erase_users(root, person, places)
+    else:
+        _erase_users(root, person, places)
+
+
+def _erase_users(root: Path, person: Person, places: Places) -> None:
+    for top in _TOPS:
+        folder = root / top / "users" / person.user
+        if os.path.lexists(folder):
+            places.remove(folder)
+        for transcript in sorted((root / top / "transcripts").glob("*.jsonl")):
+            _erase_lines(transcript, person, places)
+
+
+def erase_from_folder(folder: Path, person: Person, places: Places) -> None:
+    """Remove what concerns a person from a folder of runs, bundles, exports or copies of a registry.
+
+    Bundles and versions go whole, pooled ones that contain the person too; lists lose the entries that name them.
+    """
+    for name, _, _ in os.walk(folder):
+        for rubbish in abandoned_folders(Path(name)):
+            destroy(rubbish)
+    for path in _concerning(folder, person):
+        if path.suffix == ".jsonl":
+            _erase_lines(path, person, places)
+        elif path.suffix == ".json":
+            _erase_entries(path, person, places)
+        else:
+            places.remove(path)
+
+
+def erase_temporary(person: Person, places: Places) -> None:
+    """Remove what killed commands left of a person in the folder for temporary files."""
+    top = Path(tempfile.gettempdir())
+    for folder in sorted(top.iterdir()):
+        with suppress(OSError):
+            if not folder.is_dir() or folder.stat().st_uid != os.getuid():
+                continue
+            killed = _TEMPORARY.fullmatch(folder.name) and next(_concerning(folder, person), None) is not None
+            if killed or folder in abandoned_folders(top):
+                places.remove(folder)
+
+
+def erase_cache(path: Path, places: Places) -> None:
+    """Remove the feature cache: its rows are found by content only, and computing them again costs time alone."""
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        if path.with_name(name).exists():
+            places.remove(path.with_name(name))
+
+
+def traces(folder: Path, person: Person) -> Iterator[Path]:
+    """Yield what still concerns a person, in a folder in which nothing should."""
+    yield from _concerning(folder, person)
+
+
+def _concerning(folder: Path, person: Person) -> Iterator[Path]:
+    """Yield folders that are a person's as a whole, and single files that concern them. What is yielded may go."""
+    for name, folders, files in os.walk(folder):
+        here = Path(name)
+        whole = [each for each in sorted(folders) if _is_of(here / each, person)]
+        folders[:] = [each for each in folders if each not in whole]
+        yield from (here / each for each in whole)
+        yield from (here / each for each in sorted(files) if _file_concerns(here / each, person))
+
+
+def _is_of(folder: Path, person: Person) -> bool:
+    """Return whether a folder is a person's as a whole: named after them, or a bundle or version trained on them."""
+    if folder.name == person.user and folder.parent.name in ("users", "jobs"):
+        return True
+    if not ((folder / "bundle.json").is_file() or (folder / "manifest.json").is_file()):
+        return False
+    for path in folder.glob("*.json"):
+        value = _json(path)
+        if isinstance(value, dict) and (
+            value.get("user_id") == person.user or person.user in (value.get("users") or ())
+        ):
+            return True
+    return False
+
+
+def _file_concerns(path: Path, person: Person) -> bool:
+    if _names(path.name, person.user):
+        return True
+    try:
+        if path.suffix == ".jsonl":
+            return any(_line_concerns(line, person) for line in path.read_bytes().splitlines())
+        if path.suffix == ".json":
+            return concerns(_json(path), person.user)
+        if path.suffix == ".tar":
+            with tarfile.open(path) as tar:
+                return any(_names(member.name, person.user) for member in tar) or _pooled_tar(path, person)
+        if file_sha256(path) in person.hashes:
+            return True
+        data = path.read_bytes()
+        if any(digest.encode() in data for digest in person.hashes):
+            return True  # an ONNX file with encoders names the model that it was made of
+        text = data.decode("utf-8", "replace") if path.suffix in (".html", ".txt", ".log", ".md") else ""
+        return _text_concerns(text, person)
+    except (OSError, tarfile.TarError, ValueError):
+        return False
+
+
+def _pooled_tar(path: Path, person: Person) -> bool:
+    """Return whether an exported version was trained on a person among others."""
+    with tarfile.open(path) as tar:
+        for member in tar:
+            if "/training_log" in member.name and (content := tar.extractfile(member)) is not None:
+                log = json.loads(content.read())
+                return isinstance(log, dict) and person.user in (log.get("users") or ())
+    return False
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def concerns(value: Any, user: str) -> bool:
+    """Return whether a JSON value names a user: as a text of its own, or as part of a path, a name or a sentence."""
+    if isinstance(value, dict):
+        return any(concerns(item, user) for pair in value.items() for item in pair)
+    if isinstance(value, list):
+        return any(concerns(item, user) for item in value)
+    if not isinstance(value, str):
+        return False
+    return value == user or _names(value, user)
+
+
+def _names(text: str, user: str) -> bool:
+    return mentions(user, text) if " " not in text or len(user) >= _SHORT else False
+
+
+def _text_concerns(text: str, person: Person) -> bool:
+    return len(person.user) >= _SHORT and mentions(person.user, text)
+
+
+def _line_concerns(line: bytes, person: Person) -> bool:
+    try:
+        return concerns(json.loads(line), person.user)
+    except ValueError:
+        return _text_concerns(line.decode("utf-8", "replace"), person)
+
+
+def _erase_lines(path: Path, person: Person, places: Places) -> None:
+    """Write a file of JSON lines again without those that name a person; remove it where none is left."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if not _line_concerns(line, person)]
+    if len(kept) == len(lines):
+        return
+    if kept and not _names(path.name, person.user):
+        write_file_atomically(path, b"".join(kept), mode=0o600)
+        places.removed.append(f"{path}: {len(lines) - len(kept)} lines")
+    else:
+        places.remove(path)
+
+
+def _erase_entries(path: Path, person: Person, places: Places) -> None:
+    """Write a JSON document again without the list entries that name a person; remove it where that is not enough."""
+    before = _json(path)
+    after = _without(before, person.user)
+    if concerns(after, person.user) or not isinstance(after, dict | list) or _names(path.name, person.user):
+        places.remove(path)
+    else:
+        write_file_atomically(path, (json.dumps(after, ensure_ascii=False) + "\n").encode(), mode=0o600)
+        places.removed.append(f"{path}: entries")
+
+
+def _without(value: Any, user: str) -> Any:
+    if isinstance(value, list):
+        return [_without(item, user) for item in value if not _entry_concerns(item, user)]
+    if isinstance(value, dict):
+        return {key: _without(item, user) for key, item in value.items() if not concerns(key, user)}
+    return value
+
+
+def _entry_concerns(item: Any, user: str) -> bool:
+    """Return whether a list's entry names a user outside of lists of its own, which lose entries in turn."""
+    if isinstance(item, dict):
+        return any(_entry_concerns(value, user) for pair in item.items() for value in pair)
+    return concerns(item, user) if isinstance(item, str) else False
+
+
+def hashes_of(folders: Iterable[Path], user: str) -> frozenset[str]:
+    """Return the sha256 of every model below some folders, in a bundle or version, that was trained on a user."""
+    person, hashes = Person(user), set[str]()
+    for folder in folders:
+        for name in ("bundle.json", "manifest.json"):
+            for path in folder.rglob(name):
+                if _is_of(path.parent, person):
+                    with suppress(KeyError, TypeError):
+                        hashes.add(str(_json(path)["files"]["model"]["sha256"]))
+    return frozenset(hashes)
