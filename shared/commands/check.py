@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,10 @@ Examples:
   model-trainer check data --user anna --modality gesture
   model-trainer check a3cp --data-format a3cp --json
 """
+
+
+_MOST_OF_A_KIND = 5  # faults of one kind that are all listed
+_EXAMPLES_OF_A_KIND = 3  # that are listed where there are more
 
 
 @dataclass(frozen=True)
@@ -170,6 +175,7 @@ def _bad_names(root: Path) -> list[Fault]:
 @click.option("--data-format", type=click.Choice(["auto", "own", "a3cp"]), default="auto", show_default=True)
 @click.option("--minimum-per-label", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--decode/--no-decode", default=True, show_default=True, help="Decode every media file.")
+@click.option("--verbose", is_flag=True, help="List every fault, also where many are of one kind.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 @click.pass_context
 def check_command(
@@ -182,13 +188,14 @@ def check_command(
     data_format: Any,
     minimum_per_label: int,
     decode: bool,
+    verbose: bool,
     as_json: bool,
 ) -> None:
     """Check the data root DATA: every line, every file and its hash, and whether training can decode it.
 
     Ends with 3 where anything is wrong.
 
-    Each fault is one line, `path:line: field: reason`.
+    Each fault is one line, `path:line: field: reason`; of many faults of one kind three are listed, with their number.
     """
     try:
         known = None if modality is None else parse_known_modality(modality)
@@ -209,12 +216,12 @@ def check_command(
     if as_json:
         click.echo(json.dumps(asdict(report), ensure_ascii=False))
     else:
-        _show(report)
+        _show(report, verbose)
     if report.faults:
         context.exit(DataError.exit_code)
 
 
-def _show(report: CheckReport) -> None:
+def _show(report: CheckReport, verbose: bool) -> None:
     for user, modalities in report.users.items():
         for modality, count in modalities.items():
             left_out = "".join(f", {number} left out: {reason}" for reason, number in count.left_out.items())
@@ -224,10 +231,31 @@ def _show(report: CheckReport) -> None:
                 click.echo(f"    sessions  {_listed(count.sessions)}")
     for warning in report.warnings:
         click.echo(f"warning: {warning}", err=True)
-    for fault in report.faults:
-        click.echo(str(fault))
+    for line in _fault_lines(report.faults, verbose):
+        click.echo(line)
     number = len(report.faults)
     click.echo(f"{number} fault{'s' * (number != 1)}" if number else "no faults")
+
+
+def _fault_lines(faults: Sequence[Fault], verbose: bool) -> Iterator[str]:
+    """Yield a line for each fault; of many of one kind in one file only the first three, and how many there are."""
+    kinds = Counter(map(_kind, faults))
+    shown: Counter[tuple[str, str, str]] = Counter()
+    for fault in faults:
+        kind = _kind(fault)
+        shown[kind] += 1
+        if verbose or kinds[kind] <= _MOST_OF_A_KIND or shown[kind] <= _EXAMPLES_OF_A_KIND:
+            yield str(fault)
+        elif shown[kind] == kinds[kind]:
+            rest = kinds[kind] - _EXAMPLES_OF_A_KIND
+            yield f"{fault.path}: {fault.field}: {rest} more of this kind; --verbose lists them"
+
+
+def _kind(fault: Fault) -> tuple[str, str, str]:
+    """Return a fault's file, field and reason without names and numbers."""
+    name, colon, reason = fault.reason.partition(": ")
+    words = reason if colon and Path(name).suffix else fault.reason
+    return fault.path, fault.field, re.sub(r"'[^']*'|\d+(?:[.:]\d+)*", "", words)
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -136,3 +136,15 @@ def test_the_same_file_under_two_labels_is_a_fault_naming_both_places(tmp_path: 
     result = run(str(tmp_path), "--no-decode")
     assert result.exit_code == 3
     assert f"{path}:4: label: the same content is 'a' at {path}:3 and 'b' here" in result.output
+
+
+def test_of_many_faults_of_one_kind_three_are_listed(tmp_path: Path) -> None:
+    folder = session_folder(tmp_path, "anna")
+    rows = [media_row(folder, f"r{k}", "ab"[k % 2], b"no sound %d" % k) for k in range(12)]
+    path = write_rows(folder, [*rows, row(folder, "other", "eat") | {"colour": "red"}])
+    result = run(str(tmp_path))
+    assert result.exit_code == 3
+    assert result.output.count("unsupported audio format") == 3
+    assert f"{path}: media: 9 more of this kind; --verbose lists them" in result.output
+    assert result.output.splitlines()[-1] == "13 faults"
+    assert run(str(tmp_path), "--verbose").output.count("unsupported audio format") == 12

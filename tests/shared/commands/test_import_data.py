@@ -1,4 +1,4 @@
-"""What people have becomes session folders: sessions cut, nothing written twice, every fault told before writing."""
+"""Sources become session folders: split into sessions, nothing is written twice, all faults come before any writing."""
 
 from __future__ import annotations
 
@@ -104,9 +104,9 @@ def test_a_changed_label_or_session_is_refused_unless_it_is_to_replace(tmp_path:
     data = tmp_path / "data"
     run(source, data, "sound", "--user", "anna", "--session", "monday", "--no-consent")
     before = tree(data)
-    told = refused(source, data, "sound", "--user", "anna", "--session", "tuesday")
-    assert "with another session_id, consent_given; --replace changes it" in told
-    assert told.count("\n") == 3
+    reason = refused(source, data, "sound", "--user", "anna", "--session", "tuesday")
+    assert "with another session_id, consent_given; --replace changes it" in reason
+    assert reason.count("\n") == 3
     assert tree(data) == before
     run(source, data, "sound", "--user", "anna", "--session", "tuesday", "--replace")
     assert Counter(load(data, "anna", "sound").session_ids) == {"tuesday": 4}
@@ -174,8 +174,8 @@ def test_a_table_with_a_header_and_texts(tmp_path: Path) -> None:
     assert users_with_data(tmp_path / "data") == {"anna": {"speech": 1}, "ben": {"speech": 1}}
     line = (tmp_path / "data/users/anna/sessions/s1/examples.jsonl").read_text()
     assert json.loads(line)["transcript"] == "I am hungry, please"
-    told = refused(table, tmp_path / "data", "speech", "--label-column", "intent", "--user", "anna")
-    assert "there is no column 'intent'; there are text, who, label, session" in told
+    reason = refused(table, tmp_path / "data", "speech", "--label-column", "intent", "--user", "anna")
+    assert "there is no column 'intent'; there are text, who, label, session" in reason
 
 
 @pytest.mark.parametrize(
@@ -300,11 +300,11 @@ def test_an_import_that_fails_half_way_leaves_no_half_session(tmp_path: Path, mo
     assert sorted(path.name for path in sessions.iterdir()) == ["session-01", "session-02"]
 
 
-def test_every_fault_is_told_and_nothing_is_written(tmp_path: Path) -> None:
+def test_every_fault_is_named_and_nothing_is_written(tmp_path: Path) -> None:
     table = tmp_path / "rows.csv"
     table.write_text("a,1,2\nb,x,2\na,nan,2\n,1,2\nunknown,1,2\na,inf,1\n")
-    told = refused(table, tmp_path / "data", "gesture", "--user", "anna")
-    places = [line.split(": ")[:2] for line in told.splitlines()]
+    reason = refused(table, tmp_path / "data", "gesture", "--user", "anna")
+    places = [line.split(": ")[:2] for line in reason.splitlines()]
     expected = [(2, "(row)"), (3, "(row)"), (4, "label"), (5, "label"), (6, "(row)")]
     assert places == [[f"{table}:{line}", field] for line, field in expected]
     assert not (tmp_path / "data").exists()
@@ -362,8 +362,8 @@ def test_one_clip_under_two_labels_is_refused_naming_both_places(tmp_path: Path)
     for label in ("a", "b"):
         (source / label).mkdir(parents=True)
         (source / label / "same.wav").write_bytes(b"same")
-    told = refused(source, tmp_path / "data", "sound", "--user", "anna")
-    assert f"{source}/b/same.wav: label: the same content is 'a' in {source}/a/same.wav and 'b' here" in told
+    reason = refused(source, tmp_path / "data", "sound", "--user", "anna")
+    assert f"{source}/b/same.wav: label: the same content is 'a' in {source}/a/same.wav and 'b' here" in reason
     assert not (tmp_path / "data").exists()
 
 
