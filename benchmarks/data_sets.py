@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import yaml
@@ -26,8 +26,11 @@ from pydantic import Field, model_validator
 from benchmarks.real_data import SOURCE, WORK
 from gesture_trainer.preprocessing.landmarker import FACE_POINTS
 from model_registry.names import Modality
-from shared.data.import_sessions import Mode, Origin, SessionSplit, assign, find_samples, import_samples
-from shared.data.import_sources import Columns, Findings, RawSample, natural, read_labels, rename_labels
+from shared.data.formats.labels import name_labels, read_labels
+from shared.data.formats.raw import Columns, Findings, RawSample, ReadOptions
+from shared.data.formats.walking import natural
+from shared.data.import_sessions import SessionSplit, assign, find_samples
+from shared.data.import_writing import CONTRADICTIONS, Mode, Origin, import_samples
 from shared.errors import ConfigError
 from shared.schema_utils import Schema
 
@@ -126,7 +129,7 @@ def data_root(one: DataSet, sets: Path) -> Path:
             staged = Path(folder, "data")
             samples, faults = assign(read_samples(one, sets), USER, SessionSplit(**one.sessions.model_dump()), None)
             origin = Origin(one.modality, consent=True, encoding=one.encoding)
-            import_samples(staged, samples, origin, Mode(), known_faults=faults)
+            import_samples(staged, samples, origin, Mode(leave_out=frozenset([CONTRADICTIONS])), known_faults=faults)
             with suppress(OSError):
                 staged.rename(root)
     return root
@@ -140,7 +143,7 @@ def read_samples(one: DataSet, sets: Path) -> Findings:
     found = _READERS[one.reader](one, place)
     if one.labels is not None:
         names = (SOURCE if one.repository is None else sets / one.repository) / one.labels
-        found = rename_labels(found, read_labels(names), names)
+        name_labels(found, read_labels(names), names)
     samples: Iterable[RawSample] = found.samples
     if one.half == "even":
         samples = [sample for sample in samples if _is_even(sample.session or "")]
@@ -190,23 +193,23 @@ def _limited(samples: list[RawSample], limit: int) -> list[RawSample]:
 
 
 def _files(one: DataSet, place: Path) -> Findings:
-    return find_samples(place, pattern=one.pattern)
+    return find_samples(place, ReadOptions(pattern=one.pattern))
 
 
 def _table(one: DataSet, place: Path) -> Findings:
-    return find_samples(place, frame_size=one.frame_size)
+    return find_samples(place, ReadOptions(frame_size=one.frame_size))
 
 
 def _json(one: DataSet, place: Path) -> Findings:
-    columns = Columns(**one.columns.model_dump()) if one.columns else None
-    return find_samples(place, columns=columns, splits=(one.split,) if one.split else ())
+    columns = Columns(**one.columns.model_dump()) if one.columns else Columns()
+    return find_samples(place, ReadOptions(columns, splits=(one.split,) if one.split else ()))
 
 
 def _line_pairs(one: DataSet, place: Path) -> Findings:
     """Texts in `seq.in` and, line by line, their labels in `label`."""
     texts, labels = (place.joinpath(name).read_text(encoding="utf-8").splitlines() for name in ("seq.in", "label"))
     pairs = enumerate(zip(texts, labels, strict=True), start=1)
-    return Findings([RawSample(f"{k}", str(place / "seq.in"), k, label, text) for k, (text, label) in pairs])
+    return Findings([RawSample(str(place / "seq.in"), k, label, text, name=f"{k}") for k, (text, label) in pairs])
 
 
 def _test_blocks(one: DataSet, place: Path) -> Findings:
@@ -217,7 +220,7 @@ def _test_blocks(one: DataSet, place: Path) -> Findings:
         for number, block in enumerate(blocks):
             session, label = f"{path.stem}-{number}", block["intent"]["name"]
             for k, sentence in enumerate(block["sentences"]):
-                samples.append(RawSample(f"{session}-{k}", str(path), None, label, str(sentence), session=session))
+                samples.append(RawSample(str(path), None, label, str(sentence), session=session, name=f"{session}-{k}"))
     return Findings(samples)
 
 
@@ -278,13 +281,13 @@ def _frame_files(one: DataSet, place: Path) -> Findings:
     for folder, frames in takes.items():
         pixels = np.array([json.loads(path.read_text()) for _, path in sorted(frames.items())], np.float32)[:, 8:]
         points = np.concatenate([pixels / 640.0, np.zeros((len(pixels), 2 * len(FACE_POINTS)), np.float32)], axis=1)
-        samples.append(RawSample(folder.relative_to(place).as_posix(), str(folder), None, labels[folder], points))
+        samples.append(RawSample(str(folder), None, labels[folder], points, name=folder.relative_to(place).as_posix()))
     return Findings(samples)
 
 
 def _numbered_pictures(one: DataSet, place: Path) -> Findings:
     """Pictures that were numbered as they were taken: a new person begins where a label comes again."""
-    found = find_samples(place, pattern=one.pattern)
+    found = find_samples(place, ReadOptions(pattern=one.pattern))
     person, seen, samples = 0, set[str](), []
     for sample in sorted(found.samples, key=lambda sample: int(sample.take or 0)):
         if sample.label in seen:
@@ -304,8 +307,8 @@ def _matching(one: DataSet, place: Path) -> Iterator[tuple[dict[str, str], Path]
 
 
 def _gesture(groups: Mapping[str, str], path: Path, place: Path, sequence: NDArray[np.float32]) -> RawSample:
-    own = {key: value for key, value in groups.items() if key in ("session", "user")}
-    return RawSample(path.relative_to(place).as_posix(), str(path), None, groups["label"], sequence, **own)
+    own: dict[str, Any] = {key: value for key, value in groups.items() if key in ("session", "user")}
+    return RawSample(str(path), None, groups["label"], sequence, name=path.relative_to(place).as_posix(), **own)
 
 
 _READERS: Mapping[Reader, Callable[[DataSet, Path], Findings]] = {

@@ -22,6 +22,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {  # name -> arguments of `model-trainer i
         "--modality=visual_environment",
         "--user=home",
         r"--pattern=(?P<session>\d+)_(?P<label>\w+)\.jpg",
+        "--leave-out=contradictions",
     ),
     "contexts": (
         "clinc150/data_small.json",
@@ -88,6 +89,6 @@ def cropped_houses() -> Path:
                 cv2.imwrite(str(pictures / f"{path.stem}_{part}.jpg"), crop)
         command = [sys.executable, "-m", "shared", "import", str(pictures), f"--data={root}", "--consent", "--link"]
         pattern = r"--pattern=(?P<session>\d+)_(?P<label>[a-z]+)_\d\.jpg"
-        words = ["--modality=visual_environment", "--user=home", pattern]
+        words = ["--modality=visual_environment", "--user=home", "--leave-out=contradictions", pattern]
         subprocess.run([*command, *words], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
     return root

@@ -9,6 +9,7 @@ TRAINER = Trainer(
     console_script="gesture-train",
     image="gesture-trainer",
     cost=Cost(start_seconds=3.0, seconds_per_sample=0.002),
+    accepts=frozenset(["image", "video", "features"]),
     commands={
         "extract": Command(
             "gesture_trainer.extracting:extract_command",

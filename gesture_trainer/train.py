@@ -19,6 +19,7 @@ from gesture_trainer.modality import TRAINER
 from gesture_trainer.parts import PartsReport, answering_parts
 from gesture_trainer.preprocessing.augment import Augment, Augmentation
 from gesture_trainer.preprocessing.body import BodyMotion
+from gesture_trainer.preprocessing.clips import check_file
 from gesture_trainer.preprocessing.convolutions import ConvolutionSource
 from gesture_trainer.preprocessing.extraction import NO_FACE, Extraction, tasks_named
 from gesture_trainer.preprocessing.hands import HandMotion, HandShape, HandsShape
@@ -286,7 +287,7 @@ def _function(features: GestureFeatures, data: Sequences, config: GestureConfig)
     )
 
 
-RECIPE = Recipe(GestureConfig, train, decode)
+RECIPE = Recipe(GestureConfig, train, decode, check_file)
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from model_registry.messages import list_names
 from model_registry.names import DEFAULT_USER, InvalidNameError, Modality, parse_name
 from shared.data.a3cp import count_a3cp, is_a3cp, read_a3cp
 from shared.data.files import DataRoot, RefusedFileError
+from shared.data.identity import contradictions
 from shared.data.own_layout import count_own, is_own, read_own, sessions_folder
 from shared.data.records import Dropped, Reading, Record
 from shared.data.samples import Sample, encoding_faults, label_faults, load_features, verified
@@ -201,6 +202,8 @@ def verify_selection(selection: Selection, minimum_per_label: int) -> Dataset:
     faults = list(selection.faults)
     faults += label_faults(selection.records, modality, minimum_per_label, selection.ledger, place, bool(faults))
     faults += encoding_faults(selection.records, modality, place)
+    contradicted, repeated = contradictions(selection.records)
+    faults += contradicted
     samples = [s for record in selection.records if (s := verified(selection.root, record, faults)) is not None]
     if faults:
         raise DataError(dict.fromkeys(faults))
@@ -211,7 +214,7 @@ def verify_selection(selection: Selection, minimum_per_label: int) -> Dataset:
         samples=tuple(sorted(samples, key=lambda sample: (sample.record_id, sample.user_id, sample.session_id))),
         ledger=tuple(sorted(selection.ledger, key=lambda dropped: (dropped.path, dropped.line, dropped.record_id))),
         sessions=selection.sessions,
-        warnings=selection.warnings,
+        warnings=(*selection.warnings, *repeated),
     )
 
 

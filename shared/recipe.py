@@ -33,7 +33,7 @@ from shared.report.figures import confusion_picture
 from shared.report.metrics import report, with_probes
 from shared.report.model_card import model_card
 from shared.report.training_log import dataset_fields, evaluation_fields, selection_fields, training_log
-from shared.schema_utils import TrainingLogEntry
+from shared.schema_utils import Example, TrainingLogEntry
 from shared.trainers import Trainer
 from shared.training_run import Audit, Exported, Replay, Report, TrainedModel, TrainingRun, Unit
 
@@ -49,14 +49,21 @@ class Outcome:
 Train = Callable[[Job, Any], Outcome]
 Decode = Callable[[Path, Mapping[str, Any], Mapping[str, Encoder]], Inputs]  # file, ModelSpec.decode, encoders
 
+CheckFile = Callable[[Path, Example], tuple[str, ...]]
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a modality is trained and used: the schema of its configuration, its `train`, and one file -> inputs."""
+    """How a modality is trained and used: the schema of its configuration, its `train`, and one file -> inputs.
+
+    `check_file` decodes the part of a media file that an example is, with the default configuration, and returns what
+    should be known of it; it raises DataError where training would refuse the file.
+    """
 
     config: type[TrainerConfig]
     train: Train
     decode: Decode
+    check_file: CheckFile | None = None
 
 
 def load_recipe(trainer: Trainer) -> Recipe:

@@ -42,9 +42,20 @@ _PRINTABLE_LENGTH = 128
 _REQUEST_LIMIT = 32 << 10  # bytes of a request's training_config
 
 
+_JOINERS = dict.fromkeys(map(ord, "\u200c\u200d"))  # parts of words in Persian and Hindi, and of many emoji
+
+
 def _printable(text: str) -> str:
     if not text.isprintable():
         raise ValueError("holds characters that cannot be printed")
+    return text
+
+
+def _printable_words(text: str) -> str:
+    without_joiners = text.translate(_JOINERS)
+    if not without_joiners:
+        raise ValueError("holds no character that is visible")
+    _printable(without_joiners)
     return text
 
 
@@ -98,7 +109,7 @@ Identifier = Annotated[str, StringConstraints(min_length=1, max_length=_PRINTABL
 Label = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=_PRINTABLE_LENGTH),
-    AfterValidator(_printable),
+    AfterValidator(_printable_words),
     AfterValidator(_label),
 ]
 ShortText = Annotated[str, StringConstraints(max_length=2000)]
@@ -210,6 +221,7 @@ class SessionMetadata(BaseModel):
 
     user_id: Identifier
     session_id: Identifier
+    session_name: ShortText | None = None  # what its source calls it, where that cannot be an id
     start_time: Timestamp | None = None
     end_time: Timestamp | None = None
     labeler_id: Identifier | None = None

@@ -46,6 +46,7 @@ class Trainer:
     console_script: str
     image: str  # that the Docker backend runs
     cost: Cost
+    accepts: frozenset[str] = frozenset(["audio", "image", "video", "text", "features"])  # what its samples may be
     commands: Mapping[str, Command] = field(default_factory=dict)
 
 

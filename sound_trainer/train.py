@@ -32,7 +32,7 @@ from shared.learning.familiarity import cosine_familiarity
 from shared.recipe import Outcome, Recipe, featurise, load, package, validate
 from sound_trainer.modality import TRAINER
 from sound_trainer.preprocessing.augment import Augment, Augmentation
-from sound_trainer.preprocessing.decode import Decoding, Recordings, decode, open_recordings
+from sound_trainer.preprocessing.decode import Decoding, Recordings, check_file, decode, open_recordings
 from sound_trainer.preprocessing.embedding import SpeechEmbedding
 from sound_trainer.preprocessing.probes import sound_probes
 from sound_trainer.preprocessing.spectral import Cepstra, FullSpectralFeatures
@@ -108,7 +108,7 @@ def _function(features: SoundFeatures, config: SoundConfig) -> FeatureFunction:
             return FullSpectralFeatures()
 
 
-RECIPE = Recipe(SoundConfig, train, decode)
+RECIPE = Recipe(SoundConfig, train, decode, check_file)
 
 
 def main() -> None:

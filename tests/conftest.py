@@ -31,6 +31,15 @@ def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def cases() -> Path:
+    """The folder of small files as people have them; the test is skipped where it is absent."""
+    folder = REAL_DATA.parent / "cases"
+    if not folder.is_dir():
+        pytest.skip(f"no cases at {folder}; they lie beside the real data that MODEL_TRAINER_DATA names")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real data sets; the test is skipped where it is absent."""
     if not REAL_DATA.is_dir():

@@ -53,7 +53,7 @@ from visual_environment_trainer.preprocessing.images import BlankImageError, Unr
 from visual_environment_trainer.preprocessing.near_duplicates import near_duplicate_groups
 from visual_environment_trainer.preprocessing.probes import visual_probes
 from visual_environment_trainer.preprocessing.validity import require_content
-from visual_environment_trainer.preprocessing.views import ONE_VIEW, SEVERAL_VIEWS, Viewing, read_views
+from visual_environment_trainer.preprocessing.views import ONE_VIEW, SEVERAL_VIEWS, Viewing, check_file, read_views
 from visual_environment_trainer.robustness import keep_helpful_copies
 
 VisualFeatures = Literal["embedding", "middle", "handmade"]
@@ -233,7 +233,7 @@ def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder])
     return Encoding(viewing, next(iter(encoders.values()), None))([views])[0]
 
 
-RECIPE = Recipe(VisualConfig, train, decode)
+RECIPE = Recipe(VisualConfig, train, decode, check_file)
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from shared.schema_utils import Schema
 EXTRACT = "gesture_trainer.preprocessing.landmarker:extract_clip"
 NO_LANDMARK = "no landmark in any frame"
 NO_FACE = "the 32 face points are missing: no face task file is configured (extraction.face_task)"
-_VERSION = "1"  # of what extract_clip does; a change invalidates cached sequences
+_VERSION = "2"  # of what extract_clip does; a change invalidates cached sequences
 
 
 class Extraction(Schema):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,15 @@ import click
 
 from model_registry.messages import list_names
 from model_registry.names import InvalidNameError, Modality, parse_name
+from shared.commands.file_checks import FileCheck, check_files, wrong_kind
 from shared.data.files import DataRoot, RefusedFileError
+from shared.data.identity import contradictions
 from shared.data.records import Dropped, Reading, Record
 from shared.data.samples import encoding_faults, label_faults, verified
 from shared.data_loader import DataFilter, DataFormat, choose, known_users, read_user
 from shared.errors import DataError, Fault
 from shared.progress import Progress, bar, silent
+from shared.schema_utils import Example
 from shared.trainers import parse_known_modality
 
 _EXAMPLES = """
@@ -29,6 +34,10 @@ Examples:
   model-trainer check data --user anna --modality gesture
   model-trainer check a3cp --data-format a3cp --json
 """
+
+
+_MOST_OF_A_KIND = 5  # faults of one kind that are all listed
+_EXAMPLES_OF_A_KIND = 3  # that are listed where there are more
 
 
 @dataclass(frozen=True)
@@ -59,9 +68,12 @@ def check_data(
     *,
     data_format: DataFormat = "auto",
     minimum_per_label: int = 2,
+    decode: bool = True,
     progress: Progress = silent,
 ) -> CheckReport:
     """Check every file of the users (default: all) and return counts, warnings and all faults.
+
+    With `decode` each media file is decoded as its trainer would decode it.
 
     A fault is what a trainer would refuse, and also a missing or changed file of an example that would be left out.
     """
@@ -77,21 +89,34 @@ def check_data(
             Fault(str(root), None, "users", "there are no data of any user; `model-trainer import` brings some in")
         )
     warnings: list[Fault] = []
+    check_all = partial(check_files, progress=progress) if decode else None
     counts: dict[str, dict[Modality, Count]] = {}
-    for user in progress(chosen, "checking"):
+    for user in chosen:
         reading = read_user(data_root, user, modality, data_filter, data_format)
         faults += reading.faults
         warnings += reading.warnings
         place = str(root / "users" / user)
-        counts[user] = _check_user(data_root, reading, data_filter, minimum_per_label, place, faults)
+        counts[user] = _check_user(
+            data_root, reading, data_filter, minimum_per_label, place, faults, warnings, check_all
+        )
     return CheckReport(DataError(dict.fromkeys(faults)).faults, tuple(warnings), counts)
 
 
 def _check_user(
-    root: DataRoot, reading: Reading, data_filter: DataFilter, minimum: int, place: str, faults: list[Fault]
+    root: DataRoot,
+    reading: Reading,
+    data_filter: DataFilter,
+    minimum: int,
+    place: str,
+    faults: list[Fault],
+    warnings: list[Fault],
+    check_all: Callable[[Modality, Sequence[tuple[Path, Example]]], list[FileCheck]] | None,
 ) -> dict[Modality, Count]:
-    for record in reading.records:
-        verified(root, record, faults)
+    files = {
+        (record.path, record.line): sample.path
+        for record in reading.records
+        if (sample := verified(root, record, faults)) is not None and sample.path is not None
+    }
     by_modality: dict[Modality, list[Record]] = defaultdict(list)
     for record in reading.records:
         by_modality[record.example.modality].append(record)
@@ -99,9 +124,12 @@ def _check_user(
     for modality, records in sorted(by_modality.items()):
         ledger: list[Dropped] = []
         used = choose(Reading(records=records), data_filter, ledger, faults)
-        if used:
-            faults += label_faults(used, modality, minimum, ledger, place, others=False)
+        unreadable = any(fault.path.startswith(place) for fault in faults)
+        faults += label_faults(used, modality, minimum, ledger, place, others=unreadable)
         faults += encoding_faults(used, modality, place)
+        faults += [
+            record.fault("modality", reason) for record in used if (reason := wrong_kind(modality, record.example))
+        ]
         counts[modality] = Count(
             samples=len(records),
             used=len(used),
@@ -109,6 +137,18 @@ def _check_user(
             sessions=dict(sorted(Counter(record.example.session_id for record in used).items())),
             left_out=dict(Counter(dropped.reason for dropped in ledger).most_common()),
         )
+        contradicted, repeated = contradictions(used)
+        faults += contradicted
+        warnings += repeated
+        if check_all is None:
+            continue
+        media = [record for record in used if record.example.media is not None and (record.path, record.line) in files]
+        checked = check_all(modality, [(files[record.path, record.line], record.example) for record in media])
+        for record, result in zip(media, checked, strict=True):
+            name = files[record.path, record.line].name
+            if result.refusal is not None:
+                faults.append(record.fault("media", f"{name}: {result.refusal}"))
+            warnings += [record.fault("media", f"{name}: {note}") for note in result.notes]
     return counts
 
 
@@ -134,6 +174,8 @@ def _bad_names(root: Path) -> list[Fault]:
 @click.option("--demo-data/--no-demo-data", default=False, help="Whether demo data count as used.")
 @click.option("--data-format", type=click.Choice(["auto", "own", "a3cp"]), default="auto", show_default=True)
 @click.option("--minimum-per-label", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--decode/--no-decode", default=True, show_default=True, help="Decode every media file.")
+@click.option("--verbose", is_flag=True, help="List every fault, also where many are of one kind.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 @click.pass_context
 def check_command(
@@ -145,11 +187,15 @@ def check_command(
     demo_data: bool,
     data_format: Any,
     minimum_per_label: int,
+    decode: bool,
+    verbose: bool,
     as_json: bool,
 ) -> None:
-    """Check the data root DATA: every line, every file and its hash. Ends with 3 where anything is wrong.
+    """Check the data root DATA: every line, every file and its hash, and whether training can decode it.
 
-    Each fault is one line, `path:line: field: reason`.
+    Ends with 3 where anything is wrong.
+
+    Each fault is one line, `path:line: field: reason`; of many faults of one kind three are listed, with their number.
     """
     try:
         known = None if modality is None else parse_known_modality(modality)
@@ -164,17 +210,18 @@ def check_command(
         DataFilter(sessions=sessions or None, include_demo=demo_data),
         data_format=data_format,
         minimum_per_label=minimum_per_label,
+        decode=decode,
         progress=bar,
     )
     if as_json:
         click.echo(json.dumps(asdict(report), ensure_ascii=False))
     else:
-        _show(report)
+        _show(report, verbose)
     if report.faults:
         context.exit(DataError.exit_code)
 
 
-def _show(report: CheckReport) -> None:
+def _show(report: CheckReport, verbose: bool) -> None:
     for user, modalities in report.users.items():
         for modality, count in modalities.items():
             left_out = "".join(f", {number} left out: {reason}" for reason, number in count.left_out.items())
@@ -184,10 +231,31 @@ def _show(report: CheckReport) -> None:
                 click.echo(f"    sessions  {_listed(count.sessions)}")
     for warning in report.warnings:
         click.echo(f"warning: {warning}", err=True)
-    for fault in report.faults:
-        click.echo(str(fault))
+    for line in _fault_lines(report.faults, verbose):
+        click.echo(line)
     number = len(report.faults)
     click.echo(f"{number} fault{'s' * (number != 1)}" if number else "no faults")
+
+
+def _fault_lines(faults: Sequence[Fault], verbose: bool) -> Iterator[str]:
+    """Yield a line for each fault; of many of one kind in one file only the first three, and how many there are."""
+    kinds = Counter(map(_kind, faults))
+    shown: Counter[tuple[str, str, str]] = Counter()
+    for fault in faults:
+        kind = _kind(fault)
+        shown[kind] += 1
+        if verbose or kinds[kind] <= _MOST_OF_A_KIND or shown[kind] <= _EXAMPLES_OF_A_KIND:
+            yield str(fault)
+        elif shown[kind] == kinds[kind]:
+            rest = kinds[kind] - _EXAMPLES_OF_A_KIND
+            yield f"{fault.path}: {fault.field}: {rest} more of this kind; --verbose lists them"
+
+
+def _kind(fault: Fault) -> tuple[str, str, str]:
+    """Return a fault's file, field and reason without names and numbers."""
+    name, colon, reason = fault.reason.partition(": ")
+    words = reason if colon and Path(name).suffix else fault.reason
+    return fault.path, fault.field, re.sub(r"'[^']*'|\d+(?:[.:]\d+)*", "", words)
 
 
 def _listed(counts: dict[str, int]) -> str:

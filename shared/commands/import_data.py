@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
+from model_registry.messages import list_names
 from model_registry.names import InvalidNameError, Modality, parse_name
-from shared.data.import_sessions import Mode, Origin, SessionSplit, Summary, assign, find_samples, import_samples
-from shared.data.import_sources import Columns, Findings
+from shared.commands.file_checks import check_files
+from shared.commands.tables import print_table
+from shared.data.files import RefusedFileError
+from shared.data.formats.archives import SUFFIX, unpacked
+from shared.data.formats.raw import Columns, Findings, ReadOptions
+from shared.data.import_sessions import SessionSplit, assign, find_samples
+from shared.data.import_writing import CONTRADICTIONS, UNUSABLE, Mode, Origin, Summary, import_samples
 from shared.errors import DataError, Fault
 from shared.progress import bar
-from shared.schema_utils import LABEL_STATUSES
-from shared.trainers import modality_names, parse_known_modality
+from shared.schema_utils import LABEL_STATUSES, Example
+from shared.trainers import all_trainers, modality_names, parse_known_modality
 
 _EXAMPLES = """
 \b
@@ -47,6 +56,16 @@ def _name(_context: click.Context, parameter: click.Parameter, value: str | None
         raise click.BadParameter(str(refused)) from None
 
 
+def _renames(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    renames = {}
+    for value in values:
+        old, equals, new = value.partition("=")
+        if not equals or not old.strip() or not new.strip():
+            raise click.BadParameter(f"{value!a}: give OLD=NEW")
+        renames[old.strip()] = new.strip()
+    return renames
+
+
 @click.command("import", epilog=_EXAMPLES)
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.option(
@@ -70,6 +89,11 @@ def _name(_context: click.Context, parameter: click.Parameter, value: str | None
     metavar="N",
     help="Distribute each label's samples over N sessions in turn.",
 )
+@click.option(
+    "--session-by",
+    type=click.Choice(["day"]),
+    help="Make each day of recording a session, by EXIF, container or file time.",
+)
 @click.option("--session", callback=_name, help="Put everything that names no session into this one.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N samples a user, evenly over the labels.")
 @click.option(
@@ -77,11 +101,35 @@ def _name(_context: click.Context, parameter: click.Parameter, value: str | None
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Names for the labels: a line each (label is the line's number from 0), {label: name} or {name: [labels]}.",
 )
+@click.option("--label", help="The label of everything in a source that names none, such as one file.")
+@click.option(
+    "--rename", "renamed", multiple=True, callback=_renames, metavar="OLD=NEW", help="Give a label another name."
+)
+@click.option(
+    "--levels",
+    metavar="LEVELS",
+    help="What each level of folders is, from the top: label, session, user or -, such as session/label.",
+)
 @click.option("--split", "splits", multiple=True, help="Which part of a JSON file (train, test, …); can be repeated.")
 @click.option("--label-column", help="Column or key of the label: a name, or a number from 0 where there is no header.")
 @click.option("--text-column", help="Column or key of the text.")
 @click.option("--session-column", help="Column or key of the session.")
 @click.option("--user-column", help="Column or key of the user.")
+@click.option("--path-column", help="Column or key of the file that a row is about.")
+@click.option("--sequence-column", help="Column that says which rows are the frames of one sequence.")
+@click.option("--ignore-column", "ignored", multiple=True, help="A column that is no feature; can be repeated.")
+@click.option(
+    "--media",
+    type=click.Path(exists=True, path_type=Path),
+    help="The folder of the files that a table names, or the recording that annotations are about.",
+)
+@click.option(
+    "--missing",
+    type=click.Choice(["refuse", "zero"]),
+    default="refuse",
+    show_default=True,
+    help="What to do with numbers that are empty or NaN.",
+)
 @click.option("--frame-size", type=click.IntRange(1), metavar="D", help="A row is a sequence of frames of D numbers.")
 @click.option("--encoding", callback=_name, help="What the numbers are. [default: vector_<D>_v1]")
 @click.option("--performer", callback=_name, help="Who recorded or performed, e.g. carer01.")
@@ -90,6 +138,15 @@ def _name(_context: click.Context, parameter: click.Parameter, value: str | None
 @click.option("--demo", is_flag=True, help="Mark as demo data, which training leaves out by default.")
 @click.option("--link", is_flag=True, help="Hard links instead of copies: no space, but the originals must not change.")
 @click.option("--replace", is_flag=True, help="Replace existing records that have another label, session or consent.")
+@click.option(
+    "--leave-out",
+    multiple=True,
+    type=click.Choice([UNUSABLE, CONTRADICTIONS]),
+    help="Import the others, where files cannot be decoded or stand under two labels; can be repeated.",
+)
+@click.option("--decode/--no-decode", default=True, show_default=True, help="Decode every media file beforehand.")
+@click.option("--dry-run", is_flag=True, help="Show what would be imported, and write nothing.")
+@click.option("--as-is", is_flag=True, help="Import although the structure of the source is doubtful.")
 def import_command(
     source: Path,
     data: Path,
@@ -100,14 +157,23 @@ def import_command(
     session_size: int | None,
     blocks: int | None,
     round_robin: int | None,
+    session_by: str | None,
     session: str | None,
     limit: int | None,
     labels: Path | None,
+    label: str | None,
+    renamed: dict[str, str],
+    levels: str | None,
     splits: tuple[str, ...],
     label_column: str | None,
     text_column: str | None,
     session_column: str | None,
     user_column: str | None,
+    path_column: str | None,
+    sequence_column: str | None,
+    ignored: tuple[str, ...],
+    media: Path | None,
+    missing: Any,
     frame_size: int | None,
     encoding: str | None,
     performer: str | None,
@@ -116,33 +182,78 @@ def import_command(
     demo: bool,
     link: bool,
     replace: bool,
+    leave_out: tuple[str, ...],
+    decode: bool,
+    dry_run: bool,
+    as_is: bool,
 ) -> None:
-    """Import SOURCE into session folders: a folder of files, or a CSV, TSV, JSON or JSON lines file.
+    """Import SOURCE: a folder or zip of files, a table, texts with intents, annotations, or one file.
+
+    A summary shows what was understood. Structure that is probably a mistake (folders called train and test, labels
+    that differ in case only) is asked about on a terminal, and refused elsewhere unless --as-is is given.
 
     Sessions matter: a model is evaluated on sessions that it was not trained on. Where the source names none, split
     it with --session-size or --blocks; where neighbours are unrelated (texts of many people), with --round-robin.
-    Importing the same source again changes nothing.
+    A sample is known by its content: importing it again changes nothing, also where its file was renamed or moved.
     """
-    if sum(option is not None for option in (session_size, blocks, round_robin, session)) > 1:
-        raise click.UsageError("--session-size, --blocks, --round-robin and --session are mutually exclusive")
-    if pattern is not None and not source.is_dir():
+    if sum(option is not None for option in (session_size, blocks, round_robin, session_by, session)) > 1:
+        exclusive = "--session-size, --blocks, --round-robin, --session-by and --session"
+        raise click.UsageError(f"{exclusive} are mutually exclusive")
+    packed = source.suffix.lower() == SUFFIX
+    if pattern is not None and not source.is_dir() and not packed:
         raise click.UsageError("--pattern parses file names: it needs a folder as source")
-    findings = find_samples(
-        source,
-        pattern=pattern,
-        columns=Columns(label_column, text_column, session_column, user_column),
+    if link and packed:
+        raise click.UsageError("--link needs files of their own: unpack the zip file, and import the folder")
+    trainer = all_trainers().get(modality)  # None in an image without it
+    options = ReadOptions(
+        columns=Columns(
+            label_column, text_column, session_column, user_column, path_column, sequence_column, tuple(ignored)
+        ),
         splits=splits,
         frame_size=frame_size,
-        labels=labels,
+        missing=missing,
+        label=label,
+        pattern=pattern,
+        levels=tuple(levels.split("/")) if levels else (),
+        media=media,
+        accepts=ReadOptions().accepts if trainer is None else trainer.accepts,
     )
-    if not findings.samples:
-        raise DataError([*findings.faults, Fault(str(source), None, "(samples)", _why_none(findings))])
-    samples, faults = assign(findings, user, SessionSplit(session_size, blocks, round_robin, session), limit)
-    origin = Origin(modality, consent, performer, labeler, label_status, demo, encoding)
-    note = f"imported from {source.name}"
-    mode = Mode(link, replace)
-    summary = import_samples(data, samples, origin, mode, known_faults=faults, note=note, progress=bar)
-    _show(summary, findings, consent)
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(unpacked(source))
+        except RefusedFileError as refused:
+            raise DataError([Fault(str(source), None, "(file)", str(refused))]) from None
+        findings = find_samples(folder, options, labels=labels, renamed=renamed)
+        if not findings.samples:
+            raise DataError(findings.faults or [Fault(str(source), None, "(samples)", _why_none(findings))])
+        samples, faults = assign(
+            findings, user, SessionSplit(session_size, blocks, round_robin, session, session_by == "day"), limit
+        )
+        _settle_doubts(findings, faults, as_is)
+        origin = Origin(modality, consent, performer, labeler, label_status, demo, encoding)
+        note = f"imported from {source.name}"
+        mode = Mode(link, replace, frozenset(leave_out), dry_run)
+
+        def check(files: Sequence[tuple[Path, Example]]) -> list[tuple[str | None, tuple[str, ...]]]:
+            return [(checked.refusal, checked.notes) for checked in check_files(modality, files, progress=bar)]
+
+        summary = import_samples(
+            data, samples, origin, mode, known_faults=faults, note=note, check=check if decode else None, progress=bar
+        )
+        _show(summary, findings, consent, dry_run)
+
+
+def _settle_doubts(findings: Findings, faults: list[Fault], as_is: bool) -> None:
+    """Ask about doubtful structure where somebody can answer. Raises DataError where it is not confirmed."""
+    if not findings.doubts or as_is:
+        return
+    if sys.stdin.isatty() and sys.stderr.isatty() and not faults:
+        for doubt in findings.doubts:
+            click.echo(str(doubt), err=True)
+        if click.confirm("Import it as it is?", default=False, err=True):
+            return
+    hint = "; --as-is imports it all the same"
+    raise DataError([*faults, *(Fault(d.path, d.line, d.field, d.reason + hint) for d in findings.doubts)])
 
 
 def _why_none(findings: Findings) -> str:
@@ -153,27 +264,44 @@ def _why_none(findings: Findings) -> str:
     return f"no sample was found; {counted}; for example {findings.skipped[0][0]!a}"
 
 
-def _show(summary: Summary, findings: Findings, consent: bool) -> None:
-    sessions: dict[str, set[str]] = defaultdict(set)
-    labels: dict[str, set[str]] = defaultdict(set)
-    samples: Counter[str] = Counter()
+def _show(summary: Summary, findings: Findings, consent: bool, dry_run: bool) -> None:
+    """Print what was understood: a line for each user and label, then notes and warnings."""
+    labels: dict[str, Counter[str]] = defaultdict(Counter)
+    sessions: dict[str, Counter[str]] = defaultdict(Counter)
+    of_label: dict[tuple[str, str], set[str]] = defaultdict(set)
     for (user, session, label), count in summary.counts.items():
-        sessions[user].add(session)
-        labels[user].add(label)
-        samples[user] += count
-    width = max(len("user"), *map(len, samples))
-    click.echo(f"{'user':<{width}}  samples  sessions  labels")
-    for user in sorted(samples):
-        click.echo(f"{user:<{width}}  {samples[user]:>7}  {len(sessions[user]):>8}  {len(labels[user]):>6}")
-    click.echo(f"{summary.new} new, {summary.replaced} replaced, {summary.unchanged} unchanged")
+        labels[user][label] += count
+        sessions[user][session] += count
+        of_label[user, label].add(session)
+    print_table(
+        ("user", "label", "samples", "sessions"),
+        [
+            (user, label, count, len(of_label[user, label]))
+            for user, counts in sorted(labels.items())
+            for label, count in sorted(counts.items())
+        ],
+    )
+    for user, counts in sorted(sessions.items()):
+        listed = list_names([f"{session} {count}" for session, count in sorted(counts.items())], 8)
+        click.echo(f"{user}: {counts.total()} samples, {len(labels[user])} labels, {len(counts)} sessions: {listed}")
+    for note in (*summary.encodings, *findings.notes):
+        click.echo(note, err=note.startswith("warning"))
+    would = "would be " if dry_run else ""
+    click.echo(f"{would}{summary.new} new, {summary.replaced} replaced, {summary.unchanged} unchanged")
+    if summary.change is not None:
+        click.echo(f"take it back with: model-trainer data undo {summary.change}")
     for reason, count in Counter(reason for _, reason in findings.skipped).most_common():
         name = next(name for name, other in findings.skipped if other == reason)
         click.echo(f"skipped: {count} x {reason}, for example {name!a}", err=True)
+    for line in summary.left_out:
+        click.echo(f"left out: {line}", err=True)
+    for warning in summary.warnings:
+        click.echo(f"warning: {warning}", err=True)
     alone = [user for user in sorted(sessions) if len(sessions[user]) == 1]
     if alone:
         click.echo(
             f"note: one session only for {', '.join(alone[:5])}: the model cannot be tested across sessions; "
-            "see --session-size, --blocks and --round-robin",
+            "see --session-size, --session-by, --blocks and --round-robin",
             err=True,
         )
     if not consent:

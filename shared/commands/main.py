@@ -18,6 +18,7 @@ from shared.errors import TrainerError
 
 _COMMANDS = {  # name -> where the command is and what it does; imported when it runs, so that --help answers at once
     "check": ("shared.commands.check:check_command", "Validate a data root and report every fault at once."),
+    "data": ("shared.commands.data:data_group", "List, relabel, move and remove samples, and undo changes."),
     "erase": ("shared.commands.erase:erase_command", "Remove everything of one person for good."),
     "import": (
         "shared.commands.import_data:import_command",

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from model_registry.storage.encoders import SPEC_FILE, EncoderSpec
 from model_registry.storage.entry import FILE_LIMIT
 from model_registry.storage.resolution import ResolvedVersion
 from model_registry.storage.verification import read_checked
+from shared.data.formats.walking import walk
 from shared.errors import ConfigError, DataError, InvalidInputError, TrainerError
 from shared.schema_utils import UNKNOWN
 from shared.trainers import find_trainer, modality_names
@@ -135,7 +137,7 @@ def classifier_output(labels: Sequence[str], probabilities: Any, accepted: bool)
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="A file that `registry export` wrote, instead of a user's version in the registry.",
 )
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def predict_command(
     user: str | None,
     modality: str | None,
@@ -144,7 +146,7 @@ def predict_command(
     file: Path | None,
     files: tuple[Path, ...],
 ) -> int:
-    """Run a published model on FILES: one JSON line a file.
+    """Run a published model on FILES, of a folder on those in it: one JSON line a file.
 
     The version is verified before it is loaded. Each line holds `classifier_output`: a score for every label,
     and `unknown`; `label_set` are the labels that cannot be excluded at 90 %. A file that holds nothing to classify
@@ -178,7 +180,7 @@ def _classify(model: LiveModel, modality: Modality, described: Mapping[str, Any]
 
     recipe = load_recipe(find_trainer(modality))
     code = 0
-    for path in files:
+    for path in chain.from_iterable(walk(given) if given.is_dir() else [given] for given in files):
         try:
             click.echo(json.dumps(_line(described, path, model, recipe), ensure_ascii=False))
         except DataError as error:

@@ -39,6 +39,7 @@ SUPPORTED_VERSION = (1, 0, 0)
 _RECORDS = uuid.UUID("0d1f3a52-6c0e-5d0b-9c7e-a3c0a3c0a3c0")  # names transcripts, which carry no record id
 
 _T = TypeVar("_T", bound=BaseModel)
+_SYSTEM = "system"  # what A3CP's own programs call themselves: the performer is whoever the session or capture names
 _NOT_LABELLED = "no final label, label correction, capture intent or session intent gives it a label"
 
 
@@ -155,7 +156,7 @@ def _belongs(event: Event, session: _Session, line: int, versions: set[str]) -> 
         wrong = ("event.user_id", f"is {event.user_id!a}, but the log belongs to {session.user!a}")
     elif event.session_id not in (None, session.session_id):
         wrong = ("event.session_id", f"is {event.session_id!a}, but the log is of {session.session_id!a}")
-    elif version != SUPPORTED_VERSION and event.schema_version not in versions:
+    elif version[:2] != SUPPORTED_VERSION[:2] and event.schema_version not in versions:
         versions.add(event.schema_version)
         expected = ".".join(map(str, SUPPORTED_VERSION))
         note = f"{event.schema_version} differs from {expected}; unknown fields are ignored"
@@ -170,8 +171,10 @@ def _take(event: Event, raw: dict[str, Any], line: int, session: _Session) -> No
     session.governed.setdefault(key, []).append(event)
     if event.capture_id is not None:
         session.captures[event.record_id] = event.capture_id
-    if event.label_correction:
-        correction = _Correction(event.timestamp, event.label_correction, event.label_status or "corrected")
+    label = event.final_label or event.label_correction
+    if label:
+        derived: LabelStatus = "corrected" if event.label_correction else "confirmed"
+        correction = _Correction(event.timestamp, label, event.label_status or derived)
         session.corrections.setdefault(key, []).append(correction)
     if event.source == "session_manager":
         about = _parse(SessionEvent, raw, session.path, line, session.faults, ("event",))
@@ -196,7 +199,7 @@ def _merged(session: _Session, event: Event, about: SessionEvent) -> SessionMeta
         "is_training_data": about.is_training_data,
         "training_intent_label": about.training_intent_label,
         "notes": about.session_notes,
-        "performer_id": event.performer_id,
+        "performer_id": None if event.performer_id == _SYSTEM else event.performer_id,
     }
     return known.model_copy(update={name: value for name, value in new.items() if value is not None})
 
@@ -294,7 +297,7 @@ def _example(
         return None
     everything = [*session.whole, *rows]
     consents = [row.consent_given for row in everything if row.consent_given is not None]
-    performers = [row.performer_id for row in everything if row.performer_id is not None]
+    performers = [row.performer_id for row in everything if row.performer_id not in (None, _SYSTEM)]
     context = {name: value for row in everything for name, value in (row.context or {}).items()}
     values = {
         "record_id": record_id,
@@ -344,11 +347,16 @@ def _final_labels(root: DataRoot, user: str, reading: Reading) -> list[FinalLabe
 
 
 def _feature_file(root: DataRoot, uri: str) -> Path:
-    """Return the file that a feature reference names, relative to A3CP's folder; raises ValueError for one outside."""
+    """Return the file that a feature reference names, in A3CP's folder; raises ValueError for one outside.
+
+    An absolute path below the folder names the same file as the relative one.
+    """
     text = uri.removeprefix("file://").removeprefix("./")
+    for top in (str(root.path.absolute()), root.real):
+        text = text.removeprefix(f"{top.rstrip('/')}/")
     parts = text.split("/")
     if text.startswith("/") or "\\" in text or "://" in text or any(part in ("", ".", "..") for part in parts):
-        raise ValueError(f"{printable(uri)} must be a path relative to A3CP's folder, without '..'")
+        raise ValueError(f"{printable(uri)} must be a path in A3CP's folder, without '..'")
     candidates = [root.path.joinpath(*parts), root.path.joinpath("data", *parts)]
     if parts[0] == "data" and len(parts) > 1:
         candidates.append(root.path.joinpath(*parts[1:]))

@@ -33,6 +33,7 @@ class Event(Governed):
     modality: str | None = None
     source: str | None = None
     event: str | None = None
+    final_label: str | None = None
     capture_id: Identifier | None = None
 
 

@@ -1,4 +1,4 @@
-"""Feature files: npz with one array `features`, or a JSON list of frames; parsed as hostile."""
+"""Feature files: npz with one array `features`, npy, or a JSON list of frames; parsed as hostile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from shared.data.files import parse_json
 
 SIZE_LIMIT = 64 * 1024**2  # bytes, of the file and of what it unpacks to
 RATIO_LIMIT = 200  # unpacked to packed, for what unpacks to more than a megabyte
+FEATURE_SUFFIXES = frozenset([".npz", ".npy"])
 _MEMBER = "features.npy"
+_UNNAMED = "arr_0.npy"
 
 
 class FeatureFileError(ValueError):
@@ -27,7 +29,7 @@ def parse_features(content: bytes, file_format: str) -> NDArray[np.float32]:
     Raises FeatureFileError where the file is damaged, too large, packed to unpack without end, holds no real
     numbers, no frame, or a NaN or infinite value. Nothing is unpickled.
     """
-    array = _from_json(content) if file_format == "json" else _from_npz(content)
+    array = read_array(content, file_format)
     if array.ndim == 1:
         array = array.reshape(1, -1)
     if array.ndim == 3:  # frames of points of coordinates
@@ -41,6 +43,16 @@ def parse_features(content: bytes, file_format: str) -> NDArray[np.float32]:
         raise FeatureFileError(f"holds NaN or infinite values in {len(bad)} of {len(features)} frames, first {bad[0]}")
     features.setflags(write=False)
     return features
+
+
+def read_array(content: bytes, file_format: str) -> NDArray[np.floating]:
+    """Return the array in the bytes of a feature file (`npz`, `npy` or `json`), of any shape; it may hold NaN.
+
+    Raises FeatureFileError.
+    """
+    if file_format == "json":
+        return _from_json(content)
+    return _array(content) if file_format == "npy" else _from_npz(content)
 
 
 def features_bytes(features: NDArray[np.float32]) -> bytes:
@@ -67,10 +79,7 @@ def _from_json(content: bytes) -> NDArray[np.float64]:
 def _from_npz(content: bytes) -> NDArray[np.floating]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            try:
-                member = archive.getinfo(_MEMBER)
-            except KeyError:
-                raise FeatureFileError("holds no array named 'features'") from None
+            member = _member(archive)
             if member.file_size > SIZE_LIMIT:
                 raise FeatureFileError(f"unpacks to more than {SIZE_LIMIT // 1024**2} MiB")
             if member.file_size > 1024**2 and member.file_size > RATIO_LIMIT * member.compress_size:
@@ -78,8 +87,23 @@ def _from_npz(content: bytes) -> NDArray[np.floating]:
             raw = archive.read(member)  # reads no more than the size that was just checked
     except FeatureFileError:
         raise
-    except Exception as error:  # hostile archives raise zlib.error, struct.error and others beside BadZipFile
-        raise FeatureFileError(f"is not a readable npz file: {error}") from None
+    except Exception:  # hostile archives raise zlib.error, struct.error and others beside BadZipFile
+        raise FeatureFileError("is not a readable npz file; save it again") from None
+    return _array(raw)
+
+
+def _member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    """Return the array `features` of an archive, or `arr_0`, as numpy calls one without a name, where it is alone."""
+    arrays = {member.filename: member for member in archive.infolist()}
+    if _MEMBER in arrays:
+        return arrays[_MEMBER]
+    if arrays.keys() == {_UNNAMED}:
+        return arrays[_UNNAMED]
+    raise FeatureFileError("holds no array named 'features'")
+
+
+def _array(raw: bytes) -> NDArray[np.floating]:
+    """Return the array in the bytes of an npy file; raises FeatureFileError."""
     start = (
         10 + int.from_bytes(raw[8:10], "little") if raw[6:7] == b"\x01" else 12 + int.from_bytes(raw[8:12], "little")
     )
@@ -97,8 +121,8 @@ def _header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.floating]
         stream = io.BytesIO(header)
         read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(stream)
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise FeatureFileError(f"is not a readable array: {error}") from None
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        raise FeatureFileError("is not a readable array; save it again with numpy") from None
     if any(type(side) is not int or side < 0 for side in shape):
         raise FeatureFileError(f"is not a readable array: its shape is {shape}")
     if dtype.kind != "f" or dtype.itemsize > 8:

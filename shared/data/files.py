@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from model_registry.errors import NotFoundError
 from model_registry.storage.durable import copy_file, file_sha256, staging_folder
 from shared.errors import Fault
 
+_PLACE = re.compile(r"line (\d+) column (\d+)")
 LINE_LIMIT = 512 * 1024  # bytes; A3CP's own limit for a line of a session log
 
 
@@ -165,9 +167,15 @@ def json_lines(
 def parse_json(text: bytes) -> Any:
     """Return the JSON value in `text`.
 
-    Raises ValueError for bad syntax, bad UTF-8, NaN, deep nesting, and an object that has a key twice.
+    Raises ValueError for bad syntax, bad UTF-8, NaN, deep nesting, and an object that has a key twice; its text says
+    where, such as `see line 3, column 7`.
     """
-    value = from_json(text, allow_inf_nan=False)
+    try:
+        value = from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        place = _PLACE.search(str(error))
+        where = f"see line {place.group(1)}, column {place.group(2)}" if place else "it cannot be parsed"
+        raise ValueError(where) from None
     json.loads(text, object_pairs_hook=_refuse_doubles)
     return value
 

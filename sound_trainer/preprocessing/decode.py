@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from shared.data.files import RefusedFileError, private_copy, reason_of
+from shared.data.media.audio import read_audio
+from shared.data.media.containers import UnreadableMediaError
 from shared.data_loader import Dataset
 from shared.errors import DataError, Fault, InvalidInputError
 from shared.features.arrays import Inputs
 from shared.features.cache import FeatureCache, content_key
 from shared.features.encoders import Encoder
 from shared.job import Job
-from shared.schema_utils import Schema
-from sound_trainer.preprocessing.riff import share_present
+from shared.schema_utils import Example, Schema
+from sound_trainer.preprocessing.riff import has_no_length, share_present
 from sound_trainer.preprocessing.spectral import HOP, RATE
 from sound_trainer.preprocessing.validity import invalid_reason
 
@@ -30,8 +32,13 @@ VERSION = "wave_v4"  # of the decoding; part of the cache's keys
 _MIN_SECONDS = 0.02
 _CLIPPED = 0.999  # of full scale
 _MAX_CHANNELS = 32
+_CANCELLED_DB = 30.0  # by which a mixture is quieter than its loudest channel where channels cancel each other out
 _KEPT_BYTES = 512 * 1024**2  # of decoded waves; what is beyond is decoded again when it is needed
 _THREADS = 2  # decoding releases the interpreter's lock
+
+_UNSUPPORTED = (
+    "is damaged or in an unsupported audio format; use wav, flac or ogg, or what a phone records (m4a, 3gp, webm)"
+)
 
 Wave = NDArray[np.float32]
 
@@ -61,7 +68,7 @@ class Quality:
     seconds: float
     rate: float
     channels: float
-    peak_db: float
+    peak_db: float  # of the mixture, apart from a constant offset
     loudest_db: float  # root mean square of the loudest frame of 10 ms
     background_db: float  # tenth percentile of these frames: the noise floor, if the sound pauses
     clipped: float  # share of samples at full scale
@@ -87,12 +94,38 @@ def read_wave(
     Raises UnreadableSoundError for a file that is too large, too long, damaged or empty, SilentSoundError for silence.
     """
     samples, rate = _load(path, decoding, onset, offset)
-    mono = librosa.to_mono(samples)
+    mono = _mixed(samples)
     reason = invalid_reason(mono)
     if reason is not None:
         raise SilentSoundError(reason)
     wave = librosa.resample(mono, orig_sr=rate, target_sr=RATE)
     return loudest(wave, round(decoding.window_seconds * RATE)), _quality(mono, samples, rate)
+
+
+def _mixed(samples: NDArray[np.float32]) -> Wave:
+    """(N,) or (channels, N) -> (N,): the mean of the channels, or the loudest one where they cancel each other out."""
+    mono = librosa.to_mono(samples)
+    if samples.ndim == 1:
+        return mono
+    levels = np.sqrt(np.mean(samples**2, axis=1))
+    cancelled = _decibels(levels.max()) - _decibels(np.sqrt(np.mean(mono**2))) > _CANCELLED_DB
+    return samples[int(levels.argmax())] if cancelled else mono
+
+
+def recording_notes(path: Path) -> tuple[str, ...]:
+    """Return what somebody who made a recording should know of it although it is used."""
+    notes = []
+    try:
+        if has_no_length(path):
+            notes.append("its header gives no length, as after a crash; all samples that are there are used")
+        with soundfile.SoundFile(path) as file:
+            if file.channels > 1:
+                samples = np.asarray(file.read(min(file.frames, 60 * file.samplerate)), np.float32).T
+                if not np.array_equal(_mixed(samples), librosa.to_mono(samples)):
+                    notes.append("its channels cancel each other out; the loudest alone is used")
+    except (soundfile.SoundFileError, OSError):
+        pass  # a container that another library reads
+    return tuple(notes)
 
 
 def loudest(wave: Wave, size: int) -> Wave:
@@ -163,6 +196,18 @@ class Recordings:
         return used + wave.nbytes
 
 
+def check_file(path: Path, example: Example) -> tuple[str, ...]:
+    """Return what should be known of a recording that is used. Raises DataError for one that cannot be used."""
+    decoding = Decoding()
+    try:
+        samples, _ = _load(path, decoding, example.onset, example.offset)
+        if (reason := invalid_reason(_mixed(samples))) is not None:
+            raise SilentSoundError(reason)
+    except UnreadableSoundError as error:
+        raise DataError([Fault(str(path), None, "media", str(error))]) from None
+    return recording_notes(path)
+
+
 def open_recordings(job: Job, dataset: Dataset, decoding: Decoding) -> Recordings:
     """Decode all sounds whose quality is not known from an earlier run, two at a time.
 
@@ -221,19 +266,55 @@ def _load(path: Path, decoding: Decoding, onset: float | None, offset: float | N
         )
     start, most = onset or 0.0, decoding.longest_seconds + 0.01  # what is longer shows by a little more
     try:
-        with soundfile.SoundFile(path) as file:
+        if has_no_length(path):
+            samples, rate = read_audio(path, decoding.largest_bytes, start, _wanted(start, offset, most))
+            return _checked(samples, rate, start, offset, decoding, 1.0)
+        with _opened(path) as file:
             rate, channels = int(file.samplerate), int(file.channels)
             if not 1000 <= rate <= 768_000 or channels > _MAX_CHANNELS:
                 raise UnreadableSoundError(f"has {channels} channels at {rate} Hz, which is no recording of a voice")
             if start >= file.frames / rate:
                 raise UnreadableSoundError(_empty(file.frames / rate, onset))
-            wanted = most if offset is None else min(most, offset - start)
             half = 0.5 / rate  # librosa cuts fractions of a sample off
             # Of an open file librosa asks no other decoder: a path that libsndfile refuses would reach FFmpeg.
-            samples, _ = librosa.load(file, sr=None, mono=False, offset=start + half, duration=max(wanted, 0.0) + half)
+            samples, _ = librosa.load(
+                file, sr=None, mono=False, offset=start + half, duration=_wanted(start, offset, most) + half
+            )
         present = share_present(path) if offset is None else 1.0
+    except _OtherContainerError:
+        try:
+            samples, rate = read_audio(path, decoding.largest_bytes, start, _wanted(start, offset, most))
+        except UnreadableMediaError as refused:
+            unknown = str(refused).startswith(("is not", "cannot be opened"))
+            raise UnreadableSoundError(_UNSUPPORTED if unknown else str(refused)) from None
+        present = 1.0
+    except UnreadableMediaError as refused:
+        raise UnreadableSoundError(str(refused)) from None
     except (soundfile.SoundFileError, TypeError, OSError):
-        raise UnreadableSoundError("is damaged or in an unsupported audio format; use wav, flac or ogg") from None
+        raise UnreadableSoundError(_UNSUPPORTED) from None
+    return _checked(samples, rate, start, offset, decoding, present)
+
+
+class _OtherContainerError(Exception):
+    """A file that libsndfile does not know."""
+
+
+def _opened(path: Path) -> soundfile.SoundFile:
+    try:
+        return soundfile.SoundFile(path)
+    except (soundfile.SoundFileError, TypeError, OSError):
+        raise _OtherContainerError from None
+
+
+def _wanted(start: float, offset: float | None, most: float) -> float:
+    """Return how many seconds are read from `start` on."""
+    return max(most if offset is None else min(most, offset - start), 0.0)
+
+
+def _checked(
+    samples: NDArray[np.float32], rate: int, start: float, offset: float | None, decoding: Decoding, present: float
+) -> tuple[NDArray[np.float32], int]:
+    """Return (N,) or (channels, N) samples and their rate, or raise UnreadableSoundError for what cannot be used."""
     seconds = samples.shape[-1] / rate
     if seconds > decoding.longest_seconds:
         raise UnreadableSoundError(
@@ -265,11 +346,12 @@ def _quality(mono: Wave, samples: NDArray[np.float32], rate: int) -> Quality:
     frame = rate // 100
     levels = _decibels(librosa.feature.rms(y=mono, frame_length=frame, hop_length=frame, center=False))
     peaks = np.abs(samples)
+    swing = mono - mono.mean() if len(mono) else mono
     return Quality(
         seconds=len(mono) / rate,
         rate=rate,
         channels=1 if samples.ndim == 1 else len(samples),
-        peak_db=float(_decibels(peaks.max())),
+        peak_db=float(_decibels(np.abs(swing).max())),
         loudest_db=float(levels.max()),
         background_db=float(np.quantile(levels, 0.1, method="lower")),
         clipped=float(np.mean(peaks >= _CLIPPED)),

@@ -28,8 +28,14 @@ def clean(text: str) -> str:
 
 
 def same_words(text: str) -> str:
-    """Return a text without case and punctuation: equal for two texts that differ in nothing else."""
-    return " ".join("".join(map(_letter_or_blank, clean(text).casefold())).split())
+    """Return a text without case and punctuation: equal for two texts that differ in nothing else.
+
+    A text without any word, such as emoji, is only equal to itself.
+    """
+    folded = clean(text).casefold()
+    if not any(map(str.isalnum, folded)):
+        return folded
+    return " ".join("".join(map(_letter_or_blank, folded)).split())
 
 
 @lru_cache(maxsize=4096)

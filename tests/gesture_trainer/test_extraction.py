@@ -378,7 +378,7 @@ def test_what_is_no_clip_is_refused_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"no video")
     (tmp_path / "a.png").write_bytes(b"no picture")
     (tmp_path / "a.txt").write_bytes(b"text")
-    for name, reason in (("a.mp4", "holds no frame"), ("a.png", "cannot be decoded"), ("a.txt", "neither video")):
+    for name, reason in (("a.mp4", "is not a video"), ("a.png", "is not a picture"), ("a.txt", "neither video")):
         with pytest.raises(UnusableItemError, match=reason):
             list(frames(tmp_path / name, 15.0, 60.0))
     with pytest.raises(UnusableItemError, match=r"longer than 1 seconds"):
@@ -509,5 +509,5 @@ def test_extract_writes_feature_files_and_names_what_gave_none(
     assert done.return_value == 3
     assert parse_features((tmp_path / "made" / "astronaut.npz").read_bytes(), "npz").shape == (1, 214)
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["astronaut.npz"]
-    assert "bad.jpg: media: cannot be decoded" in done.output
+    assert "bad.jpg: media: is not a picture" in done.output
     assert "gone.avi: media: file not found" in done.output

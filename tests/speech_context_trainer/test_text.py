@@ -97,3 +97,9 @@ def test_cleaning_is_stable_and_bounded() -> None:
 def test_texts_that_say_the_same_have_the_same_words() -> None:
     assert same_words(" What's for  Lunch?!") == same_words("what s for lunch")
     assert same_words("lunch") != same_words("launch")
+
+
+def test_emoji_are_texts_and_no_repeats_of_one_another() -> None:
+    emoji = ["🍎🍎", "🚗", "🏖️", "☀️🌳", "🚶‍♀️", "?", "!"]
+    assert len(set(map(same_words, emoji))) == len(emoji)
+    assert same_words("🚗 ") == same_words("🚗")

@@ -136,10 +136,9 @@ def test_what_cannot_be_used_is_refused_with_its_reason(tmp_path: Path) -> None:
     cases = {
         "cut.jpg": (whole[: len(whole) // 2], "cut off"),
         "cut.png": (_saved(tmp_path, "w.png", flag()).read_bytes()[:-20], "cut off"),
-        "text.jpg": (b"hello", "not a JPEG or PNG"),
-        "empty.png": (b"", "not a JPEG or PNG"),
-        "lies.png": (whole, "is named .png but holds a JPEG"),
-        "huge.png": (_png_that_claims(60_000, 60_000), "megapixels|not a JPEG or PNG"),
+        "text.jpg": (b"hello", "is not a picture"),
+        "empty.png": (b"", "is not a picture"),
+        "huge.png": (_png_that_claims(60_000, 60_000), "megapixels|not a picture"),
         "bomb.png": (_png_that_claims(9_000, 6_000), "54 megapixels"),
         "damaged.png": (_png_that_claims(50, 50), "cannot be decoded|cut off"),
     }
@@ -150,9 +149,6 @@ def test_what_cannot_be_used_is_refused_with_its_reason(tmp_path: Path) -> None:
             read_image(path, SIDE)
     with pytest.raises(UnreadableImageError):
         read_image(tmp_path / "nowhere.jpg", SIDE)
-    gif = _saved(tmp_path, "a.gif", flag())
-    with pytest.raises(UnreadableImageError, match="use JPEG or PNG"):
-        read_image(gif, SIDE)
 
 
 @pytest.mark.parametrize("views", [1, 3, 40])

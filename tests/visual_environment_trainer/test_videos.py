@@ -50,12 +50,12 @@ def test_what_cannot_be_used_is_refused_with_its_reason(tmp_path: Path) -> None:
     whole = film(tmp_path / "whole.avi", [flag(96, 160) for _ in range(60)]).read_bytes()
     mp4 = film(tmp_path / "whole.mp4", _brightening(40)).read_bytes()
     cases = {
-        "cut.avi": (whole[: len(whole) // 3], "cut off|cannot be opened"),
+        "cut.avi": (whole[: len(whole) // 3], "cut off"),
         "cut.mp4": (mp4[: len(mp4) // 2], "cannot be opened"),
-        "text.mp4": (b"hello, I am a film", "is not an MP4"),
-        "list.mkv": (b"#EXTM3U\nfile:///etc/passwd\n", "is not an MP4"),
-        "empty.mov": (b"", "is not an MP4"),
-        "lies.mp4": (whole, "is named .mp4 but holds a .avi"),
+        "text.mp4": (b"hello, I am a film", "is not a video"),
+        "list.mkv": (b"#EXTM3U\nfile:///etc/passwd\n", "is not a video"),
+        "empty.mov": (b"", "is not a video"),
+        "sound.mp4": (b"RIFF\0\0\0\0WAVEfmt ", "cannot be opened|holds no picture"),
         "hollow.mp4": (mp4[:40] + b"\0" * 500, "cannot be opened"),
     }
     for name, (content, reason) in cases.items():
@@ -70,5 +70,5 @@ def test_what_cannot_be_used_is_refused_with_its_reason(tmp_path: Path) -> None:
 
 def test_a_video_without_end_is_not_searched(tmp_path: Path) -> None:
     path = film(tmp_path / "slow.mp4", _brightening(7), per_second=0.01)
-    with pytest.raises(UnreadableImageError, match=r"more than 600 s|how many frames"):
+    with pytest.raises(UnreadableImageError, match="more than 600 s"):
         read_frames(path, 1.0)

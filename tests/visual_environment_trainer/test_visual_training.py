@@ -162,7 +162,7 @@ def test_every_file_that_cannot_be_used_is_named_with_its_line(tmp_path: Path, t
     lines = [json.loads(line) for line in (folder / "examples.jsonl").read_text().splitlines()]
     whole = (folder / lines[0]["media"]["path"]).read_bytes()
     for place, (name, content) in enumerate(
-        {"cut.jpg": whole[:500], "text.jpg": b"hello", "lies.png": whole, "no.mp4": b"no film"}.items()
+        {"cut.jpg": whole[:500], "text.jpg": b"hello", "lies.png": b"GIF89a", "no.mp4": b"no film"}.items()
     ):
         (folder / "media" / name).write_bytes(content)
         lines[place] = example(folder, lines[place]["record_id"], lines[place]["label"], folder / "media" / name)

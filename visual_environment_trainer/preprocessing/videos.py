@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import cv2
-
-from shared.data.files import reason_of
+from shared.data.media.video import VIDEO_SUFFIXES, read_timing, video_frames
 from shared.schema_utils import Box
-from visual_environment_trainer.preprocessing.images import Pixels, UnreadableImageError, refuse_too_large, rgb
+from visual_environment_trainer.preprocessing.images import Pixels, UnreadableImageError, cut_out
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
+__all__ = ["MAX_FRAMES", "VIDEO_SUFFIXES", "read_frames"]
+
 MAX_FRAMES = 32  # that are used; a longer section is sampled more sparsely
 MAX_SECONDS = 600.0  # that are searched for frames
-MAX_BYTES = 500_000_000
-_REQUIRED = 0.8  # share of the frames promised by the header that must be readable
 
 
 def read_frames(
@@ -24,73 +20,35 @@ def read_frames(
 ) -> list[Pixels]:
     """Return frames, (height, width, 3) uint8 RGB each: `rate` a second between onset and offset (s), at most 32.
 
-    Raises UnreadableImageError for a file that is too large or too long, damaged, cut off, or not what its name says.
+    Each is the frame that is shown in the middle of an equal part of that section. Raises UnreadableImageError for a
+    file that is too large or too long, damaged, cut off, or no video.
     """
-    _check_container(path)
-    # Only FFmpeg's reader: others take a name for a pattern of many files.
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    try:
-        if not capture.isOpened():
-            raise UnreadableImageError("cannot be opened as a video; record or export it again")
-        per_second, promised = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        refuse_too_large(int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)))
-        if not (math.isfinite(per_second) and 0.1 <= per_second <= 1000):
-            raise UnreadableImageError("does not say how many frames a second it has")
-        first = round((onset or 0.0) * per_second)
-        last = min(promised, round(offset * per_second)) if offset is not None else promised
-        if last <= first:
-            raise UnreadableImageError(f"has no frame in this region; it lasts {max(promised, 0) / per_second:.1f} s")
-        if last > MAX_SECONDS * per_second:
-            raise UnreadableImageError(f"has a region that ends after {MAX_SECONDS:.0f} s; cut out what matters")
-        wanted = _spread(first, last, per_second, rate)
-        frames = list(_retrieved(capture, wanted, box))
-    except cv2.error:
-        raise UnreadableImageError("cannot be decoded; record or export the video again") from None
-    finally:
-        capture.release()
-    if len(frames) < max(1.0, _REQUIRED * len(wanted)):
-        raise UnreadableImageError(f"is cut off: {len(frames)} of {len(wanted)} frames can be read")
+    timing = read_timing(path)
+    timing.refuse_if_cut(offset)
+    start, end = onset or 0.0, min(timing.seconds, offset if offset is not None else timing.seconds)
+    shown = sum(start - timing.step < time < end for time in timing.times)
+    if end <= start or not shown:
+        raise UnreadableImageError(f"has no frame in this region; it lasts {timing.seconds:.1f} s")
+    if end > MAX_SECONDS:
+        raise UnreadableImageError(f"lasts more than {MAX_SECONDS:.0f} s; cut out what matters, or give an offset")
+    count = min(max(round((end - start) * rate), 1), MAX_FRAMES, shown)
+    middles = [start + (k + 0.5) * (end - start) / count for k in range(count)]
+    frames = [cut_out(frame, box) for frame in _shown_at(path, middles)]
+    if len(frames) < count:
+        raise UnreadableImageError(f"is cut off or damaged: {len(frames)} of {count} frames can be read")
     return frames
 
 
-def _spread(first: int, last: int, per_second: float, rate: float) -> list[int]:
-    """Return the numbers of the frames to use, in the middle of equal parts of [first, last)."""
-    count = min(max(round((last - first) / per_second * rate), 1), MAX_FRAMES, last - first)
-    return [first + int((k + 0.5) * (last - first) / count) for k in range(count)]
-
-
-def _retrieved(capture: cv2.VideoCapture, wanted: list[int], box: Box | None) -> Iterator[Pixels]:
-    """Yield the wanted frames. All before them are read, since seeking is inexact in many files."""
-    remaining = iter(wanted)
-    next_one = next(remaining, None)
-    for number in range(wanted[-1] + 1):
-        if not capture.grab():
+def _shown_at(path: Path, moments: Sequence[float]) -> Iterator[Pixels]:
+    """Yield the frame that is shown at each moment (s), in order. All are decoded: seeking is inexact in many files."""
+    remaining = list(moments)
+    current: Pixels | None = None
+    for time, frame in video_frames(path):
+        while remaining and current is not None and remaining[0] < time:
+            remaining.pop(0)
+            yield current
+        if not remaining:
             return
-        if number == next_one:
-            read, frame = capture.retrieve()
-            if not read:
-                return
-            yield rgb(frame, box)
-            next_one = next(remaining, None)
-
-
-def _check_container(path: Path) -> None:
-    """Refuse what is not a video, so that FFmpeg never opens a playlist or another file that points elsewhere."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(16)
-    except OSError as error:
-        raise UnreadableImageError(reason_of(error)) from None
-    if size > MAX_BYTES:
-        raise UnreadableImageError(f"is larger than {MAX_BYTES // 10**6} MB")
-    if start[4:8] == b"ftyp":
-        suffixes: tuple[str, ...] = (".mp4", ".mov")
-    elif start[:4] == b"RIFF" and start[8:12] == b"AVI ":
-        suffixes = (".avi",)
-    elif start[:4] == b"\x1a\x45\xdf\xa3":
-        suffixes = (".mkv", ".webm")
-    else:
-        raise UnreadableImageError("is not an MP4, MOV, AVI, MKV or WebM video")
-    if path.suffix.lower() not in suffixes:
-        raise UnreadableImageError(f"is named {path.suffix} but holds a {suffixes[0]} video")
+        current = frame
+    if current is not None and len(remaining) == 1:  # the last frame lasts until the end
+        yield current

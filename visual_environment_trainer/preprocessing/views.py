@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from shared.errors import DataError, Fault
 from shared.schema_utils import Box, Example, Schema
-from visual_environment_trainer.preprocessing.images import Pixels, read_image
+from visual_environment_trainer.preprocessing.images import Pixels, UnreadableImageError, read_image
 from visual_environment_trainer.preprocessing.videos import VIDEO_SUFFIXES, read_frames
 
 ViewName = Literal["centre", "start", "end"]
 ONE_VIEW: tuple[ViewName, ...] = ("centre",)
 SEVERAL_VIEWS: tuple[ViewName, ...] = ("centre", "start", "end")
+CHECK_SIDE = 260  # of a view, in pixels: what the larger encoder takes
 _SQUASH = 1.2  # the longer side is cut to so much of the shorter before the centre is squashed to a square
 
 Views = NDArray[np.uint8]  # (views, side, side, 3) RGB
@@ -43,6 +45,16 @@ def read_views(path: Path, viewing: Viewing, example: Example | None = None) -> 
     else:
         frames = [read_image(path, viewing.side, box)]
     return np.stack([view for frame in frames for view in _views(frame, viewing)])
+
+
+def check_file(path: Path, example: Example) -> tuple[str, ...]:
+    """Decode an image or the frames of a video. Raises DataError for a file that cannot be used."""
+    viewing = Viewing(side=CHECK_SIDE, views=ONE_VIEW, frames_per_second=1.0)
+    try:
+        read_views(path, viewing, example)
+    except UnreadableImageError as error:
+        raise DataError([Fault(str(path), None, "media", str(error))]) from None
+    return ()
 
 
 def _views(image: Pixels, viewing: Viewing) -> list[Pixels]:

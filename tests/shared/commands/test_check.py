@@ -109,3 +109,42 @@ def test_one_sample_a_label_is_enough_where_that_is_said(tmp_path: Path) -> None
     write_rows(folder, [row(folder, "r0", "eat"), row(folder, "r1", "drink")])
     assert run(str(tmp_path)).exit_code == 3
     assert run(str(tmp_path), "--minimum-per-label", "1").exit_code == 0
+
+
+def test_a_root_of_which_training_would_use_nothing_is_not_without_faults(tmp_path: Path) -> None:
+    captures = {f"c{k}": "ab"[k % 2] for k in range(4)}
+    events = [value | {"consent_given": None} for value in recorded_session(tmp_path, "s1", captures)]
+    write_log(tmp_path, "s1", [{key: item for key, item in value.items() if item is not None} for value in events])
+    result = run(str(tmp_path))
+    assert result.exit_code == 3
+    assert "gesture: no sample to train on: 4 left out (no consent)" in result.output
+
+
+def test_a_file_that_training_cannot_decode_is_a_fault_of_its_line(tmp_path: Path) -> None:
+    folder = session_folder(tmp_path, "anna")
+    path = write_rows(folder, [media_row(folder, f"r{k}", "ab"[k % 2], b"no sound %d" % k) for k in range(4)])
+    result = run(str(tmp_path))
+    assert result.exit_code == 3
+    assert f"{path}:1: media: r0.wav: is damaged or in an unsupported audio format" in result.output
+    assert run(str(tmp_path), "--no-decode").exit_code == 0
+
+
+def test_the_same_file_under_two_labels_is_a_fault_naming_both_places(tmp_path: Path) -> None:
+    folder = session_folder(tmp_path, "anna")
+    rows = [media_row(folder, f"r{k}", "ab"[k % 2], b"sound %d" % min(k, 2)) for k in range(4)]
+    path = write_rows(folder, rows)
+    result = run(str(tmp_path), "--no-decode")
+    assert result.exit_code == 3
+    assert f"{path}:4: label: the same content is 'a' at {path}:3 and 'b' here" in result.output
+
+
+def test_of_many_faults_of_one_kind_three_are_listed(tmp_path: Path) -> None:
+    folder = session_folder(tmp_path, "anna")
+    rows = [media_row(folder, f"r{k}", "ab"[k % 2], b"no sound %d" % k) for k in range(12)]
+    path = write_rows(folder, [*rows, row(folder, "other", "eat") | {"colour": "red"}])
+    result = run(str(tmp_path))
+    assert result.exit_code == 3
+    assert result.output.count("unsupported audio format") == 3
+    assert f"{path}: media: 9 more of this kind; --verbose lists them" in result.output
+    assert result.output.splitlines()[-1] == "13 faults"
+    assert run(str(tmp_path), "--verbose").output.count("unsupported audio format") == 12

@@ -1,9 +1,12 @@
-"""What people have becomes session folders: sessions cut, nothing written twice, every fault told before writing."""
+"""Sources become session folders: split into sessions, nothing is written twice, all faults come before any writing."""
 
 from __future__ import annotations
 
 import errno
 import json
+import os
+import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,10 @@ PATTERN = r"(?P<label>\d)_(?P<user>\w+)_(?P<take>\d+)\.wav"
 
 
 def run(source: Path, data: Path, modality: str, *options: str, fails: bool = False) -> Result:
+    """Import; files are decoded only where the test says so, as most of them here are no real media."""
     arguments = [str(source), "--data", str(data), "--modality", modality, *options]
+    if "--decode" not in options:
+        arguments.append("--no-decode")
     if not {"--consent", "--no-consent"} & set(options):
         arguments.append("--consent")
     result = CliRunner().invoke(import_command, arguments)
@@ -98,9 +104,9 @@ def test_a_changed_label_or_session_is_refused_unless_it_is_to_replace(tmp_path:
     data = tmp_path / "data"
     run(source, data, "sound", "--user", "anna", "--session", "monday", "--no-consent")
     before = tree(data)
-    told = refused(source, data, "sound", "--user", "anna", "--session", "tuesday")
-    assert "with another session_id, consent_given; --replace changes it" in told
-    assert told.count("\n") == 3
+    reason = refused(source, data, "sound", "--user", "anna", "--session", "tuesday")
+    assert "with another session_id, consent_given; --replace changes it" in reason
+    assert reason.count("\n") == 3
     assert tree(data) == before
     run(source, data, "sound", "--user", "anna", "--session", "tuesday", "--replace")
     assert Counter(load(data, "anna", "sound").session_ids) == {"tuesday": 4}
@@ -168,8 +174,8 @@ def test_a_table_with_a_header_and_texts(tmp_path: Path) -> None:
     assert users_with_data(tmp_path / "data") == {"anna": {"speech": 1}, "ben": {"speech": 1}}
     line = (tmp_path / "data/users/anna/sessions/s1/examples.jsonl").read_text()
     assert json.loads(line)["transcript"] == "I am hungry, please"
-    told = refused(table, tmp_path / "data", "speech", "--label-column", "intent", "--user", "anna")
-    assert "there is no column 'intent'; there are text, who, label, session" in told
+    reason = refused(table, tmp_path / "data", "speech", "--label-column", "intent", "--user", "anna")
+    assert "there is no column 'intent'; there are text, who, label, session" in reason
 
 
 @pytest.mark.parametrize(
@@ -294,11 +300,11 @@ def test_an_import_that_fails_half_way_leaves_no_half_session(tmp_path: Path, mo
     assert sorted(path.name for path in sessions.iterdir()) == ["session-01", "session-02"]
 
 
-def test_every_fault_is_told_and_nothing_is_written(tmp_path: Path) -> None:
+def test_every_fault_is_named_and_nothing_is_written(tmp_path: Path) -> None:
     table = tmp_path / "rows.csv"
     table.write_text("a,1,2\nb,x,2\na,nan,2\n,1,2\nunknown,1,2\na,inf,1\n")
-    told = refused(table, tmp_path / "data", "gesture", "--user", "anna")
-    places = [line.split(": ")[:2] for line in told.splitlines()]
+    reason = refused(table, tmp_path / "data", "gesture", "--user", "anna")
+    places = [line.split(": ")[:2] for line in reason.splitlines()]
     expected = [(2, "(row)"), (3, "(row)"), (4, "label"), (5, "label"), (6, "(row)")]
     assert places == [[f"{table}:{line}", field] for line, field in expected]
     assert not (tmp_path / "data").exists()
@@ -325,13 +331,19 @@ def test_options_that_cannot_work_say_why(tmp_path: Path, options: tuple[str, ..
     assert reason in refused(source, tmp_path / "data", "sound", *options)
 
 
+def test_a_missing_user_is_said_once(tmp_path: Path) -> None:
+    source = takes(tmp_path / "recordings", ("theo",))
+    reason = refused(source, tmp_path / "data", "sound", "--pattern", r"(?P<label>\d)_.*")
+    assert reason.count("no user: name one with --user") == 1
+
+
 def test_consent_must_be_said(tmp_path: Path) -> None:
     source = takes(tmp_path / "recordings", ("theo",))
     arguments = [str(source), "--data", str(tmp_path / "data"), "--modality", "sound", "--pattern", PATTERN]
     result = CliRunner().invoke(import_command, arguments)
     assert result.exit_code == 2
     assert "--consent" in result.output
-    result = CliRunner().invoke(import_command, [*arguments, "--no-consent"])
+    result = CliRunner().invoke(import_command, [*arguments, "--no-consent", "--no-decode"])
     assert "training leaves these samples out" in result.output
     with pytest.raises(DataError, match="24 left out"):
         load(tmp_path / "data", "theo", "sound")
@@ -345,10 +357,64 @@ def test_links_in_the_source_are_skipped(tmp_path: Path) -> None:
     assert len(load(tmp_path / "data", "theo", "sound")) == 24
 
 
-def test_one_clip_under_two_labels_keeps_both(tmp_path: Path) -> None:
+def test_one_clip_under_two_labels_is_refused_naming_both_places(tmp_path: Path) -> None:
     source = tmp_path / "clips"
     for label in ("a", "b"):
         (source / label).mkdir(parents=True)
         (source / label / "same.wav").write_bytes(b"same")
-    run(source, tmp_path / "data", "sound", "--user", "anna")
-    assert len(load(tmp_path / "data", "anna", "sound")) == 2
+    reason = refused(source, tmp_path / "data", "sound", "--user", "anna")
+    assert f"{source}/b/same.wav: label: the same content is 'a' in {source}/a/same.wav and 'b' here" in reason
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_sample_is_its_content_wherever_its_file_lies(tmp_path: Path) -> None:
+    source, data = tmp_path / "clips", tmp_path / "data"
+    for label in ("a", "b"):
+        for k in range(3):
+            (source / label / f"day{k}").mkdir(parents=True)
+            (source / label / f"day{k}" / f"take{k}.wav").write_bytes(f"{label}{k}".encode())
+    run(source, data, "sound", "--user", "anna")
+    (source / "a/day0/take0.wav").rename(source / "a/day0/renamed.wav")
+    shutil.copytree(source, tmp_path / "parent" / "copied")
+    assert "0 new, 0 replaced, 6 unchanged" in run(source, data, "sound", "--user", "anna").output
+    again = run(tmp_path / "parent", data, "sound", "--user", "anna", "--levels", "-/label/session")
+    assert "0 new, 0 replaced, 6 unchanged" in again.output
+    (source / "b/day1/take1.wav").rename(source / "a/day1/take1b.wav")
+    assert "with another label; --replace changes it" in refused(source, data, "sound", "--user", "anna")
+    assert "0 new, 1 replaced, 5 unchanged" in run(source, data, "sound", "--user", "anna", "--replace").output
+    assert Counter(sample.label for sample in load(data, "anna", "sound").samples) == {"a": 4, "b": 2}
+
+
+def test_a_row_on_top_of_a_table_is_one_new_sample(tmp_path: Path) -> None:
+    table, data = tmp_path / "rows.csv", tmp_path / "data"
+    rows = [f"{label},{k}.5,{k % 2}\n" for label in "ab" for k in range(6)]
+    table.write_text("".join(rows))
+    run(table, data, "gesture", "--user", "anna", "--blocks", "3")
+    table.write_text("".join(["a,9.5,9\n", *rows]))
+    assert "1 new, 0 replaced, 12 unchanged" in run(table, data, "gesture", "--user", "anna", "--blocks", "3").output
+
+
+def test_the_same_words_on_another_day_are_another_sample(tmp_path: Path) -> None:
+    table, data = tmp_path / "texts.csv", tmp_path / "data"
+    table.write_text("text,label\nyes,a\nno,b\n")
+    run(table, data, "speech", "--user", "anna", "--session", "monday")
+    assert "2 new" in run(table, data, "speech", "--user", "anna", "--session", "tuesday").output
+    assert "0 new" in run(table, data, "speech", "--user", "anna", "--session", "tuesday").output
+
+
+def test_a_dry_run_shows_what_an_import_would_do_and_writes_nothing(tmp_path: Path) -> None:
+    source, data = takes(tmp_path / "recordings", ("theo",)), tmp_path / "data"
+    result = run(source, data, "sound", "--pattern", PATTERN, "--session-size", "6", "--dry-run")
+    assert "would be 24 new, 0 replaced, 0 unchanged" in result.output
+    assert re.search(r"theo +0 +12 +2\n", result.output)
+    assert "theo: 24 samples, 2 labels, 2 sessions: session-01 12, session-02 12" in result.output
+    assert not data.exists()
+
+
+def test_a_day_of_recording_is_a_session(tmp_path: Path) -> None:
+    source = takes(tmp_path / "recordings", ("theo",))
+    for number, path in enumerate(sorted(source.iterdir())):
+        moment = 1_700_000_000 + 86_400 * (number % 3)
+        os.utime(path, (moment, moment))
+    run(source, tmp_path / "data", "sound", "--pattern", PATTERN, "--session-by", "day")
+    assert sorted(Counter(load(tmp_path / "data", "theo", "sound").session_ids).values()) == [8, 8, 8]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,20 @@ def test_a_version_and_its_portable_file_answer_alike(
     for one, two in zip(lines, others, strict=True):
         assert one["classifier_output"] == two["classifier_output"]
         assert one["label"] == two["label"] == max(one["classifier_output"], key=one["classifier_output"].__getitem__)
+
+
+def test_of_a_folder_its_files_are_classified_and_a_bad_one_costs_itself_alone(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = sorted((models.parent / "data").glob("users/*/sessions/*/features/*.npz"))[:2]
+    for number, path in enumerate(good):
+        shutil.copyfile(path, tmp_path / f"take{number}.npz")
+    (tmp_path / "broken.npz").write_bytes(b"no features")
+    words = ["--user", USER, "--modality", "gesture", "--registry", str(models), str(tmp_path)]
+    code, out, err = _predict(capsys, *words)
+    assert code == 3
+    assert [Path(json.loads(line)["file"]).name for line in out.splitlines()] == ["take0.npz", "take1.npz"]
+    assert f"{tmp_path}/broken.npz: features: is not a readable npz file" in err
 
 
 def test_which_model_is_said_in_one_way(models: Path, capsys: pytest.CaptureFixture[str]) -> None:

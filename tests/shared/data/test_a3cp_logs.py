@@ -183,6 +183,34 @@ def test_another_major_version_is_a_fault_and_another_minor_version_a_warning(tm
     assert "event.schema_version: 2.0.0 is not supported" in str(refusal(tmp_path))
 
 
+def test_a_patch_level_is_no_warning_and_the_extractor_is_no_performer(tmp_path: Path) -> None:
+    events = [value | {"schema_version": "1.0.1"} for value in recorded_session(tmp_path, "s1", LABELS)]
+    ready = [value | {"performer_id": "system"} for value in events if value.get("event") == "raw_features.ready"]
+    others = [value for value in events if value.get("event") != "raw_features.ready"]
+    write_log(tmp_path, "s1", [*others, *ready])
+    dataset = load(tmp_path)
+    assert dataset.warnings == ()
+    assert {sample.example.performer_id for sample in dataset.samples} == {"carer01"}
+
+
+def test_a_final_label_on_an_event_is_the_label(tmp_path: Path) -> None:
+    events = recorded_session(tmp_path, "s1", LABELS)
+    first = next(value for value in events if value.get("event") == "raw_features.ready")
+    first["final_label"] = "rest"
+    write_log(tmp_path, "s1", [*events, *recorded_session(tmp_path, "s1", {"c9": "rest"})[1:]])
+    labels = labels_of(load(tmp_path))
+    assert labels[first["capture_id"]] == "rest"
+
+
+def test_an_absolute_address_below_the_root_is_the_file_there(tmp_path: Path) -> None:
+    events = recorded_session(tmp_path, "s1", LABELS)
+    for value in events:
+        if "raw_features_ref" in value:
+            value["raw_features_ref"]["uri"] = f"file://{tmp_path}/{value['raw_features_ref']['uri']}"
+    write_log(tmp_path, "s1", events)
+    assert labels_of(load(tmp_path)) == LABELS
+
+
 def test_faults_of_a_log_are_told_at_once(tmp_path: Path) -> None:
     events = recorded_session(tmp_path, "s1", LABELS)
     outside = features_ready(tmp_path, "c5", "s1", annotation={"intent": "eat"})

@@ -47,7 +47,7 @@ def load(data: Path, user: str, modality: str) -> Dataset:
 def test_every_folder_is_imported(imported: Path) -> None:
     assert users_with_data(imported) == {
         **{speaker: {"sound": 500} for speaker in SPEAKERS},
-        "home": {"visual_environment": 240},
+        "home": {"visual_environment": 238},
         "mover": {"gesture": 5296},
         "signer": {"gesture": 4787},
         "talker": {"speech": 1000},
@@ -64,7 +64,7 @@ def test_spoken_digits_have_five_sessions_of_ten_takes_a_digit(imported: Path) -
 def test_a_house_is_a_session(imported: Path) -> None:
     dataset = load(imported, "home", "visual_environment")
     assert dataset.labels == ("bathroom", "bedroom", "frontal", "kitchen")
-    assert set(Counter(dataset.session_ids).values()) == {4}
+    assert Counter(Counter(dataset.session_ids).values()) == {4: 59, 2: 1}  # two copies of one photograph are left out
     assert len(set(dataset.session_ids)) == 60
 
 

@@ -1,0 +1,82 @@
+"""Every media file decoded as its trainer would decode it: in parallel, and once for each content."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from model_registry.names import Modality
+from shared.data.identity import content_of
+from shared.data.media_types import media_type
+from shared.errors import ConfigError, DataError
+from shared.features.cache import FeatureCache, content_key
+from shared.progress import Progress, silent
+from shared.recipe import CheckFile, load_recipe
+from shared.schema_utils import Example
+from shared.trainers import all_trainers, find_trainer
+
+_SPEC = "file_check_v1"  # of what is remembered of files that can be used
+_THREADS = 2  # decoders release the interpreter's lock
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """Why a file cannot be used (None where it can), and what should be known of it all the same."""
+
+    refusal: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def wrong_kind(modality: Modality, example: Example) -> str | None:
+    """Return why a modality does not take what an example is, or None; also where its trainer is not here."""
+    trainer = all_trainers().get(modality)
+    if trainer is None:
+        return None
+    accepts = trainer.accepts
+    kind = "features" if example.features is not None else "text"
+    if example.media is not None:
+        kind = media_type(Path(example.media.path)).split("/")[0]
+    if kind in accepts or kind == "application":  # by its name alone nothing is known of the last
+        return None
+    return f"is {kind}, but this modality takes {', '.join(sorted(accepts))}"
+
+
+def check_files(
+    modality: Modality, files: Sequence[tuple[Path, Example]], *, progress: Progress = silent, cached: bool = True
+) -> list[FileCheck]:
+    """Return for each file whether its trainer can use the part of it that its example is.
+
+    What was decoded before, by its content, is not decoded again. Without the trainer's packages nothing is decoded.
+    """
+    try:
+        check = load_recipe(find_trainer(modality)).check_file
+    except ConfigError:
+        check = None
+    if check is None or not files:
+        return [FileCheck() for _ in files]
+    cache = FeatureCache() if cached else None
+    keys = [content_key(modality, content_of(example), path.suffix.lower()) for path, example in files]
+    known = cache.get_many(_SPEC, keys) if cache else {}
+    results = [FileCheck()] * len(files)
+    missing = [number for number, key in enumerate(keys) if key not in known]
+    usable = {}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        decoded = pool.map(lambda number: _check(check, *files[number]), missing)
+        for number, result in zip(progress(missing, "decoding"), decoded, strict=True):
+            results[number] = result
+            if result == FileCheck():
+                usable[keys[number]] = np.ones(1, np.float32)
+    if cache and usable:
+        cache.put_many(_SPEC, usable)
+    return results
+
+
+def _check(check: CheckFile, path: Path, example: Example) -> FileCheck:
+    try:
+        return FileCheck(None, check(path, example))
+    except DataError as error:
+        return FileCheck("; ".join(fault.reason for fault in error.faults) or str(error))

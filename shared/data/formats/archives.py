@@ -1,0 +1,49 @@
+"""Zip files of recordings, unpacked for the time of an import."""
+
+from __future__ import annotations
+
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from shared.data.files import RefusedFileError
+
+SUFFIX = ".zip"
+_MOST_BYTES = 16 * 1024**3  # that an archive may unpack to
+_MOST_FILES = 200_000
+
+
+@contextmanager
+def unpacked(source: Path) -> Iterator[Path]:
+    """Yield the folder that a zip file holds, or any other source itself; links in an archive are left out.
+
+    Raises RefusedFileError for an archive that is damaged, protected by a password, or too large when unpacked.
+    """
+    if source.suffix.lower() != SUFFIX or source.is_dir():
+        yield source
+        return
+    with TemporaryDirectory(prefix="import-") as folder:
+        _unpack(source, Path(folder))
+        inside = [path for path in Path(folder).iterdir() if path.name[0] != "." and path.name != "__MACOSX"]
+        yield inside[0] if len(inside) == 1 and inside[0].is_dir() else Path(folder)
+
+
+def _unpack(source: Path, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(source) as archive:
+            members = [member for member in archive.infolist() if not stat.S_ISLNK(member.external_attr >> 16)]
+            size = sum(member.file_size for member in members)
+            if size > _MOST_BYTES or len(members) > _MOST_FILES:
+                raise RefusedFileError(
+                    f"would unpack to {size / 1e9:.1f} GB in {len(members)} files; unpack it, and import the folder"
+                )
+            for member in members:
+                archive.extract(member, folder)  # which keeps names within the folder, and reads no more than announced
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError):
+        raise RefusedFileError("is a damaged zip file; download or pack it again") from None
+    except RuntimeError:
+        raise RefusedFileError("is protected by a password; unpack it, and import the folder") from None

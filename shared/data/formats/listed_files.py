@@ -1,0 +1,57 @@
+"""Files that a table or an annotation names: found beside it, wherever its data set keeps them."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from shared.data.formats.raw import ReadOptions
+from shared.data.formats.walking import walk
+from shared.data.media_types import MEDIA_TYPES
+
+_BESIDE_AUDIO = frozenset(["meta", "metadata", "annotations", "labels"])  # folders of tables, not of what they name
+_UPLOAD = re.compile(r"[0-9a-f]{8}-(.+)")  # Label Studio puts eight hexadecimal digits before a file's name
+
+
+@dataclass(frozen=True)
+class ListedFiles:
+    """The media files below a folder, by their names; nothing outside it is ever opened."""
+
+    root: Path
+    by_name: dict[str, list[Path]]
+
+    @classmethod
+    def near(cls, table: Path, options: ReadOptions) -> ListedFiles:
+        """Return the files in `options.media`, or else beside the table, or beside the folder `meta` that it is in."""
+        root = options.media
+        if root is None:
+            root = table.parent.parent if table.parent.name.lower() in _BESIDE_AUDIO else table.parent
+        by_name: dict[str, list[Path]] = defaultdict(list)
+        for path in walk(root):
+            if path.suffix.lower() in MEDIA_TYPES and not path.is_symlink():
+                by_name[path.name].append(path)
+        return cls(root, by_name)
+
+    def find(self, written: str) -> Path | None:
+        """Return the file that a table means by a path: the one whose path ends most alike; None without one."""
+        parts = PurePosixPath(written.strip().replace("\\", "/")).parts
+        if not parts:
+            return None
+        candidates = self.by_name.get(parts[-1], [])
+        if not candidates and (match := _UPLOAD.fullmatch(parts[-1])):
+            candidates = self.by_name.get(match.group(1), [])
+        if len(candidates) <= 1:
+            return candidates[0] if candidates else None
+
+        def alike(path: Path) -> int:
+            same = 0
+            for theirs, ours in zip(reversed(parts), reversed(path.relative_to(self.root).parts), strict=False):
+                if theirs != ours:
+                    break
+                same += 1
+            return same
+
+        best = max(candidates, key=alike)
+        return best if sum(alike(path) == alike(best) for path in candidates) == 1 else None

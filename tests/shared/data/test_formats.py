@@ -1,0 +1,328 @@
+"""Formats that people have, beside the cases in test_cases.py: dialects, shapes and layouts."""
+
+from __future__ import annotations
+
+import json
+import stat
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared.commands import import_data
+from shared.data_loader import load_features
+from tests.shared.commands.test_import_data import load, refused, run
+from tests.shared.data.test_cases import USER, labels, records
+
+HAND = [[k / 10, k / 20] for k in range(21)]
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "label;x;y\na;0,5;1,5\nb;2,5;3,5\n",
+        "sep=;\nlabel;x;y\na;0,5;1,5\nb;2,5;3,5\n",
+        "x\ty\tLabel\n0.5\t1.5\ta\n2.5\t3.5\tb\n",
+        "Unnamed: 0,x,y,category,\n0,0.5,1.5,a,\n1,2.5,3.5,b,\n",
+        "a|0.5|1.5\nb|2.5|3.5\n",
+        "0.5,1.5,a\n2.5,3.5,b\n",
+        '"label","x","y"\r\n"a","0.5","1.5"\r\n"b","2.5","3.5"\r\n',
+    ],
+)
+def test_tables_of_numbers_in_many_dialects(tmp_path: Path, text: str) -> None:
+    run(write(tmp_path / "t.csv", text), tmp_path / "data", "gesture", *USER)
+    samples = load(tmp_path / "data", "anna", "gesture").samples
+    assert {s.label: load_features(s).tolist() for s in samples} == {"a": [[0.5, 1.5]], "b": [[2.5, 3.5]]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "cp1252"])
+def test_encodings(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "t.csv").write_bytes("text,label\nich bin müde,Müde\nTür zu,Tür\n".encode(encoding))
+    run(tmp_path / "t.csv", tmp_path / "data", "speech", *USER)
+    assert labels(tmp_path / "data", "speech") == {"Müde": 1, "Tür": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('label,text\na,one\nb,"two\na,three\nb,four"\na,five\n', 3),
+        ('label,text\na,one\nb,"two\na,three\n', 3),
+        ('label,text\na,one\nb,two\na,"three" x\n', 4),
+    ],
+)
+def test_an_unbalanced_quotation_mark_is_refused_at_its_line(tmp_path: Path, text: str, line: int) -> None:
+    table = write(tmp_path / "t.csv", text)
+    assert refused(table, tmp_path / "data", "speech", *USER).startswith(f"{table}:{line}: (row): a quotation mark")
+
+
+def test_a_cell_of_several_lines_is_one_cell(tmp_path: Path) -> None:
+    table = write(tmp_path / "t.csv", 'text,label\n"well, yes\nof course, dear",a\n"no\nno\nno",b\n')
+    run(table, tmp_path / "data", "speech", *USER)
+    assert {example.transcript for example in records(tmp_path / "data")} == {
+        "well, yes\nof course, dear",
+        "no\nno\nno",
+    }
+
+
+def test_faults_of_one_kind_are_one_line(tmp_path: Path) -> None:
+    table = write(tmp_path / "t.csv", "label,x,y\n" + "a,1,\n" * 1943 + "b,1,2\n")
+    reason = refused(table, tmp_path / "data", "gesture", *USER)
+    assert reason.count("\n") == 0
+    assert "(1943 rows, lines 2, 3, 4, …)" in reason
+
+
+def test_columns_that_are_no_features(tmp_path: Path) -> None:
+    frames = "label,frame,x,y\na,0,1,2\na,1,3,4\nb,0,5,6\n"
+    table = write(tmp_path / "t.csv", frames)
+    reason = refused(table, tmp_path / "data", "gesture", *USER)
+    assert "column 'frame' numbers frames, but none says which rows are one sequence" in reason
+    run(table, tmp_path / "data", "gesture", *USER, "--ignore-column", "frame")
+    assert {load_features(s).shape for s in load(tmp_path / "data", "anna", "gesture").samples} == {(1, 2)}
+    words = write(tmp_path / "w.csv", "label,hand,x\na,left,1\nb,right,2\n")
+    assert "w.csv:1: hand: holds text ('left'), no numbers; leave it out with --ignore-column hand" in refused(
+        words, tmp_path / "other", "gesture", *USER
+    )
+
+
+def test_rows_of_one_sequence_in_the_order_of_their_frames(tmp_path: Path) -> None:
+    table = write(tmp_path / "t.csv", "clip,n,frame,x,label\nq,0,2,3.5,a\nq,0,1,2.5,a\nr,0,1,9.5,b\nq,0,3,,a\n")
+    run(table, tmp_path / "data", "gesture", *USER, "--sequence-column", "clip", "--ignore-column", "n")
+    values = {s.label: load_features(s).ravel().tolist() for s in load(tmp_path / "data", "anna", "gesture").samples}
+    assert values == {"a": [2.5, 3.5], "b": [9.5]}  # padding at the end is cut
+
+
+@pytest.mark.parametrize(
+    ("landmarks", "shape"),
+    [
+        (HAND, (1, 42)),
+        ([HAND, HAND], (2, 42)),
+        ([{"x": x, "y": y, "z": 0.0, "visibility": 1.0} for x, y in HAND], (1, 63)),
+        ([[{"x": x, "y": y} for x, y in HAND]] * 3, (3, 42)),
+        ([[HAND]] * 4, (4, 42)),
+        ([[0.0, 1.0]] * 20, (20, 2)),
+        ([HAND, [[None, None]] * 21], (1, 42)),
+    ],
+)
+def test_points_and_frames(tmp_path: Path, landmarks: Any, shape: tuple[int, int]) -> None:
+    source = tmp_path / "t.json"
+    source.write_text(json.dumps([{"label": "a", "landmarks": landmarks}, {"label": "b", "landmarks": landmarks}]))
+    run(source, tmp_path / "data", "gesture", *USER)
+    assert {load_features(s).shape for s in load(tmp_path / "data", "anna", "gesture").samples} == {shape}
+
+
+def test_a_frame_size_makes_points_frames(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text(json.dumps({"a": [HAND], "b": [HAND]}))
+    run(tmp_path / "t.json", tmp_path / "data", "gesture", *USER, "--frame-size", "2")
+    assert {load_features(s).shape for s in load(tmp_path / "data", "anna", "gesture").samples} == {(21, 2)}
+
+
+def test_feature_files_of_numpy(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for label in ("a", "b"):
+        (source / label).mkdir(parents=True)
+        offset = 0.0 if label == "a" else 1.0
+        np.save(source / label / "one.npy", np.full((5, 1, 21, 3), offset, np.float32))
+        np.savez(source / label / "two.npz", np.full((5, 63), offset + 2, np.float32))
+        np.savez(source / label / "three.npz", features=np.full((21, 3), offset + 4, np.float32))
+    run(source, tmp_path / "data", "gesture", *USER)
+    shapes = Counter(load_features(s).shape for s in load(tmp_path / "data", "anna", "gesture").samples)
+    assert shapes == {(5, 63): 4, (1, 63): 2}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [["yes please", {"cats": {"a": 1.0, "b": 0.0}}], ["no", {"cats": {"a": 0.0, "b": 1.0}}]],
+        {"text": {"0": "yes please", "1": "no"}, "label": {"0": "a", "1": "b"}},
+        {"q1": {"text": "yes please", "label": "a"}, "q2": {"text": "no", "label": "b"}},
+        {"texts": 0, "text": ["yes please", "no"], "intent": ["a", "b"]},
+        {"a": [{"data": [{"text": "yes "}, {"text": "please", "entity": "x"}]}], "b": [{"data": [{"text": "no"}]}]},
+    ],
+)
+def test_json_of_texts_in_many_shapes(tmp_path: Path, value: Any) -> None:
+    (tmp_path / "t.json").write_text(json.dumps(value))
+    run(tmp_path / "t.json", tmp_path / "data", "speech", *USER)
+    assert {example.transcript: example.label for example in records(tmp_path / "data")} == {
+        "yes please": "a",
+        "no": "b",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.md", "## intent:a\n- yes [please](politeness)\n\n## synonym:x\n- nothing\n\n## intent:b\n- no\n"),
+        (
+            "t.yml",
+            'nlu:\n- intent: a\n  examples: |\n    - yes [please]{"entity": "x"}\n- intent: b\n  examples:\n    - no\n',
+        ),
+        ("t.txt", "__label__a yes please\n__label__b no\n"),
+        ("t.txt", "text\tlabel\nyes please\ta\nno\tb\n"),
+    ],
+)
+def test_files_of_intents(tmp_path: Path, name: str, text: str) -> None:
+    run(write(tmp_path / name, text), tmp_path / "data", "speech", *USER)
+    assert {example.transcript: example.label for example in records(tmp_path / "data")} == {
+        "yes please": "a",
+        "no": "b",
+    }
+
+
+GRID = """File type = "ooTextFile"
+Object class = "TextGrid"
+
+xmin = 0
+xmax = 3
+tiers? <exists>
+size = 1
+item []:
+    item [1]:
+        class = "IntervalTier"
+        name = "words"
+        xmin = 0
+        xmax = 3
+        intervals: size = 3
+        intervals [1]:
+            xmin = 0
+            xmax = 1
+            text = "yes"
+        intervals [2]:
+            xmin = 1
+            xmax = 2
+            text = ""
+        intervals [3]:
+            xmin = 2
+            xmax = 3
+            text = "no"
+"""
+
+
+def test_a_textgrid_beside_its_recording(tmp_path: Path) -> None:
+    (tmp_path / "day.wav").write_bytes(b"sound")
+    run(write(tmp_path / "day.TextGrid", GRID), tmp_path / "data", "sound", *USER)
+    assert {(example.label, example.onset, example.offset) for example in records(tmp_path / "data")} == {
+        ("yes", 0.0, 1.0),
+        ("no", 2.0, 3.0),
+    }
+
+
+def test_files_of_another_kind_name_the_label_that_is_lost(tmp_path: Path) -> None:
+    for label in ("kitchen", "garden"):
+        write(tmp_path / "rooms" / label / "one.jpg", f"picture of {label}")
+    write(tmp_path / "rooms" / "bath" / "one.wav", "sound")
+    result = run(tmp_path / "rooms", tmp_path / "data", "visual_environment", *USER)
+    assert "'bath' has no sample: 1 x holds audio, but this modality takes image and video" in result.output
+    wrong = refused(tmp_path / "rooms", tmp_path / "other", "speech", *USER)
+    assert "holds image, but this modality takes text" in wrong
+
+
+@pytest.mark.parametrize(
+    ("names", "doubt"),
+    [
+        ([f"id{k}/one.wav" for k in range(4)], "each of the 4 labels has one sample only"),
+        (["train/a/1.wav", "train/b/2.wav", "test/a/3.wav"], "are parts of a data set and no labels"),
+        (["fold1/a/1.wav", "fold2/b/2.wav"], "look like sessions and not like labels"),
+        (["2024-05-01/a/1.wav", "2024-05-02/b/2.wav"], "look like sessions and not like labels"),
+        (["s1/1.wav", "s2/2.wav"], "look like sessions and not like labels"),
+        ([f"a/t1/frame_{k:03d}.wav" for k in range(9)], "look like frames of one film"),
+        (["Yes/1.wav", "yes /2.wav"], "'Yes' and 'yes' differ in case or blanks only"),
+    ],
+)
+def test_doubtful_structure_is_refused_unless_it_is_confirmed(tmp_path: Path, names: list[str], doubt: str) -> None:
+    for name in names:
+        write(tmp_path / "source" / name, name)
+    reason = refused(tmp_path / "source", tmp_path / "data", "sound", *USER)
+    assert doubt in reason
+    assert "--as-is imports it all the same" in reason
+    assert not (tmp_path / "data").exists()
+    run(tmp_path / "source", tmp_path / "data", "sound", *USER, "--as-is")
+
+
+@pytest.mark.parametrize("label", ["می‌خواهم", "क्‍ष", "👨‍👩‍👧", "שלום"])
+def test_joiners_belong_to_words_and_emoji(tmp_path: Path, label: str) -> None:
+    write(tmp_path / "t.csv", f"text,label\none,{label}\ntwo,b\n")
+    run(tmp_path / "t.csv", tmp_path / "data", "speech", *USER)
+    assert labels(tmp_path / "data", "speech") == {label: 1, "b": 1}
+
+
+def test_a_session_with_blanks_gets_a_safe_id(tmp_path: Path) -> None:
+    write(tmp_path / "t.csv", "text,label,session\none,a,New York trip\ntwo,b,../up\n")
+    run(tmp_path / "t.csv", tmp_path / "data", "speech", *USER)
+    dataset = load(tmp_path / "data", "anna", "speech")
+    assert sorted(session[:-8] for session in dataset.session_ids) == ["New-York-trip-", "up-"]
+    assert {metadata.session_name for metadata in dataset.sessions.values()} == {"New York trip", "../up"}
+
+
+def test_one_file_and_folders_of_tables(tmp_path: Path) -> None:
+    one = write(tmp_path / "hum.wav", "sound")
+    assert "one file needs its label: --label NAME" in refused(one, tmp_path / "one", "sound", *USER)
+    run(one, tmp_path / "one", "sound", *USER, "--label", "yes")
+    assert [example.label for example in records(tmp_path / "one")] == ["yes"]
+    for label in ("open", "closed"):
+        write(tmp_path / "tables" / f"{label}.csv", f"x,y\n1.5,{len(label)}\n3.5,{len(label)}\n")
+    run(tmp_path / "tables", tmp_path / "two", "gesture", *USER)
+    assert labels(tmp_path / "two", "gesture") == {"open": 2, "closed": 2}
+
+
+def test_speech_commands_have_a_speaker_for_a_session(tmp_path: Path) -> None:
+    for label in ("yes", "no"):
+        for speaker in ("0a7c2a8d", "ffd2ba2f"):
+            write(tmp_path / "set" / label / f"{speaker}_nohash_0.wav", label + speaker)
+    run(tmp_path / "set", tmp_path / "data", "sound", *USER)
+    assert set(load(tmp_path / "data", "anna", "sound").session_ids) == {"0a7c2a8d", "ffd2ba2f"}
+
+
+def test_a_zip_of_folders_is_imported_as_they_are(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "memos.zip", "w") as archive:
+        for label in ("yes", "no"):
+            archive.writestr(f"memos/{label}/{label}.wav", label)
+        archive.writestr("__MACOSX/memos/._x", "rubbish")
+        archive.writestr("../../outside/up.wav", "outside")
+        link = zipfile.ZipInfo("memos/yes/link.wav")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/hostname")
+    run(tmp_path / "memos.zip", tmp_path / "data", "sound", *USER, "--levels", "-/label")
+    assert labels(tmp_path / "data", "sound") == {"yes": 1, "no": 1}
+    assert not list(tmp_path.rglob("up.wav"))
+    (tmp_path / "broken.zip").write_bytes((tmp_path / "memos.zip").read_bytes()[:200])
+    assert "broken.zip: (file): is a damaged zip file" in refused(
+        tmp_path / "broken.zip", tmp_path / "other", "sound", *USER
+    )
+
+
+def test_no_text_of_a_library_reaches_a_user(tmp_path: Path) -> None:
+    broken = write(tmp_path / "t.json", '[{"text": "one",\n "label": ]')
+    assert refused(broken, tmp_path / "data", "speech", *USER) == (
+        f"{broken}: (file): is not valid JSON: see line 2, column 11"
+    )
+    lines = write(tmp_path / "t.jsonl", '{"text": "one", "label": "a"}\n{"text": NaN, "label": "a"}\n')
+    reason = refused(lines, tmp_path / "data", "speech", *USER)
+    assert reason == f"{lines}:2: (line): is not readable JSON: see line 1, column 10"
+    (tmp_path / "a").mkdir()
+    write(tmp_path / "a" / "t.npz", "no archive")
+    reason = refused(tmp_path / "a" / "t.npz", tmp_path / "data", "gesture", *USER, "--label", "a")
+    assert reason.endswith("is not a readable npz file; save it again")
+
+
+def test_without_a_trainer_here_a_source_is_imported_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_data, "all_trainers", dict)
+    write(tmp_path / "t.csv", "text,label\none,a\ntwo,b\n")
+    run(tmp_path / "t.csv", tmp_path / "data", "speech", *USER)
+    assert labels(tmp_path / "data", "speech") == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize("text", ["yes please,1\nno,0\ngo on,1\n", "1,yes please\n0,no\n1,go on\n"])
+def test_texts_without_a_header_whose_labels_are_numbers(tmp_path: Path, text: str) -> None:
+    run(write(tmp_path / "t.csv", text), tmp_path / "data", "speech", *USER)
+    assert labels(tmp_path / "data", "speech") == {"1": 2, "0": 1}
