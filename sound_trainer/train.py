@@ -70,7 +70,7 @@ def train(job: Job, config: SoundConfig) -> Outcome:
     dataset = load(job, config, "sound")
     with job.log.stage("decode"):
         recordings = open_recordings(job, dataset, config.decoding)
-    background = [probe.inputs for probe in sound_probes(recordings, FITTED)]
+    background = [probe.inputs for seed in FITTED for probe in sound_probes(recordings, seed)]
     candidates = sound_candidates(job, config, recordings, background)
     validation = validate(job, candidates, dataset, config)
     spec = ModelSpec({"decoding": config.decoding.model_dump(mode="json")}, "loudness_v1", media=recordings.report())

@@ -114,7 +114,8 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
     configs = usable_candidates(config, widths.keys(), few=len(texts) <= FEW * len(labels))
     used: dict[SpeechFeatures, None] = dict.fromkeys(name for c in configs for name in c.features or ())
     graphs: dict[str, FeatureGraph] = {name: _graph(name, widths) for name in used}
-    fitted, reported = speech_probes(texts, FITTED), speech_probes(texts, REPORTED)
+    fitted = [probe for seed in FITTED for probe in speech_probes(texts, seed)]
+    reported = speech_probes(texts, REPORTED)
     others = [*labels, *(text for _, text in (*fitted, *reported))]
     with recalled_meanwhile(list(graphs.values()), job.cache):
         embedded = embed(

@@ -107,7 +107,7 @@ def train(job: Job, config: VisualConfig) -> Outcome:
     seen = encode_images(job, dataset, encoding)
     sessions, copies = group_near_duplicates(job, dataset, seen)
     few = int(np.bincount(dataset.label_index).max()) <= FEW_EACH
-    background, probes = visual_probes(dataset, encoding, FITTED), visual_probes(dataset, encoding, REPORTED)
+    background, probes = visual_probes(dataset, encoding, FITTED[0]), visual_probes(dataset, encoding, REPORTED)
     candidates = visual_candidates(job, config, encoder, seen.samples, few, [probe.inputs for probe in background])
     if config.blurred_copies and encoder is not None:
         candidates, note = keep_helpful_copies(candidates, dataset.label_index, sessions, config)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shared.features.arrays import Inputs
 from shared.features.graph import open_session
 
-FITTED, REPORTED = 0, 1  # seeds: models are fitted on the first set of probes, and tested on the second
+FITTED, REPORTED = (0, 2), 1  # seeds of the sets of probes that models are fitted on, and of the one they are tested on
 
 
 @dataclass(frozen=True)
