@@ -19,11 +19,13 @@ from shared.data.feature_files import SIZE_LIMIT, FeatureFileError, parse_featur
 from shared.data.files import RefusedFileError, json_lines, parse_json, read_bounded
 from shared.data.media_types import MEDIA_TYPES
 from shared.errors import ConfigError, Fault
+from shared.schema_utils import BACKGROUND
 
 FEATURE_SUFFIXES = frozenset([".npz"])
 TEXT_SUFFIXES = frozenset([".txt"])
 TABLE_SUFFIXES = frozenset([".csv", ".tsv"])
 JSON_SUFFIXES = frozenset([".json", ".jsonl"])
+BACKGROUND_FOLDERS = frozenset([BACKGROUND, "_background_noise_", "none", "silence"])
 GROUPS = frozenset(["label", "user", "session", "take"])
 
 _JSON_LIMIT = 512 * 1024**2
@@ -69,7 +71,8 @@ def find_files(folder: Path, pattern: str | None) -> Findings:
     """Find media, feature and text files, whose names `pattern` parses, or which are in a folder for each label.
 
     The pattern must match the whole file name, or the whole path below `folder` where it holds a `/`. Without one,
-    `<label>/<file>` and `<label>/<session>/<file>` are understood. Raises ConfigError for a pattern that cannot be
+    `<label>/<file>` and `<label>/<session>/<file>` are understood, and folders named as in BACKGROUND_FOLDERS hold
+    background. Raises ConfigError for a pattern that cannot be
     used.
     """
     expression = _compiled(pattern) if pattern is not None else None
@@ -94,7 +97,8 @@ def find_files(folder: Path, pattern: str | None) -> Findings:
             if len(parts) not in (2, 3):
                 findings.skipped.append((name, "is not in a folder that names its label"))
                 continue
-            groups = {"label": parts[0]} | ({"session": parts[1]} if len(parts) == 3 else {})
+            label = BACKGROUND if parts[0].casefold() in BACKGROUND_FOLDERS else parts[0]
+            groups = {"label": label} | ({"session": parts[1]} if len(parts) == 3 else {})
         if not groups.get("label"):
             findings.faults.append(Fault(str(path), None, "label", "the pattern finds no label in this name"))
             continue
