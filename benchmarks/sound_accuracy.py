@@ -127,7 +127,7 @@ def recordings_of(name: str) -> Speaker:
     recordings = open_recordings(job, dataset, CONFIG.decoding)
     takes = [match[1] for s in dataset.samples if s.path and (match := _TAKE.search(s.path.name))]
     taken = [recordings[k] for k, take in enumerate(takes) if int(take) < FIRST_TESTED]
-    background = [probe.inputs for probe in sound_probes(taken, FITTED)]
+    background = [probe.inputs for seed in FITTED for probe in sound_probes(taken, seed)]
     candidates = sound_candidates(job, CONFIG, recordings, background)
     probes = tuple(probe.inputs for probe in sound_probes(taken, REPORTED))
     return Speaker(dataset.label_index, np.array(takes, np.int64), tuple(candidates), probes)

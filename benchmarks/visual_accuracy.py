@@ -42,7 +42,7 @@ def few_images_encoding() -> Encoding:
 def _candidates(encoding: Encoding, dataset: Dataset, config: VisualConfig) -> tuple[Candidate, ...]:
     job = quiet_job("home", WORK)
     samples = encode_images(job, dataset, encoding).samples
-    background = [probe.inputs for probe in visual_probes(dataset, encoding, FITTED)]
+    background = [probe.inputs for probe in visual_probes(dataset, encoding, FITTED[0])]
     return tuple(visual_candidates(job, config, encoding.encoder, samples, False, background))
 
 

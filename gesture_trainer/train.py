@@ -28,16 +28,16 @@ from gesture_trainer.preprocessing.layouts import COORDINATES, Layout, is_guess
 from gesture_trainer.preprocessing.motion import FrameMean, Resampled, Statistics
 from gesture_trainer.preprocessing.paths import PathGeometry
 from gesture_trainer.preprocessing.probes import gesture_probes
-from gesture_trainer.preprocessing.sequences import Sequences, decode, landmark_sequences, split_into_windows
+from gesture_trainer.preprocessing.sequences import Sequences, decode, landmark_sequences, split_into_windows, windows
 from shared.commands.train import trainer_main
 from shared.config import TrainerConfig
 from shared.data_loader import Dataset
-from shared.errors import ConfigError
+from shared.errors import ConfigError, DataError
 from shared.evaluation import Validation
 from shared.features.arrays import Inputs
 from shared.features.cache import content_key
 from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec
-from shared.features.probes import REPORTED
+from shared.features.probes import REPORTED, Probe, background_pieces
 from shared.job import Job, ModelSpec
 from shared.learning.candidates import (
     Auto,
@@ -155,7 +155,21 @@ def train(job: Job, config: GestureConfig) -> Outcome:
     validation, parts = with_parts(job, validation, sequences, dataset, config)
     samples = [{"sequence": sequence} for sequence in sequences.sequences]
     probes = gesture_probes(sequences.sequences, dataset.label_index, REPORTED)
+    probes += background_probes(job, dataset, config, sequences)
     return package(job, validation, samples, dataset, config, model_spec(sequences, config, notes, parts), probes)
+
+
+def background_probes(job: Job, dataset: Dataset, config: GestureConfig, data: Sequences) -> list[Probe]:
+    """Return pieces of the background, as long as the person's gestures. Raises DataError for another encoding."""
+    if not dataset.background:
+        return []
+    others, _ = landmark_sequences(dataset.of_background, config.extraction, cache=job.cache)
+    if (others.encoding, others.width) != (data.encoding, data.width):
+        reason = f"is {others.encoding} with {others.width} numbers a frame, but gestures are {data.encoding}"
+        raise DataError([dataset.background[0].fault("encoding", reason)])
+    size = int(np.median([len(sequence) for sequence in data.sequences]))
+    cut = [piece for sequence in others.sequences for piece in windows(sequence, size, size) or [sequence]]
+    return background_pieces([{"sequence": piece} for piece in cut])
 
 
 def extraction_notes(job: Job, data: Sequences) -> tuple[str, ...]:

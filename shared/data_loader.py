@@ -28,7 +28,7 @@ from shared.data.own_layout import count_own, is_own, read_own, sessions_folder
 from shared.data.records import Dropped, Reading, Record
 from shared.data.samples import Sample, encoding_faults, label_faults, load_features, verified
 from shared.errors import DataError, Fault
-from shared.schema_utils import Example, LabelStatus, Moment, Schema, SessionMetadata
+from shared.schema_utils import BACKGROUND, Example, LabelStatus, Moment, Schema, SessionMetadata
 from shared.trainers import parse_known_modality
 
 __all__ = [
@@ -65,7 +65,10 @@ class DataFilter(Schema):
 
 @dataclass(frozen=True)
 class Dataset:
-    """The samples of one modality, of one user or of several merged, in the order of their record ids."""
+    """The samples of one modality, of one user or of several merged, in the order of their record ids.
+
+    `background` are recordings that hold none of the labels.
+    """
 
     modality: Modality
     user_id: str
@@ -74,6 +77,7 @@ class Dataset:
     ledger: tuple[Dropped, ...] = ()
     sessions: Mapping[str, SessionMetadata] = field(default_factory=dict)
     warnings: tuple[Fault, ...] = ()
+    background: tuple[Sample, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -103,6 +107,11 @@ class Dataset:
         return self.session_ids if len(self.users) == 1 else tuple(sample.user_id for sample in self.samples)
 
     @cached_property
+    def of_background(self) -> Dataset:
+        """The recordings of the background as a data set of their own."""
+        return replace(self, samples=self.background, background=(), ledger=())
+
+    @cached_property
     def encoding(self) -> str:
         """What the samples are: the encoding of their feature files, or the media types of their files."""
         return ", ".join(sorted({sample.encoding for sample in self.samples}))
@@ -114,11 +123,11 @@ class Dataset:
             [
                 sample.record_id,
                 sample.label,
-                session,
+                session_key(sample.user_id, sample.session_id, self.users),
                 sample.content_sha256,
                 sample.example.model_dump(mode="json", include=set(_REGION_FIELDS), exclude_none=True),
             ]
-            for sample, session in zip(self.samples, self.session_ids, strict=True)
+            for sample in (*self.samples, *self.background)
         )
         return hashlib.sha256(json.dumps(rows, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -207,14 +216,16 @@ def verify_selection(selection: Selection, minimum_per_label: int) -> Dataset:
     samples = [s for record in selection.records if (s := verified(selection.root, record, faults)) is not None]
     if faults:
         raise DataError(dict.fromkeys(faults))
+    samples.sort(key=lambda sample: (sample.record_id, sample.user_id, sample.session_id))
     return Dataset(
         modality=modality,
         user_id=users[0] if len(users) == 1 else DEFAULT_USER,
         users=users,
-        samples=tuple(sorted(samples, key=lambda sample: (sample.record_id, sample.user_id, sample.session_id))),
+        samples=tuple(sample for sample in samples if sample.label != BACKGROUND),
         ledger=tuple(sorted(selection.ledger, key=lambda dropped: (dropped.path, dropped.line, dropped.record_id))),
         sessions=selection.sessions,
         warnings=(*selection.warnings, *repeated),
+        background=tuple(sample for sample in samples if sample.label == BACKGROUND),
     )
 
 

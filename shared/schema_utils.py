@@ -35,6 +35,7 @@ from shared.trainers import parse_known_modality
 
 SCHEMA_VERSION = "1.0.0"
 UNKNOWN = "unknown"  # the prediction for an input that a model rejects; never a trained label
+BACKGROUND = "background"  # the label of recordings that hold none of the labels; never a prediction
 PromotionPolicy = Literal["always", "if-better", "never"]  # whether a new version becomes the active one
 LABEL_STATUSES = ("unconfirmed", "confirmed", "corrected", "rejected")
 
@@ -317,6 +318,7 @@ def finite_floats(metrics: dict[str, Any]) -> dict[str, float]:
 
 
 __all__ = [
+    "BACKGROUND",
     "LABEL_STATUSES",
     "SCHEMA_VERSION",
     "UNKNOWN",

@@ -17,7 +17,7 @@ from shared.config import TrainerConfig
 from shared.features.arrays import Inputs
 from shared.features.encoders import load_encoder
 from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec
-from shared.features.probes import FITTED, REPORTED
+from shared.features.probes import FITTED, REPORTED, split_background
 from shared.job import Job, ModelSpec
 from shared.learning.candidates import (
     Auto,
@@ -32,6 +32,7 @@ from shared.learning.familiarity import cosine_familiarity
 from shared.recipe import Outcome, Recipe, featurise, load, package, validate
 from sound_trainer.modality import TRAINER
 from sound_trainer.preprocessing.augment import Augment, Augmentation
+from sound_trainer.preprocessing.background import background_pieces
 from sound_trainer.preprocessing.decode import Decoding, Recordings, check_file, decode, open_recordings
 from sound_trainer.preprocessing.embedding import SpeechEmbedding
 from sound_trainer.preprocessing.probes import sound_probes
@@ -70,11 +71,12 @@ def train(job: Job, config: SoundConfig) -> Outcome:
     dataset = load(job, config, "sound")
     with job.log.stage("decode"):
         recordings = open_recordings(job, dataset, config.decoding)
-    background = [probe.inputs for probe in sound_probes(recordings, FITTED)]
-    candidates = sound_candidates(job, config, recordings, background)
+    background = [probe.inputs for seed in FITTED for probe in sound_probes(recordings, seed)]
+    noise, tested = split_background(background_pieces(dataset, config.decoding, recordings))
+    candidates = sound_candidates(job, config, recordings, [*background, *noise])
     validation = validate(job, candidates, dataset, config)
     spec = ModelSpec({"decoding": config.decoding.model_dump(mode="json")}, "loudness_v1", media=recordings.report())
-    probes = sound_probes(recordings, REPORTED)
+    probes = [*sound_probes(recordings, REPORTED), *tested]
     return package(job, validation, recordings, dataset, config, spec, probes, _REPLAYED)
 
 

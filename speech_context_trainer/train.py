@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache, partial
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,7 +28,7 @@ from shared.features.cache import content_key
 from shared.features.encoders import Encoder, export_encoder, load_encoder
 from shared.features.graph import FeatureGraph, TensorSpec
 from shared.features.graph_cache import recalled_meanwhile
-from shared.features.probes import FITTED, REPORTED, Probe
+from shared.features.probes import FITTED, REPORTED, Probe, split_background
 from shared.job import Job, ModelSpec
 from shared.learning.candidates import (
     Auto,
@@ -55,7 +55,7 @@ from speech_context_trainer.preprocessing.context import (
 )
 from speech_context_trainer.preprocessing.label_names import FEW, WithLabelNames, label_to_text
 from speech_context_trainer.preprocessing.probes import speech_probes
-from speech_context_trainer.preprocessing.text import HashedGrams, Sentence, clean, code_points, same_words
+from speech_context_trainer.preprocessing.text import HashedGrams, Sentence, clean, code_points, same_words, sentences
 from speech_context_trainer.preprocessing.tokens import embed_texts
 from speech_context_trainer.preprocessing.validity import invalid_reason
 
@@ -114,13 +114,18 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
     configs = usable_candidates(config, widths.keys(), few=len(texts) <= FEW * len(labels))
     used: dict[SpeechFeatures, None] = dict.fromkeys(name for c in configs for name in c.features or ())
     graphs: dict[str, FeatureGraph] = {name: _graph(name, widths) for name in used}
-    fitted, reported = speech_probes(texts, FITTED), speech_probes(texts, REPORTED)
-    others = [*labels, *(text for _, text in (*fitted, *reported))]
+    fitted = [probe for seed in FITTED for probe in speech_probes(texts, seed)]
+    reported = speech_probes(texts, REPORTED)
+    talk = [sentences(text) for text in transcripts(dataset.of_background)]
+    others = [*labels, *(text for _, text in (*fitted, *reported)), *chain(*talk)]
     with recalled_meanwhile(list(graphs.values()), job.cache):
         embedded = embed(
             job, [*texts, *others], [*around, *("" for _ in others)], [*sure, *(None for _ in others)], encoders
         )
-    samples, names, background, tested = _parts(embedded, [len(texts), len(labels), len(fitted), len(reported)])
+    counts = [len(texts), len(labels), len(fitted), len(reported), *map(len, talk)]
+    samples, names, background, tested, *pieces = _parts(embedded, counts)
+    overheard, others_overheard = split_background(pieces)
+    background += overheard
     candidates = speech_candidates(job, config, configs, graphs, samples, names, dataset.label_index, background)
     sessions, moved = assign_duplicates_to_one_session([same_words(text) for text in texts], dataset.session_ids)
     if moved:
@@ -134,7 +139,7 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
     decoding = {"cleaning": "nfc_v1", "surroundings": not SURROUNDINGS.isdisjoint(features)}
     spec = ModelSpec(decoding, "unit_length_v1", encoder_refs=references, notes=notes)
     probes = [Probe(kind, inputs) for (kind, _), inputs in zip(reported, tested, strict=True)]
-    return package(job, validation, samples, dataset, config, spec, probes)
+    return package(job, validation, samples, dataset, config, spec, [*probes, *others_overheard])
 
 
 def _parts(inputs: list[Inputs], counts: Sequence[int]) -> list[list[Inputs]]:

@@ -23,7 +23,7 @@ from shared.features.arrays import Inputs
 from shared.features.cache import content_key
 from shared.features.encoders import Encoder, export_encoder
 from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec
-from shared.features.probes import FITTED, REPORTED
+from shared.features.probes import FITTED, REPORTED, split_background
 from shared.job import Job, ModelSpec
 from shared.learning.candidates import (
     Auto,
@@ -107,8 +107,11 @@ def train(job: Job, config: VisualConfig) -> Outcome:
     seen = encode_images(job, dataset, encoding)
     sessions, copies = group_near_duplicates(job, dataset, seen)
     few = int(np.bincount(dataset.label_index).max()) <= FEW_EACH
-    background, probes = visual_probes(dataset, encoding, FITTED), visual_probes(dataset, encoding, REPORTED)
-    candidates = visual_candidates(job, config, encoder, seen.samples, few, [probe.inputs for probe in background])
+    scenes = encode_images(job, dataset.of_background, encoding).samples if dataset.background else []
+    background, tested = split_background([[scene] for scene in scenes])
+    background += [probe.inputs for probe in visual_probes(dataset, encoding, FITTED[0])]
+    probes = [*visual_probes(dataset, encoding, REPORTED), *tested]
+    candidates = visual_candidates(job, config, encoder, seen.samples, few, background)
     if config.blurred_copies and encoder is not None:
         candidates, note = keep_helpful_copies(candidates, dataset.label_index, sessions, config)
         notes.append(note)

@@ -16,7 +16,7 @@ from shared.data.files import DataRoot, RefusedFileError, read_bounded, sha256_o
 from shared.data.media_types import TEXT, media_type
 from shared.data.records import Dropped, Record
 from shared.errors import DataError, Fault
-from shared.schema_utils import Example, FeaturesRef, FileRef
+from shared.schema_utils import BACKGROUND, Example, FeaturesRef, FileRef
 
 _EMPTY = hashlib.sha256(b"").hexdigest()
 
@@ -139,8 +139,8 @@ def _require_hash(actual: str, expected: str) -> None:
 def label_faults(
     records: Sequence[Record], modality: str, minimum: int, ledger: Sequence[Dropped], place: str, others: bool
 ) -> list[Fault]:
-    """Return what makes the labels unfit for training; `others`: whether other faults explain it."""
-    counts = Counter(record.example.label for record in records)
+    """Return what makes the labels unfit for training, background aside; `others`: whether other faults explain it."""
+    counts = Counter(record.example.label for record in records if record.example.label != BACKGROUND)
     if not counts:
         if others:
             return []  # the other faults say why nothing is left

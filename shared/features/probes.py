@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 
 from shared.features.arrays import Inputs
 from shared.features.graph import open_session
+from shared.schema_utils import BACKGROUND
 
-FITTED, REPORTED = 0, 1  # seeds: models are fitted on the first set of probes, and tested on the second
+FITTED, REPORTED = (0, 2), 1  # seeds of the sets of probes that models are fitted on, and of the one they are tested on
+
+
+MOST_BACKGROUND = 100  # pieces of background recordings that are trained on, and as many that are tested on
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,29 @@ class Probe:
 
     kind: str
     inputs: Inputs
+
+
+def split_background(recordings: Sequence[Sequence[Inputs]]) -> tuple[list[Inputs], list[Probe]]:
+    """Return pieces of background to train on, and others to test on; both are taken of each recording in turn.
+
+    The pieces of one recording stay together, unless there is only one.
+    """
+    if len(recordings) == 1:
+        half = (len(recordings[0]) + 1) // 2
+        recordings = [recordings[0][:half], recordings[0][half:]]
+    fitted, tested = ([piece for pieces in recordings[k::2] for piece in pieces] for k in (0, 1))
+    return _some(fitted), background_pieces(tested)
+
+
+def background_pieces(pieces: Sequence[Inputs]) -> list[Probe]:
+    """Return pieces of background to test on."""
+    return [Probe(BACKGROUND, piece) for piece in _some(pieces)]
+
+
+def _some(pieces: Sequence[Inputs]) -> list[Inputs]:
+    """Return at most MOST_BACKGROUND pieces, spread evenly."""
+    count = min(len(pieces), MOST_BACKGROUND)
+    return [pieces[k * len(pieces) // count] for k in range(count)]
 
 
 def accepted_probes(model: bytes, probes: Sequence[Probe], threads: int = 2) -> NDArray[np.bool_]:

@@ -28,6 +28,7 @@ from shared.report.intervals import (
     spread_interval,
     wilson,
 )
+from shared.schema_utils import BACKGROUND
 from shared.training_run import Confusion, LabelReport, ProbeReport, Report, Unit
 
 NAMED = 6  # confusions that are listed
@@ -133,19 +134,23 @@ def with_probes(result: Report, kinds: Sequence[str], accepted: NDArray[np.bool_
 
     Probes are of no session, so the interval is Wilson's.
     """
-    low, high = wilson(float(accepted.sum()), len(accepted))
-    share = {"probe_acceptance": float(accepted.mean()), "probe_acceptance_low": low, "probe_acceptance_high": high}
     of_kind = {kind: accepted[[k == kind for k in kinds]] for kind in dict.fromkeys(kinds)}
     rows = tuple(ProbeReport(kind, len(hits), int(hits.sum())) for kind, hits in of_kind.items())
-    verdict, reasons = result.verdict, result.reasons
-    if share["probe_acceptance"] >= PROBES_ACCEPTED:
-        named = ", ".join(row.kind for row in rows if row.accepted)
-        reasons = (
-            *reasons,
-            f"it accepts {share['probe_acceptance']:.0%} of inputs that no label can be, perhaps {high:.0%} ({named})",
-        )
-        verdict = "weak" if verdict == "good" else verdict
-    return replace(result, metrics=result.metrics | share, probes=rows, verdict=verdict, reasons=reasons)
+    metrics, verdict, reasons = dict(result.metrics), result.verdict, result.reasons
+    for name, what, mine in (
+        ("probe_acceptance", "inputs that no label can be", [row for row in rows if row.kind != BACKGROUND]),
+        ("background_acceptance", "recordings of the background", [row for row in rows if row.kind == BACKGROUND]),
+    ):
+        count, hits = sum(row.count for row in mine), sum(row.accepted for row in mine)
+        if not count:
+            continue
+        low, high = wilson(hits, count)
+        metrics |= {name: hits / count, f"{name}_low": low, f"{name}_high": high}
+        if hits / count >= PROBES_ACCEPTED:
+            named = ", ".join(row.kind for row in mine if row.accepted)
+            reasons = (*reasons, f"it accepts {hits / count:.0%} of {what}, perhaps {high:.0%} ({named})")
+            verdict = "weak" if verdict == "good" else verdict
+    return replace(result, metrics=metrics, probes=rows, verdict=verdict, reasons=reasons)
 
 
 def accuracy_by_coverage(

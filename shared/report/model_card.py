@@ -28,6 +28,7 @@ _METRICS = {  # where the name is not the key with blanks
     "ece_uncalibrated": "expected calibration error without calibration",
     "accuracy_accepted": "accuracy of accepted recordings",
     "optimism_gap": "random split accuracy minus accuracy",
+    "background_acceptance": "acceptance of background",
     "set_coverage": "coverage of prediction sets",
     "set_size": "mean size of prediction sets",
     "probe_acceptance": "acceptance of inputs that no label can be",

@@ -80,7 +80,7 @@ def dataset_fields(dataset: Dataset) -> dict[str, Any]:
     """Return what the log says of the data set that a model was trained on."""
     labels = [sample.label for sample in dataset.samples]
     fields = _sample_fields(dataset.users, labels, dataset.session_ids, dataset.sessions, dataset.ledger)
-    return {**fields, "data_fingerprint": dataset.fingerprint}
+    return {**fields, "background_count": len(dataset.background), "data_fingerprint": dataset.fingerprint}
 
 
 def _sample_fields(

@@ -34,7 +34,7 @@ def _nonsense(random: np.random.Generator, seed: int) -> Iterator[tuple[str, str
         lengths = random.integers(3, 9, int(random.integers(2, 7)))
         yield "random keys", " ".join("".join(random.choice(list(_KEYS), n)) for n in lengths)
         yield "invented words", " ".join(_invented(int(n) // 2 + 1, random) for n in lengths)
-        yield "a syllable repeated", " ".join([_invented(1, random)] * int(random.integers(3, 9)))
+        yield "a word repeated", " ".join([_invented(2, random)] * int(random.integers(3, 9)))
         yield "numbers", " ".join(map(str, random.integers(0, 1000, len(lengths))))
         yield "Latin", _FOREIGN[(2 * k + seed) % len(_FOREIGN)]
 

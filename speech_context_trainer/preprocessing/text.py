@@ -7,6 +7,7 @@ vectorizers: see docs/decisions/traced-features.md.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.features.arrays import Array, Inputs, const, length, matmul, namespace, unit_rows
+from speech_context_trainer.preprocessing.validity import invalid_reason
 
 LONGEST_TEXT = 4000  # characters; a longer one is cut
 _TABLE = 0x3000  # code points from here on are treated as letters without case
@@ -25,6 +27,11 @@ _SIDE = 64  # buckets are counted in a grid of 64 columns
 def clean(text: str) -> str:
     """Return the text as it is trained on and classified: NFC, one blank between words, at most 4,000 characters."""
     return " ".join(unicodedata.normalize("NFC", text).split())[:LONGEST_TEXT]
+
+
+def sentences(text: str) -> list[str]:
+    """Return the sentences of a text that hold a word."""
+    return [part for part in re.split(r"(?<=[.!?…])\s+", text) if invalid_reason(part) is None]
 
 
 def same_words(text: str) -> str:

@@ -19,10 +19,12 @@ from shared.data.formats.text_files import read_text
 from shared.data.formats.walking import walk
 from shared.data.media_types import MEDIA_TYPES
 from shared.errors import ConfigError, Fault
+from shared.schema_utils import BACKGROUND
 
 TEXT_SUFFIXES = frozenset([".txt"])
 GROUPS = frozenset(["label", "user", "session", "take"])
 LEVELS = frozenset(["label", "user", "session", "-"])
+BACKGROUND_FOLDERS = frozenset([BACKGROUND, "_background_noise_", "none", "silence"])
 _TEXT_LIMIT = 1024**2
 _FRAME = re.compile(r"(?:frame|img|image)[-_ ]?\d+", re.IGNORECASE)
 _FEWEST_FRAMES = 8  # numbered pictures in one folder that look like one film
@@ -32,8 +34,9 @@ def read_folder(folder: Path, options: ReadOptions) -> Findings:
     """Read the files of a folder, whose names `options.pattern` parses, or whose folders name their labels.
 
     The pattern must match the whole file name, or the whole path below the folder where it holds a `/`. Without one,
-    `<label>/<file>` and `<label>/<session>/<file>` are understood, or what `options.levels` says. Structure that is
-    probably another one is a doubt. Raises ConfigError for a pattern or levels that cannot be used.
+    `<label>/<file>` and `<label>/<session>/<file>` are understood, or what `options.levels` says. Folders of labels
+    that are named as in BACKGROUND_FOLDERS hold background. Structure that is probably another one is a doubt. Raises
+    ConfigError for a pattern or levels that cannot be used.
     """
     expression = compile_pattern(options.pattern) if options.pattern is not None else None
     _check_levels(options.levels)
@@ -66,6 +69,7 @@ def read_folder(folder: Path, options: ReadOptions) -> Findings:
             continue
         findings.samples.append(RawSample(path=str(path), line=None, content=content, name=name, **groups))
     if expression is None:
+        _read_background(findings)
         _note_lost_folders(folder, findings)
         if not options.levels:
             _doubt_structure(folder, findings)
@@ -153,6 +157,17 @@ def _groups_of_folders(folders: Sequence[str], options: ReadOptions) -> dict[str
         if level != "-":
             groups[level] = f"{groups[level]}-{folder}" if level in groups else folder
     return groups
+
+
+def _read_background(findings: Findings) -> None:
+    """Give samples of folders that are named as background is elsewhere the label of background, and say so."""
+    named = {sample.label for sample in findings.samples if sample.label.casefold() in BACKGROUND_FOLDERS}
+    findings.samples = [
+        replace(sample, label=BACKGROUND) if sample.label in named else sample for sample in findings.samples
+    ]
+    if named:
+        listed = list_names(sorted(named), 4)
+        findings.notes.append(f"read as background, which is never an answer: the folders {listed}")
 
 
 def _note_lost_folders(folder: Path, findings: Findings) -> None:
