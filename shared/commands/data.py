@@ -100,7 +100,7 @@ def relabel_command(data: Path, user: str, dry_run: bool, label: str, **chosen: 
     def relabelled(example: Example) -> Example:
         return Example.model_validate({**example.model_dump(), "label": label, "label_status": "corrected"})
 
-    _show(alter(data, user, "relabel", relabelled, _required(chosen), dry_run=dry_run), dry_run)
+    _show(data, user, alter(data, user, "relabel", relabelled, _required(chosen), dry_run=dry_run), dry_run)
 
 
 @data_group.command("move")
@@ -120,7 +120,7 @@ def move_command(data: Path, user: str, dry_run: bool, session: str, **chosen: A
     def moved(example: Example) -> Example:
         return example.model_copy(update={"session_id": target})
 
-    _show(alter(data, user, "move", moved, _required(chosen), dry_run=dry_run), dry_run)
+    _show(data, user, alter(data, user, "move", moved, _required(chosen), dry_run=dry_run), dry_run)
 
 
 @data_group.command("remove")
@@ -136,7 +136,7 @@ def remove_command(data: Path, user: str, dry_run: bool, for_good: bool, **chose
       model-trainer data remove --data data --user ana --record 1f3a9c02
     """
     change = alter(data, user, "remove", lambda example: None, _required(chosen), for_good=for_good, dry_run=dry_run)
-    _show(change, dry_run, can_undo=not for_good)
+    _show(data, user, change, dry_run, can_undo=not for_good)
 
 
 @data_group.command("undo")
@@ -150,7 +150,7 @@ def undo_command(data: Path, user: str, dry_run: bool, change: str | None) -> No
     Example:
       model-trainer data undo --data data --user ana 20260301-101500-00-import-3f2a
     """
-    _show(undo(data, user, change, dry_run=dry_run), dry_run, can_undo=False)
+    _show(data, user, undo(data, user, change, dry_run=dry_run), dry_run, can_undo=False)
 
 
 @data_group.command("log")
@@ -192,9 +192,9 @@ def _numbers(change: Change) -> tuple[int, int, int]:
     return len(after - before), len(after & before), len(before - after)
 
 
-def _show(change: Change, dry_run: bool, can_undo: bool = True) -> None:
+def _show(data: Path, user: str, change: Change, dry_run: bool, can_undo: bool = True) -> None:
     brought, altered, removed = _numbers(change)
     would = "would be " if dry_run else ""
     click.echo(f"{would}{brought} brought back, {altered} altered, {removed} removed")
     if can_undo and not dry_run and (change.before or change.after):
-        click.echo(f"take it back with: model-trainer data undo {change.id}")
+        click.echo(f"take it back with: model-trainer data undo --data {data} --user {user} {change.id}")

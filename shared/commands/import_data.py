@@ -240,7 +240,7 @@ def import_command(
         summary = import_samples(
             data, samples, origin, mode, known_faults=faults, note=note, check=check if decode else None, progress=bar
         )
-        _show(summary, findings, consent, dry_run)
+        _show(summary, findings, consent, dry_run, data)
 
 
 def _settle_doubts(findings: Findings, faults: list[Fault], as_is: bool) -> None:
@@ -264,7 +264,7 @@ def _why_none(findings: Findings) -> str:
     return f"no sample was found; {counted}; for example {findings.skipped[0][0]!a}"
 
 
-def _show(summary: Summary, findings: Findings, consent: bool, dry_run: bool) -> None:
+def _show(summary: Summary, findings: Findings, consent: bool, dry_run: bool, data: Path) -> None:
     """Print what was understood: a line for each user and label, then notes and warnings."""
     labels: dict[str, Counter[str]] = defaultdict(Counter)
     sessions: dict[str, Counter[str]] = defaultdict(Counter)
@@ -289,7 +289,8 @@ def _show(summary: Summary, findings: Findings, consent: bool, dry_run: bool) ->
     would = "would be " if dry_run else ""
     click.echo(f"{would}{summary.new} new, {summary.replaced} replaced, {summary.unchanged} unchanged")
     if summary.change is not None:
-        click.echo(f"take it back with: model-trainer data undo {summary.change}")
+        for user in sorted(labels):
+            click.echo(f"take it back with: model-trainer data undo --data {data} --user {user} {summary.change}")
     for reason, count in Counter(reason for _, reason in findings.skipped).most_common():
         name = next(name for name, other in findings.skipped if other == reason)
         click.echo(f"skipped: {count} x {reason}, for example {name!a}", err=True)

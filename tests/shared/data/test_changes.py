@@ -103,7 +103,7 @@ def test_an_import_is_taken_back_whole(data: Path, tmp_path: Path) -> None:
     (tmp_path / "source" / "b/s3/new.wav").write_text("new")
     result = run(tmp_path / "source", data, "sound", "--user", "anna", "--replace")
     assert "1 new, 1 replaced, 7 unchanged" in result.output
-    change = result.output.partition("model-trainer data undo ")[2].split()[0]
+    change = result.output.partition(f"model-trainer data undo --data {data} --user anna ")[2].split()[0]
     call(data, "undo", change)
     assert rows(data) == before
     log = call(data, "log").output
