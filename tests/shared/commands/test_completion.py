@@ -37,5 +37,5 @@ def test_words_are_completed(command: str) -> None:
     begun = "re" if command == "model-trainer" else "--promo"
     answers = _run(command, asked="bash_complete", COMP_WORDS=f"{command} {begun}", COMP_CWORD="1")
     assert answers.split() == (
-        ["plain,registry", "plain,reproduce"] if command == "model-trainer" else ["plain,--promote"]
+        ["plain,readmit", "plain,registry", "plain,reproduce"] if command == "model-trainer" else ["plain,--promote"]
     )
