@@ -91,8 +91,8 @@ def stored_files(files: Mapping[str, bytes]) -> dict[str, StoredFile]:
 def write_bundle(out: Path, manifest: BundleManifest, files: Mapping[str, bytes]) -> Bundle:
     """Write the contents of `files` (role -> bytes) to `<out>/<modality>_<user>_<run_id>/` and return the bundle.
 
-    Everything is staged in a folder in `out` and renamed into place. Raises ConfigError if `out` cannot be written
-    or the run id is taken.
+    Everything is staged in a folder in `out` and renamed into place. Raises DiskFullError, and ConfigError if `out`
+    cannot be written otherwise or the run id is taken.
     """
     folder = bundle_folder(out, manifest.modality, manifest.user_id, manifest.run_id)
     try:

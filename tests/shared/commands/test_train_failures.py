@@ -232,7 +232,7 @@ CASES = {
     "out of memory": Case(
         lambda p: p.break_step("export_model", MemoryError()), 5, "MemoryError", "internal: MemoryError", "metrics"
     ),
-    "full disk": Case(_full_disk, 2, "ConfigError", "--out: cannot be written: no space left", "metrics", False),
+    "full disk": Case(_full_disk, 5, "DiskFullError", "no room is left on the disk; make room", "metrics", False),
 }  # fmt: skip
 LEVELS = ("user", "config", "samples", "dataset", "metrics")
 

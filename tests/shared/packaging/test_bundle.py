@@ -1,5 +1,6 @@
 """A bundle appears whole or not at all, and says what its model was made of."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from model_registry.storage.entry import BundleEntry, BundleManifest
-from shared.errors import ConfigError
+from shared.errors import ConfigError, DiskFullError, TrainerError
 from shared.packaging.bundle import (
     Bundle,
     bundle_files,
@@ -66,13 +67,19 @@ def test_a_run_id_is_used_once(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_where_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    failures: dict[type[TrainerError], OSError] = {
+        DiskFullError: OSError(errno.ENOSPC, "No space left on device"),
+        ConfigError: OSError(errno.EROFS, "Read-only file system"),
+    }
+    for expected, failure in failures.items():
 
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(ConfigError, match="no space left on device"):
-        _write(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+        def refuse(*_: object, failure: OSError = failure) -> None:
+            raise failure
+
+        monkeypatch.setattr("os.fsync", refuse)
+        with pytest.raises(expected, match=r"no room is left|read-only file system"):
+            _write(tmp_path)
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_an_out_that_is_a_file_is_one_clear_line(tmp_path: Path) -> None:
