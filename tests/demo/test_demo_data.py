@@ -211,7 +211,7 @@ def validated(person: Person) -> tuple[Validation, np.ndarray]:
     labels, sessions, sequences = zip(*takes, strict=True)
     data = Sequences(sequences, ENCODING, 214, "body_xy")
     job = Job((person.user_id,), Path(), Path(), "demo", log=RunLog(io.StringIO()))
-    candidates = gesture_candidates(job, GestureConfig(), data, few=False)
+    candidates = gesture_candidates(job, GestureConfig(), data)
     classes = np.unique(labels, return_inverse=True)[1]
     config = EvaluationConfig(unknown=False)
     return validate_by_session(candidates, classes, sessions, range(len(classes)), config, 0), classes

@@ -116,8 +116,9 @@ def test_candidates_are_reduced_to_the_features_that_are_there() -> None:
 
 def test_with_few_samples_ngrams_alone_are_compared_only_where_they_are_named() -> None:
     encoded = {"use", "minilm"}
-    assert _usable(encoded, False) == [("ngrams",), ("use", "minilm")]
-    assert _usable(encoded, True) == [("use", "minilm")], "too few samples to tell that n-grams are worse"
+    embedded = ("use", "minilm")
+    assert _usable(encoded, False) == [("ngrams",), embedded, embedded]
+    assert _usable(encoded, True) == [embedded, embedded], "too few samples to tell that n-grams are worse"
     assert _usable(set(), True) == [("ngrams",)], "nothing else is left"
     assert _usable(encoded, True, ("ngrams",), ("use",)) == [("ngrams",), ("use",)]
 
@@ -170,7 +171,7 @@ def test_surroundings_are_used_where_they_help(
     data = write_sessions(tmp_path / "data", said, more=more)
     entry = _train(capsys, data, tmp_path / "out", "--set", "gate.beat_majority=false")
     names = [name.partition(":")[0] for name in entry["metrics"]["candidates"]]
-    assert names == ["ngrams", "use+minilm", "use+minilm+use_context+minilm_context"]
+    assert names == ["ngrams", "use+minilm", "use+minilm", "use+minilm+use_context+minilm_context"]
     assert entry["metrics"]["chosen"].startswith("use+minilm+use_context+minilm_context:") == helpful
     if helpful:
         model = _model(entry, tmp_path / "out")
