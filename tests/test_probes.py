@@ -60,6 +60,12 @@ def test_probes_reach_the_model() -> None:
         assert not [kind for kind, views in MAKERS["visual_environment"](seed) if invalid_image(views)]
 
 
+@pytest.mark.parametrize("side", [8, 16, 224])
+def test_images_of_any_side_have_probes(side: int) -> None:
+    pictures = [RANDOM.integers(0, 256, (side, side, 3)).astype(np.uint8)]
+    assert {views.shape for _, views in image_probes(pictures, side, REPORTED)} == {(1, side, side, 3)}
+
+
 def test_keeping_still_is_no_probe_where_it_may_be_a_label() -> None:
     still = [np.repeat(sequence[:1], 20, axis=0) for sequence in SEQUENCES[:3]]
     kinds = {probe.kind for probe in gesture_probes([*still, *SEQUENCES[3:]], CLASSES, REPORTED)}

@@ -48,10 +48,12 @@ def _patterns(side: int, random: np.random.Generator) -> Iterator[tuple[str, _Pi
         yield "noise", random.integers(0, 256, (side, side, 3)).astype(np.float64)
         coarse = random.uniform(0, 255, (8, 8, 3)).astype(np.float32)
         yield "clouds", cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
-        size = int(random.integers(side // 32 + 1, side // 6))
+        size = int(random.integers(side // 32 + 1, max(side // 6, side // 32 + 2)))
         yield "checker", colours[((rows // size + columns // size) % 2)]
         angle = random.uniform(0, np.pi)
-        stripes = np.sin((rows * np.sin(angle) + columns * np.cos(angle)) * 2 * np.pi / random.uniform(6, side / 4))
+        stripes = np.sin(
+            (rows * np.sin(angle) + columns * np.cos(angle)) * 2 * np.pi / (side * random.uniform(0.03, 0.25))
+        )
         yield "stripes", colours[0] + (colours[1] - colours[0]) * (stripes[..., None] + 1) / 2
         fade = (columns / side)[..., None]
         yield "grey", np.full((side, side, 3), 1.0) * random.uniform(60, 200) + 20 * fade
