@@ -83,13 +83,16 @@ class Service:
             self._tokens = (time.monotonic(), known)
         return known.get(token_hash(secret))
 
-    def authorise(self, secret: str | None, address: str) -> Token:
-        """Return the token that a secret is, if it may be used now. Raises HTTPException 401 or 429."""
+    def authorise(self, secret: str | None, address: str, challenge: str) -> Token:
+        """Return the token that a secret is, if it may be used now.
+
+        Raises HTTPException 401, with `challenge` as the way to sign in, or 429.
+        """
         token = None if secret is None else self.token(secret)
         if token is None:
             if secret is not None and (wait := self._failures.wait(address)) > 0:
                 raise _later(wait)
-            raise HTTPException(401, "a token is required", {"WWW-Authenticate": 'Bearer, Basic realm="registry"'})
+            raise HTTPException(401, "a token is required", {"WWW-Authenticate": challenge})
         if (wait := self._requests.wait(token.name)) > 0:
             raise _later(wait)
         return token
@@ -128,10 +131,13 @@ def needs(scope: Scope, *, of_somebody: bool = False) -> Callable[..., Awaitable
         request: Request, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
     ) -> Token:
         secret = bearer.credentials if bearer is not None else None
-        if secret is None and request.method in ("GET", "HEAD"):
-            secret = _password(request.headers.get("authorization", ""))
+        challenge = 'Bearer realm="registry"'
+        if request.method in ("GET", "HEAD"):
+            # Alone: of several challenges in one header Chromium shows no password prompt.
+            challenge = 'Basic realm="registry", charset="UTF-8"'
+            secret = secret or _password(request.headers.get("authorization", ""))
         address = request.client.host if request.client is not None else ""
-        token = service_of(request).authorise(secret, address)
+        token = service_of(request).authorise(secret, address, challenge)
         request.state.token = token.name
         if not (of_somebody and token.allows_for_somebody(scope)):
             require(token, scope, request.path_params.get("user") or request.query_params.get("user"))

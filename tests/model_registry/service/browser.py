@@ -28,6 +28,7 @@ class Browser:
         self.loop = loop
         self.events: list[dict[str, Any]] = []
         self.count = 0
+        self.secret = ""
 
     def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method of the protocol and return its result."""
@@ -35,13 +36,38 @@ class Browser:
 
     async def _ask(self, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
         self.count += 1
-        await self.connection.write_message(json.dumps({"id": self.count, "method": method, "params": parameters}))
+        own = self.count
+        await self.connection.write_message(json.dumps({"id": own, "method": method, "params": parameters}))
         while True:
             message = json.loads(await self.connection.read_message())  # type: ignore[arg-type]
-            if message.get("id") == self.count:
+            if message.get("id") == own:
                 assert "error" not in message, message
                 return message["result"]  # type: ignore[no-any-return]
-            self.events.append(message)
+            if not await self._continue(message):
+                self.events.append(message)
+
+    async def _continue(self, event: dict[str, Any]) -> bool:
+        """Let a request go on that waits: for the password, where the browser's prompt asks for one."""
+        method, parameters = event.get("method"), {"requestId": event.get("params", {}).get("requestId")}
+        if method == "Fetch.authRequired":
+            credentials = {"response": "ProvideCredentials", "username": "me", "password": self.secret}
+            command, more = "Fetch.continueWithAuth", {"authChallengeResponse": credentials}
+        elif method == "Fetch.requestPaused":
+            command, more = "Fetch.continueRequest", {}
+        else:
+            return False
+        self.count += 1
+        await self.connection.write_message(
+            json.dumps({"id": self.count, "method": command, "params": parameters | more})
+        )
+        return True
+
+    def sign_in(self, url: str, secret: str) -> None:
+        """Load a page as somebody who types `secret` where the browser asks for a password."""
+        self.secret = secret
+        self.ask("Fetch.enable", handleAuthRequests=True)
+        self.open(url)
+        self.ask("Fetch.disable")
 
     def open(self, url: str) -> None:
         """Load a page and wait until it is there."""

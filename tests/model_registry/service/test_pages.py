@@ -50,6 +50,14 @@ def browser(store: Registry, secret: str) -> Iterator[tuple[Browser, str]]:
         yield page, address
 
 
+def test_a_browser_asks_for_the_token_and_then_shows_every_page(store: Registry, secret: str) -> None:
+    with served(store) as address, chromium({}) as page:
+        page.sign_in(f"{address}/", secret)
+        for path in PAGES:
+            page.open(f"{address}{path}")
+            assert page.run("document.querySelector('h1') !== null && document.body.innerText.includes('person0')")
+
+
 PAGES = ["/", "/?search=person0", "/users/person07/gesture", "/users/person07/gesture/v2"]
 
 
