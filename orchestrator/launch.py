@@ -45,7 +45,8 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command(epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="model-trainer")
 @click.option(
     "--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="The data root."
 )

@@ -31,7 +31,8 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command(epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="model-trainer")
 @click.argument("runs", type=click.Path(path_type=Path))
 @click.option("--once", is_flag=True, help="Show the present state and exit.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines instead of a table.")

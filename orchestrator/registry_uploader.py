@@ -103,7 +103,8 @@ def model_card(registry: WritableRegistry, entry: RegistryEntry) -> str:
     return str(card) if card.is_file() else ""
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command(epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="model-trainer")
 @click.argument("runs", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @registry_option("write")
 @click.option(
