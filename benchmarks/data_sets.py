@@ -26,6 +26,7 @@ from pydantic import Field, model_validator
 from benchmarks.real_data import SOURCE, WORK
 from gesture_trainer.preprocessing.landmarker import FACE_POINTS
 from model_registry.names import Modality
+from model_registry.storage.durable import file_sha256, put_in_place
 from shared.data.formats.labels import name_labels, read_labels
 from shared.data.formats.raw import Columns, Findings, RawSample, ReadOptions
 from shared.data.formats.walking import natural
@@ -131,7 +132,7 @@ def data_root(one: DataSet, sets: Path) -> Path:
             origin = Origin(one.modality, consent=True, encoding=one.encoding)
             import_samples(staged, samples, origin, Mode(leave_out=frozenset([CONTRADICTIONS])), known_faults=faults)
             with suppress(OSError):
-                staged.rename(root)
+                put_in_place(staged, root)
     return root
 
 
@@ -172,7 +173,7 @@ def _distinct(samples: Iterable[RawSample]) -> list[RawSample]:
     first: dict[str, RawSample] = {}
     for sample in samples:
         if isinstance(sample.content, Path):
-            first.setdefault(hashlib.sha256(sample.content.read_bytes()).hexdigest(), sample)
+            first.setdefault(file_sha256(sample.content), sample)
     return list(first.values())
 
 

@@ -47,7 +47,6 @@ def dark() -> Any:
 INVALID = {
     "digital silence": ("sound", "a.wav", sound(np.zeros(RATE)), "is silent"),
     "a constant offset": ("sound", "a.wav", sound(np.full(RATE, 0.4)), "is silent"),
-    "phase-inverted stereo": ("sound", "a.wav", sound(np.stack([TONE, -TONE], axis=1)), "is silent"),
     "an empty text": ("speech", "a.txt", lambda path: path.write_text(" \n"), "is empty"),
     "punctuation": ("speech", "a.txt", lambda path: path.write_text("… ?! \u200b"), "holds no word"),
     "an empty transcript": ("speech", "a.json", lambda path: path.write_text('{"transcript": ""}'), "is empty"),
@@ -57,6 +56,7 @@ INVALID = {
     "too few frames": ("gesture", "a.npz", landmarks(np.ones((15, 214))), "15 frames; at least 16 are needed"),
 }
 VALID = {
+    "phase-inverted stereo": ("sound", "a.wav", sound(np.stack([TONE, -TONE], axis=1))),
     "a tone on an offset": ("sound", "a.wav", sound(0.1 + 0.01 * TONE)),
     "a word": ("speech", "a.txt", lambda path: path.write_text("Hallo")),
     "a dim room": ("visual_environment", "a.png", picture(dark() * 4)),
@@ -89,6 +89,10 @@ def test_other_input_does(name: str, tmp_path: Path) -> None:
     assert _decode(modality, tmp_path / file)
 
 
+def _reference(path: Path) -> dict[str, str]:
+    return {"path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
 @pytest.mark.parametrize("name", [name for name in INVALID if name != "too few frames"])
 def test_invalid_input_is_never_trained_on(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     modality, file, write, reason = INVALID[name]
@@ -96,16 +100,24 @@ def test_invalid_input_is_never_trained_on(name: str, tmp_path: Path, capsys: py
     folder.mkdir(parents=True)
     (folder / "session.json").write_text(json.dumps({"user_id": "ana", "session_id": "s1"}))
     write(folder / file)
-    digest = hashlib.sha256((folder / file).read_bytes()).hexdigest()
-    content: dict[str, Any] = {"media": {"path": file, "sha256": digest}}
+    content: dict[str, Any] = {"media": _reference(folder / file)}
+    other: dict[str, Any] | None = None  # of another label, since the same file may not have two
+    if modality in ("sound", "visual_environment"):
+        _, valid, write_valid = next(row for row in VALID.values() if row[0] == modality)
+        write_valid(folder / f"valid-{valid}")
+        other = {"media": _reference(folder / f"valid-{valid}")}
     if modality == "speech":
         content = {"transcript": "…"}  # the schema refuses an empty one
         reason = "holds no word"
     if modality == "gesture":
+        digest = _reference(folder / file)["sha256"]
         reference = {"uri": file, "hash": f"sha256:{digest}", "encoding": BODY, "shape": [20, 214]}
         content = {"features": reference}
     example = {"user_id": "ana", "session_id": "s1", "timestamp": "2026-03-01T10:00:00.000Z", "modality": modality}
-    rows = [example | content | {"record_id": f"r{k}", "label": f"label{k}", "consent_given": True} for k in range(2)]
+    rows = [
+        example | held | {"record_id": f"r{k}", "label": f"label{k}", "consent_given": True}
+        for k, held in enumerate((content, other or content))
+    ]
     (folder / "examples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     trained = runs_of(find_trainer(modality), tmp_path / "out", capsys)(tmp_path, "--set", "minimum_per_label=1")
     assert trained.code == 3

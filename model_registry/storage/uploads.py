@@ -23,6 +23,7 @@ from model_registry.storage.durable import (
     destroy,
     ensure_folder,
     read_file,
+    rename_staged,
     staged_file,
     staging_folder,
     storage_errors,
@@ -103,7 +104,7 @@ def begin(root: Path, description: bytes) -> Upload:
             for name in ("bundle", "encoders"):
                 (staging / name).mkdir(mode=0o700)
             write_new(staging / "bundle" / "bundle.json", description)
-            staging.rename(upload.folder)
+            rename_staged(staging, upload.folder)
     return upload
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import queue
 import secrets
 import time
@@ -35,6 +36,8 @@ class DaskBackend:
 
     def __init__(self, spec: DaskSpec, scheduler: str | None, workers: int, tls: Tls | None) -> None:
         """Connect to `scheduler`, or start a cluster of `workers` processes here. Raises ConfigError."""
+        for name in ("distributed", "distributed.client"):  # a lost scheduler is reported in a line of our own
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self._spec = spec.model_copy(update={"batch": secrets.token_hex(8)})
         self._where = scheduler or "this machine"
         self._cluster: Any = None

@@ -77,22 +77,21 @@ class FitFamiliarity(Protocol):
 
 @dataclass(frozen=True)
 class AgainstBackground:
-    """Familiarity less `weight` times the likeness to the nearest background."""
+    """Familiarity less the likeness to the nearest background."""
 
     known: NearestFamiliarity
     background: NearestFamiliarity
-    weight: float
 
     def __call__(self, features: Array) -> Array:
-        return self.known(features) - self.background(features) * const(self.weight, features)
+        return self.known(features) - self.background(features)
 
 
-def _against(known: NearestFamiliarity, background: Background, weight: float) -> Familiarity:
+def _against(known: NearestFamiliarity, background: Background) -> Familiarity:
     """Return the familiarity of cosines, normalised by likeness to `background` (b, D)."""
     if background is None or not len(background):
         return known
     references = halved(unit_rows(background - known.centre))
-    return AgainstBackground(known, replace(known, references=references, nearest=1), weight)
+    return AgainstBackground(known, replace(known, references=references, nearest=1))
 
 
 def subspace_familiarity(
@@ -159,7 +158,7 @@ def cosine_familiarity(
     """Cosine to the nearest training sample after centring; of references at most `numbers` numbers are kept."""
     centre = features.mean(axis=0)
     references = unit_rows(features - centre)[_spread_out(len(features), numbers // features.shape[1])]
-    return _against(NearestFamiliarity(centre, None, halved(references), True, 1), background, 0.5)
+    return _against(NearestFamiliarity(centre, None, halved(references), True, 1), background)
 
 
 def centroid_familiarity(
@@ -169,7 +168,7 @@ def centroid_familiarity(
     centre = features.mean(axis=0)
     rows = unit_rows(features - centre)
     references = unit_rows(np.stack([rows[classes == k].mean(axis=0) for k in np.unique(classes)]))
-    return _against(NearestFamiliarity(centre, None, halved(references), True, 1), background, 1.0)
+    return _against(NearestFamiliarity(centre, None, halved(references), True, 1), background)
 
 
 def _spread_out(count: int, most: int) -> Indices:

