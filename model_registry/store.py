@@ -159,7 +159,8 @@ class Registry:
                 ):
                     continue
                 try:
-                    entry = read_entry(slot, version, published_manifest(events, version))
+                    with _removal_noticed(slot, events, version):
+                        entry = read_entry(slot, version, published_manifest(events, version))
                 except NotFoundError:
                     continue  # removed in this moment, or by hand: doctor reports it
                 except (RegistryError, OSError) as error:
@@ -174,7 +175,8 @@ class Registry:
         number = parse_version(version)
         events = read_events(slot)
         status = _status(slot, events, number)
-        entry = read_entry(slot, number, published_manifest(events, number)).model_copy(update={"status": status})
+        with _removal_noticed(slot, events, number):
+            entry = read_entry(slot, number, published_manifest(events, number)).model_copy(update={"status": status})
         return VersionRecord(entry, tuple(event for event in events if number in (event.version, event.active)))
 
     def history(self, user: str, modality: str) -> list[Event]:
@@ -202,19 +204,20 @@ class Registry:
             yield from registry_faults(self.existing())
         for slot in self._slots(user, modality):
             try:
-                published = sorted(statuses(read_events(slot)))
+                events = read_events(slot)
                 fault = pointer_fault(slot)
             except (RegistryError, OSError) as error:
                 yield str(slot), str(error)
                 continue
             if fault is not None and only is None:
                 yield f"{slot} active.json", fault
-            for number in published if only is None else [only]:
+            for number in sorted(statuses(events)) if only is None else [only]:
                 try:
                     self.verify(slot.user, slot.modality, number)
                     yield f"{slot} v{number}", None
                 except (RegistryError, OSError) as error:
-                    yield f"{slot} v{number}", str(error)
+                    if only is not None or not _removed(slot, events, number):
+                        yield f"{slot} v{number}", str(error)
 
     def diff(self, user: str, modality: str, before: str | int, after: str | int) -> Difference:
         """Compare two versions. Raises NotFoundError."""
@@ -276,6 +279,11 @@ class Registry:
         """Remove all of a user's models. See `erasure.erase`."""
         self.changeable()
         return erasure.erase(self.root, parse_user(user), reason)
+
+    def readmit(self, user: str, reason: str) -> bool:
+        """Allow an erased user's models again; return False where nobody was erased. See `erasure.readmit`."""
+        self.changeable()
+        return erasure.readmit(self.root, parse_user(user), reason)
 
     def gc(self, keep: int, *, dry_run: bool = False) -> Removed:
         """Remove archived versions beyond the newest `keep`, and unused encoders. See `erasure.collect`."""
@@ -359,14 +367,40 @@ class Registry:
             if damage is not None:
                 log_damage(Damage(slot.user, slot.modality, None, str(damage)))
             number, sha256 = pointer.version, pointer.manifest_sha256
-        version = read_version(slot, number, sha256, with_encoders=with_encoders)
+        try:
+            version = read_version(slot, number, sha256, with_encoders=with_encoders)
+        except (RegistryError, OSError):
+            if events and _removed(slot, events, number):
+                return self._active(slot, with_encoders=with_encoders)
+            raise
         return replace(version, entry=version.entry.model_copy(update={"status": "active"}))
 
     def _exact(self, slot: ModelSlot, number: int, *, with_encoders: bool = True) -> ResolvedVersion:
         events = read_events(slot)
         status = _status(slot, events, number)
-        version = read_version(slot, number, published_manifest(events, number), with_encoders=with_encoders)
+        with _removal_noticed(slot, events, number):
+            version = read_version(slot, number, published_manifest(events, number), with_encoders=with_encoders)
         return replace(version, entry=version.entry.model_copy(update={"status": status}))
+
+
+@contextmanager
+def _removal_noticed(slot: ModelSlot, events: list[Event], version: int) -> Iterator[None]:
+    """Raise NotFoundError, and not what its missing files look like, where a version is removed while it is read."""
+    try:
+        yield
+    except (RegistryError, OSError) as error:
+        if _removed(slot, events, version):
+            raise NotFoundError(f"{slot} v{version}: no such version") from error
+        raise
+
+
+def _removed(slot: ModelSlot, events: list[Event], version: int) -> bool:
+    """Return whether a version of `events` is there no more; after an erasure another one may have its number."""
+    try:
+        now = read_events(slot)
+    except (RegistryError, OSError):
+        return False
+    return version not in statuses(now) or published_manifest(now, version) != published_manifest(events, version)
 
 
 def _status(slot: ModelSlot, events: list[Event], version: int) -> Status:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_registry.errors import CorruptError, DocumentError, NotFoundError, RegistryError
+from model_registry.errors import ConflictError, CorruptError, DocumentError, NotFoundError, RegistryError
 from model_registry.names import DEFAULT_USER, published_name
 from model_registry.storage.activation import previously_active
 from model_registry.storage.durable import (
     destroy,
+    ensure_folder,
     locked,
     put_in_place,
     read_file,
@@ -35,7 +36,7 @@ from model_registry.storage.history import (
 )
 from model_registry.storage.layout import ModelSlot, encoders_folder, slots, users_folder
 from model_registry.storage.publication import trained_on
-from model_registry.storage.tombstones import add_tombstone, check_reason
+from model_registry.storage.tombstones import add_readmission, add_tombstone, check_reason
 from model_registry.storage.uploads import remove_abandoned_uploads
 from model_registry.storage.verification import Damage, log_damage, read_manifest
 
@@ -71,13 +72,34 @@ def erase(root: Path, user: str, reason: str) -> Erased:
     files are damaged.
     """
     check_reason(user, reason)
-    with storage_errors("erase"):
-        finish_erasures(root)
+    with storage_errors("erase"), _one_at_a_time(root):
+        _finish(root)
         note = root / f"{_ERASING}{os.urandom(8).hex()}.json"
         with locked(root):
             remove_abandoned(root)
             write_file_atomically(note, PendingErasure(user_id=user, reason=reason).to_json())
         return _complete(root, user, reason, note)
+
+
+def readmit(root: Path, user: str, reason: str) -> bool:
+    """Record that an erased user's models are welcome again; return False where nobody of that id was erased.
+
+    Raises ConflictError while their erasure is not complete: its completion would remove what is published from now on.
+    """
+    with storage_errors("readmit"), _one_at_a_time(root):
+        _finish(root)
+        for note in pending_erasures(root):
+            if PendingErasure.from_json(read_file(note, DOCUMENT_LIMIT), str(note)).user_id == user:
+                raise ConflictError(f"{user}: their erasure is not complete; run doctor, and mend what it names")
+        return add_readmission(root, user, reason)
+
+
+@contextmanager
+def _one_at_a_time(root: Path) -> Iterator[None]:
+    """Let nobody else erase or readmit: an erasure that two complete could remove what was published in between."""
+    ensure_folder(users_folder(root))
+    with locked(users_folder(root)):
+        yield
 
 
 def pending_erasures(root: Path) -> list[Path]:
@@ -87,6 +109,13 @@ def pending_erasures(root: Path) -> list[Path]:
 
 def finish_erasures(root: Path) -> list[str]:
     """Complete erasures that were interrupted; return what was done."""
+    if not users_folder(root).is_dir() and not pending_erasures(root):
+        return []
+    with _one_at_a_time(root):
+        return _finish(root)
+
+
+def _finish(root: Path) -> list[str]:
     done = []
     for note in pending_erasures(root):
         try:
@@ -133,13 +162,16 @@ def _remove_user(root: Path, user: str) -> int:
     if not folder.is_dir():
         return 0
     trash = users_folder(root) / f"{_ERASED}{os.urandom(8).hex()}"
-    with ExitStack() as held:
-        held.enter_context(locked(folder))
-        versions = 0
-        for slot in slots(root, user):
-            held.enter_context(locked(slot.folder))  # publishers finish first, or fail because their folder is gone
-            versions += len(slot.versions())
-        put_in_place(folder, trash)
+    try:
+        with ExitStack() as held:
+            held.enter_context(locked(folder))
+            versions = 0
+            for slot in slots(root, user):
+                held.enter_context(locked(slot.folder))  # publishers finish first, or fail because their folder is gone
+                versions += len(slot.versions())
+            put_in_place(folder, trash)
+    except (NotFoundError, FileNotFoundError):  # it was empty, and a publisher or doctor has removed it meanwhile
+        return _remove_user(root, user)
     destroy(trash)
     sync_folder(users_folder(root))
     return versions

@@ -137,7 +137,7 @@ def _check_place(slot: ModelSlot) -> None:
     if _RESERVED.fullmatch(slot.user):
         raise RefusedBundleError(f"user {slot.user}: is a name that some systems reserve; choose another")
     for other in users(slot.root):
-        if other.lower() == slot.user.lower():
+        if other != slot.user and other.lower() == slot.user.lower():
             raise RefusedBundleError(f"user {slot.user}: differs from {other} in capitals only; choose another")
 
 

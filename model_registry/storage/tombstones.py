@@ -72,7 +72,7 @@ def add_tombstone(folder: Path, user: str, reason: str) -> Tombstone:
         return known if known is not None else _append(folder, user, reason, readmitted=False)
 
 
-def readmit(folder: Path, user: str, reason: str) -> bool:
+def add_readmission(folder: Path, user: str, reason: str) -> bool:
     """Record that an erased user's data are welcome again; return False where nobody of that id was erased."""
     check_reason(user, reason)
     if not tombstones(folder).exists():

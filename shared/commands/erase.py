@@ -16,7 +16,7 @@ from model_registry.errors import NotFoundError, RegistryError
 from model_registry.location import WritableRegistry
 from model_registry.names import DEFAULT_USER, parse_user
 from model_registry.storage.entry import FILE_LIMIT, RegistryEntry, parse_json
-from model_registry.storage.tombstones import add_tombstone, check_reason, readmit
+from model_registry.storage.tombstones import add_readmission, add_tombstone, check_reason
 from model_registry.store import Registry
 from shared.data.erasure import (
     Person,
@@ -241,7 +241,7 @@ def readmit_command(user: str, reason: str, registry: Registry, data_roots: tupl
       model-trainer readmit user123 --reason "signed again" --registry models --data data
     """
     parse_user(user)
-    readmitted = [readmit(folder, user, reason) for folder in (registry.changeable(), *data_roots)]
+    readmitted = [registry.readmit(user, reason), *(add_readmission(data, user, reason) for data in data_roots)]
     if not any(readmitted):
         raise NotFoundError(f"{user}: nobody of this id was erased here")
     click.echo(f"{user}: may be imported and published again")

@@ -167,7 +167,8 @@ def test_sigterm_ends_a_container_and_leaves_nothing_half_written(engine: Engine
 
 
 def test_sigterm_ends_a_container_that_is_still_starting(engine: Engine, demo: Path, out: Path) -> None:
-    container = engine.start("sound-trainer", ["--user", "ana"], mounts={demo: "/data:ro", out: "/out"})
+    words = ["--user", "ana", "--demo-data"]  # seconds of work, so that it cannot end before the signal comes
+    container = engine.start("visual-trainer", words, mounts={demo: "/data:ro", out: "/out"})
     container.kill("SIGTERM")
     assert engine.ended(container).code == 143
 

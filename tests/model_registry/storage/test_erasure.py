@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from model_registry.errors import ConflictError, DocumentError, ErasedError, NotFoundError
-from model_registry.storage import publication, uploads
-from model_registry.storage.tombstones import read_tombstones, readmit
+from model_registry.storage import erasure, publication, uploads
+from model_registry.storage.durable import locked
+from model_registry.storage.tombstones import add_readmission, read_tombstones
 from model_registry.store import Registry
 from tests.model_registry.bundles import FILES, all_bytes, make_bundle
 
@@ -70,7 +73,7 @@ def test_nothing_of_an_erased_person_is_published_until_they_are_readmitted(stor
         uploads.begin(store.root, (own / "bundle.json").read_bytes())
     assert names_ana(store.root) == [] and store.doctor() == []
     assert store.publish(make_bundle(tmp_path, user="anabel")).version == 1
-    assert readmit(store.root, "ana", "signed again") and not readmit(store.root, "ana", "signed again")
+    assert store.readmit("ana", "signed again") and not store.readmit("ana", "signed again")
     assert store.publish(own).version == 1 and store.publish(shared).version == 1
     store.erase("ana", "changed their mind")
     with pytest.raises(ErasedError):
@@ -127,9 +130,32 @@ def test_a_damaged_pooled_model_is_named_and_the_person_is_gone_nonetheless(stor
         store.erase("ana", "asked for")
     assert not (store.root / "users/ana").exists()
     assert b"ana" not in (store.root / "model_registry.jsonl").read_bytes()
+    with pytest.raises(ConflictError, match="not complete"):  # its completion would remove what they publish again
+        store.readmit("ana", "signed again")
     store.publish(make_bundle(tmp_path, user="ben"))
     log.write_bytes(good)
     assert store.erase("ana", "asked for").versions == 0 and names_ana(store.root) == []
+
+
+def test_an_erasure_that_another_has_completed_does_not_remove_what_was_published_since(
+    store: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> int:
+        raise RuntimeError
+
+    store.publish(make_bundle(tmp_path, user="ana"))
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(erasure, "_remove_user", killed)
+        store.erase("ana", "asked for")
+    assert erasure.pending_erasures(store.root)
+    with ThreadPoolExecutor() as other, locked(store.root / "users"):
+        doctor = other.submit(erasure.finish_erasures, store.root)
+        time.sleep(0.1)  # that it may see the note, and must wait
+        assert not doctor.done()
+        erasure._finish(store.root)
+        add_readmission(store.root, "ana", "signed again")
+        store.publish(make_bundle(tmp_path, user="ana", run="r2"))
+    assert doctor.result() == [] and store.resolve("ana", "gesture").version == 1
 
 
 def test_a_reason_may_contain_the_letters_of_an_id_but_not_the_id(store: Registry, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from model_registry.errors import ConflictError, ErasedError, NotFoundError, RegistryError, StorageError
-from model_registry.storage.tombstones import readmit
 from model_registry.store import Registry
 from tests.model_registry.bundles import all_bytes, make_bundle, make_encoder
 from tests.model_registry.nobody import allow_everything, as_nobody, folder_for_everybody
@@ -176,7 +175,7 @@ def _live(root: Path, out: Path, number: int, until: float, faults: multiprocess
                     store.rollback(user, "gesture", "worse")
                 case 4:
                     store.erase(user, "asked for")
-                    readmit(store.root, user, "agreed again")
+                    store.readmit(user, "agreed again")
                 case 5:
                     store.doctor()
                 case _:
