@@ -6,8 +6,10 @@ import importlib
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
+from multiprocessing.dummy import DummyProcess
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -30,6 +32,7 @@ _COMMANDS = {  # name -> where the command is and what it does; imported when it
     "reproduce": ("shared.commands.reproduce:reproduce_command", "Train a published version again and compare."),
 }
 _TERMINATED = 128 + signal.SIGTERM  # the exit code after SIGTERM
+_LAST_SECONDS = 30.0  # that one item of joblib may take to end
 
 
 class _LazyGroup(click.Group):
@@ -104,14 +107,22 @@ def run(command: Callable[[], Any]) -> int:
     except SystemExit as stop:
         if stop.code != _TERMINATED:
             raise
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(_TERMINATED)  # all is unwound; threads of native libraries abort where Python waits for them to end
+        return _TERMINATED
     except Exception as error:  # the one place that catches everything
         click.echo(error_text(error), err=True)
         if exit_code(error) == 5:
             click.echo(traceback.format_exc(), err=True)
         return exit_code(error)
+    finally:
+        _wait_for_joblib()
+
+
+def _wait_for_joblib() -> None:
+    """Wait for what joblib's threads are at: after an error or a signal nobody else does, and native code that still
+    runs when the interpreter ends aborts the process, so that its exit code would be lost."""
+    for thread in threading.enumerate():
+        if isinstance(thread, DummyProcess):
+            thread.join(_LAST_SECONDS)
 
 
 def error_text(error: Exception) -> str:
