@@ -17,6 +17,7 @@ from shared.data_loader import Dataset, select_examples, verify_selection
 from shared.errors import ConfigError, QualityGateError
 from shared.evaluation import Validation, validate_by_session
 from shared.features.arrays import Inputs
+from shared.features.cache import content_key
 from shared.features.encoders import Encoder
 from shared.features.graph import FeatureGraph, Samples
 from shared.features.graph_cache import recall
@@ -100,20 +101,13 @@ def featurise(
 ) -> Rows:
     """Return the features of all samples, from the cache where `keys` (hashes of the inputs) are known.
 
-    With `augment`, the copies that it makes of each sample get features too, and so do the inputs `background`, which
-    no label can be; they are never cached.
+    With `augment`, the copies that it makes of each sample get features too, which are never cached, and so do the
+    inputs `background`, which no label can be.
     """
     with job.log.stage("featurise"):
         recall(graph, job.cache)
-        known = job.cache.get_many(graph.spec_id, keys) if job.cache else {}
-        missing = [k for k, key in enumerate(keys) if key not in known]
-        rows: list[np.ndarray | None] = [known.get(key) for key in keys]
-        for done, (k, row) in enumerate(zip(missing, graph.run(samples, missing), strict=True), start=1):
-            rows[k] = row
-            job.log.progress(done, len(missing))
-        if job.cache and missing:
-            job.cache.put_many(graph.spec_id, {keys[k]: np.asarray(rows[k]) for k in missing})
-        base = np.stack([np.asarray(row, np.float32) for row in rows])
+        base = _cached_rows(job, graph, samples, keys)
+        beside = _cached_rows(job, graph, background, [_inputs_key(one) for one in background])
         copies: list[Inputs] = []
         owner: list[int] = []
         if augment is not None:
@@ -122,8 +116,25 @@ def featurise(
                 copies.extend(augmented)
                 owner.extend([k] * len(augmented))
         empty = np.zeros((0, base.shape[1]), np.float32)
-        extra = np.stack(list(graph.run([*copies, *background]))) if copies or background else empty
-        return Rows(base, extra[: len(copies)], np.array(owner, np.int64), extra[len(copies) :])
+        augmented_rows = np.stack(list(graph.run(copies))) if copies else empty
+        return Rows(base, augmented_rows, np.array(owner, np.int64), beside if background else empty)
+
+
+def _inputs_key(inputs: Inputs) -> str:
+    return content_key(*(part for name in sorted(inputs) for part in (name, np.asarray(inputs[name]))))
+
+
+def _cached_rows(job: Job, graph: FeatureGraph, samples: Samples, keys: Sequence[str]) -> np.ndarray:
+    """Return (n, D) float32 features, from the cache where `keys` are known."""
+    known = job.cache.get_many(graph.spec_id, keys) if job.cache else {}
+    missing = [k for k, key in enumerate(keys) if key not in known]
+    rows: list[np.ndarray | None] = [known.get(key) for key in keys]
+    for done, (k, row) in enumerate(zip(missing, graph.run(samples, missing), strict=True), start=1):
+        rows[k] = row
+        job.log.progress(done, len(missing))
+    if job.cache and missing:
+        job.cache.put_many(graph.spec_id, {keys[k]: np.asarray(rows[k]) for k in missing})
+    return np.stack([np.asarray(row, np.float32) for row in rows]) if rows else np.zeros((0, 0), np.float32)
 
 
 def validate(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +15,14 @@ from shared.commands.train import trainer_command
 from shared.config import TrainerConfig
 from shared.data_loader import DataFilter, Dataset, load_dataset
 from shared.evaluation import Validation
-from shared.features.graph import FeatureGraph, TensorSpec
+from shared.features.cache import FeatureCache
+from shared.features.graph import FeatureGraph, Samples, TensorSpec
 from shared.job import Job
 from shared.learning.candidates import Candidate, PrecomputedFeatures, Rows
 from shared.learning.classifiers import LDA
 from shared.learning.familiarity import whitened_familiarity
 from shared.learning.heads import fitter
-from shared.recipe import load_recipe, validate
+from shared.recipe import featurise, load_recipe, validate
 from shared.trainers import find_trainer
 from tests.shared.data.session_folders import row, session_folder, write_rows
 
@@ -105,3 +106,23 @@ def test_a_model_no_better_than_the_commonest_label_is_published_only_where_that
     else:
         metrics = entry["training_metrics"]
         assert metrics["accuracy"] <= metrics["majority_baseline"] and entry["verdict"] == "weak"
+
+
+def test_features_of_samples_and_background_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[int] = []
+    run_graph = FeatureGraph.run
+
+    def counted(graph: FeatureGraph, samples: Samples, which: Sequence[int]) -> Iterator[np.ndarray]:
+        computed.append(len(which))
+        return run_graph(graph, samples, which)
+
+    monkeypatch.setattr(FeatureGraph, "run", counted)
+    graph = FeatureGraph("x", (TensorSpec("x", "float32", (3,)),), lambda inputs: inputs["x"])
+    samples = [{"x": np.full(3, k, np.float32)} for k in range(4)]
+    job = Job(("ana",), tmp_path, tmp_path, "run", cache=FeatureCache(tmp_path / "cache.sqlite"))
+    first, second = (featurise(job, graph, samples[:3], list("abc"), background=samples) for _ in range(2))
+    assert computed == [3, 4, 0, 0]
+    for rows in (first, second):
+        assert rows.background is not None
+        np.testing.assert_array_equal(rows.background, [[k] * 3 for k in range(4)])
+        np.testing.assert_array_equal(rows.base, rows.background[:3])
