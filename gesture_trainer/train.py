@@ -28,7 +28,14 @@ from gesture_trainer.preprocessing.layouts import COORDINATES, Layout, is_guess
 from gesture_trainer.preprocessing.motion import FrameMean, Resampled, Statistics
 from gesture_trainer.preprocessing.paths import PathGeometry
 from gesture_trainer.preprocessing.probes import gesture_probes
-from gesture_trainer.preprocessing.sequences import Sequences, decode, landmark_sequences, split_into_windows, windows
+from gesture_trainer.preprocessing.sequences import (
+    Sequences,
+    decode,
+    landmark_sequences,
+    sequence_windows,
+    split_into_windows,
+    windows,
+)
 from shared.commands.train import trainer_main
 from shared.config import TrainerConfig
 from shared.data_loader import Dataset
@@ -301,7 +308,7 @@ def _function(features: GestureFeatures, data: Sequences, config: GestureConfig)
     )
 
 
-RECIPE = Recipe(GestureConfig, train, decode, check_file)
+RECIPE = Recipe(GestureConfig, train, decode, check_file, sequence_windows)
 
 
 def main() -> None:

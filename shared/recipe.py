@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -54,17 +54,38 @@ CheckFile = Callable[[Path, Example], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
+class Cutting:
+    """How a long recording is cut, in seconds; None is what suits the model."""
+
+    window: float | None = None
+    stride: float | None = None
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a long recording, in seconds, as a model's inputs; None where it holds nothing to classify."""
+
+    onset: float
+    offset: float
+    inputs: Inputs | None
+
+
+Windows = Callable[[Path, Mapping[str, Any], Mapping[str, Encoder], Cutting], Iterator[Window]]  # file, ModelSpec
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a modality is trained and used: the schema of its configuration, its `train`, and one file -> inputs.
 
     `check_file` decodes the part of a media file that an example is, with the default configuration, and returns what
-    should be known of it; it raises DataError where training would refuse the file.
+    should be known of it; it raises DataError where training would refuse the file. `windows` cuts a long recording.
     """
 
     config: type[TrainerConfig]
     train: Train
     decode: Decode
     check_file: CheckFile | None = None
+    windows: Windows | None = None
 
 
 def load_recipe(trainer: Trainer) -> Recipe:

@@ -32,7 +32,7 @@ from shared.learning.familiarity import cosine_familiarity
 from shared.recipe import Outcome, Recipe, featurise, load, package, validate
 from sound_trainer.modality import TRAINER
 from sound_trainer.preprocessing.augment import Augment, Augmentation
-from sound_trainer.preprocessing.background import background_pieces
+from sound_trainer.preprocessing.background import background_pieces, sound_windows, typical_seconds
 from sound_trainer.preprocessing.decode import Decoding, Recordings, check_file, decode, open_recordings
 from sound_trainer.preprocessing.embedding import SpeechEmbedding
 from sound_trainer.preprocessing.probes import sound_probes
@@ -75,7 +75,11 @@ def train(job: Job, config: SoundConfig) -> Outcome:
     noise, tested = split_background(background_pieces(dataset, config.decoding, recordings))
     candidates = sound_candidates(job, config, recordings, [*background, *noise])
     validation = validate(job, candidates, dataset, config)
-    spec = ModelSpec({"decoding": config.decoding.model_dump(mode="json")}, "loudness_v1", media=recordings.report())
+    described = {
+        "decoding": config.decoding.model_dump(mode="json"),
+        "typical_seconds": round(typical_seconds(recordings), 3),
+    }
+    spec = ModelSpec(described, "loudness_v1", media=recordings.report())
     probes = [*sound_probes(recordings, REPORTED), *tested]
     return package(job, validation, recordings, dataset, config, spec, probes, _REPLAYED)
 
@@ -110,7 +114,7 @@ def _function(features: SoundFeatures, config: SoundConfig) -> FeatureFunction:
             return FullSpectralFeatures()
 
 
-RECIPE = Recipe(SoundConfig, train, decode, check_file)
+RECIPE = Recipe(SoundConfig, train, decode, check_file, sound_windows)
 
 
 def main() -> None:

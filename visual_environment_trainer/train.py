@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +17,7 @@ from pydantic import Field
 from model_registry.storage.entry import EncoderRef
 from shared.commands.train import trainer_main
 from shared.config import TrainerConfig
+from shared.data.media.video import read_timing
 from shared.data_loader import Dataset
 from shared.errors import ConfigError, DataError, Fault, InvalidInputError
 from shared.features.arrays import Inputs
@@ -36,7 +37,7 @@ from shared.learning.candidates import (
 )
 from shared.learning.duplicates import assign_duplicates_to_one_session
 from shared.learning.familiarity import centroid_familiarity
-from shared.recipe import Outcome, Recipe, featurise, load, package, validate
+from shared.recipe import Cutting, Outcome, Recipe, Window, featurise, load, package, validate
 from shared.schema_utils import Box
 from visual_environment_trainer.modality import TRAINER
 from visual_environment_trainer.preprocessing import handmade
@@ -49,11 +50,19 @@ from visual_environment_trainer.preprocessing.embeddings import (
     PlaceFeatures,
     encode_images,
 )
-from visual_environment_trainer.preprocessing.images import BlankImageError, UnreadableImageError
+from visual_environment_trainer.preprocessing.images import BlankImageError, UnreadableImageError, cut_out
 from visual_environment_trainer.preprocessing.near_duplicates import near_duplicate_groups
 from visual_environment_trainer.preprocessing.probes import visual_probes
-from visual_environment_trainer.preprocessing.validity import require_content
-from visual_environment_trainer.preprocessing.views import ONE_VIEW, SEVERAL_VIEWS, Viewing, check_file, read_views
+from visual_environment_trainer.preprocessing.validity import invalid_reason, require_content
+from visual_environment_trainer.preprocessing.videos import VIDEO_SUFFIXES, frames_shown
+from visual_environment_trainer.preprocessing.views import (
+    ONE_VIEW,
+    SEVERAL_VIEWS,
+    Viewing,
+    check_file,
+    frame_views,
+    read_views,
+)
 from visual_environment_trainer.robustness import keep_helpful_copies
 
 VisualFeatures = Literal["embedding", "middle", "handmade"]
@@ -236,7 +245,30 @@ def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder])
     return Encoding(viewing, next(iter(encoders.values()), None))([views])[0]
 
 
-RECIPE = Recipe(VisualConfig, train, decode, check_file)
+def video_windows(
+    path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder], cutting: Cutting
+) -> Iterator[Window]:
+    """Yield the frames of a video one by one, as many a second as the model takes unless `cutting` says otherwise.
+
+    Raises DataError for a file that cannot be used.
+    """
+    viewing = Viewing.model_validate(spec["decode"])
+    encoding = Encoding(viewing, next(iter(encoders.values()), None))
+    step = cutting.stride or 1 / viewing.frames_per_second
+    try:
+        if path.suffix.lower() not in VIDEO_SUFFIXES:
+            raise UnreadableImageError("is no video; classify images with: model-trainer predict")
+        seconds = read_timing(path).seconds
+        middles = [float(middle) for middle in np.arange(step / 2, max(seconds, step), step)]
+        for middle, frame in zip(middles, frames_shown(path, middles), strict=False):
+            views = frame_views([cut_out(frame, viewing.region)], viewing)
+            inputs = encoding([views])[0] if invalid_reason(views) is None else None
+            yield Window(middle - step / 2, min(middle + step / 2, max(seconds, step)), inputs)
+    except UnreadableImageError as error:
+        raise DataError([Fault(str(path), None, "media", str(error))]) from None
+
+
+RECIPE = Recipe(VisualConfig, train, decode, check_file, video_windows)
 
 
 def main() -> None:

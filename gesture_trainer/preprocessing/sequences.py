@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from gesture_trainer.preprocessing.extraction import (
     task_files,
     without_landmark,
 )
-from gesture_trainer.preprocessing.landmarker import EXTRACTED_WIDTHS
+from gesture_trainer.preprocessing.landmarker import EXTRACTED_WIDTHS, RATE
 from gesture_trainer.preprocessing.layouts import Layout, layout_of
 from gesture_trainer.preprocessing.sandbox import Failure
 from gesture_trainer.preprocessing.validity import invalid_reason
@@ -31,6 +31,7 @@ from shared.data_loader import Dataset, Sample, load_features
 from shared.errors import DataError, Fault, InvalidInputError
 from shared.features.cache import FeatureCache
 from shared.features.encoders import Encoder
+from shared.recipe import Cutting, Window
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,12 @@ def landmark_sequences(
     )
 
 
-def windows(sequence: NDArray[np.float32], length: int = 16, stride: int = 5) -> list[NDArray[np.float32]]:
+_LIVE_FRAMES, _LIVE_STRIDE = 16, 5  # of A3CP's classifier
+
+
+def windows(
+    sequence: NDArray[np.float32], length: int = _LIVE_FRAMES, stride: int = _LIVE_STRIDE
+) -> list[NDArray[np.float32]]:
     """(T, D) -> (length, D) each, as A3CP's classifier cuts a video at 15 frames a second; none if shorter."""
     return [sequence[start : start + length] for start in range(0, len(sequence) - length + 1, stride)]
 
@@ -144,6 +150,26 @@ def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder])
     if invalid is not None:
         raise InvalidInputError([Fault(str(path), None, "features", invalid)])
     return {"sequence": sequence}
+
+
+def sequence_windows(
+    path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder], cutting: Cutting
+) -> Iterator[Window]:
+    """Yield windows of a long sequence or video: A3CP's 16 frames every 5 unless `cutting` says otherwise.
+
+    Raises DataError for a file that cannot be used.
+    """
+    rate = spec.get("expected_frame_rate") or RATE
+    length = _LIVE_FRAMES if cutting.window is None else max(round(cutting.window * rate), 1)
+    stride = _LIVE_STRIDE if cutting.stride is None else max(round(cutting.stride * rate), 1)
+    sequence = decode(path, spec["decode"], encoders)["sequence"]
+    if len(sequence) < length:
+        reason = f"has {len(sequence)} frames; a window takes {length}"
+        raise DataError([Fault(str(path), None, "frames", reason)])
+    for number, part in enumerate(windows(sequence, length, stride)):
+        onset = number * stride / rate
+        usable = invalid_reason(part, layout_of(spec["decode"]["encoding"], part.shape[1]), 1) is None
+        yield Window(onset, onset + length / rate, {"sequence": part} if usable else None)
 
 
 def _decoded_media(path: Path, spec: Mapping[str, Any]) -> NDArray[np.float32]:

@@ -22,6 +22,7 @@ _COMMANDS = {  # name -> where the command is and what it does; imported when it
     "check": ("shared.commands.check:check_command", "Validate a data root and report every fault at once."),
     "data": ("shared.commands.data:data_group", "List, relabel, move and remove samples, and undo changes."),
     "erase": ("shared.commands.erase:erase_command", "Remove everything of one person for good."),
+    "evaluate": ("shared.commands.evaluate:evaluate_command", "Run a published model over long recordings."),
     "import": (
         "shared.commands.import_data:import_command",
         "Turn folders, file names, CSV or JSON into the data layout.",

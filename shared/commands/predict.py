@@ -29,7 +29,8 @@ from shared.schema_utils import UNKNOWN
 from shared.trainers import find_trainer, modality_names
 
 if TYPE_CHECKING:
-    from shared.recipe import Recipe
+    from shared.recipe import Cutting, Recipe, Windows
+    from shared.report.detection import Recording, Span
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,24 @@ class LiveModel:
                 (Path(folder.name) / file).write_text(files[file], encoding="utf-8")
             found[name] = (spec, folder)
         return found
+
+    def listen(self, path: Path, windows: Windows, cutting: Cutting, spans: Sequence[Span]) -> Recording:
+        """Return what the model answers for every window of a long recording. Raises DataError."""
+        from shared.features.encoders import load_encoder
+        from shared.report.detection import Answer, Recording
+
+        encoders = {name: load_encoder(folder.resolve()) for name, folder in self.encoders.items()}
+        labels, names = self.properties["labels"], [tensor.name for tensor in self.session.get_inputs()]
+        answers: list[Answer] = []
+        end = 0.0
+        for window in windows(path, self.properties["spec"], encoders, cutting):
+            end = max(end, window.offset)
+            if window.inputs is None:  # refused before the model is asked
+                continue
+            inputs = {name: window.inputs[name] for name in names}
+            label, accepted, score = self.session.run(["label", "accepted", "score"], inputs)
+            answers.append(Answer(window.onset, window.offset, labels[int(label)], float(score), bool(accepted)))
+        return Recording(end, tuple(answers), tuple(spans))
 
     def classify(self, path: Path, recipe: Recipe) -> dict[str, float]:
         """Return A3CP's classifier_output for one file: label -> score, `unknown` among them.

@@ -9,7 +9,7 @@ from shared.data.media.video import VIDEO_SUFFIXES, read_timing, video_frames
 from shared.schema_utils import Box
 from visual_environment_trainer.preprocessing.images import Pixels, UnreadableImageError, cut_out
 
-__all__ = ["MAX_FRAMES", "VIDEO_SUFFIXES", "read_frames"]
+__all__ = ["MAX_FRAMES", "VIDEO_SUFFIXES", "frames_shown", "read_frames"]
 
 MAX_FRAMES = 32  # that are used; a longer section is sampled more sparsely
 MAX_SECONDS = 600.0  # that are searched for frames
@@ -33,13 +33,13 @@ def read_frames(
         raise UnreadableImageError(f"lasts more than {MAX_SECONDS:.0f} s; cut out what matters, or give an offset")
     count = min(max(round((end - start) * rate), 1), MAX_FRAMES, shown)
     middles = [start + (k + 0.5) * (end - start) / count for k in range(count)]
-    frames = [cut_out(frame, box) for frame in _shown_at(path, middles)]
+    frames = [cut_out(frame, box) for frame in frames_shown(path, middles)]
     if len(frames) < count:
         raise UnreadableImageError(f"is cut off or damaged: {len(frames)} of {count} frames can be read")
     return frames
 
 
-def _shown_at(path: Path, moments: Sequence[float]) -> Iterator[Pixels]:
+def frames_shown(path: Path, moments: Sequence[float]) -> Iterator[Pixels]:
     """Yield the frame that is shown at each moment (s), in order. All are decoded: seeking is inexact in many files."""
     remaining = list(moments)
     current: Pixels | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -44,6 +45,11 @@ def read_views(path: Path, viewing: Viewing, example: Example | None = None) -> 
         frames = read_frames(path, viewing.frames_per_second, onset, offset, box)
     else:
         frames = [read_image(path, viewing.side, box)]
+    return frame_views(frames, viewing)
+
+
+def frame_views(frames: Sequence[Pixels], viewing: Viewing) -> Views:
+    """Return (V, side, side, 3) uint8 RGB: the views of each frame, one after another."""
     return np.stack([view for frame in frames for view in _views(frame, viewing)])
 
 
