@@ -139,9 +139,11 @@ def copy_tree() -> None:
 
 
 def mutants(module: Path, name: str) -> list[WorkItem]:
-    """Return the mutants of a module, in random order; none of annotations, which no test can notice."""
+    """Return the mutants of a module, in random order; none of annotations and of the `*` of a signature."""
     plugins.OPERATOR_PROVIDERS["own"] = OWN
-    fields = [getattr(node, field, None) for node in ast.walk(ast.parse(module.read_text())) for field in _ANNOTATIONS]
+    source = module.read_text()
+    lines = source.splitlines()
+    fields = [getattr(node, field, None) for node in ast.walk(ast.parse(source)) for field in _ANNOTATIONS]
     annotations = [
         ((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset))
         for node in fields
@@ -154,6 +156,7 @@ def mutants(module: Path, name: str) -> list[WorkItem]:
             for item in database.pending_work_items
             if item.mutations[0].operator_name in OPERATORS
             and not any(start <= item.mutations[0].start_pos < end for start, end in annotations)
+            and not lines[item.mutations[0].start_pos[0] - 1][item.mutations[0].start_pos[1] :].startswith("*,")
         ]
 
 

@@ -31,10 +31,10 @@ def test_each_place_is_changed_once(operator: RemoveStatement | RemoveOperand, c
     assert [text.replace("=  ", "= ") for text in made[:-1]] == changed and made[-1] is None
 
 
-def test_annotations_and_comments_make_no_mutants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_annotations_signatures_and_comments_make_no_mutants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.mutants.WORK", tmp_path)
     module = tmp_path / "module.py"
-    module.write_text("def f(x: int | None) -> int | None:  # 1 + 1\n    return x | 3\n")
+    module.write_text("def f(x: int | None, *, y: int) -> int | None:  # 1 + 1\n    return x | 3\n")
     assert {item.mutations[0].start_pos[0] for item in mutants(module, "module")} == {2}
 
 
