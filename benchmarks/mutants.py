@@ -165,25 +165,34 @@ def test_module(name: str, target: Mapping[str, Any], minutes: float) -> Outcome
     tests = " ".join(shlex.quote(word) for word in target["tests"])
     command = f"{shlex.quote(sys.executable)} -m pytest -x -q -p no:cacheprovider -m 'not slow' {tests}"
     started = time.monotonic()
-    outcome, output = run_tests(command, 600)
-    if outcome != TestOutcome.SURVIVED:
-        raise click.ClickException(f"{name}: the tests fail without any change:\n{output}")
+    check_unchanged(name, command)
     baseline = time.monotonic() - started
+    seconds = int(10 + 4 * baseline)
     items = mutants(Path(target["module"]), name)
-    click.echo(f"{name}: {len(items)} mutants of {target['module']}, about {baseline:.0f} s each")
-    deadline, killed, survivors = started + 60 * minutes, 0, list[str]()
-    for done, item in enumerate(items):
+    click.echo(f"{name}: {len(items)} mutants of {target['module']}, up to {baseline:.0f} s each")
+    deadline, killed, survivors, done = started + 60 * minutes, 0, list[str](), 0
+    for item in items:
         if time.monotonic() > deadline:
-            return Outcome(killed, len(items) - done, tuple(survivors))
-        result = mutate_and_test(item.mutations, command, 10 + 4 * baseline)
+            break
+        # `timeout` ends the tests of a mutant that runs for ever also where this process was killed meanwhile.
+        result = mutate_and_test(item.mutations, f"timeout -k 5 {seconds} {command}", seconds + 10)
+        done += 1
         if result.test_outcome == TestOutcome.SURVIVED:
             survivors.append(difference(result.diff))
-            click.echo(f"  {done + 1}/{len(items)}: {survivors[-1]}", err=True)
+            click.echo(f"  {done}/{len(items)}: {survivors[-1]}", err=True)
         elif result.test_outcome == TestOutcome.KILLED:
             killed += 1
         else:
             raise click.ClickException(f"{name}: a mutant could not be made or tested:\n{result.output}")
-    return Outcome(killed, 0, tuple(survivors))
+    check_unchanged(name, command)  # else what seemed killed died of something else, such as a full disk
+    return Outcome(killed, len(items) - done, tuple(survivors))
+
+
+def check_unchanged(name: str, command: str) -> None:
+    """Raise click.ClickException unless the tests pass without any change."""
+    outcome, output = run_tests(command, 600)
+    if outcome != TestOutcome.SURVIVED:
+        raise click.ClickException(f"{name}: the tests fail without any change:\n{output}")
 
 
 def difference(diff: str) -> str:
