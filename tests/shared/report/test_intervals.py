@@ -211,3 +211,10 @@ def test_draws_of_sessions_estimate_the_variance_of_their_mean() -> None:
     assert bootstrap_variance(means, 4) == pytest.approx(values.var(ddof=1) / 4, rel=0.15)
     assert bootstrap_variance(np.array([1.0, 3.0]), 3) == pytest.approx(1.5)
     assert bootstrap_variance(np.array([[1.0, 2.0], [3.0, 2.0]]), 2).tolist() == [2.0, 0.0]
+
+
+def test_two_sessions_that_differ_widen_the_interval_already() -> None:
+    correct = np.concatenate([np.ones(20, np.bool_), np.arange(20) < 10])
+    low, high = clustered_interval(correct, np.repeat([0, 1], 20))
+    assert (low, high) == spread_interval(0.75, 40, 2 * (5.0**2 + 5.0**2) / 40**2, 2)
+    assert high - low > 0.8 > 2 * (wilson(30, 40)[1] - wilson(30, 40)[0])
