@@ -625,3 +625,21 @@ def test_a_link_in_the_place_of_a_file_and_an_error_without_a_place_are_explaine
         raise OSError(errno.EACCES, "Permission denied", "/x")
     with pytest.raises(UnusablePathError, match="odd; check"), path_errors(tmp_path):
         raise OSError("odd")
+
+
+@pytest.mark.parametrize("writer", ["write_file_atomically", "staged_file", "staged_folder", "put_files_in_place"])
+def test_a_file_holds_all_its_content_when_it_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str
+) -> None:
+    real, synced = os.fsync, dict[int, int]()  # inode -> bytes that the sync made durable
+
+    def fsync(fd: int) -> None:
+        real(fd)
+        synced[os.fstat(fd).st_ino] = os.fstat(fd).st_size
+
+    (tmp_path / "other").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        WRITERS[writer](tmp_path)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert written and all(synced[path.stat().st_ino] == path.stat().st_size > 0 for path in written)

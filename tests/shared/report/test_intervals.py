@@ -144,6 +144,13 @@ def test_wilson_is_the_textbook_interval() -> None:
     assert wilson(10, 10)[1] == pytest.approx(1.0)
 
 
+def test_no_interval_leaves_the_proportions_there_are() -> None:
+    for trials in range(1, 300):
+        for successes in (0, trials):
+            low, high = wilson(successes, trials)
+            assert 0.0 <= low < high <= 1.0
+
+
 def test_sessions_that_agree_leave_a_narrower_interval_than_sessions_that_do_not() -> None:
     groups = np.repeat(np.arange(4), 25)
     agree = np.tile(np.arange(25) < 20, 4)
@@ -168,7 +175,7 @@ def test_few_sessions_widen_an_interval_by_students_t(sessions: int, quantile: f
 
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
-@pytest.mark.parametrize(("successes", "trials"), [(0, 5), (1, 5), (8, 10), (399, 400), (3, 3)])
+@pytest.mark.parametrize(("successes", "trials"), [(0, 5), (1, 5), (8, 10), (399, 400), (3, 3), (0, 1), (1, 1)])
 def test_wilson_agrees_with_scipy(successes: int, trials: int, confidence: float) -> None:
     expected = binomtest(successes, trials).proportion_ci(confidence, "wilson")
     assert wilson(successes, trials, confidence) == (pytest.approx(expected.low), pytest.approx(expected.high))
