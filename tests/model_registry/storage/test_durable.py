@@ -44,6 +44,7 @@ from model_registry.storage.durable import (
     staged_folder,
     staging_folder,
     storage_errors,
+    sync_tree,
     temporary_name,
     write_file_atomically,
     write_new,
@@ -643,3 +644,65 @@ def test_a_file_holds_all_its_content_when_it_is_synced(
         WRITERS[writer](tmp_path)
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert written and all(synced[path.stat().st_ino] == path.stat().st_size > 0 for path in written)
+
+
+def test_many_files_are_put_in_place_with_their_content(tmp_path: Path) -> None:
+    targets = [tmp_path / f"{k}.txt" for k in range(3)]
+    targets[0].write_bytes(b"old")
+    put_files_in_place([(write_temporary(target, target.name.encode()), target) for target in targets])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        target.name: target.name.encode() for target in targets
+    }
+
+
+def test_folders_that_are_no_staging_folders_are_never_abandoned(tmp_path: Path) -> None:
+    for name in ("s1", ".hidden", ".folder.tmp", "x.staging-1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"x")
+    assert remove_abandoned(tmp_path) == abandoned_folders(tmp_path) == []
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 4
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.ENOSPC])
+def test_what_the_system_says_of_opening_a_file_is_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(path: Path, *_: int) -> int:
+        raise OSError(code, os.strerror(code), str(path))
+
+    (tmp_path / "file").write_bytes(b"old")
+    for act in (
+        lambda: open_file(tmp_path / "file"),
+        lambda: write_file_atomically(tmp_path / "file", b"new"),
+        lambda: append_line(tmp_path / "file", b"new\n"),
+        lambda: locked(tmp_path).__enter__(),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", refuse)
+            with pytest.raises(OSError, match=os.strerror(code)) as caught:
+                act()
+        assert caught.value.errno == code
+
+
+def test_no_link_is_synced_in_the_place_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    sync_tree(tmp_path / "tree")
+    (tmp_path / "tree" / "link").symlink_to(tmp_path)
+    with pytest.raises(OSError, match="symbolic links"):
+        sync_tree(tmp_path / "tree")
+
+
+def test_a_link_that_takes_the_place_of_a_folder_while_we_wait_is_not_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, real = tmp_path / "folder", fcntl.flock
+    folder.mkdir()
+
+    def flock(fd: int, operation: int) -> None:
+        real(fd, operation)
+        folder.rename(tmp_path / "away")
+        folder.symlink_to(tmp_path / "away")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(NotFoundError, match="was removed meanwhile"), locked(folder):
+        pass
