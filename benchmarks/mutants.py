@@ -177,7 +177,7 @@ def test_module(name: str, target: Mapping[str, Any], minutes: float) -> Outcome
         # `timeout` ends the tests of a mutant that runs for ever also where this process was killed meanwhile.
         result = mutate_and_test(item.mutations, f"timeout -k 5 {seconds} {command}", seconds + 10)
         done += 1
-        if result.test_outcome == TestOutcome.SURVIVED:
+        if result.test_outcome == TestOutcome.SURVIVED and result.diff:
             survivors.append(difference(result.diff))
             click.echo(f"  {done}/{len(items)}: {survivors[-1]}", err=True)
         elif result.test_outcome == TestOutcome.KILLED:

@@ -39,6 +39,7 @@ from model_registry.storage.durable import (
     remove_abandoned,
     remove_folder,
     remove_if_empty,
+    rename_staged,
     set_modes,
     staged_file,
     staged_folder,
@@ -706,3 +707,10 @@ def test_a_link_that_takes_the_place_of_a_folder_while_we_wait_is_not_locked(
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(NotFoundError, match="was removed meanwhile"), locked(folder):
         pass
+
+
+def test_a_folder_that_must_be_new_is_made_and_a_staged_file_takes_its_name(tmp_path: Path) -> None:
+    with staged_folder(tmp_path / "new", replace=False) as folder:
+        (folder / "temporary").write_bytes(b"x")
+        rename_staged(folder / "temporary", folder / "file")
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*")] == [Path("new"), Path("new/file")]
