@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PACKAGES := shared model_registry orchestrator gesture_trainer sound_trainer speech_context_trainer visual_environment_trainer
 export MODEL_TRAINER_DATA ?= $(abspath ../shared/data)
 
-.PHONY: help setup demo test test-fast lint check soak bench bench-accuracy bench-unknown bench-batches bench-sessions bench-recipes lock serve schemas images \
+.PHONY: help setup demo test test-fast lint check soak bench bench-accuracy bench-unknown bench-batches bench-sessions bench-recipes mutants lock serve schemas images \
 	images-test sbom clean
 
 help: ## list the commands
@@ -73,6 +73,9 @@ bench-unknown: setup ## measure what models accept that they do not know, on rea
 bench-accuracy: setup ## measure accuracy on real data, by session and on random splits
 	@$(BIN)/python -m benchmarks.accuracy
 
+mutants: setup ## see which changes to the most dangerous modules no test notices; ONLY=durable takes one module
+	@nice -n 19 $(BIN)/python -m benchmarks.mutants $(if $(ONLY),--only $(ONLY)) $(if $(MINUTES),--minutes $(MINUTES))
+
 serve: setup ## serve the registry over HTTP on port 8077 (MODEL_TRAINER_REGISTRY names its folder)
 	@$(BIN)/model-trainer registry serve
 
@@ -104,4 +107,4 @@ sbom: ## write a software bill of materials of every image to .sbom
 	    docker run --rm -i --network none --entrypoint python $$image - <images/sbom.py >.sbom/$$image.cdx.json; done
 
 clean: ## remove what set-up and the demo created
-	rm -rf $(VENV) .pretrained .demo .sbom
+	rm -rf $(VENV) .pretrained .demo .sbom .mutants

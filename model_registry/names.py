@@ -22,7 +22,7 @@ DEFAULT_USER = "_default"  # the reserved user under which pooled models are pub
 
 _MODALITY = re.compile(MODALITY_PATTERN)
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?")
-_VERSION = re.compile(r"v([1-9][0-9]{0,8})")
+_VERSION = re.compile(r"v?([1-9][0-9]{0,8})")
 
 
 def parse_name(text: str, what: str = "user id") -> str:
@@ -72,7 +72,7 @@ def modality_aliases() -> Mapping[str, Modality]:
 
 def parse_version(text: str | int) -> int:
     """Return the number of a version written as `v3`, `3` or 3."""
-    match = _VERSION.fullmatch(f"v{text}" if isinstance(text, int) or str(text)[:1] != "v" else str(text))
+    match = _VERSION.fullmatch(str(text))
     if match is None:
         raise InvalidNameError(f"version {printable(text)}: must look like v1, v2, …")
     return int(match.group(1))

@@ -66,8 +66,7 @@ def reliability(
     probabilities: Features, correct: NDArray[np.bool_], bins: int = 10
 ) -> tuple[tuple[float, float, int], ...]:
     """Return (mean confidence, accuracy, samples) of each bin of the top probability that has samples."""
-    top = probabilities.max(axis=1)
-    place = np.minimum((top * bins).astype(int), bins - 1)
+    top, place = _binned(probabilities, bins)
     return tuple(
         (float(top[place == b].mean()), float(correct[place == b].mean()), int((place == b).sum()))
         for b in np.unique(place)
@@ -76,7 +75,13 @@ def reliability(
 
 def calibration_gaps(probabilities: Features, correct: NDArray[np.bool_], groups: Indices, bins: int = 10) -> Floats:
     """Return (groups, bins): confidence less accuracy, summed over each group's samples in each bin."""
-    top = probabilities.max(axis=1).astype(np.float64)
+    top, place = _binned(probabilities, bins)
     gaps = np.zeros((int(groups.max()) + 1, bins))
-    np.add.at(gaps, (groups, np.minimum((top * bins).astype(int), bins - 1)), top - correct)
+    np.add.at(gaps, (groups, place), top - correct)
     return gaps
+
+
+def _binned(probabilities: Features, bins: int) -> tuple[Floats, Indices]:
+    """Return the top probability (n,) of each sample and its bin (n,), the same whatever the precision it came in."""
+    top = probabilities.max(axis=1).astype(np.float64)
+    return top, np.minimum((top * bins).astype(np.int64), bins - 1)

@@ -35,11 +35,8 @@ class Folds:
         return np.flatnonzero(~np.isin(self.cells, sorted(fold)))
 
     def inner(self, fold: frozenset[int]) -> tuple[frozenset[int], ...]:
-        """Return the folds that split what remains when `fold` is held out: other folds, or else single cells."""
-        others = tuple(other for other in self.outer if other != fold)
-        if len(others) > 1:
-            return others
-        rest = sorted({int(cell) for other in others for cell in other})
+        """Return the folds that split what remains when `fold` is held out: its single cells."""
+        rest = sorted(cell for other in self.outer if other != fold for cell in other)
         return tuple(frozenset([cell]) for cell in rest)
 
 
@@ -54,7 +51,7 @@ def session_folds(classes: Indices, sessions: Sequence[str], times: Sequence[Any
     order = np.array(sorted(range(len(times)), key=lambda k: times[k]), np.int64)  # stable where times are equal
     names, session = np.unique(sessions, return_inverse=True)
     single = tuple(int(k) for k in np.unique(classes) if len(set(session[classes == k])) == 1)
-    if len(names) == 1 or len(single) == len(np.unique(classes)):
+    if len(single) == len(np.unique(classes)):  # as with one session
         parts = int(np.clip(np.bincount(classes).max(), 2, min(most, 4)))
         cells = np.empty_like(classes)
         cells[order] = _runs(classes[order], parts)

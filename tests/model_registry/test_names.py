@@ -19,7 +19,17 @@ from model_registry.errors import DocumentError, InvalidNameError, NotFoundError
 from model_registry.http_schemas import ResolveResponse
 from model_registry.location import ReadableRegistry
 from model_registry.mirror import MirrorRegistry
-from model_registry.names import DEFAULT_USER, parse_modality, parse_name, parse_user, parse_version
+from model_registry.names import (
+    DEFAULT_USER,
+    ROLES,
+    is_modality,
+    parse_modality,
+    parse_name,
+    parse_reason,
+    parse_user,
+    parse_version,
+    published_name,
+)
 from model_registry.storage import uploads
 from model_registry.storage.encoders import EncoderSpec
 from model_registry.storage.entry import BundleManifest
@@ -51,6 +61,39 @@ def test_no_parser_lets_a_hostile_name_pass(name: str) -> None:
         with pytest.raises(InvalidNameError) as caught:
             parse(name)
         assert (str(caught.value).isprintable() and str(caught.value).isascii()) or "…" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, 3, b"ana", ["ana"]])
+def test_what_is_no_text_is_no_name(value: Any) -> None:
+    for parse in (parse_name, parse_modality):
+        with pytest.raises(InvalidNameError):
+            parse(value)
+    assert not is_modality(value)
+
+
+def test_ordinary_names_pass_as_they_are() -> None:
+    for name in ("a", "7", "ana", "Ana-Maria_2.old", "x" * 64):
+        assert parse_name(name) == parse_user(name) == name
+    for modality in ("a", "visual_environment", "x2", "x" * 64):
+        assert parse_modality(modality) == modality and is_modality(modality)
+    assert parse_user(DEFAULT_USER) == DEFAULT_USER
+    assert parse_modality("audio") == "sound", "A3CP's name of it"
+    assert parse_version("v12") == parse_version("12") == parse_version(12) == 12
+    assert parse_version(999_999_999) == 999_999_999
+
+
+def test_no_two_files_of_a_bundle_and_no_two_versions_share_a_name() -> None:
+    names = {published_name(role, "ana", "gesture", version) for role in ROLES for version in (1, 11)}
+    assert len(names) == 2 * len(ROLES)
+    assert published_name("model", "ana", "gesture", 3) == "gesture_model_ana_v3.onnx"
+
+
+def test_a_reason_is_plain_text_of_at_most_500_characters() -> None:
+    for reason in ("", "worse on Monday", "two\nlines", "größer", "x" * 500):
+        assert parse_reason(reason) == reason
+    for reason in ("x" * 501, "\x1b[2J", "a\0b", "a\u202eb"):
+        with pytest.raises(InvalidNameError):
+            parse_reason(reason)
 
 
 @given(st.text(max_size=70))

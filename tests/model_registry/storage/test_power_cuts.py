@@ -8,16 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from model_registry.storage.durable import (
-    ensure_folder,
-    put_files_in_place,
-    put_in_place,
-    remove_folder,
-    staged_file,
-    staged_folder,
-    write_file_atomically,
-    write_temporary,
-)
 from model_registry.storage.encoders import copy_encoder
 from model_registry.storage.tokens import add_token, remove_token, tokens_file
 from model_registry.store import Registry
@@ -129,39 +119,10 @@ def test_an_erasure_takes_the_name_away_before_it_removes_anything(
 
 
 WRITERS: dict[str, Callable[[Path], object]] = {
-    "write_file_atomically": lambda out: write_file_atomically(out / "old.txt", b"new"),
-    "staged_file": lambda out: _write_staged(out / "old.txt"),
-    "staged_folder": lambda out: _fill(out / "folder"),
-    "put_in_place": lambda out: put_in_place(_synced(out / "old.txt"), out / "new.txt"),
-    "put_in_place in another folder": lambda out: put_in_place(_synced(out / "old.txt"), out / "other" / "new.txt"),
-    "put_files_in_place": lambda out: put_files_in_place(
-        (write_temporary(target, b"new"), target) for target in (out / "old.txt", out / "other" / "new.txt")
-    ),
-    "put many files in place": lambda out: put_files_in_place(
-        (write_temporary(target, b"new"), target) for target in (out / f"{n}.txt" for n in range(100))
-    ),
-    "ensure_folder": lambda out: ensure_folder(out / "a" / "b" / "c"),
     "write_bundle": lambda out: write_a_bundle(out / "bundles"),
     "write_session": lambda out: _session(out, 1),
     "extend a session": lambda out: (_session(out, 1), _session(out, 2)),
 }
-
-
-def _synced(path: Path) -> Path:
-    write_file_atomically(path, b"x")
-    return path
-
-
-def _write_staged(path: Path) -> None:
-    with staged_file(path) as file:
-        file.write(b"new")
-
-
-def _fill(target: Path) -> None:
-    with staged_folder(target) as folder:
-        (folder / "below").mkdir()
-        (folder / "below" / "file").write_bytes(b"x")
-        (folder / "file").write_bytes(b"x")
 
 
 def _session(out: Path, count: int) -> None:
@@ -185,7 +146,7 @@ def _session(out: Path, count: int) -> None:
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_each_durable_writer_syncs_content_and_names(
+def test_each_writer_of_data_syncs_content_and_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str
 ) -> None:
     (tmp_path / "old.txt").write_bytes(b"old")
@@ -194,23 +155,3 @@ def test_each_durable_writer_syncs_content_and_names(
         WRITERS[writer](tmp_path)
     assert trace.changes
     assert trace.unsynced() == []
-
-
-@pytest.mark.parametrize("writer", ["write_file_atomically", "staged_file", "staged_folder"])
-def test_content_is_synced_before_it_takes_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str
-) -> None:
-    with traced(tmp_path, monkeypatch) as trace:
-        WRITERS[writer](tmp_path)
-    before = trace.changes[: [change.kind for change in trace.changes].index("rename")]
-    written, synced = ({change.path for change in before if change.kind == kind} for kind in ("write", "sync"))
-    assert written and written <= synced, f"renamed before {written - synced} was synced"
-
-
-def test_a_removed_folder_loses_its_name_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "file").write_bytes(b"x")
-    with traced(tmp_path, monkeypatch) as trace:
-        remove_folder(tmp_path / "folder")
-    assert [change.kind for change in trace.changes[:2]] == ["rename", "sync"]
-    assert list(tmp_path.iterdir()) == []

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.data_loader import DataFilter, Dataset, batches, load_dataset, load_features, users_with_data
+from shared.data_loader import DataFilter, Dataset, batches, known_users, load_dataset, load_features, users_with_data
 from shared.errors import DataError
+from shared.schema_utils import BACKGROUND
 from tests.shared.data.session_folders import features_row, media_row, row, session_folder, two_sessions, write_rows
 
 
@@ -399,3 +400,120 @@ def test_several_people_are_validated_by_person_whatever_their_sessions_are_call
     dataset = load(tmp_path, users=("anna", "ben"))
     assert set(dataset.session_ids) == {"anna/s1", "anna/s2", "ben/s1", "ben/s2"}
     assert dataset.groups == tuple(sample.user_id for sample in dataset.samples)
+
+
+@pytest.mark.parametrize(
+    ("changes", "chosen"),
+    [
+        ({"timestamp": "2026-03-01T00:00:00Z"}, {"since": "2026-03-01"}),
+        ({"timestamp": "2026-03-01T23:59:59.999Z"}, {"until": "2026-03-02"}),
+        ({"label_status": "corrected"}, {}),
+        ({"label_status": "unconfirmed"}, {}),
+        ({"performer_id": None}, {}),
+        ({"consent_given": None, "is_demo": True}, {"require_consent": False, "include_demo": True}),
+    ],
+)
+def test_what_is_just_within_the_filter_is_used(
+    tmp_path: Path, changes: dict[str, Any], chosen: dict[str, Any]
+) -> None:
+    folder = two_sessions(tmp_path)[0]
+    path = folder / "examples.jsonl"
+    path.write_text(path.read_text() + json.dumps(row(folder, "extra", "eat", **changes)) + "\n")
+    dataset = load(tmp_path, **chosen)
+    assert "extra" in {sample.record_id for sample in dataset.samples}
+
+
+def test_of_one_person_sessions_are_the_groups_and_keep_their_names(tmp_path: Path) -> None:
+    two_sessions(tmp_path)
+    dataset = load(tmp_path)
+    assert dataset.groups == dataset.session_ids == ("s1",) * 4 + ("s2",) * 4
+    assert (dataset.user_id, dataset.users, set(dataset.sessions)) == ("anna", ("anna",), {"s1", "s2"})
+
+
+def test_of_several_people_their_samples_are_in_the_order_of_record_ids(tmp_path: Path) -> None:
+    for user in ("ben", "anna"):
+        for session in ("s2", "s1"):
+            folder = session_folder(tmp_path, user, session)
+            write_rows(folder, [row(folder, f"{k}-{session}", "ab"[k % 2], transcript=f"{user}{k}") for k in (3, 0)])
+    dataset = load(tmp_path, users=("ben", "anna"))
+    assert [(s.record_id, s.user_id) for s in dataset.samples] == [
+        (f"{k}-{session}", user) for k in (0, 3) for session in ("s1", "s2") for user in ("anna", "ben")
+    ]
+    assert dataset.label_index.dtype == np.int64 and dataset.label_index.tolist() == [0] * 4 + [1] * 4
+
+
+def test_the_ledger_is_in_the_order_of_files_and_lines(tmp_path: Path) -> None:
+    for session in ("s2", "s1"):
+        folder = session_folder(tmp_path, session=session)
+        rows = [row(folder, f"{session}-{k}", "ab"[k % 2], transcript=f"{session}{k}") for k in range(4)]
+        refused = [row(folder, f"{session}-z{k}", "a", consent_given=False) for k in (2, 1)]
+        write_rows(folder, [*rows, *refused])
+    assert [(Path(d.path).parent.name, d.line) for d in load(tmp_path).ledger] == [
+        ("s1", 5), ("s1", 6), ("s2", 5), ("s2", 6)
+    ]  # fmt: skip
+
+
+def test_recordings_without_any_label_are_the_background_and_count_in_the_fingerprint(tmp_path: Path) -> None:
+    folder = session_folder(tmp_path)
+    rows = [media_row(folder, f"r{k}", "ab"[k % 2], b"wave%d" % k) for k in range(4)]
+    write_rows(folder, rows)
+    without = load(tmp_path, "sound").fingerprint
+    write_rows(folder, [*rows, media_row(folder, "noise", BACKGROUND, b"noise")])
+    dataset = load(tmp_path, "sound")
+    assert [sample.record_id for sample in dataset.background] == ["noise"]
+    assert (len(dataset), dataset.labels) == (4, ("a", "b")) and dataset.fingerprint != without
+    assert [sample.record_id for sample in dataset.of_background.samples] == ["noise"]
+    assert dataset.of_background.background == dataset.of_background.ledger == ()
+
+
+def test_two_examples_with_one_id_are_a_fault_at_the_second(tmp_path: Path) -> None:
+    folder = two_sessions(tmp_path)[0]
+    path = folder / "examples.jsonl"
+    path.write_text(path.read_text() + json.dumps(row(folder, "anna-s1-eat-0", "drink")) + "\n")
+    (fault,) = refusal(tmp_path).faults
+    assert (fault.path, fault.line, fault.field) == (str(path), 5, "record_id")
+    assert fault.reason == f"'anna-s1-eat-0' is also the id of another example, at {path}:1"
+
+
+def test_a_record_that_was_left_out_does_not_stand_in_the_way_of_its_like(tmp_path: Path) -> None:
+    folder = two_sessions(tmp_path)[0]
+    path = folder / "examples.jsonl"
+    first = row(folder, "again", "eat", transcript="again", consent_given=False)
+    path.write_text(path.read_text() + json.dumps(first) + "\n" + json.dumps(first | {"consent_given": True}) + "\n")
+    dataset = load(tmp_path)
+    assert [(d.record_id, d.reason, d.line) for d in dataset.ledger] == [("again", "no consent", 5)]
+    assert "again" in {sample.record_id for sample in dataset.samples}
+
+
+def test_arguments_are_all_checked_at_once(tmp_path: Path) -> None:
+    two_sessions(tmp_path)
+    assert [fault.field for fault in refusal(tmp_path, "smell", ("../x", "", "anna")).faults] == ["modality"] + [
+        "user_id"
+    ] * 2
+    assert [fault.reason for fault in refusal(tmp_path, users=()).faults] == ["no user is named"]
+    fields = [fault.field for fault in refusal(tmp_path / "nowhere", "smell", ("..",)).faults]
+    assert sorted(fields) == ["data", "modality", "user_id"]
+
+
+def test_a_layout_that_is_named_is_the_one_that_is_read(tmp_path: Path) -> None:
+    two_sessions(tmp_path)
+    assert len(load_dataset(tmp_path, ["anna"], "speech", DataFilter(), data_format="own")) == 8
+    with pytest.raises(DataError):
+        load_dataset(tmp_path, ["anna"], "speech", DataFilter(), data_format="a3cp")
+    (tmp_path / "users" / "empty").mkdir()
+    assert "holds no sessions" in str(refusal(tmp_path, users=("empty",)))
+    (tmp_path / "none" / "users").mkdir(parents=True)
+    assert "no such user; there are none in this folder" in str(refusal(tmp_path / "none"))
+
+
+def test_only_folders_with_the_names_of_users_are_users(tmp_path: Path) -> None:
+    two_sessions(tmp_path, "zoe")
+    two_sessions(tmp_path, "anna")
+    (tmp_path / "users" / "file").write_bytes(b"x")
+    for name in ("_default", "a b", "..x"):
+        (tmp_path / "users" / name).mkdir()
+    (tmp_path / "logs" / "users" / "mia").mkdir(parents=True)
+    assert known_users(tmp_path) == ["anna", "mia", "zoe"]
+    assert list(users_with_data(tmp_path)) == ["anna", "zoe"]
+    with pytest.raises(DataError, match="is not a folder"):
+        users_with_data(tmp_path / "nowhere")

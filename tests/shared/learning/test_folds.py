@@ -112,3 +112,55 @@ def test_random_folds_balance_every_label() -> None:
     for fold in folds.outer:
         shares = np.bincount(classes[folds.inside(fold)], minlength=3)
         assert (shares >= [1, 2, 2]).all() and (shares <= [2, 3, 3]).all()
+
+
+def test_two_sessions_are_halved_by_label_in_the_order_of_time() -> None:
+    classes, sessions = np.array([0, 0, 1, 1] * 2), ["a"] * 4 + ["b"] * 4
+    folds = session_folds(classes, sessions, [0, 1, 2, 3, 3, 2, 1, 0], 5, seed=0)
+    assert folds.cells.tolist() == [0, 1, 0, 1, 3, 2, 3, 2]
+    assert folds.outer == (frozenset([0, 1]), frozenset([2, 3])) and folds.scheme == "leave-one-session-out"
+    assert folds.inner(frozenset([0, 1])) == (frozenset([2]), frozenset([3]))
+    assert folds.inside(frozenset([0, 1])).tolist() == folds.outside(frozenset([2, 3])).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("each", "most", "parts"), [(10, 5, 4), (10, 4, 4), (10, 3, 3), (3, 5, 3), (2, 5, 2), (1, 5, 2)]
+)
+def test_one_session_is_split_into_as_many_parts_as_a_label_has_samples_at_most_four(
+    each: int, most: int, parts: int
+) -> None:
+    folds = _folds([0, 1] * each, ["a"] * 2 * each, most)
+    assert folds.outer == tuple(frozenset([k]) for k in range(parts))
+    assert sorted(set(folds.cells.tolist())) == list(range(parts))
+
+
+@pytest.mark.parametrize(
+    ("sessions", "most", "scheme"),
+    [(3, 3, "leave-one-session-out"), (5, 5, "leave-one-session-out"), (6, 5, "grouped-k-fold")],
+)
+def test_each_session_is_a_fold_up_to_the_most_that_are_wanted(sessions: int, most: int, scheme: str) -> None:
+    names = [f"s{k}" for k in range(sessions) for _ in range(4)]
+    folds = _folds([0, 1] * (2 * sessions), names, most)
+    assert (folds.scheme, len(folds.outer)) == (scheme, most)
+    assert folds.inner(folds.outer[0]) == folds.outer[1:]
+    assert set(folds.cells.tolist()) == set(range(most)) and folds.within_session == ()
+
+
+def test_a_label_of_one_session_is_spread_over_all_folds_in_the_order_of_time() -> None:
+    classes = np.array([0, 1] * 6 + [2] * 6)
+    sessions = [s for s in "abc" for _ in range(4)] + ["a"] * 6
+    folds = session_folds(classes, sessions, [*range(12), 17, 16, 15, 14, 13, 12], 5, seed=0)
+    assert folds.cells.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [2, 2, 1, 1, 0, 0]
+    assert folds.within_session == (2,) and folds.scheme == "leave-one-session-out"
+
+
+def test_grouped_folds_follow_the_seed() -> None:
+    classes, sessions = np.tile([0, 1, 2], 40), [f"s{k // 6:02d}" for k in range(120)]
+    cells = [session_folds(classes, sessions, list(range(120)), 5, seed).cells.tolist() for seed in (0, 0, 1)]
+    assert cells[0] == cells[1] != cells[2]
+
+
+def test_samples_that_are_fewer_than_folds_are_each_a_fold() -> None:
+    assert random_folds(np.array([0, 0, 1]), 5, seed=0).cells.tolist() == [0, 1, 2]
+    assert sorted(random_folds(np.array([0, 1, 2, 3, 4]), 5, seed=0).cells.tolist()) == [0, 1, 2, 3, 4]
+    assert random_folds(np.array([0, 0, 1]), 2, seed=0).scheme == "random"

@@ -157,3 +157,101 @@ def test_head_graphs_of_other_kinds_or_sizes_are_not_mistaken(tmp_path: Path, mo
                     fitted = FittedModel(head, fit_familiarity(head, rows, y))
                     exported = export_model(graph, rows.shape[1], fitted, rule, ["a"] * count, {}, cache)
                     replay(exported, rows, samples, (), fitted, rule)
+
+
+def _biased(by: float) -> tuple[FittedModel, DecisionRule, tuple[Exported, np.ndarray, list[Inputs]]]:
+    """A model whose first logit is greater by so much than in the graph that was exported of it."""
+    exported, features, samples, fitted, rule = _exported()
+    assert isinstance(fitted.head, Linear)
+    head = Linear(fitted.head.weights, fitted.head.bias + np.array([by, 0, 0], np.float32))
+    return dataclasses.replace(fitted, head=head), rule, (exported, features, samples)
+
+
+@pytest.mark.parametrize("whole", [45, 0])
+def test_the_largest_difference_is_reported(whole: int) -> None:
+    fitted, rule, (exported, features, samples) = _biased(0.1)
+    graph = np.asarray(rule(*_exported()[3](features))[1])
+    training = np.asarray(rule(*fitted(features))[1])
+    expected = float(np.abs(graph - training).max())
+    done = replay(exported, features, samples, range(whole), fitted, rule, tolerance=0.01)
+    assert expected > 1e-4 and done.largest_difference == pytest.approx(expected, rel=0.01)
+    with pytest.raises(ReplayError):
+        replay(exported, features, samples, range(whole), fitted, rule, tolerance=expected * 0.9)
+
+
+def test_one_sample_that_differs_is_enough_and_is_named() -> None:
+    exported, features, samples, fitted, rule = _exported()
+    moved = [*samples[:37], {"x": samples[37]["x"] + np.float32(1)}, *samples[38:]]
+    with pytest.raises(ReplayError, match=r"^sample 37: "):
+        replay(exported, features, moved, range(45), fitted, rule)
+    assert replay(exported, features, moved, [k for k in range(45) if k != 37], fitted, rule).head_graph == 1
+
+
+def test_only_the_score_may_be_wrong() -> None:
+    exported, features, samples, fitted, rule = _exported()
+    shifted = dataclasses.replace(rule, means=(rule.means[0], rule.means[1] + 0.5), threshold=rule.threshold - 100)
+    never = export_model(_made()[0], 4, fitted, dataclasses.replace(rule, threshold=rule.threshold - 100), "abc", {})
+    with pytest.raises(ReplayError):
+        replay(never, features, samples, range(45), fitted, shifted)
+    assert exported.head_graph != never.head_graph
+
+
+ROW = [np.array([0]), np.array([[0.6, 0.3, 0.1]], np.float32), np.array([True]), np.array([0.5], np.float32)]
+RULE = DecisionRule(1.0, (1.0, 1.0), (0.0, 0.0), (1.0, 1.0), 0.2)
+
+
+@pytest.mark.parametrize(
+    ("label", "chances", "accepted", "score", "differs"),
+    [
+        (0, [0.6, 0.3, 0.1], True, 0.5, False),
+        (0, [0.60005, 0.29995, 0.1], True, 0.5, False),
+        (0, [0.6002, 0.2998, 0.1], True, 0.5, True),  # a probability
+        (1, [0.6, 0.3, 0.1], True, 0.5, True),  # the label, though probabilities agree
+        (0, [0.6, 0.3, 0.1], False, 0.5, True),  # acceptance, far from the threshold
+        (0, [0.6, 0.3, 0.1], True, 0.5009, False),
+        (0, [0.6, 0.3, 0.1], True, 0.502, True),  # the score
+        (0, [np.nan, 0.3, 0.1], True, 0.5, True),
+        (0, [0.6, 0.3, 0.1], True, np.nan, True),
+    ],
+)
+def test_label_probabilities_acceptance_and_score_must_each_agree(
+    label: int, chances: list[float], accepted: bool, score: float, differs: bool
+) -> None:
+    outputs = [np.array(label), np.array(chances, np.float32), np.array(accepted), np.array(score, np.float32)]
+    if differs:
+        with pytest.raises(ReplayError, match="sample 0"):
+            export._difference(outputs, ROW, 0, RULE, 1e-4)
+    else:
+        expected = pytest.approx(np.abs(outputs[1] - ROW[1][0]).max(), abs=1e-7)
+        assert export._difference(outputs, ROW, 0, RULE, 1e-4) == expected
+
+
+@pytest.mark.parametrize(
+    ("gap", "threshold", "score", "differs"),
+    [
+        (1e-4, 0.2, 0.5, False),  # two labels that are as likely as each other within rounding
+        (3e-4, 0.2, 0.5, True),
+        (1e-4, 0.4995, 0.5, False),  # a score at the threshold within rounding
+        (1e-4, 0.498, 0.5, True),
+        (1e-4, 49.96, 50.0, False),  # rounding is relative to a large score
+        (1e-4, 49.0, 50.0, True),
+    ],
+)
+def test_what_rounding_decides_may_differ(gap: float, threshold: float, score: float, differs: bool) -> None:
+    near = [0.5 + gap / 2, 0.5 - gap / 2]
+    expected = [np.array([0]), np.array([near]), np.array([True]), np.array([score])]
+    accepted = threshold == 0.2  # else it is acceptance that differs
+    outputs = [np.array(1 if accepted else 0), np.array(near), np.array(accepted), np.array(score)]
+    rule = dataclasses.replace(RULE, threshold=threshold)
+    if differs:
+        with pytest.raises(ReplayError):
+            export._difference(outputs, expected, 0, rule, 1e-4)
+    else:
+        assert export._difference(outputs, expected, 0, rule, 1e-4) == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "rows"), [(0, None, []), (0, 3, []), (4, 4, [0, 1, 2, 3]), (9, 3, [0, 4, 8]), (5, 1, [0])]
+)
+def test_samples_are_spread_evenly(count: int, most: int | None, rows: list[int]) -> None:
+    assert spread(count, most) == rows

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from model_registry.client import RemoteRegistry
-from model_registry.errors import CorruptError
+from model_registry.errors import CorruptError, RegistryError
 from model_registry.location import WritableRegistry
 from model_registry.storage.tokens import add_token, tokens_file
 from model_registry.store import Registry
@@ -137,3 +137,82 @@ def test_a_serving_version_that_is_damaged_is_replaced(store: Registry, tmp_path
     store.resolve("user123", "gesture").files["model"].write_bytes(b"damaged")
     made, found = publish(make_bundle(tmp_path, run="r2", log=_log({0, 4, 8})), store, "if-better")
     assert made.entry.status == "active" and found.promote
+
+
+def _labelled(labels: str, wrong: set[int]) -> dict[str, Any]:
+    """One sample for each letter, its label; those in `wrong` are taken for x."""
+    return {"metrics": {"predictions": [[f"r{k}", c, "x" if k in wrong else c] for k, c in enumerate(labels)]}}
+
+
+def test_ten_samples_in_common_are_compared_and_nine_are_not() -> None:
+    assert not decide("if-better", _log({0, 1, 2}, n=10), _log(n=10)).promote
+    nine = decide("if-better", _log({0, 1, 2}, n=9), _log(n=9))
+    assert nine.promote and "only 9 of the same" in nine.reason
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "promote"),
+    [
+        ({0}, set(), True),  # one is within one standard error of none
+        ({0, 1}, set(), False),
+        ({0, 1, 2}, {3}, True),  # two, of four that changed
+        ({0, 1, 2, 3}, {4}, False),  # three, of five
+        ({0, 4, 1, 5, 2, 6, 3, 7}, {8, 9, 10, 11}, False),  # each label loses one on balance
+    ],
+)
+def test_worse_by_more_than_one_standard_error_is_worse(lost: set[int], gained: set[int], promote: bool) -> None:
+    found = decide("if-better", _log(lost), _log(gained))
+    assert found.promote is promote
+    assert f"of 40 samples that both were tested on it gained {len(gained)} and lost {len(lost)}" in found.reason
+    assert found.reason.startswith("it is not worse" if promote else "it is worse")
+
+
+@pytest.mark.parametrize(
+    ("support", "lost", "promote"), [(10, 1, True), (10, 2, False), (20, 2, False), (40, 3, True), (40, 4, False)]
+)
+def test_a_label_may_lose_less_than_two_samples_and_less_than_a_tenth(support: int, lost: int, promote: bool) -> None:
+    labels = "a" * support + "b" * 20
+    found = decide(
+        "if-better", _labelled(labels, set(range(lost))), _labelled(labels, set(range(support, support + 9)))
+    )
+    assert found.promote is promote
+
+
+def test_what_a_label_gains_outweighs_what_it_loses_itself() -> None:
+    labels = "a" * 10 + "b" * 10
+    assert decide("if-better", _labelled(labels, {0, 1, 2}), _labelled(labels, {3, 4, 5})).promote
+
+
+def test_only_the_first_five_labels_that_fall_are_named() -> None:
+    labels = "gfedcba" * 4
+    reason = decide("if-better", _labelled(labels, set(range(28))), _labelled(labels, set())).reason
+    assert reason.startswith("it recognises a, b, c, d, e and 2 more less often")
+
+
+def test_a_sample_that_only_one_was_tested_on_counts_for_neither() -> None:
+    found = decide("if-better", _log({0, 1, 2, 3, 4, 5}, n=30), _log(n=40, start=10))
+    assert found.promote and "of 20 samples" in found.reason
+
+
+@pytest.mark.parametrize("log", [b"[]", b"{", b"\xff"])
+def test_a_log_that_cannot_be_read_is_compared_with_nothing(store: Registry, tmp_path: Path, log: bytes) -> None:
+    publish(make_bundle(tmp_path, run="r1", log=_log()), store, "if-better")
+    bundle = make_bundle(tmp_path, run="r2", log=_log({0, 4, 8}))
+    (bundle / "training_log.json").write_bytes(log)
+    with pytest.raises(RegistryError):
+        publish(bundle, store, "if-better")
+    (bundle / "training_log.json").unlink()
+    with pytest.raises(RegistryError):
+        publish(bundle, store, "if-better")
+    assert store.resolve("user123", "gesture").version == 1
+
+
+def test_a_long_reason_is_cut_to_what_a_history_holds(store: Registry, tmp_path: Path) -> None:
+    def log(predicted: bool) -> dict[str, Any]:
+        rows = [[f"r{k}", f"{k % 5}" + "x" * 150, f"{k % 5}" + "x" * 150 if predicted else "y"] for k in range(20)]
+        return {"metrics": {"predictions": rows}}
+
+    publish(make_bundle(tmp_path, run="r1", log=log(True)), store, "if-better")
+    made, found = publish(make_bundle(tmp_path, run="r2", log=log(False)), store, "if-better")
+    assert made.entry.status == "candidate" and len(found.reason) > 500
+    assert store.history("user123", "gesture")[-1].reason == found.reason[:500]

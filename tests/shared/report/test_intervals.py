@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from shared.evaluation import EvaluationConfig, LeftOut, Validation, validate_by_session
 from shared.features.graph import FeatureGraph, TensorSpec
@@ -17,7 +18,14 @@ from shared.learning.decision_rule import DecisionRule
 from shared.learning.familiarity import cosine_familiarity
 from shared.learning.folds import Folds
 from shared.learning.heads import fitter
-from shared.report.intervals import clustered_interval, spread_interval, wilson
+from shared.report.intervals import (
+    DRAWS,
+    bootstrap_variance,
+    clustered_interval,
+    drawn_weights,
+    spread_interval,
+    wilson,
+)
 from shared.report.metrics import report
 from shared.training_run import Report
 
@@ -136,6 +144,13 @@ def test_wilson_is_the_textbook_interval() -> None:
     assert wilson(10, 10)[1] == pytest.approx(1.0)
 
 
+def test_no_interval_leaves_the_proportions_there_are() -> None:
+    for trials in range(1, 300):
+        for successes in (0, trials):
+            low, high = wilson(successes, trials)
+            assert 0.0 <= low < high <= 1.0
+
+
 def test_sessions_that_agree_leave_a_narrower_interval_than_sessions_that_do_not() -> None:
     groups = np.repeat(np.arange(4), 25)
     agree = np.tile(np.arange(25) < 20, 4)
@@ -157,3 +172,56 @@ def test_few_sessions_widen_an_interval_by_students_t(sessions: int, quantile: f
     trials = 1e7  # so many that the score interval is the plain one, and Wilson's at as many trials is a point
     low, high = spread_interval(0.5, trials, 1e-6, sessions)
     assert (high - low) / 2 == pytest.approx(quantile * 1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
+@pytest.mark.parametrize(("successes", "trials"), [(0, 5), (1, 5), (8, 10), (399, 400), (3, 3), (0, 1), (1, 1)])
+def test_wilson_agrees_with_scipy(successes: int, trials: int, confidence: float) -> None:
+    expected = binomtest(successes, trials).proportion_ci(confidence, "wilson")
+    assert wilson(successes, trials, confidence) == (pytest.approx(expected.low), pytest.approx(expected.high))
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_the_variance_is_that_of_the_sessions_sums(confidence: float) -> None:
+    """Cochran 1977: the sums of what each session has above or below the common rate, sessions of unequal size."""
+    sessions = {7: [1, 1, 1, 0], 3: [1, 0], 12: [0, 1, 1, 1, 1, 0]}
+    correct = np.array([c for session in sessions.values() for c in session], np.bool_)
+    groups = np.array([name for name, session in sessions.items() for _ in session])
+    rate = 8 / 12
+    variance = 3 / 2 * sum((sum(session) - rate * len(session)) ** 2 for session in sessions.values()) / 12**2
+    low, high = clustered_interval(correct, groups, confidence)
+    expected = spread_interval(rate, 12, variance, 3, confidence)
+    assert (low, high) == (pytest.approx(expected[0]), pytest.approx(expected[1]))
+    order = np.random.default_rng(0).permutation(12)
+    assert clustered_interval(correct[order], groups[order], confidence) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_an_interval_reaches_from_the_lower_of_both_to_the_higher() -> None:
+    """With many sessions Student's t is nearly normal, so the wider is a score interval at the effective trials."""
+    value, trials, variance = 0.3, 200, 0.3 * 0.7 / 50  # as though there were 50 samples instead of 200
+    low, high = spread_interval(value, trials, variance, 10_000)
+    assert (low, high) == (pytest.approx(wilson(15, 50)[0], abs=1e-4), pytest.approx(wilson(15, 50)[1], abs=1e-4))
+    for confidence in (0.8, 0.95):
+        assert spread_interval(value, trials, 0.0, 3, confidence) == wilson(60, trials, 2 * confidence - 1)
+        assert spread_interval(1.0, trials, variance, 3, confidence) == wilson(200, trials, confidence)
+        assert spread_interval(0.0, trials, variance, 3, confidence) == wilson(0, trials, confidence)
+
+
+def test_draws_of_sessions_estimate_the_variance_of_their_mean() -> None:
+    values = np.array([0.9, 0.5, 0.7, 1.0])
+    weights = drawn_weights(np.array([5, 5, 2, 9, 9, 9, 4]))
+    assert weights.shape == (DRAWS, 4) and (weights.sum(axis=1) == 4).all() and len(np.unique(weights, axis=0)) > 20
+    assert (drawn_weights(np.arange(4)) == weights).all(), "the same each time"
+    assert drawn_weights(np.arange(3), 7).shape == (7, 3)
+    means = weights @ values / 4
+    means[0] = np.nan  # a figure that a draw does not have
+    assert bootstrap_variance(means, 4) == pytest.approx(values.var(ddof=1) / 4, rel=0.15)
+    assert bootstrap_variance(np.array([1.0, 3.0]), 3) == pytest.approx(1.5)
+    assert bootstrap_variance(np.array([[1.0, 2.0], [3.0, 2.0]]), 2).tolist() == [2.0, 0.0]
+
+
+def test_two_sessions_that_differ_widen_the_interval_already() -> None:
+    correct = np.concatenate([np.ones(20, np.bool_), np.arange(20) < 10])
+    low, high = clustered_interval(correct, np.repeat([0, 1], 20))
+    assert (low, high) == spread_interval(0.75, 40, 2 * (5.0**2 + 5.0**2) / 40**2, 2)
+    assert high - low > 0.8 > 2 * (wilson(30, 40)[1] - wilson(30, 40)[0])

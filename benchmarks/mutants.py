@@ -1,0 +1,232 @@
+"""Change one thing at a time in a module, and see whether the tests of its area notice: mutation testing by Cosmic Ray.
+
+    python -m benchmarks.mutants [--only NAME] [--minutes N]
+
+A changed module is a mutant. It is killed if a test fails or the tests take too long, else it survives: either a
+test is missing, or the change makes no difference. `[tool.mutants]` in pyproject.toml lists modules and tests.
+Works on a copy of the working tree, `.mutants/tree`, so that an interrupted run leaves nothing changed.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from cosmic_ray import plugins
+from cosmic_ray.commands import init
+from cosmic_ray.mutating import mutate_and_test
+from cosmic_ray.testing import run_tests
+from cosmic_ray.work_db import use_db
+from cosmic_ray.work_item import TestOutcome, WorkItem
+from parso.python.tree import Keyword
+from parso.tree import BaseNode, NodeOrLeaf
+
+ROOT = Path(__file__).parents[1]
+WORK = ROOT / ".mutants"
+TREE = WORK / "tree"
+MEMORY = Path("/dev/shm")  # a file system in memory, where syncs take no time
+Positions = Iterator[tuple[tuple[int, int], tuple[int, int]]]
+
+# Of Cosmic Ray's operators these: of those left out, each makes many mutants that die of the same test.
+CORE = (
+    "ReplaceBinaryOperator_Add_Sub", "ReplaceBinaryOperator_Sub_Add", "ReplaceBinaryOperator_Mul_Div",
+    "ReplaceBinaryOperator_Div_Mul", "ReplaceBinaryOperator_Pow_Mul", "ReplaceBinaryOperator_Mod_Add",
+    "ReplaceBinaryOperator_FloorDiv_Mul", "ReplaceBinaryOperator_BitAnd_BitOr", "ReplaceBinaryOperator_BitOr_BitAnd",
+    "ReplaceComparisonOperator_Eq_NotEq", "ReplaceComparisonOperator_NotEq_Eq", "ReplaceComparisonOperator_Lt_LtE",
+    "ReplaceComparisonOperator_LtE_Lt", "ReplaceComparisonOperator_Gt_GtE", "ReplaceComparisonOperator_GtE_Gt",
+    "ReplaceComparisonOperator_Is_IsNot", "ReplaceComparisonOperator_IsNot_Is", "ReplaceUnaryOperator_Delete_USub",
+    "ReplaceUnaryOperator_Delete_Not", "AddNot", "ReplaceTrueWithFalse", "ReplaceFalseWithTrue",
+    "ReplaceBreakWithContinue", "ReplaceContinueWithBreak", "ExceptionReplacer", "NumberReplacer",
+    "ZeroIterationForLoop",
+)  # fmt: skip
+
+
+class RemoveStatement:
+    """Replaces by `pass`: a call whose result is not used, such as a sync; an addition in place; a `raise`."""
+
+    def mutation_positions(self, node: NodeOrLeaf) -> Positions:
+        """Yield where `node` can be changed."""
+        if node.type != "simple_stmt" or not isinstance(node, BaseNode):
+            return
+        statement = node.children[0]
+        called = statement.type == "atom_expr" and statement.get_last_leaf().get_code(False) == ")"
+        added = (
+            statement.type == "expr_stmt"
+            and statement.children[1].type == "operator"
+            and (statement.children[1].get_code(False) not in ("=", ":"))
+        )
+        raised = statement.type == "raise_stmt" or statement.get_code(False) == "raise"
+        if called or added or raised:
+            yield statement.start_pos, statement.end_pos
+
+    def mutate(self, node: BaseNode, index: int) -> BaseNode:
+        """Return the changed node."""
+        statement = node.children[0]
+        node.children[0] = Keyword("pass", statement.start_pos, statement.get_first_leaf().prefix)
+        return node
+
+    @classmethod
+    def arguments(cls) -> tuple[()]:
+        """Return nothing: there is nothing to set."""
+        return ()
+
+
+class RemoveOperand:
+    """Removes one operand of `and` or `or`."""
+
+    def mutation_positions(self, node: NodeOrLeaf) -> Positions:
+        """Yield where `node` can be changed."""
+        if node.type in ("and_test", "or_test") and isinstance(node, BaseNode):
+            for operand in node.children[::2]:
+                yield operand.start_pos, operand.end_pos
+
+    def mutate(self, node: BaseNode, index: int) -> BaseNode:
+        """Return the changed node."""
+        start = max(0, 2 * index - 1)
+        del node.children[start : start + 2]
+        return node
+
+    @classmethod
+    def arguments(cls) -> tuple[()]:
+        """Return nothing: there is nothing to set."""
+        return ()
+
+
+_ANNOTATIONS = ("annotation", "returns")
+OWN = {"RemoveStatement": RemoveStatement, "RemoveOperand": RemoveOperand}
+OPERATORS = frozenset({f"core/{name}" for name in CORE} | {f"own/{name}" for name in OWN})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of the mutants of a module."""
+
+    killed: int
+    not_run: int
+    survivors: tuple[str, ...]  # differences
+
+
+def targets() -> Mapping[str, Mapping[str, Any]]:
+    """Return name -> `module` and `tests`, as pyproject.toml lists them."""
+    table: Mapping[str, Mapping[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mutants"]
+    return table
+
+
+def copy_tree() -> None:
+    """Copy all files that git knows or would add to `TREE`, compiled so that a change shows whatever its time stamp."""
+    shutil.rmtree(TREE, ignore_errors=True)
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0"):
+        if name and (ROOT / name).is_file():
+            (TREE / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, TREE / name)
+    if (ROOT / ".pretrained").exists():
+        (TREE / ".pretrained").symlink_to(ROOT / ".pretrained")
+    checked = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash", "."]
+    subprocess.run(checked, cwd=TREE, check=True)
+
+
+def mutants(module: Path, name: str) -> list[WorkItem]:
+    """Return the mutants of a module, in random order; none of annotations and of the `*` of a signature."""
+    plugins.OPERATOR_PROVIDERS["own"] = OWN
+    source = module.read_text()
+    lines = source.splitlines()
+    fields = [getattr(node, field, None) for node in ast.walk(ast.parse(source)) for field in _ANNOTATIONS]
+    annotations = [
+        ((node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset))
+        for node in fields
+        if isinstance(node, ast.expr)
+    ]
+    with use_db(str(WORK / f"{name}.sqlite")) as database:
+        init([module], database, {})
+        return [
+            item
+            for item in database.pending_work_items
+            if item.mutations[0].operator_name in OPERATORS
+            and not any(start <= item.mutations[0].start_pos < end for start, end in annotations)
+            and not lines[item.mutations[0].start_pos[0] - 1][item.mutations[0].start_pos[1] :].startswith("*,")
+        ]
+
+
+def test_module(name: str, target: Mapping[str, Any], minutes: float) -> Outcome:
+    """Run the tests of a module on each of its mutants, for at most so many minutes. Raises click.ClickException."""
+    tests = " ".join(shlex.quote(word) for word in target["tests"])
+    command = f"{shlex.quote(sys.executable)} -m pytest -x -q -p no:cacheprovider -m 'not slow' {tests}"
+    started = time.monotonic()
+    check_unchanged(name, command)
+    baseline = time.monotonic() - started
+    seconds = int(10 + 4 * baseline)
+    items = mutants(Path(target["module"]), name)
+    click.echo(f"{name}: {len(items)} mutants of {target['module']}, up to {baseline:.0f} s each")
+    deadline, killed, survivors, done = started + 60 * minutes, 0, list[str](), 0
+    for item in items:
+        if time.monotonic() > deadline:
+            break
+        # `timeout` ends the tests of a mutant that runs for ever also where this process was killed meanwhile.
+        result = mutate_and_test(item.mutations, f"timeout -k 5 {seconds} {command}", seconds + 10)
+        done += 1
+        if result.test_outcome == TestOutcome.SURVIVED and result.diff:
+            survivors.append(difference(result.diff))
+            click.echo(f"  {done}/{len(items)}: {survivors[-1]}", err=True)
+        elif result.test_outcome == TestOutcome.KILLED:
+            killed += 1
+        else:
+            raise click.ClickException(f"{name}: a mutant could not be made or tested:\n{result.output}")
+    check_unchanged(name, command)  # else what seemed killed died of something else, such as a full disk
+    return Outcome(killed, len(items) - done, tuple(survivors))
+
+
+def check_unchanged(name: str, command: str) -> None:
+    """Raise click.ClickException unless the tests pass without any change."""
+    outcome, output = run_tests(command, 600)
+    if outcome != TestOutcome.SURVIVED:
+        raise click.ClickException(f"{name}: the tests fail without any change:\n{output}")
+
+
+def difference(diff: str) -> str:
+    """Return where a mutant differs, and how: the lines of a unified difference without context."""
+    lines = diff.splitlines()
+    changed = [line for line in lines if line[:1] in "+-" and line[:3] not in ("---", "+++")]
+    hunk = next(k for k, line in enumerate(lines) if line.startswith("@@"))
+    first = int(lines[hunk].split()[1].split(",")[0][1:])
+    ahead = next(k for k, line in enumerate(lines[hunk + 1 :]) if line[:1] in "+-")
+    return "\n".join([f"line {first + ahead}", *changed])
+
+
+@click.command(help=(__doc__ or "").partition("\n")[0])
+@click.option("--only", help="one of the modules in pyproject.toml, by its name there")
+@click.option("--minutes", type=float, default=60.0, show_default=True, help="that a module may take")
+def main(only: str | None, minutes: float) -> None:
+    """Run the mutants and print those that survived."""
+    table = targets()
+    if only and only not in table:
+        raise click.UsageError(f"no module is named {only}; there are {', '.join(table)}")
+    copy_tree()
+    os.chdir(TREE)
+    os.environ["PYTHONPATH"] = str(TREE)  # also for the processes that tests start elsewhere
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        os.environ["TMPDIR"] = folder  # where pytest makes its folders
+        outcomes = {name: test_module(name, table[name], minutes) for name in ([only] if only else table)}
+    for name, outcome in outcomes.items():
+        for survivor in outcome.survivors:
+            click.echo(f"\n{table[name]['module']}, {survivor}")
+    click.echo()
+    for name, outcome in outcomes.items():
+        left = f", {outcome.not_run} not run" if outcome.not_run else ""
+        click.echo(f"{name}: {outcome.killed} killed, {len(outcome.survivors)} survived{left}")
+
+
+if __name__ == "__main__":
+    main()
