@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from model_registry.commands.options import guarded, registry_option
+from model_registry.commands.options import guarded, registry_option, signing_option
 from model_registry.storage import protection
 from model_registry.storage.tokens import add_token, parse_scope, read_tokens, remove_token, tokens_file
 from model_registry.store import Registry
@@ -16,6 +16,7 @@ from model_registry.store import Registry
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8077, show_default=True, help="Port to listen on.")
 @registry_option("folder")
+@signing_option
 @guarded
 def serve(host: str, port: int, registry: Registry) -> None:
     """Serve the registry over HTTP: an API under /v1, pages for people at /.

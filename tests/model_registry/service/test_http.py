@@ -213,6 +213,8 @@ SCOPES = {  # (method, path) -> scope; what is not here needs no token
     ("GET", "/v1/models"): "read",
     ("GET", "/v1/models/{user}/{modality}"): "read",
     ("GET", "/v1/models/{user}/{modality}/diff"): "read",
+    ("GET", "/v1/models/{user}/{modality}/history"): "read",
+    ("GET", f"{VERSION}/stored/{{name}}"): "read",
     ("GET", VERSION): "read",
     ("GET", f"{VERSION}/verify"): "read",
     ("GET", f"{VERSION}/files/{{role}}"): "read",
