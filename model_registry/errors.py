@@ -51,6 +51,10 @@ class ConflictError(RegistryError):
     """The request contradicts what the registry holds."""
 
 
+class QuotaError(ConflictError):
+    """A person's models would take more bytes than the service allows."""
+
+
 class ErasedError(ConflictError):
     """The data of a person who was erased must not come back."""
 
