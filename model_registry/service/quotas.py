@@ -42,8 +42,8 @@ class Quotas:
             if published + begun[user] + size > self.limits.person_bytes:
                 raise QuotaError(
                     f"{user}: has {_text(published)} in published versions and {_text(begun[user])} in uploads, and"
-                    f" this bundle has {_text(size)}; one person may have {_text(self.limits.person_bytes)}. Remove archived"
-                    " versions with: registry gc --keep 1, or serve with a larger --person-quota"
+                    f" this bundle has {_text(size)}; one person may have {_text(self.limits.person_bytes)}. Remove"
+                    " archived versions with: registry gc --keep 1, or serve with a larger --person-quota"
                 )
             yield
 
@@ -56,8 +56,8 @@ class Quotas:
         if used + size > self.limits.uploads_bytes:
             detail = (
                 f"uploads that have begun have {_text(used)}, and this one has {_text(size)}; together they may have"
-                f" {_text(self.limits.uploads_bytes)}. Try again when they are finished, or abandoned for an hour; or serve"
-                " with a larger --uploads-quota"
+                f" {_text(self.limits.uploads_bytes)}. Try again when they are finished, or abandoned for an hour; or"
+                " serve with a larger --uploads-quota"
             )
             raise HTTPException(429, detail, {"Retry-After": "60"})
 
