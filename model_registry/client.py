@@ -6,6 +6,7 @@ published twice, and an interrupted upload continues with the files that are mis
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import time
@@ -20,6 +21,7 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from model_registry import errors
+from model_registry.copying import RegistryCopy, checked_copy
 from model_registry.errors import (
     ConflictError,
     CorruptError,
@@ -30,7 +32,7 @@ from model_registry.errors import (
     RegistryError,
     UnreachableError,
 )
-from model_registry.folders import encoder_cache
+from model_registry.folders import configured_signatures, encoder_cache
 from model_registry.http_schemas import (
     ActiveVersionResponse,
     CollectResponse,
@@ -56,6 +58,7 @@ from model_registry.storage.layout import encoders_folder
 from model_registry.storage.publication import Publication, read_bundle
 from model_registry.storage.recovery import Finding
 from model_registry.storage.resolution import ResolvedVersion
+from model_registry.storage.signatures import Signatures
 from model_registry.storage.verification import Damage, OnDamage, log_damage
 
 TOKEN_VARIABLE = "MODEL_TRAINER_TOKEN"
@@ -76,6 +79,7 @@ class RemoteRegistry:
     attempts: int = 6
     pause: float = 0.5  # seconds before the second attempt; doubles each time, with jitter
     transport: httpx.BaseTransport | None = field(default=None, repr=False)
+    signatures: Signatures = field(default_factory=configured_signatures)  # to check; the service signs with its own
 
     def __post_init__(self) -> None:
         """Raise NoRegistryError where `url` is no URL of a host."""
@@ -105,8 +109,14 @@ class RemoteRegistry:
         """Download the active version, or `version`, into a folder; what is there already is only checked.
 
         Encoders go into another folder if `encoders_into` is given. A file appears only when its sha256 is right.
-        Raises CorruptError, NotFoundError, UnreachableError.
+        Where signatures are required, the service is trusted with nothing: see `copying`. Raises CorruptError,
+        NotFoundError, UnreachableError.
         """
+        if self.signatures.required:
+            with storage_errors("fetch"), path_errors(into), self._client() as client:
+                read = functools.partial(self._stored_file, client)
+                copy = RegistryCopy(into, encoders_into or into, self.address, self.signatures, read)
+                return copy.fetch(user, modality, version)
         query = {} if version is None else {"version": f"v{parse_version(version)}"}
         with storage_errors("fetch"), path_errors(into), self._client() as client:
             resolved = self._get(client, ResolveResponse, _slot(user, modality), query)
@@ -136,6 +146,11 @@ class RemoteRegistry:
 
     def training_log(self, user: str, modality: str, version: str | int | None = None) -> bytes:
         """Return the training log of a user's own active version, or of `version`. Raises NotFoundError."""
+        if self.signatures.required:
+            with self.open_version(user, modality, version) as checked:
+                if checked.fallback:
+                    raise NotFoundError(f"{user}/{modality}: no active version of their own")
+                return checked.files["training_log"].read_bytes()
         with self._client() as client:
             if version is None:
                 resolved = self._get(client, ResolveResponse, _slot(user, modality), {})
@@ -185,7 +200,11 @@ class RemoteRegistry:
         damaged: list[Damage] = []
         with self._client() as client:
             for entry in self.entries(user=user, modality=modality, on_damage=damaged.append):
-                if only is None or entry.version == only:
+                if only is not None and entry.version != only:
+                    continue
+                if self.signatures.required:
+                    yield checked_copy(self, entry)
+                else:
                     response = self._get(client, VerifyResponse, f"{_version(entry)}/verify", {})
                     yield (
                         f"{entry.user_id}/{entry.modality} {entry.model_version}",
@@ -201,6 +220,11 @@ class RemoteRegistry:
         self, user: str, modality: str, target: Path, *, version: str | int | None = None, form: ExportForm
     ) -> None:
         """Download the active version, or `version`, as one file."""
+        if self.signatures.required:
+            from model_registry.storage import portable  # ONNX takes longer to import than everything else together
+
+            with self.open_version(user, modality, version) as resolved:
+                return portable.export(resolved, target, form)
         with storage_errors("export"), path_errors(target), self._client() as client:
             query = {} if version is None else {"version": f"v{parse_version(version)}"}
             entry = self._get(client, ResolveResponse, _slot(user, modality), query).entry
@@ -224,7 +248,7 @@ class RemoteRegistry:
 
     def restore(self, archive: Path, *, promote: bool = False) -> Publication:
         """Publish the version in a tar of `export`. See `restoring`."""
-        return restoring.restore(self, archive, promote=promote)
+        return restoring.restore(self, archive, promote=promote, trusted=self.signatures.required_keys())
 
     def promote(self, user: str, modality: str, version: str | int, reason: str = "") -> int | None:
         """Make a version the active one; return the one that was."""
@@ -338,6 +362,33 @@ class RemoteRegistry:
             file.seek(0)
             if sha256 is not None and file_sha256(file) != sha256:
                 raise CorruptError(f"{place}: what was received is not what was published")
+
+    def _stored_file(self, client: httpx.Client, name: str, limit: int) -> bytes:
+        """Return the content of a file by its name in the registry, at most `limit` + 1 bytes. Raises NotFoundError."""
+        folder, _, file = name.rpartition("/")
+        kind, *parts = folder.split("/")
+        if kind == "encoders":
+            place = f"/v1/encoders/{parts[0]}/{file}"
+        elif len(parts) == 2:
+            place = f"/v1/models/{parts[0]}/{parts[1]}/history"
+        else:
+            place = f"/v1/models/{parts[0]}/{parts[1]}/versions/{parts[2]}/stored/{file}"
+        content = bytearray()
+
+        def load() -> httpx.Response:
+            content.clear()
+            with client.stream("GET", place) as response:
+                if not response.is_success:
+                    response.read()
+                    return response
+                for piece in response.iter_bytes():
+                    content.extend(piece)
+                    if len(content) > limit:
+                        break
+            return response
+
+        self._request(load)
+        return bytes(content)
 
     def _get(self, client: httpx.Client, kind: type[_Response], place: str, query: dict[str, str]) -> _Response:
         return self._parsed(kind, lambda: client.get(place, params=query))

@@ -43,8 +43,16 @@ class CorruptError(RegistryError):
     """A published file is no longer what was published. Names the file; nothing of the version may be used."""
 
 
+class UntrustedError(CorruptError):
+    """A version, or what says that it is active, is not signed by a trusted key; nothing of the version may be used."""
+
+
 class ConflictError(RegistryError):
     """The request contradicts what the registry holds."""
+
+
+class QuotaError(ConflictError):
+    """A person's models would take more bytes than the service allows."""
 
 
 class ErasedError(ConflictError):

@@ -1,23 +1,42 @@
-"""Where a registry and caches are on a user's machine when nobody names a folder."""
+"""Where registry, caches and keys are on a user's machine when nobody names a place."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from platformdirs import user_cache_path, user_data_path
+from platformdirs import user_cache_path, user_config_path, user_data_path
 
 from model_registry.errors import UnusablePathError
 from model_registry.storage.durable import check_writable
+from model_registry.storage.signatures import Signatures
 
 REGISTRY_VARIABLE = "MODEL_TRAINER_REGISTRY"  # of the commands' option --registry
 CACHE_VARIABLE = "MODEL_TRAINER_CACHE"
+SIGNING_KEY_VARIABLE = "MODEL_TRAINER_SIGNING_KEY"
+TRUSTED_KEYS_VARIABLE = "MODEL_TRAINER_TRUSTED_KEYS"
+REQUIRE_SIGNATURE_VARIABLE = "MODEL_TRAINER_REQUIRE_SIGNATURE"
 _APP = "model-trainer"
 
 
 def default_registry() -> str:
     """Return the folder of a registry that nobody named: on Linux ~/.local/share/model-trainer/registry."""
     return str(user_data_path(_APP) / "registry")
+
+
+def default_trusted_keys() -> Path:
+    """Return the trust file of a user who names none: on Linux ~/.config/model-trainer/trusted_keys.json."""
+    return user_config_path(_APP) / "trusted_keys.json"
+
+
+def configured_signatures() -> Signatures:
+    """Return with which key the environment says to sign, and which keys it says to trust or require."""
+    key = os.environ.get(SIGNING_KEY_VARIABLE)
+    return Signatures(
+        key_file=Path(key) if key else None,
+        trusted_keys=Path(os.environ.get(TRUSTED_KEYS_VARIABLE) or default_trusted_keys()),
+        required=os.environ.get(REQUIRE_SIGNATURE_VARIABLE, "").lower() not in ("", "0", "false", "no", "off"),
+    )
 
 
 def cache_folder() -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from model_registry.errors import NoRegistryError
+from model_registry.folders import configured_signatures
 from model_registry.storage.comparison import Difference
 from model_registry.storage.entry import ExportForm, RegistryEntry, Status
 from model_registry.storage.erasure import Erased, Removed
@@ -15,6 +16,7 @@ from model_registry.storage.history import VersionRecord
 from model_registry.storage.publication import Publication
 from model_registry.storage.recovery import Finding
 from model_registry.storage.resolution import ResolvedVersion
+from model_registry.storage.signatures import Signatures
 from model_registry.storage.verification import OnDamage, log_damage
 from model_registry.store import Registry
 
@@ -120,28 +122,29 @@ class WritableRegistry(ReadableRegistry, Protocol):
         ...
 
 
-def open_registry(address: str) -> ReadableRegistry:
+def open_registry(address: str, signatures: Signatures | None = None) -> ReadableRegistry:
     """Return the registry at a folder's path, an `http(s)://` URL, or a URL that fsspec reads, such as `s3://…`.
 
-    Nothing is read yet. The token of a service is that in MODEL_TRAINER_TOKEN. Raises NoRegistryError for an address
-    that cannot be one, or that needs a package which is not installed.
+    Nothing is read yet. The token of a service is that in MODEL_TRAINER_TOKEN. Without `signatures` the environment
+    says what to sign with and whom to trust. Raises NoRegistryError for an address that cannot be one, or that needs a
+    package which is not installed.
     """
     if not is_url(address) or _is_service(address):
-        return open_writable_registry(address)
+        return open_writable_registry(address, signatures)
     with _packages(address):
         from model_registry.mirror import MirrorRegistry
-    return MirrorRegistry(address)
+    return MirrorRegistry(address, signatures or configured_signatures())
 
 
-def open_writable_registry(address: str) -> WritableRegistry:
+def open_writable_registry(address: str, signatures: Signatures | None = None) -> WritableRegistry:
     """Return the registry at a folder's path or an `http(s)://` URL. Raises NoRegistryError for any other URL."""
     if not is_url(address):
-        return Registry(Path(address).absolute())
+        return Registry(Path(address).absolute(), signatures or configured_signatures())
     if not _is_service(address):
         raise NoRegistryError(f"{address}: can only be read; give a folder or an http(s):// URL")
     with _packages(address):
         from model_registry.client import RemoteRegistry
-    return RemoteRegistry(address)
+    return RemoteRegistry(address, signatures=signatures or configured_signatures())
 
 
 def is_url(address: str) -> bool:

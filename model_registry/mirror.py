@@ -7,48 +7,28 @@ visible at once, and anything about writing. Publish to a folder or a service, a
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import fsspec
 
-from model_registry.errors import CorruptError, NoRegistryError, NotFoundError, RegistryError, UnreachableError
+from model_registry.copying import RegistryCopy, checked_copy
+from model_registry.errors import CorruptError, NoRegistryError, NotFoundError, UnreachableError
+from model_registry.folders import configured_signatures
 from model_registry.names import is_modality, parse_modality, parse_user, parse_version
 from model_registry.storage.comparison import Difference, compare_versions
-from model_registry.storage.durable import (
-    ensure_folder,
-    file_sha256,
-    path_errors,
-    read_file,
-    storage_errors,
-    write_file_atomically,
-)
-from model_registry.storage.encoders import SPEC_FILE, read_encoder
-from model_registry.storage.entry import (
-    DOCUMENT_LIMIT,
-    FILE_LIMIT,
-    ExportForm,
-    RegistryEntry,
-    Status,
-)
-from model_registry.storage.history import (
-    HISTORY_LIMIT,
-    VersionRecord,
-    published_manifest,
-    read_events,
-    read_pointer,
-    statuses,
-)
+from model_registry.storage.durable import path_errors, read_file, storage_errors
+from model_registry.storage.entry import FILE_LIMIT, ExportForm, RegistryEntry, Status
+from model_registry.storage.history import VersionRecord
 from model_registry.storage.layout import ModelSlot
-from model_registry.storage.publication import ENCODER_LIMIT
-from model_registry.storage.resolution import ResolvedVersion, resolve_active
-from model_registry.storage.verification import Damage, OnDamage, log_damage, read_entry, read_manifest, read_version
+from model_registry.storage.resolution import ResolvedVersion
+from model_registry.storage.signatures import Signatures
+from model_registry.storage.verification import Damage, OnDamage, log_damage
 from model_registry.store import Registry
 
 
@@ -60,6 +40,7 @@ class MirrorRegistry:
     """
 
     url: str
+    signatures: Signatures = field(default_factory=configured_signatures)
 
     @property
     def address(self) -> str:
@@ -116,12 +97,7 @@ class MirrorRegistry:
         damaged: list[Damage] = []
         for entry in self.entries(user=user, modality=modality, on_damage=damaged.append):
             if only is None or entry.version == only:
-                name = f"{entry.user_id}/{entry.modality} {entry.model_version}"
-                try:
-                    with self.open_version(entry.user_id, entry.modality, entry.version):
-                        yield name, None
-                except RegistryError as error:
-                    yield name, str(error)
+                yield checked_copy(self, entry)
         yield from ((damage.name, damage.reason) for damage in damaged)
 
     def diff(self, user: str, modality: str, before: str | int, after: str | int) -> Difference:
@@ -140,52 +116,60 @@ class MirrorRegistry:
     def _fetch(
         self, user: str, modality: str, into: Path, version: str | int | None, *, with_encoders: bool
     ) -> ResolvedVersion:
-        slot = ModelSlot(into, parse_user(user), parse_modality(modality))
         with storage_errors("fetch"), path_errors(into):
-            source = _Source.of(self.url, into)
-            if version is not None:
-                return source.exact(slot, parse_version(version), with_encoders)
-            resolved = resolve_active(slot.user, lambda user: source.active(replace(slot, user=user), with_encoders))
-        if resolved is None:
-            raise NotFoundError(f"{slot}: no active version at {self.url}")
-        return resolved
+            copy = _Source.of(self.url).copied(into, self)
+            return copy.fetch(user, modality, version, with_encoders=with_encoders)
 
     @contextmanager
     def _documents(self, user: str | None, modality: str | None, on_damage: OnDamage) -> Iterator[Registry]:
         """Yield a registry in a temporary folder that has histories, manifests and entries, but no other files."""
         with TemporaryDirectory(prefix="registry-") as folder:
-            source = _Source.of(self.url, Path(folder))
+            source = _Source.of(self.url)
+            copy = source.copied(Path(folder), self)
             for name in source.users() if user is None else [parse_user(user)]:
                 for kind in source.modalities(name) if modality is None else [parse_modality(modality)]:
                     try:
-                        source.copy_entries(ModelSlot(source.into, name, kind))
+                        copy.copy_entries(ModelSlot(copy.into, name, kind))
                     except CorruptError as error:
                         on_damage(Damage(name, kind, None, str(error)))
-                        shutil.rmtree(ModelSlot(source.into, name, kind).folder)
-            yield Registry(source.into)
+                        shutil.rmtree(ModelSlot(copy.into, name, kind).folder)
+            yield Registry(copy.into)
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A registry on some file system, and the folder into which parts of it are copied, under the same names."""
+    """A registry on some file system."""
 
     files: Any  # fsspec publishes no types
     root: str
-    into: Path
 
     @classmethod
-    def of(cls, url: str, into: Path) -> _Source:
-        """Raise NoRegistryError where fsspec cannot open `url`, or no registry is there."""
+    def of(cls, url: str) -> _Source:
+        """Raise NoRegistryError where fsspec cannot open `url`."""
         try:
-            files, root = fsspec.core.url_to_fs(url.rstrip("/"))
+            return cls(*fsspec.core.url_to_fs(url.rstrip("/")))
         except (ValueError, ImportError) as error:
             raise NoRegistryError(f"{url}: cannot be opened: {error}") from None
-        source = cls(files, root, into)
+
+    def copied(self, into: Path, registry: MirrorRegistry) -> RegistryCopy:
+        """Return a folder into which parts of the registry are copied. Raises NoRegistryError where there is none."""
+        copy = RegistryCopy(into, into, registry.address, registry.signatures, self.read)
         try:
-            source.copy("registry.json")
+            copy.copy("registry.json")
         except NotFoundError:
-            raise NoRegistryError(f"{url}: no registry here; check --registry") from None
-        return source
+            raise NoRegistryError(f"{registry.url}: no registry here; check --registry") from None
+        return copy
+
+    def read(self, name: str, limit: int) -> bytes:
+        """Return a file's content, at most `limit` + 1 bytes of it. Raises NotFoundError, UnreachableError."""
+        try:
+            with self.files.open(f"{self.root}/{name}", "rb") as file:
+                data: bytes = file.read(limit + 1)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise NotFoundError(f"{name}: no such file") from None
+        except OSError as error:
+            raise UnreachableError(f"{self.root}/{name}: cannot be read: {error}") from error
+        return data
 
     def users(self) -> list[str]:
         return [name for name in self._listed("users") if _is_user(name)]
@@ -200,85 +184,6 @@ class _Source:
         except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
-
-    def active(self, slot: ModelSlot, with_encoders: bool) -> ResolvedVersion | None:
-        """Return a slot's active version, copied and checked, if there is one."""
-        try:
-            self.copy(self._name(slot.active))
-        except NotFoundError:
-            return None
-        pointer = read_pointer(slot)
-        if pointer is None:
-            return None
-        version = self._version(slot, pointer.version, pointer.manifest_sha256, with_encoders)
-        return replace(version, entry=version.entry.model_copy(update={"status": "active"}))
-
-    def exact(self, slot: ModelSlot, number: int, with_encoders: bool) -> ResolvedVersion:
-        """Return a version, copied and checked. Raises NotFoundError."""
-        self.copy(self._name(slot.history), limit=HISTORY_LIMIT)
-        events = read_events(slot)
-        status = statuses(events).get(number)
-        if status is None:
-            raise NotFoundError(f"{slot} v{number}: no such version")
-        version = self._version(slot, number, published_manifest(events, number), with_encoders)
-        return replace(version, entry=version.entry.model_copy(update={"status": status}))
-
-    def copy_entries(self, slot: ModelSlot) -> None:
-        """Copy a slot's history and the entries of its versions, where it has any."""
-        try:
-            self.copy(self._name(slot.history), limit=HISTORY_LIMIT)
-        except NotFoundError:
-            return
-        events = read_events(slot)
-        for version in statuses(events):
-            folder, sha256 = slot.version_folder(version), published_manifest(events, version)
-            self.copy(self._name(folder / "manifest.json"), sha256, complete=True)
-            file = read_manifest(slot, version, sha256).files.get("registry_entry")
-            self.copy(self._name(folder / "registry_entry.json"), file.sha256 if file else None, complete=True)
-
-    def _version(self, slot: ModelSlot, number: int, manifest_sha256: str, with_encoders: bool) -> ResolvedVersion:
-        folder = slot.version_folder(number)
-        path = folder / "manifest.json"
-        self.copy(self._name(path), manifest_sha256, complete=True)
-        manifest = read_manifest(slot, number, manifest_sha256)
-        for file in manifest.files.values():
-            self.copy(self._name(folder / file.name), file.sha256, file.size, complete=True)
-        if with_encoders:
-            for ref in read_entry(slot, number, manifest_sha256).encoder_refs:
-                place = f"encoders/{ref.sha256}"
-                self.copy(f"{place}/{SPEC_FILE}", manifest.encoders.get(ref.sha256), complete=True)
-                for name, sha256 in read_encoder(self.into / place).files.items():
-                    self.copy(f"{place}/{name}", sha256, ENCODER_LIMIT, complete=True)
-        return read_version(slot, number, manifest_sha256, with_encoders=with_encoders)
-
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self.into).as_posix()
-
-    def copy(
-        self, name: str, sha256: str | None = None, limit: int = DOCUMENT_LIMIT, *, complete: bool = False
-    ) -> None:
-        """Copy one file, unless it is there with the right sha256.
-
-        Raises NotFoundError, or with `complete`, where another file says that it exists, CorruptError.
-        """
-        target = self.into / name
-        if sha256 is not None and target.is_file() and file_sha256(target) == sha256:
-            return
-        try:
-            with self.files.open(f"{self.root}/{name}", "rb") as file:
-                data: bytes = file.read(limit + 1)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            if complete:
-                raise CorruptError(f"{name}: is missing: the copy is not complete") from None
-            raise NotFoundError(f"{name}: no such file") from None
-        except OSError as error:
-            raise UnreachableError(f"{self.root}/{name}: cannot be read: {error}") from error
-        if len(data) > limit:
-            raise CorruptError(f"{name}: larger than {limit} bytes")
-        if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-            raise CorruptError(f"{name}: is not what was published, or the copy is not complete")
-        ensure_folder(target.parent)
-        write_file_atomically(target, data)
 
 
 def _raise_damage(damage: Damage) -> None:

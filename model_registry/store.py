@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from model_registry.errors import CorruptError, NoRegistryError, NotFoundError, RegistryError
+from model_registry.folders import configured_signatures
 from model_registry.names import Modality, parse_modality, parse_user, parse_version
 from model_registry.storage import activation, erasure, history, publication, restoring
 from model_registry.storage.comparison import Difference, compare_versions
@@ -18,6 +19,7 @@ from model_registry.storage.durable import (
     file_sha256,
     nearest_existing,
     path_errors,
+    read_file,
     staged_file,
     storage_errors,
 )
@@ -38,6 +40,7 @@ from model_registry.storage.history import (
     published_manifest,
     read_events,
     read_pointer,
+    read_trusted_events,
     statuses,
 )
 from model_registry.storage.layout import ModelSlot, slots, users
@@ -45,6 +48,7 @@ from model_registry.storage.migrations import bring_up_to_date, read_format
 from model_registry.storage.publication import Publication
 from model_registry.storage.recovery import Finding, examine, registry_faults
 from model_registry.storage.resolution import ResolvedVersion, resolve_active
+from model_registry.storage.signatures import Signatures, SigningKey
 from model_registry.storage.verification import (
     Damage,
     OnDamage,
@@ -62,6 +66,7 @@ class Registry:
     """A registry in the folder `root`, which is created by the first publication."""
 
     root: Path
+    signatures: Signatures = field(default_factory=configured_signatures)
 
     @property
     def address(self) -> str:
@@ -183,6 +188,10 @@ class Registry:
         """Return what happened to the versions of a user and modality, in order; nothing if there are none."""
         return read_events(self._slot(user, modality))
 
+    def stored_history(self, user: str, modality: str) -> bytes:
+        """Return the content of a slot's `history.jsonl`. Raises NotFoundError where there is none."""
+        return read_file(self._slot(user, modality).history, history.HISTORY_LIMIT)
+
     def users(self) -> Iterator[str]:
         """Yield the users that have published models, sorted."""
         self.existing()
@@ -204,7 +213,7 @@ class Registry:
             yield from registry_faults(self.existing())
         for slot in self._slots(user, modality):
             try:
-                events = read_events(slot)
+                events = self._events(slot)
                 fault = pointer_fault(slot)
             except (RegistryError, OSError) as error:
                 yield str(slot), str(error)
@@ -248,32 +257,38 @@ class Registry:
 
     def publish(self, bundle_dir: Path, *, promote: bool = True, reason: str = "") -> Publication:
         """Publish a bundle as the next version. See `publication.publish`."""
-        return publication.publish(self.created(), Path(bundle_dir), promote=promote, reason=reason)
+        return publication.publish(self.created(), Path(bundle_dir), promote=promote, reason=reason, key=self._key())
 
     def published_before(self, manifest: BundleManifest, *, promote: bool = True) -> Publication | None:
         """Return what a bundle was published as, if it was. See `publication.published_before`."""
-        return publication.published_before(self.changeable(), manifest, promote)
+        return publication.published_before(self.changeable(), manifest, promote, self._key())
 
     def restore(self, archive: Path, *, promote: bool = False) -> Publication:
         """Publish the version in a tar of `export`. See `restoring`; a refused archive leaves no trace."""
-        return restoring.restore(self, archive, promote=promote)
+        return restoring.restore(self, archive, promote=promote, trusted=self.signatures.required_keys())
 
     def promote(self, user: str, modality: str, version: str | int, reason: str = "") -> int | None:
         """Make a version the active one; return the one that was. See `activation.promote`."""
         self.changeable()
-        return activation.promote(self._slot(user, modality), parse_version(version), reason)
+        return activation.promote(self._slot(user, modality), parse_version(version), reason, self._key())
+
+    def sign(self, user: str, modality: str, version: str | int, key: SigningKey) -> None:
+        """Sign a version that was published without a signature. See `activation.sign`."""
+        self.changeable()
+        activation.sign(self._slot(user, modality), parse_version(version), key)
 
     def rollback(self, user: str, modality: str, reason: str) -> tuple[int, int]:
         """Return to the version that was active before; return both numbers. See `activation.rollback`."""
         self.changeable()
-        return activation.rollback(self._slot(user, modality), reason)
+        return activation.rollback(self._slot(user, modality), reason, self._key())
 
     def archive(
         self, user: str, modality: str, version: str | int, reason: str = "", *, withdraw: bool = False
     ) -> None:
         """Take a version out of use. See `activation.archive`."""
         self.changeable()
-        activation.archive(self._slot(user, modality), parse_version(version), reason, withdraw=withdraw)
+        number = parse_version(version)
+        activation.archive(self._slot(user, modality), number, reason, withdraw=withdraw, key=self._key())
 
     def erase(self, user: str, reason: str) -> Erased:
         """Remove all of a user's models. See `erasure.erase`."""
@@ -333,6 +348,9 @@ class Registry:
 
     # --- steps of the above
 
+    def _key(self) -> SigningKey | None:
+        return self.signatures.signing_key(self.root)
+
     def _slot(self, user: str, modality: str) -> ModelSlot:
         self.existing()
         return ModelSlot(self.root, parse_user(user), parse_modality(modality))
@@ -346,14 +364,17 @@ class Registry:
         """Return a slot's active version, checked, if there is one.
 
         The history says which. Where it is damaged or lost the pointer does, which names the manifest by its hash, so
-        that one bad byte leaves nobody without a model.
+        that one bad byte leaves nobody without a model. Where signatures are required it is not read: nobody signs it.
         """
+        trusted = self.signatures.required_keys()
         damage: CorruptError | None = None
         try:
-            events = read_events(slot)
+            events = self._events(slot)
         except CorruptError as error:
+            if trusted is not None:
+                raise
             events, damage = [], error
-        if events:
+        if events or trusted is not None:
             number = active_version(events)
             if number is None:
                 return None
@@ -368,18 +389,26 @@ class Registry:
                 log_damage(Damage(slot.user, slot.modality, None, str(damage)))
             number, sha256 = pointer.version, pointer.manifest_sha256
         try:
-            version = read_version(slot, number, sha256, with_encoders=with_encoders)
+            version = read_version(slot, number, sha256, with_encoders=with_encoders, trusted=trusted)
         except (RegistryError, OSError):
             if events and _removed(slot, events, number):
                 return self._active(slot, with_encoders=with_encoders)
             raise
         return replace(version, entry=version.entry.model_copy(update={"status": "active"}))
 
+    def _events(self, slot: ModelSlot) -> list[Event]:
+        """Return a slot's events, of which a trusted key has signed the deciding one where signatures are required."""
+        if self.signatures.required:
+            return read_trusted_events(slot, self.signatures, self.address)
+        return read_events(slot)
+
     def _exact(self, slot: ModelSlot, number: int, *, with_encoders: bool = True) -> ResolvedVersion:
+        trusted = self.signatures.required_keys()
         events = read_events(slot)
         status = _status(slot, events, number)
         with _removal_noticed(slot, events, number):
-            version = read_version(slot, number, published_manifest(events, number), with_encoders=with_encoders)
+            sha256 = published_manifest(events, number)
+            version = read_version(slot, number, sha256, with_encoders=with_encoders, trusted=trusted)
         return replace(version, entry=version.entry.model_copy(update={"status": status}))
 
 

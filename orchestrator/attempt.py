@@ -20,15 +20,17 @@ Publish = Callable[[Job, Outcome], Outcome]
 def attempt(planned: Job, folder: RunFolder, commands: Commands, train: Train, publish: Publish) -> Outcome:
     """Train a job on the data as they are now, publish its bundle and return how it ended.
 
-    A bundle that an earlier attempt finished but could not publish is published without training again. If the data
-    change during training, their fingerprint shows it and nothing is published. Never raises, so that one job cannot
-    stop the others.
+    A bundle that an earlier attempt finished but could not publish is published without training again, and nothing is
+    trained for a history that is damaged. If the data change during training, their fingerprint shows it and nothing is
+    published. Never raises, so that one job cannot stop the others.
     """
     try:
         job = with_present_data(planned)
         place = folder.start_job(job, job.command(commands, folder.bundles))
         log = _finished_log(folder.bundles / job.bundle_name)
-        if log is not None:
+        if job.damage:
+            outcome = failed(job, "upload", job.damage)
+        elif log is not None:
             outcome = outcome_from_log(job, log, 0, 0.0)
         else:
             outcome, log = train(job, job.command(commands, folder.bundles), place / "events.jsonl")

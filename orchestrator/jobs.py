@@ -67,6 +67,7 @@ class Job(BaseModel):
     reasons: tuple[Reason, ...] = ()
     estimated_seconds: float = 0.0
     forced: str = ""
+    damage: str = ""  # what is wrong with the history of this user and modality, so that nothing could be published
 
     @property
     def name(self) -> str:

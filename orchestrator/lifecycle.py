@@ -20,12 +20,13 @@ from model_registry.folders import cache_folder
 from model_registry.location import WritableRegistry
 from model_registry.names import Modality
 from model_registry.storage.durable import check_writable
+from model_registry.storage.verification import Damage, log_damage
 from orchestrator.backends import Backend, Tls
 from orchestrator.backends.process import ThreadedBackend
 from orchestrator.batch import Control, Stop, run_batch, stopped_by_signals
 from orchestrator.jobs import Commands, Outcome, one_line, trainer_commands
 from orchestrator.lock import batch_lock
-from orchestrator.plan import BatchSpec, Plan, make_plan
+from orchestrator.plan import BatchSpec, ModelSlot, Plan, make_plan
 from orchestrator.registry_uploader import outcome_of_version, publisher
 from orchestrator.report import Tally, print_report, report_console, summary
 from orchestrator.run_folder import RunFolder, mean_seconds, write_json
@@ -107,14 +108,21 @@ def plan_batch(settings: Settings, spec: BatchSpec) -> Plan:
     """Return the plan for what data and registry hold now. Raises TrainerError."""
     from shared.data_loader import users_with_data  # not needed for --help
 
+    damaged: dict[ModelSlot, str] = {}
+
+    def on_damage(damage: Damage) -> None:
+        log_damage(damage)
+        if damage.version is None:
+            damaged[damage.user, damage.modality] = damage.reason
+
     try:
-        published = list(settings.registry.entries())
+        published = list(settings.registry.entries(on_damage=on_damage))
     except NotFoundError:
         published = []  # no registry yet
     except RegistryError as error:
         raise ConfigError(f"--registry: {one_line(error)}") from error
     folder = settings.folder
-    plan = make_plan(spec, users_with_data(spec.data), published, mean_seconds(folder), folder.refused)
+    plan = make_plan(spec, users_with_data(spec.data), published, mean_seconds(folder), folder.refused, damaged)
     if not (plan.jobs or plan.up_to_date or plan.refused or plan.without_data):
         raise DataError([Fault(str(spec.data), None, "users", "no examples of the users and modalities asked for")])
     return plan

@@ -66,13 +66,14 @@ def make_plan(
     published: Iterable[RegistryEntry],
     measured: Mapping[Modality, float] | None = None,
     refused: Callable[[str, Modality, str], Outcome | None] = lambda user, modality, fingerprint: None,
+    damaged: Mapping[ModelSlot, str] | None = None,
 ) -> Plan:
     """Return the jobs of a batch.
 
     A job whose fingerprint has been published is up to date; one that `refused` returns an outcome for would be
     refused again. Users with new data come first, and among equals short jobs. `measured` is the mean seconds of each
-    modality's jobs in an earlier batch. Raises ConfigError for users without data and for modalities whose trainer is
-    not installed.
+    modality's jobs in an earlier batch; `damaged` says what is wrong with a history in the registry. Raises ConfigError
+    for users without data and for modalities whose trainer is not installed.
     """
     unknown = [user for user in spec.users if not counts.get(user)]
     if unknown and spec.requests is None:
@@ -115,6 +116,7 @@ def make_plan(
                 reasons=("forced",) if same else _reasons(known, fingerprint),
                 estimated_seconds=_estimate(trainers[modality], samples[modality], measured or {}),
                 forced=forced,
+                damage=(damaged or {}).get((user, modality), ""),
             )
             jobs.append(job)
     jobs.sort(key=lambda job: (_ORDER.index(job.reasons[0]), job.estimated_seconds, job.user, job.modality))

@@ -49,7 +49,7 @@ TIERS: dict[str, tuple[tuple[set[str], ...], ...]] = {
         ({"names"},),
         ({"storage"},),
         ({"folders"},),
-        ({"store"}, {"http_schemas"}),
+        ({"store"}, {"http_schemas"}, {"copying"}),
         ({"client"}, {"mirror"}),
         ({"location"},),
         ({"service"},),

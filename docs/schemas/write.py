@@ -16,6 +16,7 @@ DOCUMENTS: dict[str, type[BaseModel]] = {
     "registry_entry": entry.RegistryEntry,
     "manifest": entry.VersionManifest,
     "active": entry.ActivePointer,
+    "signature": entry.VersionSignature,
     "history_event": entry.Event,
     "tombstone": entry.Tombstone,
     "registry": entry.RegistryFormat,

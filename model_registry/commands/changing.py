@@ -8,7 +8,14 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from model_registry.commands.options import emit, guarded, json_option, registry_option
+from model_registry.commands.options import (
+    checking_options,
+    emit,
+    guarded,
+    json_option,
+    registry_option,
+    signing_option,
+)
 from model_registry.location import WritableRegistry
 from model_registry.storage.publication import Publication
 
@@ -19,6 +26,7 @@ _reason = click.option("--reason", required=True, help="Why, for the history.")
 @click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--promote/--no-promote", default=True, show_default=True, help="Make the new version the active one.")
 @registry_option("write")
+@signing_option
 @json_option
 @guarded
 def publish(bundles: tuple[Path, ...], promote: bool, registry: WritableRegistry, as_json: bool) -> None:
@@ -38,6 +46,8 @@ def publish(bundles: tuple[Path, ...], promote: bool, registry: WritableRegistry
 @click.argument("archives", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--promote/--no-promote", default=False, show_default=True, help="Make the version the active one.")
 @registry_option("write")
+@checking_options
+@signing_option
 @json_option
 @guarded
 def restore(archives: tuple[Path, ...], promote: bool, registry: WritableRegistry, as_json: bool) -> None:
@@ -80,6 +90,7 @@ def _print_publication(registry: WritableRegistry, publication: Publication, as_
 @click.argument("version")
 @click.option("--reason", default="", help="Why, for the history.")
 @registry_option("write")
+@signing_option
 @guarded
 def promote(user: str, modality: str, version: str, reason: str, registry: WritableRegistry) -> None:
     """Make a version the active one, after checking its files.
@@ -98,6 +109,7 @@ def promote(user: str, modality: str, version: str, reason: str, registry: Writa
 @click.argument("modality")
 @_reason
 @registry_option("write")
+@signing_option
 @guarded
 def rollback(user: str, modality: str, reason: str, registry: WritableRegistry) -> None:
     """Return to the version that was active before.
@@ -117,6 +129,7 @@ def rollback(user: str, modality: str, reason: str, registry: WritableRegistry) 
 @click.option("--reason", default="", help="Why, for the history.")
 @click.option("--withdraw", is_flag=True, help="Also if it is the active version; none is active afterwards.")
 @registry_option("write")
+@signing_option
 @guarded
 def archive(user: str, modality: str, version: str, reason: str, withdraw: bool, registry: WritableRegistry) -> None:
     """Take a version out of use; `gc` may remove it later.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from model_registry.commands import changing, reading, service
+from model_registry.commands import changing, keys, reading, service
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -38,5 +38,6 @@ for _command in (
     service.protect,
     service.serve,
     service.token,
+    keys.key,
 ):
     registry.add_command(_command)

@@ -6,6 +6,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, ParamSpec
 
@@ -13,9 +14,17 @@ import click
 from rich.console import Console
 
 from model_registry.errors import RegistryError
-from model_registry.folders import REGISTRY_VARIABLE, default_registry
+from model_registry.folders import (
+    REGISTRY_VARIABLE,
+    REQUIRE_SIGNATURE_VARIABLE,
+    SIGNING_KEY_VARIABLE,
+    TRUSTED_KEYS_VARIABLE,
+    configured_signatures,
+    default_registry,
+)
 from model_registry.location import is_url, open_registry, open_writable_registry
 from model_registry.messages import plain
+from model_registry.storage.signatures import Signatures
 from model_registry.store import Registry
 
 P = ParamSpec("P")
@@ -57,16 +66,76 @@ def _opened(kind: Kind, context: click.Context, parameter: click.Parameter, addr
         return None
     if not address:
         raise click.BadParameter("is empty; give a folder or a URL")
+    signatures = signatures_of(context)
+    if is_url(address) and "key_file" in context.meta.get(_META, {}) and kind == "write":
+        raise click.BadParameter(f"{address}: a service signs with its own key: give it to `registry serve`")
     try:
         if kind == "read":
-            return open_registry(address)
+            return open_registry(address, signatures)
         if kind == "write":
-            return open_writable_registry(address)
+            return open_writable_registry(address, signatures)
     except RegistryError as error:
         raise click.BadParameter(str(error)) from None
     if is_url(address):
         raise click.BadParameter(f"{address}: this command needs the registry's folder on this machine, not a URL")
-    return Registry(Path(address).absolute())
+    return Registry(Path(address).absolute(), signatures)
+
+
+_META = "model_registry.signatures"  # where a command's context keeps what its options say
+
+
+def _keep(field: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """Return the callback of an option that gives a field of `Signatures`. Such options are eager: `--registry` needs
+    them."""
+
+    def keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+        if value:
+            context.meta.setdefault(_META, {})[field] = value
+
+    return keep
+
+
+def signatures_of(context: click.Context) -> Signatures:
+    """Return what options and environment say of signatures."""
+    return replace(configured_signatures(), **context.meta.get(_META, {}))
+
+
+signing_option = click.option(
+    "--signing-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar=SIGNING_KEY_VARIABLE,
+    show_envvar=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_keep("key_file"),
+    help="Sign with the private key in this file, which `registry key new` wrote.",
+)
+trusted_keys_option = click.option(
+    "--trusted-keys",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar=TRUSTED_KEYS_VARIABLE,
+    show_envvar=True,
+    show_default="your configuration folder: on Linux ~/.config/model-trainer/trusted_keys.json",
+    is_eager=True,
+    expose_value=False,
+    callback=_keep("trusted_keys"),
+    help="The file with the public keys that you trust.",
+)
+_required_option = click.option(
+    "--require-signature",
+    is_flag=True,
+    envvar=REQUIRE_SIGNATURE_VARIABLE,
+    show_envvar=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_keep("required"),
+    help="Refuse versions that no trusted key has signed.",
+)
+
+
+def checking_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command with the options `--require-signature` and `--trusted-keys`."""
+    return _required_option(trusted_keys_option(command))
 
 
 def registry_option(kind: Kind, *, help: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from model_registry.commands.options import (
+    checking_options,
     console,
     emit,
     guarded,
@@ -42,6 +43,7 @@ _SESSIONS = 10  # sessions that a comparison lists one by one
     help="Copy the files into this folder; needed where the registry is a URL.",
 )
 @registry_option("read")
+@checking_options
 @json_option
 @guarded
 def resolve(
@@ -164,6 +166,7 @@ def show(user: str, modality: str, version: str, registry: ReadableRegistry, as_
 @click.argument("modality", required=False)
 @click.argument("version", required=False)
 @registry_option("read")
+@checking_options
 @json_option
 @guarded
 def verify(
@@ -229,6 +232,7 @@ def diff(user: str, modality: str, before: str, after: str, registry: ReadableRe
 @click.option("--version", help="This version instead of the active one, e.g. v3.")
 @click.option("--form", type=click.Choice(["tar", "onnx"]), help="[default: as the file's name ends]")
 @registry_option("read")
+@checking_options
 @guarded
 def export(user: str, modality: str, target: Path, version: str | None, form: Any, registry: ReadableRegistry) -> None:
     """Write a version to one file: a tar of everything, or one ONNX network that holds its encoders too.

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from model_registry.commands.options import guarded, registry_option
+from model_registry.commands.options import guarded, registry_option, signing_option
 from model_registry.storage import protection
 from model_registry.storage.tokens import add_token, parse_scope, read_tokens, remove_token, tokens_file
 from model_registry.store import Registry
@@ -15,9 +15,26 @@ from model_registry.store import Registry
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8077, show_default=True, help="Port to listen on.")
+@click.option(
+    "--person-quota",
+    type=click.FloatRange(min=0, min_open=True),
+    default=20.0,
+    show_default=True,
+    metavar="GB",
+    help="What one person's versions and uploads may have together.",
+)
+@click.option(
+    "--uploads-quota",
+    type=click.FloatRange(min=0, min_open=True),
+    default=20.0,
+    show_default=True,
+    metavar="GB",
+    help="What all unfinished uploads may have together.",
+)
 @registry_option("folder")
+@signing_option
 @guarded
-def serve(host: str, port: int, registry: Registry) -> None:
+def serve(host: str, port: int, person_quota: float, uploads_quota: float, registry: Registry) -> None:
     """Serve the registry over HTTP: an API under /v1, pages for people at /.
 
     Clients need a token; create one first. Put a TLS proxy in front where others can listen.
@@ -29,11 +46,13 @@ def serve(host: str, port: int, registry: Registry) -> None:
     """
     try:
         from model_registry.service import server
+        from model_registry.service.limits import Limits
     except ModuleNotFoundError as error:
         raise click.UsageError(f"{error.name} is missing: pip install 'model-trainer[serve]'") from None
     if not read_tokens(tokens_file(registry.existing())).tokens:
         click.echo("no tokens yet, so no client gets in: model-trainer registry token add NAME --scope read", err=True)
-    server.serve(registry, host, port)
+    limits = Limits(person_bytes=int(person_quota * 1e9), uploads_bytes=int(uploads_quota * 1e9))
+    server.serve(registry, host, port, limits)
 
 
 @click.command()

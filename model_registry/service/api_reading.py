@@ -30,6 +30,7 @@ from model_registry.service.path_parameters import (
     HashInPath,
     ModalityInPath,
     RoleInPath,
+    StoredFileInPath,
     UserInPath,
     VersionInPath,
     VersionInQuery,
@@ -178,6 +179,29 @@ def download(
 ) -> Response:
     """Send one file of a version, checked before; ranges and If-None-Match are supported. The ETag is the sha256."""
     return file_response(request, store.resolve(user, modality, version), role)
+
+
+@router.get("/models/{user}/{modality}/history", response_class=Response)
+def download_history(store: Store, reader: Reader, user: UserInPath, modality: ModalityInPath) -> Response:
+    """Send what happened to the versions of a user and modality, as it is stored: for clients that check signatures."""
+    return Response(store.stored_history(user, modality), media_type="application/jsonl")
+
+
+@router.get(_VERSION + "/stored/{name}", response_class=FileResponse)
+def download_stored(
+    store: Store,
+    reader: Reader,
+    request: Request,
+    user: UserInPath,
+    modality: ModalityInPath,
+    version: VersionInPath,
+    name: StoredFileInPath,
+) -> Response:
+    """Send a file of a version by its stored name, manifest and signature included: for clients that check both."""
+    path = store.resolve(user, modality, version).folder / name
+    if not path.is_file():
+        raise NotFoundError(f"{printable(name)}: this version has no such file")
+    return _file_response(request, path, checked_sha256(path))
 
 
 @router.get("/encoders/{sha256}/{name}", response_class=FileResponse)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Request
@@ -60,7 +61,8 @@ def begin_upload(
     service.sweep_uploads()
     if uploads.count(store.root) >= service.limits.uploads_at_once:
         raise HTTPException(429, "too many uploads have begun and are not finished", {"Retry-After": "60"})
-    return _progress(uploads.begin(store.changeable(), manifest.to_json()))
+    with service.quotas.room_for(manifest):
+        return _progress(uploads.begin(store.changeable(), manifest.to_json()))
 
 
 @router.get("/uploads/{upload_id}", tags=["publish"])
@@ -89,7 +91,10 @@ async def send_encoder_file(
 ) -> None:
     """Send a file of an encoder that the registry lacks, `encoder.json` first."""
     upload = await run_in_threadpool(_upload, store, publisher, upload_id)
-    await uploads.receive(uploads.expected_encoder_file(upload, sha256, name), request.stream())
+    expected = uploads.expected_encoder_file(upload, sha256, name)
+    size = int(request.headers.get("content-length", expected.limit))  # GuardedBody has refused what is no number
+    await run_in_threadpool(service_of(request).quotas.check_encoder, size)
+    await uploads.receive(replace(expected, limit=min(expected.limit, size)), request.stream())
 
 
 @router.post("/uploads/{upload_id}/publish", tags=["publish"])

@@ -26,11 +26,13 @@ from model_registry.errors import (
     InvalidNameError,
     LockedError,
     NotFoundError,
+    QuotaError,
     RefusedBundleError,
     RegistryError,
     StorageError,
 )
 from model_registry.service.limits import Limits, RateLimiter
+from model_registry.service.quotas import Quotas
 from model_registry.storage.tokens import Scope, Token, read_tokens, token_hash
 from model_registry.storage.uploads import remove_abandoned_uploads
 from model_registry.store import Registry
@@ -42,6 +44,7 @@ _STATUS: tuple[tuple[type[RegistryError], int], ...] = (
     (NotFoundError, 404),
     (DocumentError, 422),
     (RefusedBundleError, 422),
+    (QuotaError, 413),
     (ConflictError, 409),
     (CorruptError, 500),
     (LockedError, 503),
@@ -62,6 +65,7 @@ class Service:
         self._requests = RateLimiter(self.limits.requests_a_minute, self.limits.remembered)
         self._failures = RateLimiter(self.limits.failures_a_minute, self.limits.remembered)
         self._swept = -math.inf
+        self.quotas = Quotas(self.registry.root, self.limits)
         self._tokens: tuple[float, dict[str, Token]] = (-math.inf, {})
 
     def sweep_uploads(self) -> None:

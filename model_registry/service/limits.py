@@ -29,6 +29,8 @@ class Limits:
     slowest_bytes_a_second: int = 32_000  # of a file
     lock_seconds: float = 20.0  # that a request waits for a lock
     uploads_at_once: int = 1000  # that have begun
+    uploads_bytes: int = 20_000_000_000  # of all uploads that have begun
+    person_bytes: int = 20_000_000_000  # of one person's published versions and uploads
     requests_a_minute: int = 1200  # of one token
     failures_a_minute: int = 30  # refused tokens from one address
     remembered: int = 10_000  # clients whose bucket is kept

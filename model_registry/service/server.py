@@ -81,7 +81,7 @@ def create_app(registry: Registry, *, tokens: Path | None = None, limits: Limits
     return app
 
 
-def serve(registry: Registry, host: str, port: int, *, tokens: Path | None = None) -> None:
+def serve(registry: Registry, host: str, port: int, limits: Limits, *, tokens: Path | None = None) -> None:
     """Handle requests until interrupted. Raises NoRegistryError where the folder holds no registry."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
@@ -89,7 +89,6 @@ def serve(registry: Registry, host: str, port: int, *, tokens: Path | None = Non
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     registry.changeable()
-    limits = Limits()
     durable.LOCK_SECONDS = limits.lock_seconds  # a request waits less than a command, so that threads stay free
     server_of(create_app(registry, tokens=tokens, limits=limits), limits, host=host, port=port).run()
 

@@ -10,24 +10,41 @@ from model_registry.storage.durable import locked, storage_errors
 from model_registry.storage.entry import Event
 from model_registry.storage.history import active_version, published_manifest, record, recover, statuses
 from model_registry.storage.layout import ModelSlot
+from model_registry.storage.signatures import SigningKey, sign_version, unsigned_decision
 from model_registry.storage.verification import read_version
 
 
-def promote(slot: ModelSlot, version: int, reason: str = "") -> int | None:
+def promote(slot: ModelSlot, version: int, reason: str = "", key: SigningKey | None = None) -> int | None:
     """Make a version the active one and return the one that was. Promoting the active version changes nothing.
+
+    With `key` it is signed that the version is active, also where it was active before.
 
     Raises NotFoundError, and CorruptError if a file of it is not what was published.
     """
     with _changing(slot, "promote") as events:
         _published(slot, events, version)
         before = active_version(events)
-        if before != version:
+        if before != version or unsigned_decision(events, version, key):
             read_version(slot, version, published_manifest(events, version))
-            record(slot, events, "promote", version, active=version, reason=reason)
+            record(slot, events, "promote", version, active=version, reason=reason, key=key)
     return before
 
 
-def rollback(slot: ModelSlot, reason: str) -> tuple[int, int]:
+def sign(slot: ModelSlot, version: int, key: SigningKey) -> None:
+    """Sign a version that was published without a signature; if it is the active one, also that it is.
+
+    Raises NotFoundError, and CorruptError if a file of it is not what was published.
+    """
+    with _changing(slot, "sign") as events:
+        _published(slot, events, version)
+        manifest_sha256 = published_manifest(events, version)
+        read_version(slot, version, manifest_sha256)
+        sign_version(slot, version, manifest_sha256, key)
+        if unsigned_decision(events, version, key):
+            record(slot, events, "promote", version, active=version, reason="signed", key=key)
+
+
+def rollback(slot: ModelSlot, reason: str, key: SigningKey | None = None) -> tuple[int, int]:
     """Return to the version that was active before; return the numbers of both, (before, now).
 
     Raises ConflictError if there is none, CorruptError if a file of it is not what was published.
@@ -41,11 +58,13 @@ def rollback(slot: ModelSlot, reason: str) -> tuple[int, int]:
                 f"{slot}: no version was active before v{before}; promote another version, or archive it"
             )
         read_version(slot, target, published_manifest(events, target))
-        record(slot, events, "rollback", target, active=target, reason=reason)
+        record(slot, events, "rollback", target, active=target, reason=reason, key=key)
     return before, target
 
 
-def archive(slot: ModelSlot, version: int, reason: str = "", *, withdraw: bool = False) -> None:
+def archive(
+    slot: ModelSlot, version: int, reason: str = "", *, withdraw: bool = False, key: SigningKey | None = None
+) -> None:
     """Take a version out of use. With `withdraw` also the active one, after which none is active.
 
     Raises NotFoundError, and ConflictError for the active version unless `withdraw`.
@@ -58,7 +77,8 @@ def archive(slot: ModelSlot, version: int, reason: str = "", *, withdraw: bool =
                 f"{slot} v{version} is active: roll back, promote another, or withdraw it so that none is active"
             )
         if status != "archived" or version == active or version in previously_active(events):
-            record(slot, events, "archive", version, active=None if version == active else active, reason=reason)
+            now = None if version == active else active
+            record(slot, events, "archive", version, active=now, reason=reason, key=key)
 
 
 def rollback_target(events: list[Event]) -> int | None:

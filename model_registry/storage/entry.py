@@ -17,8 +17,10 @@ from pydantic import (
     JsonValue,
     NonNegativeInt,
     PositiveInt,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -223,8 +225,51 @@ class ActivePointer(Document):
     since: Timestamp
 
 
+PUBLIC_KEY_PATTERN: Final = r"^[0-9a-f]{64}$"
+PublicKey = Annotated[str, StringConstraints(pattern=PUBLIC_KEY_PATTERN)]  # Ed25519
+
+
+class Signature(Document):
+    """An Ed25519 signature and the public key that verifies it, as hexadecimal digits."""
+
+    public_key: PublicKey
+    signature: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]
+
+
+class VersionSignature(Signature):
+    """`signature.json`: of `model-trainer version`, a newline, and the bytes of the `manifest.json` beside it."""
+
+    format: Literal[1] = 1
+
+
+class TrustedKey(Document):
+    """A public key that a reader trusts, under a name of the reader's choice."""
+
+    name: Annotated[str, AfterValidator(lambda text: parse_name(text, "key name"))]
+    public_key: PublicKey
+    added: Timestamp
+
+
+class TrustedKeys(Document):
+    """The trust file of a reader; it is never part of a registry."""
+
+    format: Literal[1] = 1
+    keys: tuple[TrustedKey, ...] = ()
+
+
+class ObservedTimes(Document):
+    """How new the histories were that a reader has read: sha256 of salt, registry, slot -> time of a signed event."""
+
+    format: Literal[1] = 1
+    salt: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+    times: dict[Sha256, Timestamp] = {}
+
+
 class Event(Document):
-    """One line of `history.jsonl`: what happened to which version, and which one is active since then."""
+    """One line of `history.jsonl`: what happened to which version, and which one is active since then.
+
+    `signature`, left out where there is none, is of slot and history up to here: see `signatures`.
+    """
 
     time: Timestamp
     event: Literal["publish", "promote", "rollback", "archive", "remove"]
@@ -233,6 +278,12 @@ class Event(Document):
     reason: Annotated[str, StringConstraints(max_length=500)] = ""
     run_id: RunId | None = None
     manifest_sha256: Sha256 | None = None
+    signature: Signature | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialise(self)
+        return {name: value for name, value in fields.items() if name != "signature" or value is not None}
 
 
 class Tombstone(Document):

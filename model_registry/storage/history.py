@@ -36,6 +36,7 @@ from model_registry.storage.durable import (
 )
 from model_registry.storage.entry import DOCUMENT_LIMIT, ActivePointer, Event, RegistryEntry, Status
 from model_registry.storage.layout import ModelSlot, journal, slots
+from model_registry.storage.signatures import Signatures, SigningKey, check_decision, check_not_older, signed_by
 from model_registry.storage.verification import read_entry, read_version
 from model_registry.timestamps import format_time
 
@@ -56,6 +57,21 @@ def read_events(slot: ModelSlot) -> list[Event]:
     A last line without a newline was not completely written and does not count.
     """
     return list(_parsed_events(_history(slot), str(slot.history)))
+
+
+def read_trusted_events(slot: ModelSlot, signatures: Signatures, registry: str) -> list[Event]:
+    """Return a slot's events where a trusted key has signed which version is active, and none of them was lost.
+
+    `registry` is the address that they come from. Raises UntrustedError, and CorruptError naming the line.
+    """
+    trusted = signatures.trusted()
+    data = whole_lines(_history(slot))
+    events = list(_parsed_events(data, str(slot.history)))
+    check_decision(slot, data, events, trusted)
+    signed = (index for index in reversed(range(len(events))) if signed_by(slot, data, events, index, trusted))
+    last = next(signed, None)
+    check_not_older(signatures.observed_times, registry, slot, None if last is None else events[last].time)
+    return events
 
 
 def _history(slot: ModelSlot) -> bytes:
@@ -160,10 +176,13 @@ def record(
     active: int | None,
     reason: str = "",
     run_id: str | None = None,
+    key: SigningKey | None = None,
 ) -> list[Event]:
     """Append one event, move the pointer and continue the journal; return the events with the new one.
 
-    The caller holds the slot's lock. If the file system refuses, nothing has changed.
+    Only what a person or a trainer decides is signed with `key`: never what is recovered or removed, which whoever can
+    write the folder may have brought about. The caller holds the slot's lock. If the file system refuses, nothing has
+    changed.
     """
     with locked(slot.root):
         event = Event(
@@ -175,10 +194,13 @@ def record(
             run_id=run_id,
             manifest_sha256=manifest_sha256(slot, version) if kind == "publish" else None,
         )
+        before = whole_lines(_history(slot))
+        if key is not None:
+            event = key.sign_event(slot, before, event)
         after = [*events, event]
         moved = active is not None and active != active_version(events)
         lines = b"".join(journal_lines(slot, events, event, _intact_entry))
-        line = chain_line(whole_lines(_history(slot)), event.to_line())
+        line = chain_line(before, event.to_line())
         appended: list[tuple[Path, int]] = []
         pointer: Path | None = None
         try:

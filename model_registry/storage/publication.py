@@ -52,6 +52,7 @@ from model_registry.storage.history import (
     statuses,
 )
 from model_registry.storage.layout import ModelSlot, encoders_folder, users, users_folder
+from model_registry.storage.signatures import SIGNATURE_FILE, SigningKey, unsigned_decision
 from model_registry.storage.tombstones import refuse_erased
 from model_registry.storage.verification import checked_sha256, read_entry, read_manifest
 
@@ -72,10 +73,13 @@ class Publication:
         return self.entry.version
 
 
-def publish(root: Path, bundle: Path, *, promote: bool = True, reason: str = "") -> Publication:
+def publish(
+    root: Path, bundle: Path, *, promote: bool = True, reason: str = "", key: SigningKey | None = None
+) -> Publication:
     """Publish a bundle as the next version of its user and modality, the active one unless `promote` is False.
 
-    `reason` says why it becomes active or does not; it is kept in the history and in the version's training log.
+    `reason` says why it becomes active or does not; it is kept in the history and in the version's training log. With
+    `key` the version and its event are signed.
 
     Publishing a run again returns the version that exists. Raises RefusedBundleError, DocumentError, ConflictError
     (the run id was published with other content) and StorageError; in all cases nothing became visible.
@@ -84,7 +88,7 @@ def publish(root: Path, bundle: Path, *, promote: bool = True, reason: str = "")
     parse_reason(reason)
     slot = ModelSlot(root, manifest.user_id, manifest.modality)
     refuse_erased(root, [slot.user])
-    known = published_before(root, manifest, promote)
+    known = published_before(root, manifest, promote, key)
     if known is not None:
         return known
     _check_place(slot)
@@ -97,18 +101,18 @@ def publish(root: Path, bundle: Path, *, promote: bool = True, reason: str = "")
         _take_files(bundle, manifest, staging)
         held.enter_context(locked(slot.folder))
         events, _ = recover(slot)
-        known = _published_before(slot, manifest, events, promote)
+        known = _published_before(slot, manifest, events, promote, key)
         if known is not None:
             return known
         log = read_file(staging / "training_log", FILE_LIMIT)
         refuse_erased(root, trained_on(log, slot.user))  # an erasure leaves its tombstone before it takes this lock
         number = max([0, *slot.versions(), *(event.version for event in events)]) + 1
-        entry = _finish(staging, slot, number, manifest, encoders, promote, reason)
+        entry = _finish(staging, slot, number, manifest, encoders, promote, reason, key)
         folder = slot.version_folder(number)  # nobody else takes this number: we hold the slot's lock
         try:
             put_in_place(staging, folder)
             active = number if promote else active_version(events)
-            record(slot, events, "publish", number, active=active, reason=reason, run_id=manifest.run_id)
+            record(slot, events, "publish", number, active=active, reason=reason, run_id=manifest.run_id, key=key)
         except BaseException:
             if folder.is_dir() and run_version(read_events(slot), manifest.run_id) is None:  # nobody has seen it yet
                 put_in_place(folder, staging)
@@ -116,13 +120,15 @@ def publish(root: Path, bundle: Path, *, promote: bool = True, reason: str = "")
     return Publication(entry, created=True)
 
 
-def published_before(root: Path, manifest: BundleManifest, promote: bool) -> Publication | None:
+def published_before(
+    root: Path, manifest: BundleManifest, promote: bool, key: SigningKey | None = None
+) -> Publication | None:
     """Return what a bundle was published as, if it was. Raises ConflictError if its run had other content."""
     slot = ModelSlot(root, manifest.user_id, manifest.modality)
     if run_version(read_events(slot), manifest.run_id) is None:
         return None
     with storage_errors("publish"), locked(slot.folder):
-        return _published_before(slot, manifest, recover(slot)[0], promote)
+        return _published_before(slot, manifest, recover(slot)[0], promote, key)
 
 
 def _check_place(slot: ModelSlot) -> None:
@@ -197,9 +203,11 @@ def read_bundle(bundle: Path) -> BundleManifest:
 
 
 def _published_before(
-    slot: ModelSlot, manifest: BundleManifest, events: list[Event], promote: bool
+    slot: ModelSlot, manifest: BundleManifest, events: list[Event], promote: bool, key: SigningKey | None
 ) -> Publication | None:
     """Return what a run was published as, if it was; with `promote`, a candidate newer than the active one is promoted.
+
+    With `key` it is also signed that the version is active, where an interrupted publication left that out.
 
     The caller holds the slot's lock. Raises ConflictError if the same run id had other content.
     """
@@ -213,8 +221,9 @@ def _published_before(
         raise ConflictError(
             f"run {manifest.run_id} was published as {slot} v{version} with other content: train with a new run id"
         )
-    if promote and statuses(events)[version] == "candidate" and version > (active_version(events) or 0):
-        events = record(slot, events, "promote", version, active=version, reason="published again")
+    newer = statuses(events)[version] == "candidate" and version > (active_version(events) or 0)
+    if promote and (newer or unsigned_decision(events, version, key)):
+        events = record(slot, events, "promote", version, active=version, reason="published again", key=key)
     entry = read_entry(slot, version, manifest_sha256).model_copy(update={"status": statuses(events)[version]})
     return Publication(entry, created=False)
 
@@ -259,8 +268,9 @@ def _finish(
     encoders: dict[str, str],
     promote: bool,
     reason: str,
+    key: SigningKey | None,
 ) -> RegistryEntry:
-    """Name the staged files by their number, stamp it into log and entry, and write the manifest."""
+    """Name the staged files by their number, stamp it into log and entry, and write the manifest and its signature."""
     names = {role: published_name(role, slot.user, slot.modality, number) for role in manifest.files}
     for role, name in names.items():
         rename_staged(staging / role, staging / name)
@@ -292,6 +302,8 @@ def _finish(
         encoders=encoders,
     )
     _rewritten(staging / "manifest.json", version.to_json())
+    if key is not None:
+        write_new(staging / SIGNATURE_FILE, key.sign_version(version.to_json()).to_json())
     sync_tree(staging)
     return entry
 

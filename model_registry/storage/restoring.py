@@ -30,7 +30,8 @@ from model_registry.storage.entry import (
     VersionManifest,
 )
 from model_registry.storage.publication import ENCODER_LIMIT, Publication
-from model_registry.storage.verification import checked_sha256
+from model_registry.storage.signatures import SIGNATURE_FILE
+from model_registry.storage.verification import check_signature, checked_sha256
 
 ARCHIVE_LIMIT = 4 << 30  # bytes
 MEMBER_LIMIT = 100  # files: a version has eight, an encoder a handful
@@ -52,12 +53,15 @@ class Unpacked:
     version: int  # its number where it was exported
 
 
-def restore(registry: _Publisher, archive: Path, *, promote: bool = False) -> Publication:
+def restore(
+    registry: _Publisher, archive: Path, *, promote: bool = False, trusted: frozenset[str] | None = None
+) -> Publication:
     """Publish the version in a tar of `export` as the next version of its user and modality, in any registry.
 
-    A version that the registry has already is left as it is. Raises what `unpacked` and publishing raise.
+    A version that the registry has already is left as it is. A signature in the archive is checked, and not
+    kept: it is of the old number. Raises what `unpacked` and publishing raise.
     """
-    with unpacked(archive) as source:
+    with unpacked(archive, trusted) as source:
         reason = f"restored from an archive, where it was v{source.version}"
         try:
             return registry.publish(source.bundle, promote=promote, reason=reason)
@@ -81,15 +85,16 @@ def _bundle_entry(entry: RegistryEntry) -> BundleEntry:
 
 
 @contextmanager
-def unpacked(archive: Path) -> Iterator[Unpacked]:
+def unpacked(archive: Path, trusted: frozenset[str] | None = None) -> Iterator[Unpacked]:
     """Yield the bundle that the version in a tar of `export` was made of.
 
     Raises RefusedBundleError naming every member of the archive that is refused, CorruptError naming a file that is not
-    what its manifest says, DocumentError, StorageError.
+    what its manifest says, UntrustedError unless one of the public keys `trusted`, if they are given, has signed it,
+    DocumentError, StorageError.
     """
     with tempfile.TemporaryDirectory(prefix="restore-") as scratch, storage_errors("restore"):
         bundle = _unpack(archive, Path(scratch))
-        yield _as_bundle(bundle)
+        yield _as_bundle(bundle, trusted)
 
 
 def _unpack(archive: Path, scratch: Path) -> Path:
@@ -151,11 +156,11 @@ def _fault(member: tarfile.TarInfo, path: PurePosixPath, accepted: set[PurePosix
     return f"has {member.size} bytes; at most {limit} are read" if member.size > limit else None
 
 
-def _as_bundle(top: Path) -> Unpacked:
-    """Turn a version's folder into the bundle that it was made of."""
+def _as_bundle(top: Path, trusted: frozenset[str] | None) -> Unpacked:
+    """Turn a version's folder into the bundle that it was made of; `trusted` are the keys that must have signed it."""
     path = top / "manifest.json"
     manifest = VersionManifest.from_json(read_file(path, DOCUMENT_LIMIT), "manifest.json")
-    expected = {file.name for file in manifest.files.values()} | {"manifest.json"}
+    expected = {file.name for file in manifest.files.values()} | {"manifest.json", SIGNATURE_FILE}
     faults = [
         f"{printable(item.name)}: is not listed in manifest.json" for item in top.iterdir() if item.name not in expected
     ]
@@ -171,6 +176,7 @@ def _as_bundle(top: Path) -> Unpacked:
             faults.append(f"encoders/{sha256}/{SPEC_FILE}: is not the one that manifest.json names")
     if faults:
         raise CorruptError("\n".join(faults))
+    check_signature(top, read_file(path, DOCUMENT_LIMIT), trusted)
     entry = RegistryEntry.from_json(read_file(top / "registry_entry.json", DOCUMENT_LIMIT), "registry_entry.json")
     if (entry.user_id, entry.modality, entry.run_id) != (manifest.user_id, manifest.modality, manifest.run_id):
         raise CorruptError("registry_entry.json: describes another model than manifest.json")
@@ -184,7 +190,7 @@ def _as_bundle(top: Path) -> Unpacked:
         encoder_refs=entry.encoder_refs,
         entry=_bundle_entry(entry),
     )
-    for name in ("manifest.json", "registry_entry.json"):
-        (top / name).unlink()
+    for name in ("manifest.json", "registry_entry.json", SIGNATURE_FILE):
+        (top / name).unlink(missing_ok=True)
     (top / "bundle.json").write_bytes(bundle.to_json())
     return Unpacked(top, bundle, manifest.version)

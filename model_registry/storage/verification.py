@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
-from model_registry.errors import CorruptError, DocumentError, NotFoundError
+from model_registry.errors import CorruptError, DocumentError, NotFoundError, UntrustedError
 from model_registry.messages import printable
 from model_registry.storage.durable import file_sha256, open_file, read_file
 from model_registry.storage.encoders import SPEC_FILE, read_encoder
@@ -30,6 +30,7 @@ from model_registry.storage.entry import (
 from model_registry.storage.external_data import published_model_fault
 from model_registry.storage.layout import ModelSlot, encoders_folder
 from model_registry.storage.resolution import ResolvedVersion
+from model_registry.storage.signatures import SIGNATURE_FILE, signature_fault
 
 _LOG = logging.getLogger("model_registry")
 _Identity = tuple[int, int, int, int, int]
@@ -107,10 +108,10 @@ def _identity(fd: int) -> _Identity:
     return at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns
 
 
-def folder_faults(folder: Path, files: Mapping[str, str], also_allowed: str = "") -> list[str]:
+def folder_faults(folder: Path, files: Mapping[str, str], *also_allowed: str) -> list[str]:
     """Return everything in which a folder differs from `files`, name -> sha256, one line each.
 
-    Links, folders and files that are not listed are faults; `also_allowed` names one file that is not listed.
+    Links, folders and files that are not listed are faults; `also_allowed` names files that are not listed.
     """
     try:
         items = {item.name: item for item in os.scandir(folder)}
@@ -127,28 +128,38 @@ def folder_faults(folder: Path, files: Mapping[str, str], also_allowed: str = ""
             sha256 = checked_sha256(folder / name)
             if sha256 != files[name]:
                 faults.append(f"{folder / name}: sha256 is {sha256}, should be {files[name]}")
-        elif name != also_allowed:
+        elif name not in also_allowed:
             faults.append(f"{folder / name}: does not belong here")
     return sorted(faults)
 
 
-def read_version(slot: ModelSlot, version: int, manifest_sha256: str, *, with_encoders: bool = True) -> ResolvedVersion:
+def read_version(
+    slot: ModelSlot,
+    version: int,
+    manifest_sha256: str,
+    *,
+    with_encoders: bool = True,
+    trusted: frozenset[str] | None = None,
+) -> ResolvedVersion:
     """Return a version after checking every file of it and, `with_encoders`, of its encoders; status as published.
 
     `manifest_sha256` is what the pointer or the history says of the manifest. Raises NotFoundError if there is no
-    such version, CorruptError naming every file that differs.
+    such version, CorruptError naming every file that differs or an invalid signature, and UntrustedError unless one of
+    the public keys `trusted`, if they are given, has signed the version.
     """
     folder = slot.version_folder(version)
     if not folder.is_dir():
         raise NotFoundError(f"{slot} v{version}: no such version")
     manifest = read_manifest(slot, version, manifest_sha256)
-    faults = folder_faults(folder, {file.name: file.sha256 for file in manifest.files.values()}, "manifest.json")
+    files = {file.name: file.sha256 for file in manifest.files.values()}
+    faults = folder_faults(folder, files, "manifest.json", SIGNATURE_FILE)
     if not faults and "model" in manifest.files:
         model = manifest.files["model"]
         fault = published_model_fault(folder / model.name, model.sha256)
         faults += [f"{folder / model.name}: {fault}"] if fault is not None else []
     if faults:
         raise CorruptError("\n".join(faults))
+    check_signature(folder, read_checked(folder / "manifest.json", manifest_sha256, DOCUMENT_LIMIT), trusted)
     entry = _entry(slot, version, manifest)
     return ResolvedVersion(
         user=slot.user,
@@ -161,6 +172,19 @@ def read_version(slot: ModelSlot, version: int, manifest_sha256: str, *, with_en
             for ref in (entry.encoder_refs if with_encoders else ())
         },
     )
+
+
+def check_signature(folder: Path, manifest: bytes, trusted: frozenset[str] | None) -> None:
+    """Raise CorruptError for an invalid signature, UntrustedError for one that is missing or by no trusted key."""
+    try:
+        fault = signature_fault(folder, manifest)
+        untrusted = signature_fault(folder, manifest, trusted)
+    except DocumentError as error:
+        raise CorruptError(str(error)) from None
+    if fault is not None:
+        raise CorruptError(fault)
+    if untrusted is not None:
+        raise UntrustedError(untrusted)
 
 
 def read_manifest(slot: ModelSlot, version: int, sha256: str) -> VersionManifest:

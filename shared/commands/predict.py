@@ -16,7 +16,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from model_registry.commands.options import registry_option
+from model_registry.commands.options import checking_options, registry_option, signatures_of
 from model_registry.location import ReadableRegistry
 from model_registry.names import Modality, is_modality, parse_modality
 from model_registry.storage.encoders import SPEC_FILE, EncoderSpec
@@ -150,6 +150,7 @@ def classifier_output(labels: Sequence[str], probabilities: Any, accepted: bool)
 @click.option("--modality", metavar=f"[{'|'.join(modality_names())}]")
 @click.option("--version", help="This version instead of the active one, e.g. v3.")
 @registry_option("read")
+@checking_options
 @click.option(
     "--model",
     "file",
@@ -167,8 +168,8 @@ def predict_command(
 ) -> int:
     """Run a published model on FILES, of a folder on those in it: one JSON line a file.
 
-    The version is verified before it is loaded. Each line holds `classifier_output`: a score for every label,
-    and `unknown`; `label_set` are the labels that cannot be excluded at 90 %. A file that holds nothing to classify
+    The version is verified before it is loaded. Each line holds `classifier_output`: a score for every label, and
+    `unknown`; `label_set` are the labels that cannot be excluded at 90 %. A file that holds nothing to classify
     (silence, an empty text, a black image, no landmarks) is `unknown`, with a `reason`. A file that cannot be used is
     named on standard error; the others are classified.
 
@@ -181,6 +182,8 @@ def predict_command(
     if file is not None:
         if user or modality or version:
             raise click.UsageError("--model names the model; leave out --user, --modality and --version")
+        if signatures_of(click.get_current_context()).required:
+            raise click.UsageError("--model: such a file carries no signature; name --user and --modality")
         model = portable_model(file)
         return _classify(model, model.properties["spec"]["modality"], {"model": str(file)}, files)
     if not user or not modality:

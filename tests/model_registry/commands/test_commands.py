@@ -135,7 +135,7 @@ def test_refusals_are_one_line_and_no_traceback(root: Path, tmp_path: Path) -> N
 
 
 def test_every_command_has_a_help_with_an_example() -> None:
-    assert len(registry.commands) == 18
+    assert len(registry.commands) == 19
     for name, command in registry.commands.items():
         assert f"model-trainer registry {name}" in (command.help or ""), name
 

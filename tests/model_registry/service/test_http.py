@@ -213,6 +213,8 @@ SCOPES = {  # (method, path) -> scope; what is not here needs no token
     ("GET", "/v1/models"): "read",
     ("GET", "/v1/models/{user}/{modality}"): "read",
     ("GET", "/v1/models/{user}/{modality}/diff"): "read",
+    ("GET", "/v1/models/{user}/{modality}/history"): "read",
+    ("GET", f"{VERSION}/stored/{{name}}"): "read",
     ("GET", VERSION): "read",
     ("GET", f"{VERSION}/verify"): "read",
     ("GET", f"{VERSION}/files/{{role}}"): "read",
@@ -256,6 +258,40 @@ def test_every_route_has_the_scope_that_is_expected_of_it(store: Registry) -> No
                 yield from ((method, route.path) for method in route.methods)  # type: ignore[attr-defined]
 
     assert sorted(routes(create_app(store))) == sorted([*SCOPES, *OPEN])
+
+
+def test_one_person_may_not_fill_the_disk(store: Registry, tokens: dict[str, str], tmp_path: Path) -> None:
+    """What is published counts, what is being uploaded counts, and nobody else is refused."""
+    client = client_of(store, tokens["publish"], person_bytes=1_000_000)
+    first, second = (make_bundle(tmp_path, run=run, model=b"m" * 600_000) for run in ("big1", "big2"))
+    for bundle, code in ((first, 201), (second, 413)):
+        answer = client.post("/v1/uploads", content=(bundle / "bundle.json").read_bytes())
+        assert answer.status_code == code
+    assert "0.600 MB in uploads, and this bundle has 0.600 MB; one person may have 1.000 MB" in answer.json()["detail"]
+    shutil.rmtree(store.root / "uploads")
+    store.publish(first)
+    answer = client.post("/v1/uploads", content=(second / "bundle.json").read_bytes())
+    assert answer.status_code == 413 and answer.json()["error"] == "QuotaError"
+    assert "MB in published versions" in answer.json()["detail"]
+    assert "registry gc --keep 1" in answer.json()["detail"]
+    other = make_bundle(tmp_path, user="user456", run="big3", model=b"m" * 600_000)
+    assert client.post("/v1/uploads", content=(other / "bundle.json").read_bytes()).status_code == 201
+
+
+def test_all_uploads_together_may_not_fill_the_disk(store: Registry, tokens: dict[str, str], tmp_path: Path) -> None:
+    """Encoders, whose sizes no bundle says, are refused when they are sent."""
+    client = client_of(store, tokens["publish"], uploads_bytes=1_000_000)
+    bundles = [make_bundle(tmp_path, user=user, model=b"m" * 600_000) for user in ("one", "two")]
+    ref = make_encoder(tmp_path, network=b"n" * 999_000)
+    bundles.append(make_bundle(tmp_path, user="three", encoder_refs=[ref]))
+    begun = [client.post("/v1/uploads", content=(bundle / "bundle.json").read_bytes()) for bundle in bundles]
+    assert [answer.status_code for answer in begun] == [201, 429, 201]
+    assert "together they may have 1.000 MB" in begun[1].json()["detail"] and begun[1].headers["retry-after"]
+    place = f"/v1/uploads/{begun[2].json()['id']}/encoders/{ref['sha256']}"
+    folder = tmp_path / "encoders" / ref["sha256"]
+    assert client.put(f"{place}/encoder.json", content=(folder / "encoder.json").read_bytes()).status_code == 204
+    for content in (b"n" * 999_000, iter([b"n" * 999_000])):
+        assert client.put(f"{place}/model.onnx", content=content).status_code == 429
 
 
 @pytest.mark.parametrize(("method", "path"), SCOPES)

@@ -168,7 +168,13 @@ def test_every_document_is_frozen_and_closed() -> None:
 def test_the_documents_in_the_specification_are_valid() -> None:
     text = (ROOT / "docs/registry.md").read_text(encoding="utf-8")
     examples = re.findall(r"<!-- document: (\w+) -->\n```json\n(.*?)```", text, re.DOTALL)
-    assert [name for name, _ in examples] == ["VersionManifest", "Event", "ActivePointer", "Tombstone"]
+    assert [name for name, _ in examples] == [
+        "VersionManifest",
+        "VersionSignature",
+        "Event",
+        "ActivePointer",
+        "Tombstone",
+    ]
     for name, example in examples:
         kind = getattr(documents, name)
         document = kind.from_json(example.encode(), name)
