@@ -126,6 +126,7 @@ def _pinned(lock: Path) -> dict[str, tuple[str, str]]:
 
 
 @click.command("build_tools", context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="model-trainer")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from model_registry.commands.options import registry_settings
+from model_registry.messages import plain
 from model_registry.names import DEFAULT_USER, InvalidNameError, Modality, parse_name
 from model_registry.timestamps import utc_now
-from shared.commands.main import error_message, error_text, exit_code, run
+from shared.commands.main import error_message, exit_code, run
+from shared.commands.training_summary import training_summary
 from shared.commands.worker import serve
 from shared.errors import ConfigError, Fault, ReplayError, TrainerError
 from shared.logs import RunLog
-from shared.packaging.output import bundle_folder, output_faults, write_failure
+from shared.packaging.output import bundle_folder, failure_path, output_faults, write_failure
 from shared.trainers import Trainer
 
 if TYPE_CHECKING:
@@ -61,6 +63,8 @@ _OPTIONS = (
     click.Option(["--run-id"], help="Name of this run; generated when absent."),
     click.Option(["--request"], metavar="JSON", help="The A3CP training request that this run fulfils."),
     click.Option(["--cache/--no-cache"], default=True, show_default=True, help="Keep features by content hash."),
+    click.Option(["--json", "as_json"], is_flag=True, help="Print the training log entry on a terminal, too."),
+    click.Option(["--verbose"], is_flag=True, help="Print the traceback of a failure, too."),
 )
 
 
@@ -87,12 +91,12 @@ def trainer_command(trainer: Trainer, recipe: Recipe) -> click.Command:
     def command(**given: Any) -> int:
         codes = [0]
         for entry, code in _train_all(trainer, recipe, given):
-            click.echo(json.dumps(entry, ensure_ascii=False))
+            _report(entry, given)
             codes.append(code)
         return max(codes)
 
     name = trainer.console_script
-    return _JsonCommand(
+    training_command = _TrainingCommand(
         name,
         trainer,
         callback=command,
@@ -103,7 +107,8 @@ def trainer_command(trainer: Trainer, recipe: Recipe) -> click.Command:
         With --worker last, stay and train one model for each line {{"args": […]}} of standard input; options
         before --worker hold for every line.
 
-        Standard output is one JSON object a user, the training log entry, on success and on failure.
+        On a terminal the result is a few lines a user. With --json, or where standard output is no terminal, it is one
+        JSON object a user, the training log entry, on success and on failure.
         Exit codes: 0 done, 2 usage or configuration, 3 data, 4 quality gate, 5 internal error.
 
         \b
@@ -113,10 +118,30 @@ def trainer_command(trainer: Trainer, recipe: Recipe) -> click.Command:
           {name} --pool-users ana,ben --consent-to-pool --data data --out out --registry models
         """,
     )
+    click.version_option(package_name="model-trainer")(training_command)
+    return training_command
 
 
-class _JsonCommand(click.Command):
-    """A command whose usage errors are a training log entry on standard output, too."""
+def _report(entry: Entry, given: Mapping[str, Any]) -> None:
+    """Print how a run ended: for a person on a terminal, as the training log entry for everything else."""
+    if entry["status"] == "success":
+        click.echo(json.dumps(entry, ensure_ascii=False) if _prints_json(given) else training_summary(entry))
+        return
+    click.echo(plain(f"error: {entry['error_message']}"), err=True)
+    if _prints_json(given):
+        click.echo(json.dumps(entry, ensure_ascii=False))
+    elif (log := failure_path(given["out"], entry)).is_file():
+        click.echo(f"log: {log}", err=True)
+    if given["verbose"]:
+        click.echo(plain(entry["error_trace"]), err=True)
+
+
+def _prints_json(given: Mapping[str, Any]) -> bool:
+    return bool(given.get("as_json")) or not sys.stdout.isatty()
+
+
+class _TrainingCommand(click.Command):
+    """A command whose usage errors are a training log entry, too: in a file, and wherever JSON is printed."""
 
     def __init__(self, name: str, trainer: Trainer, **settings: Any) -> None:
         super().__init__(name, **settings)
@@ -130,7 +155,9 @@ class _JsonCommand(click.Command):
             understood = self.make_context(self.name, list(words), resilient_parsing=True).params
             users = understood.get("users") or ()
             log = _run_log(self.trainer, users if len(users) == 1 else (), understood.get("run_id"))
-            click.echo(json.dumps(_failed(log, error, understood.get("out")), ensure_ascii=False))
+            entry = _failed(log, error, understood.get("out"))
+            if _prints_json(understood):
+                click.echo(json.dumps(entry, ensure_ascii=False))
             raise
 
 
@@ -156,7 +183,6 @@ def _train(
         entry = outcome.entry.model_dump(mode="json")
         code = 0
     except Exception as error:  # the one place of a trainer that catches everything
-        click.echo(error_text(error), err=True)
         return _failed(log, error, given["out"], time.perf_counter() - started), exit_code(error)
     entry["seconds"] = {**entry["seconds"], "total": round(time.perf_counter() - started, 4)}
     log.end(entry["status"])
