@@ -34,14 +34,14 @@ from shared.trainers import parse_known_modality
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _EXAMPLES = """\b
 Examples:
-  orchestrator/launch_all.sh --data data
-  orchestrator/launch_all.sh --data data --users ana,ben --modalities gesture,sound --jobs 2
-  orchestrator/launch_all.sh --data data --dry-run
-  orchestrator/launch_all.sh --data data --requests spool --follow
-  orchestrator/launch_all.sh --data /shared/data --runs /shared/runs --registry /shared/models --scheduler tcp://host:8786
-  orchestrator/launch_all.sh --data data --timeout 300 --memory 2G --max-failures 20
-  orchestrator/launch_all.sh --data data --backend docker --memory 2G --cpus 1
-  orchestrator/launch_all.sh --data data --config sound=sound.yaml --set gesture:evaluation.folds=4
+  model-trainer batch --data data
+  model-trainer batch --data data --users ana,ben --modalities gesture,sound --jobs 2
+  model-trainer batch --data data --dry-run
+  model-trainer batch --data data --requests spool --follow
+  model-trainer batch --data /shared/data --runs /shared/runs --registry /shared/models --scheduler tcp://host:8786
+  model-trainer batch --data data --timeout 300 --memory 2G --max-failures 20
+  model-trainer batch --data data --backend docker --memory 2G --cpus 1
+  model-trainer batch --data data --config sound=sound.yaml --set gesture:evaluation.folds=4
 """
 
 

@@ -23,9 +23,9 @@ from shared.schema_utils import PromotionPolicy
 
 _EXAMPLES = """\b
 Examples:
-  python -m orchestrator.registry_uploader runs --registry models
-  MODEL_TRAINER_TOKEN=… python -m orchestrator.registry_uploader runs --registry https://registry.example
-  python -m orchestrator.registry_uploader runs/bundles/gesture_user123_20260301 --registry models
+  model-trainer upload runs --registry models
+  MODEL_TRAINER_TOKEN=… model-trainer upload runs --registry https://registry.example
+  model-trainer upload runs/bundles/gesture_user123_20260301 --registry models
 """
 
 

@@ -26,7 +26,7 @@ from shared.commands.worker import serve
 from shared.errors import ConfigError, Fault, ReplayError, TrainerError
 from shared.logs import RunLog
 from shared.packaging.output import bundle_folder, failure_path, output_faults, write_failure
-from shared.trainers import Trainer
+from shared.trainers import Trainer, all_trainers, find_trainer, parse_known_modality
 
 if TYPE_CHECKING:
     from shared.recipe import Recipe
@@ -85,12 +85,38 @@ def trainer_main(trainer: Trainer, recipe: Recipe, arguments: Sequence[str] | No
     sys.exit(train(words))
 
 
-def trainer_command(trainer: Trainer, recipe: Recipe) -> click.Command:
-    """Return the command that trains one modality."""
+class _TrainGroup(click.Group):
+    """One command for each installed modality."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(all_trainers())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        try:
+            return trainer_command(find_trainer(parse_known_modality(cmd_name)))
+        except InvalidNameError:
+            return None
+
+
+@click.group("train", cls=_TrainGroup)
+def train_group() -> None:
+    """Train one user's model of a modality.
+
+    Each modality's command is also there by itself: `sound-train` is the same as `model-trainer train sound`.
+
+    \b
+    Examples:
+      model-trainer train sound --user ana --data data --out bundles --registry models
+      model-trainer train sound --help
+    """
+
+
+def trainer_command(trainer: Trainer, recipe: Recipe | None = None) -> click.Command:
+    """Return the command that trains one modality; without `recipe` it is imported to train, not for --help."""
 
     def command(**given: Any) -> int:
         codes = [0]
-        for entry, code in _train_all(trainer, recipe, given):
+        for entry, code in _train_all(trainer, recipe or _import_recipe(trainer), given):
             _report(entry, given)
             codes.append(code)
         return max(codes)
@@ -99,6 +125,7 @@ def trainer_command(trainer: Trainer, recipe: Recipe) -> click.Command:
     training_command = _TrainingCommand(
         name,
         trainer,
+        short_help=f"Train one user's {trainer.modality} model.",
         callback=command,
         params=list(_OPTIONS),
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -120,6 +147,12 @@ def trainer_command(trainer: Trainer, recipe: Recipe) -> click.Command:
     )
     click.version_option(package_name="model-trainer")(training_command)
     return training_command
+
+
+def _import_recipe(trainer: Trainer) -> Recipe:
+    from shared.recipe import load_recipe
+
+    return load_recipe(trainer)
 
 
 def _report(entry: Entry, given: Mapping[str, Any]) -> None:
