@@ -13,10 +13,11 @@ from typing import Any
 
 import click
 
-from model_registry.commands.options import registry_option
+from model_registry.commands.options import promote_settings, registry_option
 from model_registry.errors import InvalidNameError
 from model_registry.location import WritableRegistry
 from model_registry.names import Modality
+from model_registry.promotion import PromotionPolicy
 from orchestrator.backends import Tls
 from orchestrator.batch import Control
 from orchestrator.jobs import one_line, trainer_commands
@@ -27,8 +28,6 @@ from orchestrator.run_folder import RunFolder
 from orchestrator.trainer_process import Limits
 from orchestrator.training_requests import FILE_LIMIT, Requests, parse_requests, read_requests, spool_files
 from shared.errors import ConfigError, TrainerError
-from shared.packaging.promotion import POLICIES
-from shared.schema_utils import PromotionPolicy
 from shared.trainers import parse_known_modality
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -60,13 +59,7 @@ Examples:
     type=click.Path(file_okay=False, path_type=Path),
     help="The run folder.",
 )
-@click.option(
-    "--promote",
-    type=click.Choice(POLICIES),
-    default="if-better",
-    show_default=True,
-    help="Whether a new version becomes the active one, or stays a candidate.",
-)
+@click.option("--promote", **promote_settings())
 @click.option("--jobs", type=click.IntRange(1, 1024), help="Jobs at once.  [default: the number of cores]")
 @click.option("--config", "configs", multiple=True, metavar="MODALITY=FILE", help="A modality's configuration file.")
 @click.option("--set", "overrides", multiple=True, metavar="MODALITY:KEY=VALUE", help="One value of a configuration.")

@@ -52,6 +52,7 @@ TIERS: dict[str, tuple[tuple[set[str], ...], ...]] = {
         ({"store"}, {"http_schemas"}),
         ({"client"}, {"mirror"}),
         ({"location"},),
+        ({"promotion"},),
         ({"service"},),
         ({"commands", "__main__"},),
     ),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from model_registry.commands.options import registry_settings
+from model_registry.commands.options import promote_settings, registry_settings
 from model_registry.messages import plain
 from model_registry.names import DEFAULT_USER, InvalidNameError, Modality, parse_name
 from model_registry.timestamps import utc_now
@@ -51,13 +51,7 @@ _OPTIONS = (
         ["--registry"],
         **registry_settings("write", help="Publish there when the model is finished.", default=False),
     ),
-    click.Option(
-        ["--promote"],
-        type=click.Choice(("always", "if-better", "never")),
-        default="if-better",
-        show_default=True,
-        help="Whether the new version becomes the active one, or stays a candidate.",
-    ),
+    click.Option(["--promote"], **promote_settings()),
     click.Option(["--demo-data/--no-demo-data"], default=None, help="Whether examples marked is_demo are used."),
     click.Option(["--data-format"], type=click.Choice(["auto", "own", "a3cp"]), default="auto", show_default=True),
     click.Option(["--run-id"], help="Name of this run; generated when absent."),
