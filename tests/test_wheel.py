@@ -1,4 +1,4 @@
-"""The wheel, installed in a bare environment away from the checkout, runs demo, training, batch, monitor and service."""
+"""The wheel, installed in a bare environment elsewhere, runs demo, trainers, batch, monitor and service."""
 
 from __future__ import annotations
 
@@ -90,7 +90,9 @@ def test_the_networks_are_listed_and_belong_to_the_users_data(installation: Inst
     made = installation.home / ".local" / "share" / "model-trainer" / "pretrained" / "lite0"
     if (pretrained_folder() / "lite0" / "encoder.json").is_file():
         shutil.copytree(pretrained_folder() / "lite0", made)
-        assert ["lite0", "complete"] in [line.split()[:2] for line in installation.run("pretrained", "--list").splitlines()]
+        assert ["lite0", "complete"] in [
+            line.split()[:2] for line in installation.run("pretrained", "--list").splitlines()
+        ]
         shutil.rmtree(made)
     assert installation.files() == before
 
