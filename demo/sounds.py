@@ -21,7 +21,7 @@ def recording(label: str, person: Person, session: SessionConditions, rng: np.ra
     dry = dry / (np.sqrt(np.mean(dry**2)) + 1e-9)
     wave = np.concatenate([np.zeros(int(rate * rng.uniform(0.03, 0.15))), dry, np.zeros(int(rate * 0.08))])
     wave = _echo(wave, session.echo_seconds, rate, rng)
-    wave = sosfilt(butter(4, min(session.bandwidth_hz, 0.47 * rate), fs=rate, output="sos"), wave)
+    wave = np.asarray(sosfilt(butter(4, min(session.bandwidth_hz, 0.47 * rate), fs=rate, output="sos"), wave))
     sides = []
     for _ in range(session.channels):
         noise = _noise(len(wave), session.noise_slope, rate, rng) * 10 ** (-(session.noise_db + rng.normal(0, 2)) / 20)
