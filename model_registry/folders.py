@@ -21,7 +21,12 @@ _APP = "model-trainer"
 
 def default_registry() -> str:
     """Return the folder of a registry that nobody named: on Linux ~/.local/share/model-trainer/registry."""
-    return str(user_data_path(_APP) / "registry")
+    return str(data_folder() / "registry")
+
+
+def data_folder() -> Path:
+    """Return the user's data folder: on Linux ~/.local/share/model-trainer."""
+    return user_data_path(_APP)
 
 
 def default_trusted_keys() -> Path:

@@ -13,10 +13,11 @@ from typing import Any
 
 import click
 
-from model_registry.commands.options import registry_option
+from model_registry.commands.options import promote_settings, registry_option
 from model_registry.errors import InvalidNameError
 from model_registry.location import WritableRegistry
 from model_registry.names import Modality
+from model_registry.promotion import PromotionPolicy
 from orchestrator.backends import Tls
 from orchestrator.batch import Control
 from orchestrator.jobs import one_line, trainer_commands
@@ -27,21 +28,19 @@ from orchestrator.run_folder import RunFolder
 from orchestrator.trainer_process import Limits
 from orchestrator.training_requests import FILE_LIMIT, Requests, parse_requests, read_requests, spool_files
 from shared.errors import ConfigError, TrainerError
-from shared.packaging.promotion import POLICIES
-from shared.schema_utils import PromotionPolicy
 from shared.trainers import parse_known_modality
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _EXAMPLES = """\b
 Examples:
-  orchestrator/launch_all.sh --data data
-  orchestrator/launch_all.sh --data data --users ana,ben --modalities gesture,sound --jobs 2
-  orchestrator/launch_all.sh --data data --dry-run
-  orchestrator/launch_all.sh --data data --requests spool --follow
-  orchestrator/launch_all.sh --data /shared/data --runs /shared/runs --registry /shared/models --scheduler tcp://host:8786
-  orchestrator/launch_all.sh --data data --timeout 300 --memory 2G --max-failures 20
-  orchestrator/launch_all.sh --data data --backend docker --memory 2G --cpus 1
-  orchestrator/launch_all.sh --data data --config sound=sound.yaml --set gesture:evaluation.folds=4
+  model-trainer batch --data data
+  model-trainer batch --data data --users ana,ben --modalities gesture,sound --jobs 2
+  model-trainer batch --data data --dry-run
+  model-trainer batch --data data --requests spool --follow
+  model-trainer batch --data /shared/data --runs /shared/runs --registry /shared/models --scheduler tcp://host:8786
+  model-trainer batch --data data --timeout 300 --memory 2G --max-failures 20
+  model-trainer batch --data data --backend docker --memory 2G --cpus 1
+  model-trainer batch --data data --config sound=sound.yaml --set gesture:evaluation.folds=4
 """
 
 
@@ -60,13 +59,7 @@ Examples:
     type=click.Path(file_okay=False, path_type=Path),
     help="The run folder.",
 )
-@click.option(
-    "--promote",
-    type=click.Choice(POLICIES),
-    default="if-better",
-    show_default=True,
-    help="Whether a new version becomes the active one, or stays a candidate.",
-)
+@click.option("--promote", **promote_settings())
 @click.option("--jobs", type=click.IntRange(1, 1024), help="Jobs at once.  [default: the number of cores]")
 @click.option("--config", "configs", multiple=True, metavar="MODALITY=FILE", help="A modality's configuration file.")
 @click.option("--set", "overrides", multiple=True, metavar="MODALITY:KEY=VALUE", help="One value of a configuration.")

@@ -19,6 +19,7 @@ from model_registry.errors import NotFoundError, RegistryError
 from model_registry.folders import cache_folder
 from model_registry.location import WritableRegistry
 from model_registry.names import Modality
+from model_registry.promotion import PromotionPolicy
 from model_registry.storage.durable import check_writable
 from model_registry.storage.verification import Damage, log_damage
 from orchestrator.backends import Backend, Tls
@@ -35,7 +36,6 @@ from orchestrator.training_requests import Requests, move_spool_file, read_reque
 from orchestrator.workers import WorkerPool, start_processes
 from shared.errors import ConfigError, DataError, Fault, TrainerError
 from shared.named_files import named_files
-from shared.schema_utils import PromotionPolicy
 from shared.trainers import all_trainers
 
 _POLL_SECONDS = 1.0  # between checks of a spool folder

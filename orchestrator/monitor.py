@@ -24,10 +24,10 @@ _RUNNING_ROWS = 20
 
 _EXAMPLES = """\b
 Examples:
-  python -m orchestrator.monitor runs                 # follow until the batch ends
-  python -m orchestrator.monitor runs --once --json   # the state now, for a script
-  python -m orchestrator.monitor runs --json          # one JSON line for each change, until the end
-  python -m orchestrator.monitor runs --serve 8080    # http://127.0.0.1:8080/, /state.json and /metrics
+  model-trainer monitor runs                 # follow until the batch ends
+  model-trainer monitor runs --once --json   # the state now, for a script
+  model-trainer monitor runs --json          # one JSON line for each change, until the end
+  model-trainer monitor runs --serve 8080    # http://127.0.0.1:8080/, /state.json and /metrics
 """
 
 

@@ -10,22 +10,21 @@ from pathlib import Path
 
 import click
 
-from model_registry.commands.options import guarded, registry_option
+from model_registry.commands.options import guarded, promote_settings, registry_option
 from model_registry.errors import ConflictError, RegistryError, StorageError, UnreachableError
 from model_registry.location import WritableRegistry
 from model_registry.names import published_name
+from model_registry.promotion import PromotionPolicy, publish
 from model_registry.storage.entry import RegistryEntry
 from model_registry.store import Registry
 from orchestrator.attempt import Publish
 from orchestrator.jobs import UP_TO_DATE, Job, Outcome, one_line
-from shared.packaging.promotion import POLICIES, publish
-from shared.schema_utils import PromotionPolicy
 
 _EXAMPLES = """\b
 Examples:
-  python -m orchestrator.registry_uploader runs --registry models
-  MODEL_TRAINER_TOKEN=… python -m orchestrator.registry_uploader runs --registry https://registry.example
-  python -m orchestrator.registry_uploader runs/bundles/gesture_user123_20260301 --registry models
+  model-trainer upload runs --registry models
+  MODEL_TRAINER_TOKEN=… model-trainer upload runs --registry https://registry.example
+  model-trainer upload runs/bundles/gesture_user123_20260301 --registry models
 """
 
 
@@ -107,13 +106,7 @@ def model_card(registry: WritableRegistry, entry: RegistryEntry) -> str:
 @click.version_option(package_name="model-trainer")
 @click.argument("runs", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @registry_option("write")
-@click.option(
-    "--promote",
-    type=click.Choice(POLICIES),
-    default="if-better",
-    show_default=True,
-    help="Whether a new version becomes the active one, or stays a candidate.",
-)
+@click.option("--promote", **promote_settings())
 @guarded
 def main(runs: Path, registry: WritableRegistry, promote: PromotionPolicy) -> None:
     """Publish every finished bundle at or below the folder RUNS, and print one line for each.

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from model_registry.location import WritableRegistry
+from model_registry.promotion import PromotionPolicy
 from model_registry.storage.entry import EncoderRef
 from shared.data_loader import DataFormat
 from shared.features.cache import FeatureCache
 from shared.logs import RunLog
-from shared.schema_utils import PromotionPolicy, TrainingRequest
+from shared.schema_utils import TrainingRequest
 
 
 @dataclass(frozen=True)

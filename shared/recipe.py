@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from model_registry.names import Modality
+from model_registry.promotion import publish
 from shared.config import TrainerConfig
 from shared.data_loader import Dataset, select_examples, verify_selection
 from shared.errors import ConfigError, QualityGateError
@@ -28,7 +29,6 @@ from shared.learning.prediction_sets import fit_set_threshold
 from shared.packaging.bundle import Bundle, bundle_files, bundle_manifest, write_bundle
 from shared.packaging.export import export_model, replay, spread
 from shared.packaging.output import json_bytes
-from shared.packaging.promotion import publish
 from shared.report.audit import audit
 from shared.report.figures import confusion_picture
 from shared.report.metrics import report, with_probes

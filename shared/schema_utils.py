@@ -10,7 +10,6 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -30,13 +29,13 @@ from pydantic import (
 )
 
 from model_registry.names import MODALITY_PATTERN, Modality, parse_user
+from model_registry.storage.comparison import logged_predictions
 from model_registry.timestamps import format_time
 from shared.trainers import parse_known_modality
 
 SCHEMA_VERSION = "1.0.0"
 UNKNOWN = "unknown"  # the prediction for an input that a model rejects; never a trained label
 BACKGROUND = "background"  # the label of recordings that hold none of the labels; never a prediction
-PromotionPolicy = Literal["always", "if-better", "never"]  # whether a new version becomes the active one
 LABEL_STATUSES = ("unconfirmed", "confirmed", "corrected", "rejected")
 
 _PRINTABLE_LENGTH = 128
@@ -299,13 +298,6 @@ class TrainingLogEntry(BaseModel):
     retrain_reason: str | None = None  # these three are those of the request that asked for the training
     policy_config_version: str | None = None
     requested_training_config: dict[str, Any] | None = None
-
-
-def logged_predictions(log: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Return record id -> (label, held-out prediction) of a training log; also of an old one, which said `answers`."""
-    metrics = log.get("metrics")
-    rows = metrics.get("predictions", metrics.get("answers")) if isinstance(metrics, Mapping) else None
-    return {record: (label, predicted) for record, label, predicted in rows or ()}
 
 
 def finite_floats(metrics: dict[str, Any]) -> dict[str, float]:

@@ -74,7 +74,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def test_the_commands_of_the_readme_run_on_recordings_named_as_it_says(checkout: Path) -> None:
     run, kept = bash_blocks((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert len(run) == 2 and len(kept) == 2
+    assert len(run) == 2 and len(kept) == 3
     code, output = run_blocks(run, checkout)
     assert code == 0, output
     assert '"classifier_output"' in output and '"unknown"' in output

@@ -52,8 +52,8 @@ ARGUMENTS: dict[str, list[str]] = {
     "model-trainer readmit": ["user123", "--reason", "x"],
     "model-trainer predict": ["--user", "user123", "--modality", "gesture", "{bundle}/model.onnx"],
     "model-trainer reproduce": ["--user", "user123", "--modality", "gesture", "--data", "{data}"],
-    "orchestrator/launch_all.sh": ["--data", "{data}", "--runs", "{runs}"],
-    "python -m orchestrator.registry_uploader": ["{bundles}"],
+    "model-trainer batch": ["--data", "{data}", "--runs", "{runs}"],
+    "model-trainer upload": ["{bundles}"],
     **{name: ["--user", "user123", "--data", "{data}", "--out", "{runs}"] for name in TRAINERS},
 }
 FOLDER_ONLY = {"model-trainer readmit"} | {
@@ -232,7 +232,7 @@ def test_training_predicting_and_reproducing_work_through_a_service_and_a_mirror
             assert (line["model_version"], line["fallback"]) == ("v1", False)
             same = done("model-trainer reproduce", [*user, "--registry", address, "--data", data])
             assert f"{USER}/gesture v1: byte-identical" in same
-        uploaded = done("python -m orchestrator.registry_uploader", [tmp_path / "out", "--registry", url])
+        uploaded = done("model-trainer upload", [tmp_path / "out", "--registry", url])
         assert "was published before as" in uploaded
 
 
@@ -271,6 +271,6 @@ def test_a_run_folder_that_cannot_be_made_is_one_line(
 ) -> None:
     address = str(place(tmp_path))
     words = ["--data", files["data"], "--runs", address, "--registry", str(tmp_path / "models")]
-    result = invoke("orchestrator/launch_all.sh", words)
+    result = invoke("model-trainer batch", words)
     assert result.exit_code == 2 and address in result.stderr and "Traceback" not in result.stderr
     assert not (tmp_path / "models").exists()

@@ -13,10 +13,14 @@ from model_registry.commands.options import (
     emit,
     guarded,
     json_option,
+    promote_settings,
     registry_option,
     signing_option,
 )
 from model_registry.location import WritableRegistry
+from model_registry.messages import plain
+from model_registry.promotion import PromotionPolicy
+from model_registry.promotion import publish as publish_bundle
 from model_registry.storage.publication import Publication
 
 _reason = click.option("--reason", required=True, help="Why, for the history.")
@@ -24,22 +28,34 @@ _reason = click.option("--reason", required=True, help="Why, for the history.")
 
 @click.command()
 @click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False))
-@click.option("--promote/--no-promote", default=True, show_default=True, help="Make the new version the active one.")
+@click.option("--promote", is_flag=False, flag_value="always", **promote_settings())
+@click.option("--no-promote", is_flag=True, hidden=True)
 @registry_option("write")
 @signing_option
 @json_option
 @guarded
-def publish(bundles: tuple[Path, ...], promote: bool, registry: WritableRegistry, as_json: bool) -> None:
+def publish(
+    bundles: tuple[Path, ...],
+    promote: PromotionPolicy,
+    no_promote: bool,
+    registry: WritableRegistry,
+    as_json: bool,
+) -> None:
     """Publish bundles as the next versions of their users and modalities.
 
+    A version becomes the active one if it is not worse than the active one on the samples that both were tested on.
     Publishing a bundle again changes nothing and prints the version that it became.
 
     \b
     Example:
-      model-trainer registry publish runs/bundles/gesture_user123_r1 --no-promote
+      model-trainer registry publish runs/bundles/gesture_user123_r1 --promote never
     """
+    if no_promote:
+        click.echo("warning: --no-promote will be removed; write --promote never", err=True)
+        promote = "never"
     for bundle in bundles:
-        _print_publication(registry, registry.publish(bundle, promote=promote), as_json)
+        publication, promotion = publish_bundle(bundle, registry, promote)
+        _print_publication(registry, publication, as_json, promotion.reason)
 
 
 @click.command()
@@ -65,7 +81,8 @@ def restore(archives: tuple[Path, ...], promote: bool, registry: WritableRegistr
         _print_publication(registry, registry.restore(path, promote=promote), as_json)
 
 
-def _print_publication(registry: WritableRegistry, publication: Publication, as_json: bool) -> None:
+def _print_publication(registry: WritableRegistry, publication: Publication, as_json: bool, reason: str = "") -> None:
+    """Print a version; `reason` says why it did not become the active one, where it did not."""
     entry = publication.entry
     path = f"{registry.address}/{entry.folder}"
     if as_json:
@@ -81,7 +98,8 @@ def _print_publication(registry: WritableRegistry, publication: Publication, as_
         )
     else:
         how = "published" if publication.created else "was published before"
-        click.echo(f"{entry.user_id}/{entry.modality} {entry.model_version} {how} ({entry.status}): {path}")
+        status = f"{entry.status}: {reason}" if reason and entry.status == "candidate" else entry.status
+        click.echo(plain(f"{entry.user_id}/{entry.modality} {entry.model_version} {how} ({status}): {path}"))
 
 
 @click.command()

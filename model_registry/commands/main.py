@@ -8,6 +8,7 @@ from model_registry.commands import changing, keys, reading, service
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="model-trainer")
 def registry() -> None:
     """Publish, find, check and withdraw models.
 

@@ -24,6 +24,7 @@ from model_registry.folders import (
 )
 from model_registry.location import is_url, open_registry, open_writable_registry
 from model_registry.messages import plain
+from model_registry.promotion import POLICIES
 from model_registry.storage.signatures import Signatures
 from model_registry.store import Registry
 
@@ -141,6 +142,16 @@ def checking_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def registry_option(kind: Kind, *, help: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return the option `--registry` of a command; see `registry_settings`."""
     return click.option("--registry", **registry_settings(kind, help=help))
+
+
+def promote_settings() -> dict[str, Any]:
+    """Return the settings of the click option `--promote` of every command that publishes."""
+    return {
+        "type": click.Choice(POLICIES),
+        "default": "if-better",
+        "show_default": True,
+        "help": "Whether the new version becomes the active one, or stays a candidate.",
+    }
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from model_registry.commands.options import (
     checking_options,
@@ -30,6 +31,7 @@ from model_registry.storage.entry import RegistryEntry
 from model_registry.storage.verification import Damage
 from model_registry.store import Registry
 
+_WIDE = 120  # characters of a terminal that has room for every column of the list
 _SESSIONS = 10  # sessions that a comparison lists one by one
 
 
@@ -96,8 +98,9 @@ def resolve(
 def list_versions(
     user: str | None, modality: str | None, status: Any, verdict: str | None, registry: ReadableRegistry, as_json: bool
 ) -> None:
-    """List published versions with status, verdict and accuracy.
+    """List published versions with status, verdict, and accuracy with its interval.
 
+    On a wide terminal, or in a file, macro F1, the numbers of examples and sessions and the time follow.
     What is damaged is named on standard error, and the exit code is then 3.
 
     \b
@@ -119,20 +122,35 @@ def list_versions(
 
 
 def _print_table(entries: Iterable[RegistryEntry]) -> None:
-    table = Table("user", "modality", "version", "status", "verdict", "f1_macro", "examples", "sessions", "trained")
+    """Print one row a version; what a narrow terminal has no room for is in `show`."""
+    screen = console()
+    more = ("f1_macro", "examples", "sessions", "trained") if screen.width >= _WIDE else ()
+    table = Table("user", "modality", "version", "status", "verdict", "accuracy", *more, box=None, pad_edge=False)
+    for column in table.columns:
+        column.overflow = "fold"
+        column.no_wrap = column.header not in ("user", "verdict")
     for entry in entries:
-        table.add_row(
+        row = (
             entry.user_id,
             entry.modality,
             entry.model_version,
             entry.status,
             plain(entry.verdict or ""),
+            _share_with_interval(entry.metrics),
             number(entry.metrics.get("f1_macro")),
             str(entry.example_count),
             str(entry.session_count),
             entry.timestamp[:16].replace("T", " "),
         )
-    console().print(table)
+        table.add_row(*map(Text, row[: len(table.columns)]))
+    screen.print(table)
+
+
+def _share_with_interval(metrics: Mapping[str, float]) -> str:
+    """Return the accuracy with its interval in 16 characters: 0.91 (0.85–0.95)."""
+    values = [metrics.get(name) for name in ("accuracy", "accuracy_low", "accuracy_high")]
+    value, low, high = ["" if value is None else f"{value:.2f}" for value in values]
+    return f"{value} ({low}–{high})" if low and high else value
 
 
 @click.command()
@@ -145,20 +163,27 @@ def _print_table(entries: Iterable[RegistryEntry]) -> None:
 def show(user: str, modality: str, version: str, registry: ReadableRegistry, as_json: bool) -> None:
     """Show one version: what it was trained on, how good it is, what happened to it.
 
+    Where standard output is no terminal it is JSON.
+
     \b
     Example:
       model-trainer registry show user123 gesture v3
     """
     record = registry.show(user, modality, version)
     path = f"{registry.address}/{record.entry.folder}"
-    if as_json:
+    if as_json or not sys.stdout.isatty():
         history = [event.model_dump(mode="json") for event in record.events]
         emit({"entry": record.entry.model_dump(mode="json"), "history": history, "path": path})
         return
-    print_fields(_summary(record.entry) | {"path": path})
+    fields = Table.grid("", "", padding=(0, 2))
+    for name, text in (_summary(record.entry) | {"path": path}).items():
+        fields.add_row(name, Text(plain(text), overflow="fold"))
+    events = Table(
+        "time", "event", "version", "reason", box=None, pad_edge=False, title="history", title_justify="left"
+    )
     for event in record.events:
-        line = f"{event.time[:19].replace('T', ' ')}  {event.event} v{event.version}  {event.reason}"
-        click.echo(plain(line).rstrip())
+        events.add_row(event.time[:19].replace("T", " "), event.event, f"v{event.version}", Text(plain(event.reason)))
+    console().print(fields, _metrics_table(record.entry.metrics), events, sep="\n\n")
 
 
 @click.command()
@@ -283,11 +308,23 @@ def _interval(entry: RegistryEntry, name: str) -> str:
     return value if low is None or high is None else f"{value} ({number(low)} to {number(high)})"
 
 
+def _metrics_table(metrics: Mapping[str, float]) -> Table:
+    """Return a row for each metric, with the ends of its interval in the same row."""
+    table = Table("metric", box=None, pad_edge=False)
+    for heading in ("value", "low", "high"):
+        table.add_column(heading, justify="right")
+    ends = {f"{name}_{end}" for name in metrics for end in ("low", "high")}
+    for name in sorted(metrics.keys() - ends):
+        low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+        table.add_row(Text(plain(name), overflow="fold"), number(metrics[name]), number(low), number(high))
+    return table
+
+
 def _summary(entry: RegistryEntry) -> dict[str, str]:
     return {
         "version": f"{entry.user_id}/{entry.modality} {entry.model_version} ({entry.status})",
         "verdict": entry.verdict or "none given",
-        "metrics": ", ".join(f"{name} {number(value)}" for name, value in sorted(entry.metrics.items())),
+        "accuracy": _share_with_interval(entry.metrics),
         "labels": ", ".join(entry.labels),
         "examples": f"{entry.example_count} in {entry.session_count} sessions",
         "features": entry.feature_spec_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import JsonValue
 
@@ -69,6 +69,13 @@ def _examples_by_session(registry: _Versions, user: str, modality: str, version:
         return {str(row["session_id"]): int(row["samples"]) for row in log["timeline"]}
     except (RegistryError, KeyError, TypeError, ValueError):
         return {}
+
+
+def logged_predictions(log: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return record id -> (label, held-out prediction) of a training log; also of an old one, which said `answers`."""
+    metrics = log.get("metrics")
+    rows = metrics.get("predictions", metrics.get("answers")) if isinstance(metrics, Mapping) else None
+    return {record: (label, predicted) for record, label, predicted in rows or ()}
 
 
 _FACTS: dict[str, Callable[[RegistryEntry], str]] = {

@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict
 
 from model_registry.location import open_writable_registry
 from model_registry.names import Modality
+from model_registry.promotion import PromotionPolicy
 from orchestrator.attempt import attempt
 from orchestrator.jobs import Commands, Job, Outcome, trainer_commands
 from orchestrator.registry_uploader import publisher
 from orchestrator.run_folder import RunFolder
 from orchestrator.trainer_process import Limits, child_environment, run_once
 from orchestrator.workers import WorkerPool, run_warm, start_processes
-from shared.schema_utils import PromotionPolicy
 
 _lock = threading.Lock()
 _pools: dict[str, WorkerPool] = {}  # by the trainers' commands

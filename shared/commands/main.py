@@ -8,15 +8,19 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
 from multiprocessing.dummy import DummyProcess
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from model_registry.errors import RegistryError
 from shared.errors import TrainerError
+
+if TYPE_CHECKING:
+    from shared.trainers import Command
 
 _COMMANDS = {  # name -> where the command is and what it does; imported when it runs, so that --help answers at once
     "check": ("shared.commands.check:check_command", "Validate a data root and report every fault at once."),
@@ -31,13 +35,15 @@ _COMMANDS = {  # name -> where the command is and what it does; imported when it
     "readmit": ("shared.commands.erase:readmit_command", "Allow an erased person's data again."),
     "registry": ("model_registry.commands.main:registry", "Publish, resolve, list, show and verify models."),
     "reproduce": ("shared.commands.reproduce:reproduce_command", "Train a published version again and compare."),
+    "train": ("shared.commands.train:train_group", "Train one user's model of a modality."),
 }
+_ADDED = "model_trainer.commands"  # entry points such as orchestrator = "orchestrator.commands:COMMANDS"
 _TERMINATED = 128 + signal.SIGTERM  # the exit code after SIGTERM
 _LAST_SECONDS = 30.0  # that one item of joblib may take to end
 
 
 class _LazyGroup(click.Group):
-    """A group that imports a command when it runs: its own, and those that trainers declare."""
+    """A group that imports a command when it runs: its own, and those that other packages and trainers declare."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(_commands())
@@ -64,15 +70,23 @@ class _LazyGroup(click.Group):
 
 
 def _commands() -> dict[str, tuple[str, str]]:
-    """Return every command of `model-trainer`; a trainer cannot take the name of one of ours."""
+    """Return every command of `model-trainer`; nobody can take the name of one of ours."""
     from shared.trainers import all_trainers  # an image that only makes networks has this file without that one
 
-    added = {
-        name: (command.place, command.summary)
-        for trainer in all_trainers().values()
-        for name, command in trainer.commands.items()
-    }
-    return added | _COMMANDS
+    declared = [trainer.commands for trainer in all_trainers().values()] + _added_commands()
+    return {name: (command.place, command.summary) for each in declared for name, command in each.items()} | _COMMANDS
+
+
+def _added_commands() -> list[Mapping[str, Command]]:
+    """Return what packages add under `model_trainer.commands`; a package that is not here adds nothing."""
+    added = []
+    for point in sorted(entry_points(group=_ADDED), key=lambda point: point.name):
+        try:
+            added.append(point.load())
+        except ModuleNotFoundError as error:
+            if error.name is None or not point.module.startswith(error.name):
+                raise
+    return added
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -83,6 +97,8 @@ def model_trainer() -> None:
     \b
     Examples:
       model-trainer check data
+      model-trainer train sound --user ana --data data --out bundles --registry models
+      model-trainer batch --data data --registry models
       model-trainer registry list --registry models
       model-trainer predict --user ana --modality sound --registry models hum.wav
     """

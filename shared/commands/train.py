@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from model_registry.commands.options import registry_settings
+from model_registry.commands.options import promote_settings, registry_settings
+from model_registry.messages import plain
 from model_registry.names import DEFAULT_USER, InvalidNameError, Modality, parse_name
 from model_registry.timestamps import utc_now
-from shared.commands.main import error_message, error_text, exit_code, run
+from shared.commands.main import error_message, exit_code, run
+from shared.commands.training_summary import training_summary
 from shared.commands.worker import serve
 from shared.errors import ConfigError, Fault, ReplayError, TrainerError
 from shared.logs import RunLog
-from shared.packaging.output import bundle_folder, output_faults, write_failure
-from shared.trainers import Trainer
+from shared.packaging.output import bundle_folder, failure_path, output_faults, write_failure
+from shared.trainers import Trainer, all_trainers, find_trainer, parse_known_modality
 
 if TYPE_CHECKING:
     from shared.recipe import Recipe
@@ -49,18 +51,14 @@ _OPTIONS = (
         ["--registry"],
         **registry_settings("write", help="Publish there when the model is finished.", default=False),
     ),
-    click.Option(
-        ["--promote"],
-        type=click.Choice(("always", "if-better", "never")),
-        default="if-better",
-        show_default=True,
-        help="Whether the new version becomes the active one, or stays a candidate.",
-    ),
+    click.Option(["--promote"], **promote_settings()),
     click.Option(["--demo-data/--no-demo-data"], default=None, help="Whether examples marked is_demo are used."),
     click.Option(["--data-format"], type=click.Choice(["auto", "own", "a3cp"]), default="auto", show_default=True),
     click.Option(["--run-id"], help="Name of this run; generated when absent."),
     click.Option(["--request"], metavar="JSON", help="The A3CP training request that this run fulfils."),
     click.Option(["--cache/--no-cache"], default=True, show_default=True, help="Keep features by content hash."),
+    click.Option(["--json", "as_json"], is_flag=True, help="Print the training log entry on a terminal, too."),
+    click.Option(["--verbose"], is_flag=True, help="Print the traceback of a failure, too."),
 )
 
 
@@ -81,20 +79,47 @@ def trainer_main(trainer: Trainer, recipe: Recipe, arguments: Sequence[str] | No
     sys.exit(train(words))
 
 
-def trainer_command(trainer: Trainer, recipe: Recipe) -> click.Command:
-    """Return the command that trains one modality."""
+class _TrainGroup(click.Group):
+    """One command for each installed modality."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(all_trainers())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        try:
+            return trainer_command(find_trainer(parse_known_modality(cmd_name)))
+        except InvalidNameError:
+            return None
+
+
+@click.group("train", cls=_TrainGroup)
+def train_group() -> None:
+    """Train one user's model of a modality.
+
+    Each modality's command is also there by itself: `sound-train` is the same as `model-trainer train sound`.
+
+    \b
+    Examples:
+      model-trainer train sound --user ana --data data --out bundles --registry models
+      model-trainer train sound --help
+    """
+
+
+def trainer_command(trainer: Trainer, recipe: Recipe | None = None) -> click.Command:
+    """Return the command that trains one modality; without `recipe` it is imported to train, not for --help."""
 
     def command(**given: Any) -> int:
         codes = [0]
-        for entry, code in _train_all(trainer, recipe, given):
-            click.echo(json.dumps(entry, ensure_ascii=False))
+        for entry, code in _train_all(trainer, recipe or _import_recipe(trainer), given):
+            _report(entry, given)
             codes.append(code)
         return max(codes)
 
     name = trainer.console_script
-    return _JsonCommand(
+    training_command = _TrainingCommand(
         name,
         trainer,
+        short_help=f"Train one user's {trainer.modality} model.",
         callback=command,
         params=list(_OPTIONS),
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -103,7 +128,8 @@ def trainer_command(trainer: Trainer, recipe: Recipe) -> click.Command:
         With --worker last, stay and train one model for each line {{"args": […]}} of standard input; options
         before --worker hold for every line.
 
-        Standard output is one JSON object a user, the training log entry, on success and on failure.
+        On a terminal the result is a few lines a user. With --json, or where standard output is no terminal, it is one
+        JSON object a user, the training log entry, on success and on failure.
         Exit codes: 0 done, 2 usage or configuration, 3 data, 4 quality gate, 5 internal error.
 
         \b
@@ -113,10 +139,36 @@ def trainer_command(trainer: Trainer, recipe: Recipe) -> click.Command:
           {name} --pool-users ana,ben --consent-to-pool --data data --out out --registry models
         """,
     )
+    click.version_option(package_name="model-trainer")(training_command)
+    return training_command
 
 
-class _JsonCommand(click.Command):
-    """A command whose usage errors are a training log entry on standard output, too."""
+def _import_recipe(trainer: Trainer) -> Recipe:
+    from shared.recipe import load_recipe
+
+    return load_recipe(trainer)
+
+
+def _report(entry: Entry, given: Mapping[str, Any]) -> None:
+    """Print how a run ended: for a person on a terminal, as the training log entry for everything else."""
+    if entry["status"] == "success":
+        click.echo(json.dumps(entry, ensure_ascii=False) if _prints_json(given) else training_summary(entry))
+        return
+    click.echo(plain(f"error: {entry['error_message']}"), err=True)
+    if _prints_json(given):
+        click.echo(json.dumps(entry, ensure_ascii=False))
+    elif (log := failure_path(given["out"], entry)).is_file():
+        click.echo(f"log: {log}", err=True)
+    if given["verbose"]:
+        click.echo(plain(entry["error_trace"]), err=True)
+
+
+def _prints_json(given: Mapping[str, Any]) -> bool:
+    return bool(given.get("as_json")) or not sys.stdout.isatty()
+
+
+class _TrainingCommand(click.Command):
+    """A command whose usage errors are a training log entry, too: in a file, and wherever JSON is printed."""
 
     def __init__(self, name: str, trainer: Trainer, **settings: Any) -> None:
         super().__init__(name, **settings)
@@ -130,7 +182,9 @@ class _JsonCommand(click.Command):
             understood = self.make_context(self.name, list(words), resilient_parsing=True).params
             users = understood.get("users") or ()
             log = _run_log(self.trainer, users if len(users) == 1 else (), understood.get("run_id"))
-            click.echo(json.dumps(_failed(log, error, understood.get("out")), ensure_ascii=False))
+            entry = _failed(log, error, understood.get("out"))
+            if _prints_json(understood):
+                click.echo(json.dumps(entry, ensure_ascii=False))
             raise
 
 
@@ -156,7 +210,6 @@ def _train(
         entry = outcome.entry.model_dump(mode="json")
         code = 0
     except Exception as error:  # the one place of a trainer that catches everything
-        click.echo(error_text(error), err=True)
         return _failed(log, error, given["out"], time.perf_counter() - started), exit_code(error)
     entry["seconds"] = {**entry["seconds"], "total": round(time.perf_counter() - started, 4)}
     log.end(entry["status"])

@@ -74,7 +74,7 @@ def model_path(name_or_path: str | Path) -> Path:
     folder, remedy = Path(name_or_path).resolve(), "bring it here again"
     if str(name_or_path) == Path(name_or_path).name:
         folder = (pretrained_folder() / name_or_path).resolve()
-        remedy = f"make it with: python -m build_tools --only {name_or_path}"
+        remedy = f"make it with: model-trainer pretrained --only {name_or_path}"
     try:
         return folder / _verified(os.getpid(), folder).model
     except EncoderError as error:

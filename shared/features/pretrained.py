@@ -1,7 +1,7 @@
 """Pretrained networks that trainers expect: what each is called, which package carries it, and the sha256 of its files.
 
 Each modality declares its networks as `Pretrained` values under the entry-point group `model_trainer.pretrained`.
-`python -m build_tools` makes them at set-up.
+`model-trainer pretrained` makes them.
 """
 
 from __future__ import annotations
@@ -47,8 +47,18 @@ class Pretrained:
 
 
 def pretrained_folder() -> Path:
-    """Return where the networks are kept: $MODEL_TRAINER_PRETRAINED, or `.pretrained` in the project's root."""
-    return Path(os.environ.get("MODEL_TRAINER_PRETRAINED") or _ROOT / ".pretrained")
+    """Return where the networks are kept.
+
+    That is $MODEL_TRAINER_PRETRAINED; in a checkout `.pretrained` in its root; elsewhere the user's data folder, on
+    Linux ~/.local/share/model-trainer/pretrained.
+    """
+    if named := os.environ.get("MODEL_TRAINER_PRETRAINED"):
+        return Path(named)
+    if (_ROOT / "pyproject.toml").is_file():
+        return _ROOT / ".pretrained"
+    from model_registry.folders import data_folder  # an image that only makes networks has this file without that one
+
+    return data_folder() / "pretrained"
 
 
 def declared(only: Iterable[str] = ()) -> list[Pretrained]:

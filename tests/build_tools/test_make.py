@@ -155,7 +155,7 @@ def test_the_command_makes_lists_and_repeats(tmp_path: Path, lock: Path, monkeyp
 def test_every_declared_network_is_pinned_and_has_an_identity() -> None:
     networks = declared()
     assert {"lite0", "speech_embedding"} <= {network.name for network in networks}
-    pinned = making._pinned(ROOT / "requirements" / "pretrained.lock")
+    pinned = making._pinned(ROOT / "build_tools" / "pretrained.lock")
     assert set(MODULES) == {network.name for network in networks}
     for network in networks:
         assert callable(build_function(network.name))

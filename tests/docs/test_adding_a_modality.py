@@ -94,7 +94,7 @@ def test_a_batch_knows_what_is_up_to_date_and_requests_find_it_by_its_other_name
 def test_without_its_package_the_models_stay_readable_and_the_rest_says_what_is_missing(done: tuple[Path, str]) -> None:
     folder, _ = done
     code, output = run_blocks(["model-trainer registry show ana touch v1 --registry models\n"], folder)
-    assert code == 0 and "ana/touch v1" in output
+    assert code == 0 and '"path": ' in output and "users/ana/touch/v1" in output
     predict = "model-trainer predict --user ana --modality touch --registry models presses.csv\n"
     code, output = run_blocks([predict], folder)
     assert code == 2 and "Traceback" not in output

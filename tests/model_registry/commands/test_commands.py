@@ -36,6 +36,27 @@ def test_publish_names_the_version_and_says_so_again(root: Path, tmp_path: Path)
     assert "was published before" in call(root, "publish", str(bundle)).stdout
 
 
+def _log_with_errors(wrong: int) -> dict[str, object]:
+    """Return a training log of 40 samples, of which the first so many were predicted wrongly."""
+    return {"metrics": {"predictions": [[f"r{k}", "a", "b" if k < wrong else "a"] for k in range(40)]}}
+
+
+def test_a_worse_version_stays_a_candidate_unless_requested(tmp_path: Path) -> None:
+    root = tmp_path / "reg"
+
+    def published(run: str, wrong: int, *words: str) -> Result:
+        return call(root, "publish", str(make_bundle(tmp_path, run=run, log=_log_with_errors(wrong))), *words)
+
+    assert "v1 published (active)" in published("r1", 0).stdout
+    worse = published("r2", 20)
+    assert "v2 published (candidate: it recognises a less often than the active version" in worse.stdout
+    assert "v3 published (candidate: requested" in published("r3", 0, "--promote", "never").stdout
+    assert "v4 published (active)" in published("r4", 30, "--promote", "always").stdout
+    old = published("r5", 0, "--no-promote")
+    assert "v5 published (candidate" in old.stdout and "write --promote never" in old.stderr
+    assert "v6 published (active)" in published("r6", 40, "--promote").stdout, "the option without a value, as before"
+
+
 def test_resolve_gives_scripts_the_paths(root: Path) -> None:
     answer = json.loads(call(root, "resolve", "user123", "gesture", "--json").stdout)
     assert Path(answer["files"]["model"]).name == "gesture_model_user123_v2.onnx"
@@ -51,8 +72,7 @@ def test_list_filters_and_prints_one_entry_a_line(root: Path) -> None:
     assert call(root, "list", "--user", "nobody", "--json").stdout == ""
 
 
-def test_show_and_diff_speak_to_people(root: Path, tmp_path: Path) -> None:
-    assert "60 in 3 sessions" in call(root, "show", "user123", "gesture", "v1").stdout
+def test_show_gives_the_history_and_diff_speaks_to_people(root: Path, tmp_path: Path) -> None:
     assert (
         json.loads(call(root, "show", "user123", "gesture", "v1", "--json").stdout)["history"][0]["event"] == "publish"
     )

@@ -74,7 +74,7 @@ def test_inputs_that_are_not_as_described_are_refused(folder: Path) -> None:
 
 
 def test_an_absent_or_damaged_encoder_says_how_to_make_it(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="python -m build_tools --only absent"):
+    with pytest.raises(ConfigError, match="model-trainer pretrained --only absent"):
         load_encoder("absent")
     (folder / "model.onnx").write_bytes(b"damaged")
     with pytest.raises(ConfigError, match=r"(?s)sha256 is .*--only mean"):

@@ -7,15 +7,16 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from model_registry.errors import CorruptError, DocumentError, InvalidNameError, NotFoundError
 from model_registry.location import WritableRegistry
 from model_registry.messages import list_names
+from model_registry.storage.comparison import logged_predictions
 from model_registry.storage.entry import FILE_LIMIT, parse_json
 from model_registry.storage.publication import Publication
-from shared.schema_utils import PromotionPolicy, logged_predictions
 
+PromotionPolicy = Literal["always", "if-better", "never"]
 POLICIES: tuple[PromotionPolicy, ...] = ("always", "if-better", "never")
 FEWEST = 10  # samples in common; with fewer nothing can be compared
 MOST = 5  # labels that are named

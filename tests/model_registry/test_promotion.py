@@ -10,11 +10,11 @@ import pytest
 from model_registry.client import RemoteRegistry
 from model_registry.errors import CorruptError, RegistryError
 from model_registry.location import WritableRegistry
+from model_registry.promotion import decide, publish
 from model_registry.storage.tokens import add_token, tokens_file
 from model_registry.store import Registry
 from orchestrator.jobs import Job, Outcome
 from orchestrator.registry_uploader import publisher
-from shared.packaging.promotion import decide, publish
 from tests.model_registry.bundles import make_bundle, make_encoder
 from tests.model_registry.service.serving import served
 

@@ -1,0 +1,54 @@
+"""What a trainer prints on a terminal about a finished run instead of the training log entry: a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from model_registry.messages import plain
+
+_UNSEEN = {"session": "sessions", "person": "people"}
+
+
+def training_summary(entry: Mapping[str, Any]) -> str:
+    """Return verdict, accuracy, rejection, first advice and the path of the model card, from a successful run's log."""
+    rows = list(_rows(entry))
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{entry['user_id']}'s {entry['modality']} model: {entry['verdict']}{_reason(entry)}"]
+    return "\n".join(plain(line) for line in [*lines, *(f"  {name:<{width}}  {text}" for name, text in rows)])
+
+
+def _rows(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    from shared.packaging.bundle import FILE_NAMES  # slow to import, and --help needs none of it
+
+    metrics, advice = entry["training_metrics"], entry["metrics"]["advice"]
+    yield "accuracy", _accuracy(metrics, entry["metrics"]["validation"], _UNSEEN[entry["metrics"]["validated_by"]])
+    rejection = f"{_percent(metrics['false_rejection_rate'])} of known labels (false rejection)"
+    if "false_acceptance_rate" in metrics:
+        rejection += f"; accepts {_percent(metrics['false_acceptance_rate'])} of unknown ones (false acceptance)"
+    yield "rejects", rejection
+    if advice:
+        yield "next", advice[0] if len(advice) == 1 else f"{advice[0]} ({len(advice) - 1} more in the model card)"
+    yield "model card", str(Path(entry["bundle"]) / FILE_NAMES["model_card"])
+    if entry.get("model_version"):
+        promotion = entry["promotion"]
+        status = "active" if promotion["promote"] else "a candidate"
+        yield "published", f"{entry['model_version']}, {status}: {promotion['reason']}"
+
+
+def _reason(entry: Mapping[str, Any]) -> str:
+    reasons = entry["metrics"]["verdict_reasons"]
+    return f" ({reasons[0]}{'; …' if len(reasons) > 1 else ''})" if reasons else ""
+
+
+def _accuracy(metrics: Mapping[str, float], scheme: str, unseen: str) -> str:
+    accuracy = _percent(metrics["accuracy"])
+    if scheme == "within-session":
+        return f"{accuracy}; nothing was tested on other {unseen}, so there is no interval"
+    interval = f"{_percent(metrics['accuracy_low'])} to {_percent(metrics['accuracy_high'])}"
+    return f"{accuracy} on {unseen} that it was not trained on (95 % interval {interval})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
