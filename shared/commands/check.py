@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import ValidationError
 
 from model_registry.commands.options import registry_settings
 from model_registry.location import ReadableRegistry
@@ -194,6 +195,11 @@ def _bad_names(root: Path) -> list[Fault]:
 @click.option("--modality", help="Check this modality only.")
 @click.option("--session", "sessions", multiple=True, help="Count these sessions only; can be repeated.")
 @click.option("--demo-data/--no-demo-data", default=False, help="Whether demo data count as used.")
+@click.option(
+    "--consent-by",
+    metavar="NAME",
+    help="Who states that consent was given for what A3CP's logs say nothing of.",
+)
 @click.option("--data-format", type=click.Choice(["auto", "own", "a3cp"]), default="auto", show_default=True)
 @click.option("--minimum-per-label", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--decode/--no-decode", default=True, show_default=True, help="Decode every media file.")
@@ -222,6 +228,7 @@ def check_command(
     modality: str | None,
     sessions: tuple[str, ...],
     demo_data: bool,
+    consent_by: str | None,
     data_format: Any,
     minimum_per_label: int,
     decode: bool,
@@ -251,7 +258,7 @@ def check_command(
         data,
         users,
         known,
-        DataFilter(sessions=sessions or None, include_demo=demo_data),
+        _filter(sessions, demo_data, consent_by),
         data_format=data_format,
         minimum_per_label=minimum_per_label,
         decode=decode,
@@ -265,6 +272,14 @@ def check_command(
         _show(report, verbose)
     if report.faults:
         context.exit(DataError.exit_code)
+
+
+def _filter(sessions: Sequence[str], demo_data: bool, consent_by: str | None) -> DataFilter:
+    """Return what training would use by default. Raises UsageError for a name that cannot be recorded."""
+    try:
+        return DataFilter(sessions=tuple(sessions) or None, include_demo=demo_data, consent_by=consent_by)
+    except ValidationError:
+        raise click.UsageError("--consent-by: give a name of 1 to 128 printable characters") from None
 
 
 def _show(report: CheckReport, verbose: bool) -> None:
