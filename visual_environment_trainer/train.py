@@ -36,6 +36,14 @@ from shared.learning.candidates import (
 )
 from shared.learning.duplicates import assign_duplicates_to_one_session
 from shared.learning.familiarity import centroid_familiarity
+from shared.ready_features import (
+    READY,
+    ReadyFeatures,
+    decode_ready_features,
+    has_ready_features,
+    refuse_ready,
+    train_on_ready_features,
+)
 from shared.recipe import Outcome, Recipe, featurise, load, package, validate
 from shared.schema_utils import Box
 from visual_environment_trainer.modality import TRAINER
@@ -56,7 +64,7 @@ from visual_environment_trainer.preprocessing.validity import require_content
 from visual_environment_trainer.preprocessing.views import ONE_VIEW, SEVERAL_VIEWS, Viewing, check_file, read_views
 from visual_environment_trainer.robustness import keep_helpful_copies
 
-VisualFeatures = Literal["embedding", "middle", "handmade"]
+VisualFeatures = Literal["embedding", "middle", "handmade", ReadyFeatures]
 VisualCandidate = CandidateConfig[VisualFeatures]
 
 
@@ -99,8 +107,10 @@ class VisualConfig(TrainerConfig):
 
 
 def train(job: Job, config: VisualConfig) -> Outcome:
-    """Train one user's visual model from labelled images and videos."""
+    """Train one user's visual model from labelled images and videos, or from ready-made features."""
     dataset = load(job, config, "visual_environment")
+    if has_ready_features(dataset):
+        return train_on_ready_features(job, config, config.candidates, dataset)
     wanted = [config.few_encoder] if config.few_encoder and len(dataset) <= config.few_up_to else []
     encoder, notes = select_encoder([*wanted, config.encoder], job.out)
     encoding = encoding_for(config, encoder, len(dataset))
@@ -195,6 +205,8 @@ def _features(
     features: VisualFeatures, encoder: Encoder | None, config: VisualConfig
 ) -> tuple[TensorSpec, FeatureFunction]:
     """Return the model's input that the features are computed of, and the function. Raises ConfigError."""
+    if features in READY:
+        raise refuse_ready(features)
     if features == "handmade":
         if encoder is not None:
             raise ConfigError("candidates: the features handmade are for training without an encoder; use embedding")
@@ -227,6 +239,8 @@ def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder])
 
     Raises DataError for a file that cannot be used, InvalidInputError for one that shows nothing.
     """
+    if spec.get("ready_features"):
+        return decode_ready_features(path, spec)
     viewing = Viewing.model_validate(spec)
     try:
         views = require_content(read_views(path, viewing))
