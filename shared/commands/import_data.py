@@ -244,10 +244,14 @@ def import_command(
 
 
 def _accepted(trainer: Trainer, encoding: str | None) -> frozenset[str]:
-    """Return what is looked for in a source: features, where recordings become features, or `--encoding` names some."""
+    """Return what is looked for in a source.
+
+    Numbers are features where `--encoding` says so, or where the modality takes nothing else or makes them itself.
+    """
     if trainer.extracts:
         return trainer.accepts
-    return frozenset(["features"]) if encoding else trainer.accepts - {"features"}
+    features = frozenset(["features"])
+    return features if encoding else (trainer.accepts - features) or features
 
 
 def _settle_doubts(findings: Findings, faults: list[Fault], as_is: bool) -> None:
