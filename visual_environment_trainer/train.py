@@ -111,8 +111,7 @@ def train(job: Job, config: VisualConfig) -> Outcome:
     dataset = load(job, config, "visual_environment")
     if has_ready_features(dataset):
         return train_on_ready_features(job, config, config.candidates, dataset)
-    wanted = [config.few_encoder] if config.few_encoder and len(dataset) <= config.few_up_to else []
-    encoder, notes = select_encoder([*wanted, config.encoder], job.out)
+    encoder, notes = select_encoder(wanted_encoders(config, len(dataset)), job.out)
     encoding = encoding_for(config, encoder, len(dataset))
     seen = encode_images(job, dataset, encoding)
     sessions, copies = group_near_duplicates(job, dataset, seen)
@@ -134,6 +133,21 @@ def train(job: Job, config: VisualConfig) -> Outcome:
         viewing, "views_v2", encoder_refs=references, notes=tuple(notes + box_notes(dataset)), media=copies
     )
     return package(job, validation, seen.samples, dataset, config, spec, probes)
+
+
+def wanted_encoders(config: VisualConfig, count: int) -> list[str | OwnEncoder]:
+    """Return the encoders for `count` images, preferred first.
+
+    Raises ConfigError where `encoder` was set and `few_encoder`, which was not, would be used in its place.
+    """
+    if config.few_encoder is None or count > config.few_up_to:
+        return [config.encoder]
+    if "encoder" in config.model_fields_set and "few_encoder" not in config.model_fields_set:
+        raise ConfigError(
+            f"encoder: with {count} images the encoder is few_encoder, {config.few_encoder}, which is for up to "
+            f"{config.few_up_to}; set few_encoder, too: null takes {config.encoder} however few they are"
+        )
+    return [config.few_encoder, config.encoder]
 
 
 def encoding_for(config: VisualConfig, encoder: Encoder | None, count: int) -> Encoding:
