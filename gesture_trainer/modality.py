@@ -10,6 +10,7 @@ TRAINER = Trainer(
     image="gesture-trainer",
     cost=Cost(start_seconds=3.0, seconds_per_sample=0.002),
     accepts=frozenset(["image", "video", "features"]),
+    extracts=True,
     commands={
         "extract": Command(
             "gesture_trainer.extracting:extract_command",

@@ -25,7 +25,6 @@ from gesture_trainer.preprocessing.extraction import NO_FACE, Extraction, tasks_
 from gesture_trainer.preprocessing.hands import HandMotion, HandShape, HandsShape
 from gesture_trainer.preprocessing.landmarker import EXTRACTED_WIDTHS, RATE
 from gesture_trainer.preprocessing.layouts import COORDINATES, Layout, is_guess
-from gesture_trainer.preprocessing.motion import FrameMean, Resampled, Statistics
 from gesture_trainer.preprocessing.paths import PathGeometry
 from gesture_trainer.preprocessing.probes import gesture_probes
 from gesture_trainer.preprocessing.sequences import (
@@ -45,6 +44,7 @@ from shared.features.arrays import Inputs
 from shared.features.cache import content_key
 from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec
 from shared.features.probes import REPORTED, Probe, background_pieces
+from shared.features.sequences import FrameMean, Resampled, Statistics
 from shared.job import Job, ModelSpec
 from shared.learning.candidates import (
     Auto,

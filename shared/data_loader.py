@@ -28,7 +28,7 @@ from shared.data.own_layout import count_own, is_own, read_own, sessions_folder
 from shared.data.records import Dropped, Reading, Record
 from shared.data.samples import Sample, encoding_faults, label_faults, load_features, verified
 from shared.errors import DataError, Fault
-from shared.schema_utils import BACKGROUND, Example, LabelStatus, Moment, Schema, SessionMetadata
+from shared.schema_utils import BACKGROUND, Example, Identifier, LabelStatus, Moment, Schema, SessionMetadata
 from shared.trainers import parse_known_modality
 
 __all__ = [
@@ -60,6 +60,10 @@ class DataFilter(Schema):
     )
     performers: tuple[str, ...] | None = Field(default=None, description="who performed; anybody when absent")
     require_consent: StrictBool = Field(default=True, description="leave out what nobody consented to")
+    consent_by: Identifier | None = Field(
+        default=None,
+        description="who states that consent was given for what A3CP's logs say nothing of",
+    )
     include_demo: StrictBool = Field(default=False, description="use examples that are marked as demo data")
 
 
@@ -277,7 +281,8 @@ def read_user(
     if data_format == "own" or (data_format == "auto" and own and not a3cp):
         return read_own(root, user, modality, data_filter.sessions)
     if data_format == "a3cp" or (data_format == "auto" and a3cp and not own):
-        return read_a3cp(root, user, modality, data_filter.sessions)
+        stated = data_filter.consent_by is not None
+        return read_a3cp(root, user, modality, data_filter.sessions, consent_stated=stated)
     if own:
         reason = "holds sessions in our own layout and A3CP's logs; choose with --data-format own or a3cp"
     elif user in known_users(root.path):

@@ -47,6 +47,7 @@ class Trainer:
     image: str  # that the Docker backend runs
     cost: Cost
     accepts: frozenset[str] = frozenset(["audio", "image", "video", "text", "features"])  # what its samples may be
+    extracts: bool = False  # features of an encoding from recordings, which may be mixed with ready-made ones
     commands: Mapping[str, Command] = field(default_factory=dict)
 
 

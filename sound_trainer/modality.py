@@ -9,5 +9,5 @@ TRAINER = Trainer(
     console_script="sound-train",
     image="sound-trainer",
     cost=Cost(start_seconds=3.0, seconds_per_sample=0.007),
-    accepts=frozenset(["audio", "video"]),  # a video's sound
+    accepts=frozenset(["audio", "video", "features"]),  # a video's sound
 )

@@ -29,6 +29,12 @@ from shared.learning.candidates import (
     resolve_candidates,
 )
 from shared.learning.familiarity import cosine_familiarity
+from shared.ready_features import (
+    ReadyFeatures,
+    has_ready_features,
+    refuse_ready,
+    train_on_ready_features,
+)
 from shared.recipe import Outcome, Recipe, featurise, load, package, validate
 from sound_trainer.modality import TRAINER
 from sound_trainer.preprocessing.augment import Augment, Augmentation
@@ -38,7 +44,7 @@ from sound_trainer.preprocessing.embedding import SpeechEmbedding
 from sound_trainer.preprocessing.probes import sound_probes
 from sound_trainer.preprocessing.spectral import Cepstra, FullSpectralFeatures
 
-SoundFeatures = Literal["speech_embedding", "cepstra", "spectral"]
+SoundFeatures = Literal["speech_embedding", "cepstra", "spectral", ReadyFeatures]
 SoundCandidate = CandidateConfig[SoundFeatures]
 
 
@@ -67,8 +73,10 @@ class SoundConfig(TrainerConfig):
 
 
 def train(job: Job, config: SoundConfig) -> Outcome:
-    """Train one user's sound model from labelled recordings."""
+    """Train one user's sound model from labelled recordings, or from ready-made features."""
     dataset = load(job, config, "sound")
+    if has_ready_features(dataset):
+        return train_on_ready_features(job, config, config.candidates, dataset)
     with job.log.stage("decode"):
         recordings = open_recordings(job, dataset, config.decoding)
     background = [probe.inputs for seed in FITTED for probe in sound_probes(recordings, seed)]
@@ -112,6 +120,7 @@ def _function(features: SoundFeatures, config: SoundConfig) -> FeatureFunction:
             return Cepstra()
         case "spectral":
             return FullSpectralFeatures()
+    raise refuse_ready(features)
 
 
 RECIPE = Recipe(SoundConfig, train, decode, check_file, sound_windows)

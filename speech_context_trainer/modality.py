@@ -9,5 +9,5 @@ TRAINER = Trainer(
     console_script="speech-train",
     image="speech-trainer",
     cost=Cost(start_seconds=3.0, seconds_per_sample=0.002),
-    accepts=frozenset(["text"]),
+    accepts=frozenset(["text", "features"]),
 )

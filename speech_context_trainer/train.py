@@ -44,6 +44,14 @@ from shared.learning.duplicates import assign_duplicates_to_one_session
 from shared.learning.familiarity import FitFamiliarity, cosine_familiarity
 from shared.learning.heads import Classes, Features
 from shared.learning.kernel_ridge import LANDMARK_NUMBERS
+from shared.ready_features import (
+    READY,
+    ReadyFeatures,
+    decode_ready_features,
+    has_ready_features,
+    refuse_ready,
+    train_on_ready_features,
+)
 from shared.recipe import Outcome, Recipe, featurise, load, package, validate
 from speech_context_trainer.modality import TRAINER
 from speech_context_trainer.preprocessing.context import (
@@ -59,7 +67,7 @@ from speech_context_trainer.preprocessing.text import HashedGrams, Sentence, cle
 from speech_context_trainer.preprocessing.tokens import embed_texts
 from speech_context_trainer.preprocessing.validity import invalid_reason
 
-SpeechFeatures = Literal["ngrams", "minilm", "use", "minilm_context", "use_context", "confidence"]
+SpeechFeatures = Literal["ngrams", "minilm", "use", "minilm_context", "use_context", "confidence", ReadyFeatures]
 SpeechCandidate = CandidateConfig[SpeechFeatures]
 SURROUNDINGS: frozenset[SpeechFeatures] = frozenset({"minilm_context", "use_context", "confidence"})
 ENCODER_OF: Mapping[str, str] = {
@@ -99,8 +107,10 @@ class SpeechConfig(TrainerConfig):
 
 
 def train(job: Job, config: SpeechConfig) -> Outcome:
-    """Train one user's speech model from labelled transcripts."""
+    """Train one user's speech model from labelled transcripts, or from ready-made features."""
     dataset = load(job, config, "speech")
+    if has_ready_features(dataset):
+        return train_on_ready_features(job, config, config.candidates, dataset)
     texts = transcripts(dataset)
     encoders, notes = available_encoders(config)
     around = [surroundings(sample.example) for sample in dataset.samples]
@@ -253,6 +263,9 @@ def usable_candidates(config: SpeechConfig, available: Set[str], few: bool) -> l
     """
     found: list[SpeechCandidate] = []
     for candidate in resolve_candidates(config.candidates, SUITABLE):
+        for name in candidate.features or ():
+            if name in READY:
+                raise refuse_ready(name)
         kept = tuple(name for name in candidate.features or () if name == "ngrams" or name in available)
         if not SURROUNDINGS.issuperset(kept):
             found.append(candidate.model_copy(update={"features": kept}))
@@ -280,6 +293,8 @@ def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder])
     Raises DataError for a file that is no UTF-8 text, or whose JSON has no transcript; InvalidInputError for a text
     without a word.
     """
+    if spec.get("ready_features"):
+        return dict(decode_ready_features(path, spec))
     try:
         said = read_utterance(path)
     except (RefusedFileError, ValueError) as error:

@@ -42,7 +42,7 @@ TIERS: dict[str, tuple[tuple[set[str], ...], ...]] = {
         ({"job"},),
         ({"training_run"},),
         ({"packaging"}, {"report"}),
-        ({"recipe"},),
+        ({"recipe", "ready_features"},),
         ({"commands", "__main__"},),
     ),
     "model_registry": (

@@ -9,5 +9,5 @@ TRAINER = Trainer(
     console_script="visual-train",
     image="visual-trainer",
     cost=Cost(start_seconds=4.0, seconds_per_sample=0.011),
-    accepts=frozenset(["image", "video"]),
+    accepts=frozenset(["image", "video", "features"]),
 )

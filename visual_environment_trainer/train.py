@@ -37,6 +37,14 @@ from shared.learning.candidates import (
 )
 from shared.learning.duplicates import assign_duplicates_to_one_session
 from shared.learning.familiarity import centroid_familiarity
+from shared.ready_features import (
+    READY,
+    ReadyFeatures,
+    decode_ready_features,
+    has_ready_features,
+    refuse_ready,
+    train_on_ready_features,
+)
 from shared.recipe import Cutting, Outcome, Recipe, Window, featurise, load, package, validate
 from shared.schema_utils import Box
 from visual_environment_trainer.modality import TRAINER
@@ -65,7 +73,7 @@ from visual_environment_trainer.preprocessing.views import (
 )
 from visual_environment_trainer.robustness import keep_helpful_copies
 
-VisualFeatures = Literal["embedding", "middle", "handmade"]
+VisualFeatures = Literal["embedding", "middle", "handmade", ReadyFeatures]
 VisualCandidate = CandidateConfig[VisualFeatures]
 
 
@@ -108,10 +116,11 @@ class VisualConfig(TrainerConfig):
 
 
 def train(job: Job, config: VisualConfig) -> Outcome:
-    """Train one user's visual model from labelled images and videos."""
+    """Train one user's visual model from labelled images and videos, or from ready-made features."""
     dataset = load(job, config, "visual_environment")
-    wanted = [config.few_encoder] if config.few_encoder and len(dataset) <= config.few_up_to else []
-    encoder, notes = select_encoder([*wanted, config.encoder], job.out)
+    if has_ready_features(dataset):
+        return train_on_ready_features(job, config, config.candidates, dataset)
+    encoder, notes = select_encoder(wanted_encoders(config, len(dataset)), job.out)
     encoding = encoding_for(config, encoder, len(dataset))
     seen = encode_images(job, dataset, encoding)
     sessions, copies = group_near_duplicates(job, dataset, seen)
@@ -133,6 +142,21 @@ def train(job: Job, config: VisualConfig) -> Outcome:
         viewing, "views_v2", encoder_refs=references, notes=tuple(notes + box_notes(dataset)), media=copies
     )
     return package(job, validation, seen.samples, dataset, config, spec, probes)
+
+
+def wanted_encoders(config: VisualConfig, count: int) -> list[str | OwnEncoder]:
+    """Return the encoders for `count` images, preferred first.
+
+    Raises ConfigError where `encoder` was set and `few_encoder`, which was not, would be used in its place.
+    """
+    if config.few_encoder is None or count > config.few_up_to:
+        return [config.encoder]
+    if "encoder" in config.model_fields_set and "few_encoder" not in config.model_fields_set:
+        raise ConfigError(
+            f"encoder: with {count} images the encoder is few_encoder, {config.few_encoder}, which is for up to "
+            f"{config.few_up_to}; set few_encoder, too: null takes {config.encoder} however few they are"
+        )
+    return [config.few_encoder, config.encoder]
 
 
 def encoding_for(config: VisualConfig, encoder: Encoder | None, count: int) -> Encoding:
@@ -204,6 +228,8 @@ def _features(
     features: VisualFeatures, encoder: Encoder | None, config: VisualConfig
 ) -> tuple[TensorSpec, FeatureFunction]:
     """Return the model's input that the features are computed of, and the function. Raises ConfigError."""
+    if features in READY:
+        raise refuse_ready(features)
     if features == "handmade":
         if encoder is not None:
             raise ConfigError("candidates: the features handmade are for training without an encoder; use embedding")
@@ -236,6 +262,8 @@ def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder])
 
     Raises DataError for a file that cannot be used, InvalidInputError for one that shows nothing.
     """
+    if spec.get("ready_features"):
+        return decode_ready_features(path, spec)
     viewing = Viewing.model_validate(spec)
     try:
         views = require_content(read_views(path, viewing))

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gesture_trainer.preprocessing.hands import active_first, palm_length, points_visible, shape_of, whole_hand_visible
-from gesture_trainer.preprocessing.motion import kernel_resampled
 from shared.features.arrays import Array, Inputs, const, floored, length, namespace
+from shared.features.sequences import kernel_resampled
 
 _MOUTH, _SHOULDERS = (9, 10), (11, 12)  # left, right
 _LEFT = (15, 13, 16, 14, *range(33, 54))  # wrist and elbow, those of the other arm, and the hand

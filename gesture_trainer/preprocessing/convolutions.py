@@ -15,9 +15,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from gesture_trainer.preprocessing.motion import resampled
 from shared.features.arrays import Array, Inputs, const, matmul, namespace
 from shared.features.graph import FeatureGraph, TensorSpec
+from shared.features.sequences import resampled
 from shared.learning.candidates import Rows
 from shared.learning.folds import Indices
 

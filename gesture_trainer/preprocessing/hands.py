@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from gesture_trainer.preprocessing.motion import kernel_resampled, steps
 from shared.features.arrays import Array, Inputs, const, floored, greatest, length, mean_and_deviation, namespace
+from shared.features.sequences import kernel_resampled, steps
 
 POINTS = 21
 _TIPS = (4, 8, 12, 16, 20)

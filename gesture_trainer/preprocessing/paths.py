@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gesture_trainer.preprocessing.motion import resampled
 from shared.features.arrays import Array, Inputs, floored, greatest, mean_and_deviation, namespace
+from shared.features.sequences import resampled
 
 _SLOW = 1e-3  # of the picture's width a frame: below it a direction is noise
 

@@ -25,12 +25,12 @@ from gesture_trainer.preprocessing.landmarker import EXTRACTED_WIDTHS, RATE
 from gesture_trainer.preprocessing.layouts import Layout, layout_of
 from gesture_trainer.preprocessing.sandbox import Failure
 from gesture_trainer.preprocessing.validity import invalid_reason
-from shared.data.feature_files import SIZE_LIMIT, FeatureFileError, parse_features
-from shared.data.files import RefusedFileError, read_bounded, sha256_of
+from shared.data.files import RefusedFileError, sha256_of
 from shared.data_loader import Dataset, Sample, load_features
 from shared.errors import DataError, Fault, InvalidInputError
 from shared.features.cache import FeatureCache
 from shared.features.encoders import Encoder
+from shared.ready_features import decode_ready_features
 from shared.recipe import Cutting, Window
 
 
@@ -139,10 +139,7 @@ def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder])
     if path.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
         sequence = _decoded_media(path, spec)
     else:
-        try:
-            sequence = parse_features(read_bounded(path, SIZE_LIMIT), "json" if path.suffix == ".json" else "npz")
-        except (FeatureFileError, RefusedFileError) as refused:
-            raise DataError([Fault(str(path), None, "features", str(refused))]) from None
+        sequence = decode_ready_features(path, spec)["sequence"]
     if sequence.shape[1] != spec["width"]:
         reason = f"{sequence.shape[1]} numbers a frame, but the model takes {spec['width']}"
         raise DataError([Fault(str(path), None, "features", reason)])

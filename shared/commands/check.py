@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import ValidationError
 
+from model_registry.commands.options import registry_settings
+from model_registry.location import ReadableRegistry
 from model_registry.messages import list_names
 from model_registry.names import InvalidNameError, Modality, parse_name
+from shared.commands.data_pages import write_pages
 from shared.commands.file_checks import FileCheck, check_files, wrong_kind
 from shared.data.files import DataRoot, RefusedFileError
 from shared.data.identity import contradictions
@@ -24,6 +28,7 @@ from shared.data.samples import encoding_faults, label_faults, verified
 from shared.data_loader import DataFilter, DataFormat, choose, known_users, read_user
 from shared.errors import DataError, Fault
 from shared.progress import Progress, bar, silent
+from shared.report.data_page import PageContents
 from shared.schema_utils import Example
 from shared.trainers import parse_known_modality
 
@@ -33,6 +38,7 @@ Examples:
   model-trainer check data
   model-trainer check data --user anna --modality gesture
   model-trainer check a3cp --data-format a3cp --json
+  model-trainer check data --user anna --html anna.html --registry models
 """
 
 
@@ -53,11 +59,20 @@ class Count:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a data root holds, and what is wrong with it."""
+    """What a data root holds, and what is wrong with it; `of_users` has the samples and faults of each user."""
 
     faults: tuple[Fault, ...]
     warnings: tuple[Fault, ...]
     users: dict[str, dict[Modality, Count]] = field(default_factory=dict)
+    of_users: dict[str, PageContents] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return faults, warnings and counts as one JSON object."""
+        values = {name: [asdict(fault) for fault in getattr(self, name)] for name in ("faults", "warnings")}
+        users = {
+            user: {modality: asdict(count) for modality, count in counts.items()} for user, counts in self.users.items()
+        }
+        return json.dumps({**values, "users": users}, ensure_ascii=False)
 
 
 def check_data(
@@ -88,30 +103,34 @@ def check_data(
         faults.append(
             Fault(str(root), None, "users", "there are no data of any user; `model-trainer import` brings some in")
         )
-    warnings: list[Fault] = []
     check_all = partial(check_files, progress=progress) if decode else None
+    checks: dict[str, PageContents] = {}
     counts: dict[str, dict[Modality, Count]] = {}
     for user in chosen:
         reading = read_user(data_root, user, modality, data_filter, data_format)
-        faults += reading.faults
-        warnings += reading.warnings
         place = str(root / "users" / user)
-        counts[user] = _check_user(
-            data_root, reading, data_filter, minimum_per_label, place, faults, warnings, check_all
+        checks[user], counts[user] = _check_user(
+            user, data_root, reading, data_filter, minimum_per_label, place, check_all
         )
-    return CheckReport(DataError(dict.fromkeys(faults)).faults, tuple(warnings), counts)
+    faults += [fault for check in checks.values() for fault in check.faults]
+    return CheckReport(
+        faults=DataError(dict.fromkeys(faults)).faults,
+        warnings=tuple(warning for check in checks.values() for warning in check.warnings),
+        users=counts,
+        of_users=checks,
+    )
 
 
 def _check_user(
+    user: str,
     root: DataRoot,
     reading: Reading,
     data_filter: DataFilter,
     minimum: int,
     place: str,
-    faults: list[Fault],
-    warnings: list[Fault],
     check_all: Callable[[Modality, Sequence[tuple[Path, Example]]], list[FileCheck]] | None,
-) -> dict[Modality, Count]:
+) -> tuple[PageContents, dict[Modality, Count]]:
+    faults, warnings = list(reading.faults), list(reading.warnings)
     files = {
         (record.path, record.line): sample.path
         for record in reading.records
@@ -121,11 +140,14 @@ def _check_user(
     for record in reading.records:
         by_modality[record.example.modality].append(record)
     counts: dict[Modality, Count] = {}
+    every: list[Record] = []
+    left_out = list(reading.ledger)
     for modality, records in sorted(by_modality.items()):
         ledger: list[Dropped] = []
         used = choose(Reading(records=records), data_filter, ledger, faults)
-        unreadable = any(fault.path.startswith(place) for fault in faults)
-        faults += label_faults(used, modality, minimum, ledger, place, others=unreadable)
+        every += used
+        left_out += ledger
+        faults += label_faults(used, modality, minimum, ledger, place, others=bool(faults))
         faults += encoding_faults(used, modality, place)
         faults += [
             record.fault("modality", reason) for record in used if (reason := wrong_kind(modality, record.example))
@@ -149,7 +171,8 @@ def _check_user(
             if result.refusal is not None:
                 faults.append(record.fault("media", f"{name}: {result.refusal}"))
             warnings += [record.fault("media", f"{name}: {note}") for note in result.notes]
-    return counts
+    found = DataError(dict.fromkeys(faults)).faults
+    return PageContents(user, tuple(every), files, tuple(left_out), found, tuple(warnings)), counts
 
 
 def _bad_names(root: Path) -> list[Fault]:
@@ -172,9 +195,29 @@ def _bad_names(root: Path) -> list[Fault]:
 @click.option("--modality", help="Check this modality only.")
 @click.option("--session", "sessions", multiple=True, help="Count these sessions only; can be repeated.")
 @click.option("--demo-data/--no-demo-data", default=False, help="Whether demo data count as used.")
+@click.option(
+    "--consent-by",
+    metavar="NAME",
+    help="Who states that consent was given for what A3CP's logs say nothing of.",
+)
 @click.option("--data-format", type=click.Choice(["auto", "own", "a3cp"]), default="auto", show_default=True)
 @click.option("--minimum-per-label", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--decode/--no-decode", default=True, show_default=True, help="Decode every media file.")
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(path_type=Path),
+    metavar="FILE|FOLDER",
+    help="Also write a page to look at and listen to: FILE.html of one user, or a FOLDER with a page of each.",
+)
+@click.option(
+    "--training-log",
+    "logs",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A training_log.json, whose audit the page shows on top; can be repeated.",
+)
+@click.option("--registry", **registry_settings("read", help="Take the logs of active versions.", default=False))
 @click.option("--verbose", is_flag=True, help="List every fault, also where many are of one kind.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 @click.pass_context
@@ -185,9 +228,13 @@ def check_command(
     modality: str | None,
     sessions: tuple[str, ...],
     demo_data: bool,
+    consent_by: str | None,
     data_format: Any,
     minimum_per_label: int,
     decode: bool,
+    page: Path | None,
+    logs: tuple[Path, ...],
+    registry: ReadableRegistry | None,
     verbose: bool,
     as_json: bool,
 ) -> None:
@@ -196,7 +243,11 @@ def check_command(
     Ends with 3 where anything is wrong.
 
     Each fault is one line, `path:line: field: reason`; of many faults of one kind three are listed, with their number.
+    The page of --html shows the samples by label and session, and on top what is wrong: faults, copies, and what the
+    audit of the last training found. It holds recordings, so only you can read the file.
     """
+    if page is None and (logs or registry is not None):
+        raise click.UsageError("--training-log and --registry are for the page of --html")
     try:
         known = None if modality is None else parse_known_modality(modality)
         for user in users:
@@ -207,18 +258,28 @@ def check_command(
         data,
         users,
         known,
-        DataFilter(sessions=sessions or None, include_demo=demo_data),
+        _filter(sessions, demo_data, consent_by),
         data_format=data_format,
         minimum_per_label=minimum_per_label,
         decode=decode,
         progress=bar,
     )
+    if page is not None:
+        write_pages(page, report.of_users, modality=known, logs=logs, registry=registry, progress=bar)
     if as_json:
-        click.echo(json.dumps(asdict(report), ensure_ascii=False))
+        click.echo(report.to_json())
     else:
         _show(report, verbose)
     if report.faults:
         context.exit(DataError.exit_code)
+
+
+def _filter(sessions: Sequence[str], demo_data: bool, consent_by: str | None) -> DataFilter:
+    """Return what training would use by default. Raises UsageError for a name that cannot be recorded."""
+    try:
+        return DataFilter(sessions=tuple(sessions) or None, include_demo=demo_data, consent_by=consent_by)
+    except ValidationError:
+        raise click.UsageError("--consent-by: give a name of 1 to 128 printable characters") from None
 
 
 def _show(report: CheckReport, verbose: bool) -> None:

@@ -23,7 +23,7 @@ from shared.data.import_writing import CONTRADICTIONS, UNUSABLE, Mode, Origin, S
 from shared.errors import DataError, Fault
 from shared.progress import bar
 from shared.schema_utils import LABEL_STATUSES, Example
-from shared.trainers import all_trainers, modality_names, parse_known_modality
+from shared.trainers import Trainer, all_trainers, modality_names, parse_known_modality
 
 _EXAMPLES = """
 \b
@@ -216,7 +216,7 @@ def import_command(
         pattern=pattern,
         levels=tuple(levels.split("/")) if levels else (),
         media=media,
-        accepts=ReadOptions().accepts if trainer is None else trainer.accepts,
+        accepts=ReadOptions().accepts if trainer is None else _accepted(trainer, encoding),
     )
     with ExitStack() as stack:
         try:
@@ -241,6 +241,17 @@ def import_command(
             data, samples, origin, mode, known_faults=faults, note=note, check=check if decode else None, progress=bar
         )
         _show(summary, findings, consent, dry_run, data)
+
+
+def _accepted(trainer: Trainer, encoding: str | None) -> frozenset[str]:
+    """Return what is looked for in a source.
+
+    Numbers are features where `--encoding` says so, or where the modality takes nothing else or makes them itself.
+    """
+    if trainer.extracts:
+        return trainer.accepts
+    features = frozenset(["features"])
+    return features if encoding else (trainer.accepts - features) or features
 
 
 def _settle_doubts(findings: Findings, faults: list[Fault], as_is: bool) -> None:

@@ -7,9 +7,12 @@ The folder given as data root holds A3CP's `logs/` and `data/` (or their content
     [data/]users/<user>/training/training_examples.jsonl       labels that a partner accepted or corrected
     [logs/ or data/]transcripts/session_<session>.jsonl        transcripts
 
+Finalised transcripts may also be messages of modality `speech` in the session log.
+
 A label is, in this order: the latest final label or label correction of the record, the intent that the capture was
-opened with, the intent of the whole session. Consent that is refused anywhere counts as refused, and demo data that
-are marked anywhere count as demo data. Unknown fields and repeated records are tolerated.
+opened with, the intent of the whole session. Consent that is refused anywhere counts as refused; where nothing says
+anything of it, it is not given, unless somebody states it for the whole folder. Demo data that are marked anywhere
+count as demo data. Unknown fields and repeated records are tolerated.
 """
 
 from __future__ import annotations
@@ -27,7 +30,16 @@ from pydantic import BaseModel, ValidationError
 
 from model_registry.messages import printable
 from model_registry.names import InvalidNameError, Modality, parse_modality
-from shared.data.a3cp_rows import CaptureOpen, Event, FeaturesReady, FinalLabel, Governed, SessionEvent, Transcript
+from shared.data.a3cp_rows import (
+    CaptureOpen,
+    Event,
+    FeaturesReady,
+    FinalLabel,
+    Governed,
+    SessionEvent,
+    SpeechMessage,
+    Transcript,
+)
 from shared.data.files import DataRoot, RefusedFileError, json_lines
 from shared.data.records import Dropped, Reading, Record, foreign_modality
 from shared.errors import Fault
@@ -40,6 +52,10 @@ _RECORDS = uuid.UUID("0d1f3a52-6c0e-5d0b-9c7e-a3c0a3c0a3c0")  # names transcript
 
 _T = TypeVar("_T", bound=BaseModel)
 _SYSTEM = "system"  # what A3CP's own programs call themselves: the performer is whoever the session or capture names
+_NO_CONSENT = (
+    "they are left out. If it was, say who states it: --consent-by NAME of check, or "
+    "--set data.consent_by=NAME of a trainer"
+)
 _NOT_LABELLED = "no final label, label correction, capture intent or session intent gives it a label"
 
 
@@ -63,6 +79,9 @@ class _Session:
     faults: list[Fault] = field(default_factory=list)
     captures: dict[str, str] = field(default_factory=dict)  # record id -> capture id
     ready: list[tuple[int, Event, FeaturesReady]] = field(default_factory=list)
+    messages: list[tuple[int, Event, SpeechMessage]] = field(default_factory=list)
+    consent_stated: bool = False  # by somebody, for whatever says nothing of it
+    without_consent: int = 0  # examples of which nothing says whether consent was given
     # By capture id, or by record id where there is no capture:
     intents: dict[str, str] = field(default_factory=dict)
     governed: dict[str, list[Governed]] = field(default_factory=dict)
@@ -85,6 +104,8 @@ def count_a3cp(root: DataRoot, user: str) -> Counter[Modality]:
                 event = row.get("event")
                 if isinstance(event, dict) and event.get("event") == "raw_features.ready":
                     counts[parse_modality(event.get("modality", ""))] += 1
+                elif isinstance(event, dict) and event.get("modality") == "speech":
+                    counts["speech"] += event.get("context_partner_speech") is not None
             for path in _transcripts(root, log.stem):
                 counts["speech"] += sum(
                     row.get("user_id") == user and row.get("is_partial") is not True
@@ -95,8 +116,18 @@ def count_a3cp(root: DataRoot, user: str) -> Counter[Modality]:
     return counts
 
 
-def read_a3cp(root: DataRoot, user: str, modality: Modality | None, sessions: Collection[str] | None = None) -> Reading:
+def read_a3cp(
+    root: DataRoot,
+    user: str,
+    modality: Modality | None,
+    sessions: Collection[str] | None = None,
+    *,
+    consent_stated: bool = False,
+) -> Reading:
     """Read the user's labelled captures and transcripts of `modality` (None: of all) from A3CP's logs.
+
+    With `consent_stated`, consent is given for all of which nothing says whether it is; otherwise a warning counts
+    them.
 
     A capture or transcript without any label is a fault in a session that was declared training data, and left
     out otherwise. Sessions that were not chosen are read for the ledger, and their faults are ignored.
@@ -107,8 +138,9 @@ def read_a3cp(root: DataRoot, user: str, modality: Modality | None, sessions: Co
         reading.faults.append(Fault(str(root.path / "users" / user), None, "sessions", "holds no session log of A3CP"))
         return reading
     labels = _final_labels(root, user, reading)
+    unsaid = 0
     for log in logs:
-        session = _Session(user, log.stem, str(log), reading)
+        session = _Session(user, log.stem, str(log), reading, consent_stated=consent_stated)
         _read_log(session, root, log, labels)
         reading.session_ids.append(session.session_id)
         if session.metadata is not None:
@@ -116,8 +148,12 @@ def read_a3cp(root: DataRoot, user: str, modality: Modality | None, sessions: Co
         _add_captures(session, root, modality)
         if modality in (None, "speech"):
             _add_transcripts(session, root)
+        unsaid += session.without_consent
         if sessions is None or session.session_id in sessions:
             reading.faults.extend(session.faults)
+    if unsaid and not consent_stated:
+        reason = f"nothing says whether consent was given for {unsaid} of {len(reading.records)} samples: {_NO_CONSENT}"
+        reading.warnings.append(Fault(str(logs[0].parent), None, "consent_given", reason))
     return reading
 
 
@@ -185,6 +221,10 @@ def _take(event: Event, raw: dict[str, Any], line: int, session: _Session) -> No
         opened = _parse(CaptureOpen, raw, session.path, line, session.faults, ("event",))
         if opened is not None and opened.annotation is not None and opened.annotation.intent:
             session.intents[key] = opened.annotation.intent
+    elif event.modality == "speech" and event.context_partner_speech is not None:
+        message = _parse(SpeechMessage, raw, session.path, line, session.faults, ("event",))
+        if message is not None:
+            session.messages.append((line, event, message))
     elif event.event == "raw_features.ready":
         ready = _parse(FeaturesReady, raw, session.path, line, session.faults, ("event",))
         if ready is not None:
@@ -250,7 +290,9 @@ def _add_captures(session: _Session, root: DataRoot, modality: Modality | None) 
 
 
 def _add_transcripts(session: _Session, root: DataRoot) -> None:
+    """Add the session's transcripts: first those of files, then messages that say something new."""
     known: set[str] = set()
+    said: set[tuple[datetime, str]] = set()
     for path in _transcripts(root, session.session_id):
         name = str(path)
         for line, raw in _rows(session, root, path):
@@ -265,21 +307,38 @@ def _add_transcripts(session: _Session, root: DataRoot) -> None:
                 session.reading.ledger.append(Dropped(record_id, reason, name, line))
                 continue
             known.add(record_id)
+            said.add((row.timestamp, row.transcript))
             session.governed.setdefault(record_id, []).append(row)
             if row.label_correction:
                 correction = _Correction(row.timestamp, row.label_correction, row.label_status or "corrected")
                 session.corrections.setdefault(record_id, []).append(correction)
-            content = {
-                "modality": "speech",
-                "timestamp": row.timestamp,
-                "transcript": row.transcript,
-                "confidence": row.confidence,
-                "language": row.language,
-            }
+            content = _speech(row.timestamp, row.transcript, row)
             keys = (record_id, row.capture_id or record_id, segment)
             example = _example(session, record_id, keys, content, name, line)
             if example is not None:
                 session.reading.records.append(Record(example, name, line, None))
+    for line, event, message in session.messages:
+        text = message.context_partner_speech
+        if message.is_partial or event.record_id in known or (event.timestamp, text) in said:
+            reason = "partial transcript" if message.is_partial else "duplicate"
+            session.reading.ledger.append(Dropped(event.record_id, reason, session.path, line))
+            continue
+        content = _speech(event.timestamp, text, message)
+        ids = (event.record_id, event.capture_id or event.record_id)
+        example = _example(session, event.record_id, ids, content, session.path, line)
+        if example is not None:
+            session.reading.records.append(Record(example, session.path, line, None))
+
+
+def _speech(time: datetime, text: str, row: Transcript | SpeechMessage) -> dict[str, Any]:
+    """Return the fields of an example that are what was said."""
+    return {
+        "modality": "speech",
+        "timestamp": time,
+        "transcript": text,
+        "confidence": row.confidence,
+        "language": row.language,
+    }
 
 
 def _example(
@@ -297,8 +356,11 @@ def _example(
         return None
     everything = [*session.whole, *rows]
     consents = [row.consent_given for row in everything if row.consent_given is not None]
+    session.without_consent += not consents
     performers = [row.performer_id for row in everything if row.performer_id not in (None, _SYSTEM)]
-    context = {name: value for row in everything for name, value in (row.context or {}).items()}
+    context = {name: value for row in everything for name, value in row.surroundings.items()}
+    if context.get("partner_speech") == content.get("transcript"):
+        context["partner_speech"] = None  # a message that is a transcript itself
     values = {
         "record_id": record_id,
         "user_id": session.user,
@@ -306,7 +368,7 @@ def _example(
         "label": label,
         "label_status": status,
         "performer_id": performers[-1] if performers else None,
-        "consent_given": bool(consents) and all(consents),
+        "consent_given": all(consents) if consents else session.consent_stated,
         "is_demo": any(row.is_demo for row in everything),
         **{name: context.get(name) for name in ("location", "partner_speech", "prompt_type")},
         **content,

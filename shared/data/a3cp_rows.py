@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, StrictBool, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 from shared.schema_utils import FeaturesRef, Fraction, Identifier, LabelStatus, Timestamp
 
@@ -21,6 +21,11 @@ class Governed(BaseModel):
     performer_id: Identifier | None = None
     context: dict[str, Any] | None = None
 
+    @property
+    def surroundings(self) -> dict[str, Any]:
+        """Where it was and what was said, as far as the row says."""
+        return self.context or {}
+
 
 class Event(Governed):
     """What every event of a session log has, and what a trainer reads from some."""
@@ -35,6 +40,30 @@ class Event(Governed):
     event: str | None = None
     final_label: str | None = None
     capture_id: Identifier | None = None
+    context_location: str | None = None  # these three are what messages have in the place of `context`
+    context_partner_speech: str | None = None
+    context_prompt_type: str | None = None
+
+    @property
+    def surroundings(self) -> dict[str, Any]:
+        """Where it was and what was said, as far as the event says."""
+        values = {
+            "location": self.context_location,
+            "partner_speech": self.context_partner_speech,
+            "prompt_type": self.context_prompt_type,
+        }
+        return {**(self.context or {}), **{name: value for name, value in values.items() if value is not None}}
+
+
+class SpeechMessage(BaseModel):
+    """A message of modality `speech` in a session log: one finalised transcript."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    context_partner_speech: str
+    confidence: Fraction | None = Field(default=None, validation_alias="ASR_confidence_score")
+    language: Identifier | None = None
+    is_partial: StrictBool = False
 
 
 class Annotation(BaseModel):

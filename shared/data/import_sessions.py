@@ -58,7 +58,10 @@ def find_samples(
 def _refuse_numbers(findings: Findings, options: ReadOptions) -> None:
     numbers = [sample for sample in findings.samples if isinstance(sample.content, np.ndarray)]
     if numbers:
-        reason = f"{len(numbers)} samples are numbers, but this modality takes {' and '.join(sorted(options.accepts))}"
+        reason = (
+            f"{len(numbers)} samples are numbers, but this modality takes {' and '.join(sorted(options.accepts))}; "
+        )
+        reason += "ready-made features need --encoding NAME"
         findings.faults.append(Fault(numbers[0].path, numbers[0].line, "(samples)", reason))
 
 

@@ -17,6 +17,7 @@ from shared.data.media_types import TEXT, media_type
 from shared.data.records import Dropped, Record
 from shared.errors import DataError, Fault
 from shared.schema_utils import BACKGROUND, Example, FeaturesRef, FileRef
+from shared.trainers import all_trainers
 
 _EMPTY = hashlib.sha256(b"").hexdigest()
 
@@ -168,12 +169,21 @@ def label_faults(
 
 
 def encoding_faults(records: Sequence[Record], modality: str, place: str) -> list[Fault]:
-    """Return a fault where the feature files of one training set have several encodings."""
+    """Return a fault where the feature files of one training set have several encodings, or there are recordings, too.
+
+    A trainer that extracts features from recordings says itself which of them go together.
+    """
     kinds = Counter(
         (record.example.features.encoding, record.example.features.shape[1])
         for record in records
         if record.example.features is not None
     )
+    trainer = all_trainers().get(modality)
+    others = sum(record.example.features is None for record in records)
+    if len(kinds) == 1 and others and (trainer is None or not trainer.extracts):
+        ready = len(records) - others
+        reason = f"{ready} samples are ready-made features and {others} are not, but one model takes either"
+        return [Fault(place, None, "encoding", f"{reason}; choose with --session")]
     if len(kinds) < 2:
         return []
     encodings = ", ".join(

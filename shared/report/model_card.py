@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Sequence
-from datetime import datetime
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from shared.report.charts import interval_chart, line_chart, timeline_chart
+from shared.report.pages import page_environment
 from shared.schema_utils import TrainingLogEntry
 from shared.trainers import title_of
 from shared.training_run import Report
@@ -104,28 +102,13 @@ def _reproduce(entry: TrainingLogEntry) -> str:
     return f"{shlex.join(words)} --version VERSION --registry REGISTRY --data DATA"
 
 
-def _marked(text: str) -> Any:
-    """Return text as HTML, with what is between backticks as code."""
-    from markupsafe import Markup, escape
-
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
-
-
 def metric_name(key: str) -> str:
     """Return what the card calls a metric."""
     return _METRICS.get(key, key.replace("_", " "))
 
 
-def _day(text: str) -> str:
-    moment = datetime.fromisoformat(text)
-    return f"{moment.day} {moment:%B %Y}"
-
-
 @lru_cache(maxsize=1)
 def _template() -> Any:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["percent"] = lambda value: f"{100 * value:.0f}\u00a0%"
-    environment.filters |= {"day": _day, "marked": _marked, "metric": metric_name}
-    return environment.from_string(Path(__file__).with_name("model_card.html").read_text("utf-8"))
+    environment = page_environment()
+    environment.filters["metric"] = metric_name
+    return environment.get_template("model_card.html")

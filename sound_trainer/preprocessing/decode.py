@@ -23,6 +23,7 @@ from shared.features.arrays import Inputs
 from shared.features.cache import FeatureCache, content_key
 from shared.features.encoders import Encoder
 from shared.job import Job
+from shared.ready_features import decode_ready_features
 from shared.schema_utils import Example, Schema
 from sound_trainer.preprocessing.riff import has_no_length, share_present
 from sound_trainer.preprocessing.spectral import HOP, RATE
@@ -139,10 +140,12 @@ def loudest(wave: Wave, size: int) -> Wave:
 
 
 def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder]) -> Inputs:
-    """Return a sound file as the model's input `wave` (N,) float32.
+    """Return a sound file as the model's input `wave` (N,) float32, or a feature file where the model takes those.
 
     Raises DataError for a file that cannot be used, InvalidInputError for one that is silent.
     """
+    if spec.get("ready_features"):
+        return dict(decode_ready_features(path, spec))
     try:
         return {"wave": read_wave(path, Decoding.model_validate(spec["decoding"]))[0]}
     except UnreadableSoundError as error:

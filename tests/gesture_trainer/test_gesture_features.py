@@ -7,14 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gesture_trainer.preprocessing import motion
 from gesture_trainer.preprocessing.body import BodyMotion
 from gesture_trainer.preprocessing.hands import HandMotion, HandShape, HandsShape, active_first
 from gesture_trainer.preprocessing.layouts import layout_of
-from gesture_trainer.preprocessing.motion import Resampled, Statistics
 from gesture_trainer.preprocessing.paths import PathGeometry
 from shared.features.arrays import Array, Inputs
 from shared.features.graph import FeatureGraph, TensorSpec
+from shared.features.sequences import Resampled, Statistics, kernel_resampled
 
 FUNCTIONS: dict[str, tuple[int, Callable[[Inputs], Array]]] = {
     "statistics": (6, Statistics(0)),
@@ -245,7 +244,7 @@ def test_gaps_are_filled_from_what_is_nearest() -> None:
     line = np.linspace(0, 1, 21, dtype=np.float32)[:, None]
     seen = np.ones_like(line)
     seen[8:13] = 0.0
-    whole, gap = (np.asarray(motion.kernel_resampled(line * mask, mask, 6)) for mask in (np.ones_like(line), seen))
+    whole, gap = (np.asarray(kernel_resampled(line * mask, mask, 6)) for mask in (np.ones_like(line), seen))
     np.testing.assert_allclose(whole[:, 0], np.linspace(0, 1, 6), atol=0.08)
     np.testing.assert_allclose(gap, whole, atol=0.1)
 

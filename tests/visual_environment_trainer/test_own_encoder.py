@@ -13,10 +13,11 @@ import pytest
 from pydantic import ValidationError
 
 from model_registry.storage.encoders import verify_encoder
+from shared.config import load_config
 from shared.errors import ConfigError
 from tests.visual_environment_trainer.networks import DEVIATION, MEAN, SIDE, contract, network, pretrained
 from visual_environment_trainer.preprocessing.choosing import FALLBACK, OwnEncoder, select_encoder
-from visual_environment_trainer.train import VisualConfig
+from visual_environment_trainer.train import VisualConfig, wanted_encoders
 
 
 def _own(path: Path, **changes: Any) -> OwnEncoder:
@@ -124,3 +125,16 @@ def test_the_configuration_takes_a_name_a_folder_or_a_contract(tmp_path: Path) -
         VisualConfig.model_validate({"encoder": value})
     with pytest.raises(ValidationError, match="layout"):
         VisualConfig.model_validate({"encoder": contract(tmp_path / "x.onnx", layout="chwn")})
+
+
+def test_an_encoder_that_few_images_override_is_refused_and_not_ignored() -> None:
+    chosen = load_config(VisualConfig, None, ["encoder=lite0"])
+    with pytest.raises(ConfigError, match=r"with 30 images the encoder is few_encoder, lite2_int8.*few_encoder, too"):
+        wanted_encoders(chosen, 30)
+    assert wanted_encoders(chosen, 601) == ["lite0"]
+    for settings in (["encoder=lite0", "few_encoder=null"], ["encoder=lite0", "few_up_to=0"]):
+        assert wanted_encoders(load_config(VisualConfig, None, settings), 30) == ["lite0"]
+    both = load_config(VisualConfig, None, ["encoder=lite0", "few_encoder=lite2"])
+    assert wanted_encoders(both, 30) == ["lite2", "lite0"]
+    assert wanted_encoders(VisualConfig(), 30) == ["lite2_int8", "lite0_int8"]
+    assert wanted_encoders(VisualConfig.model_validate(VisualConfig().model_dump()), 30) == ["lite2_int8", "lite0_int8"]

@@ -118,6 +118,10 @@ def test_a_root_of_which_training_would_use_nothing_is_not_without_faults(tmp_pa
     result = run(str(tmp_path))
     assert result.exit_code == 3
     assert "gesture: no sample to train on: 4 left out (no consent)" in result.output
+    assert "nothing says whether consent was given for 4 of 4 samples" in result.output
+    stated = run(str(tmp_path), "--consent-by", "Mia Berger, guardian")
+    assert stated.exit_code == 0 and "gesture: 4 samples, 4 used" in stated.output, stated.output
+    assert "--consent-by: give a name" in run(str(tmp_path), "--consent-by", "").output
 
 
 def test_a_file_that_training_cannot_decode_is_a_fault_of_its_line(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,45 @@ def test_without_a_word_on_consent_nothing_is_used(tmp_path: Path) -> None:
     write_log(tmp_path, "s1", recorded_session(tmp_path, "s1", LABELS, consent_given=None))
     assert "4 left out (no consent)" in str(refusal(tmp_path))
     assert len(load(tmp_path, require_consent=False)) == 4
+
+
+def test_consent_that_nothing_speaks_of_can_be_stated_by_name_and_a_refusal_stays(tmp_path: Path) -> None:
+    events = recorded_session(tmp_path, "s1", LABELS | {"c5": "eat"}, consent_given=None)
+    events.append(event("refusal", "s1", 90, capture_id="c5", consent_given=False))
+    path = write_log(tmp_path, "s1", events)
+    dataset = load(tmp_path, require_consent=False)
+    (warning,) = dataset.warnings
+    assert (warning.path, warning.field) == (str(path.parent), "consent_given")
+    assert "nothing says whether consent was given for 4 of 5 samples: they are left out" in warning.reason
+    assert "--consent-by NAME" in warning.reason and "--set data.consent_by=NAME" in warning.reason
+    stated = load(tmp_path, consent_by="Mia Berger, guardian")
+    assert len(stated) == 4 and stated.warnings == ()
+    assert [(d.record_id, d.reason) for d in stated.ledger] == [("c5-ready", "no consent")]
+
+
+def test_a_finalised_transcript_may_be_a_message_of_the_log(tmp_path: Path) -> None:
+    spoken = {"modality": "speech", "source": "speech_transcriber", "consent_given": True}
+    for session, label in (("s1", "eat"), ("s2", "drink")):
+        messages = [
+            event(
+                f"{session}-m{k}", session, k, **spoken, context_partner_speech=f"words {k}", ASR_confidence_score=0.8,
+                context_location="kitchen", is_partial=k == 3, final_label="rest" if k == 2 else None,
+            )
+            for k in range(4)
+        ]  # fmt: skip
+        write_log(tmp_path, session, [session_start(session, training_intent_label=label), *messages])
+    again = {"transcript": "words 0", "timestamp": "2026-03-01T10:00:00.000Z", "session_id": "s1", "user_id": "anna"}
+    write_transcripts(tmp_path, "s1", [again])
+    dataset = load(tmp_path, "speech")
+    said = sorted((s.session_id, s.example.transcript, s.label) for s in dataset.samples)
+    assert said == [
+        ("s1", "words 0", "eat"), ("s1", "words 1", "eat"), ("s1", "words 2", "rest"),
+        ("s2", "words 0", "drink"), ("s2", "words 1", "drink"), ("s2", "words 2", "rest"),
+    ]  # fmt: skip
+    of_messages = [sample.example for sample in dataset.samples if sample.record_id.startswith("s2")]
+    assert {(e.confidence, e.location, e.partner_speech) for e in of_messages} == {(0.8, "kitchen", None)}
+    assert Counter(d.reason for d in dataset.ledger) == {"partial transcript": 2, "duplicate": 1}
+    assert users_with_data(tmp_path) == {"anna": {"speech": 9}}
 
 
 def test_a_capture_without_a_label_is_a_fault_in_a_training_session_only(tmp_path: Path) -> None:

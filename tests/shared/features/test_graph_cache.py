@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gesture_trainer.preprocessing.motion import Resampled
 from shared.features import graph, graph_cache
 from shared.features.arrays import Array, Inputs
 from shared.features.cache import FeatureCache
 from shared.features.graph import FeatureGraph, TensorSpec, joined
 from shared.features.graph_cache import graph_key, recall, recalled_meanwhile
+from shared.features.sequences import Resampled
 from sound_trainer.preprocessing.embedding import SpeechEmbedding
 from speech_context_trainer.preprocessing.text import Sentence
 

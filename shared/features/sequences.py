@@ -1,4 +1,4 @@
-"""Features of a gesture sequence of any length: statistics over time, and positions with velocities.
+"""Features of a sequence of any length: statistics over time, and positions with velocities.
 
 Each class is a feature function: `{"sequence": (T, D) float32}` -> (F,) float32. Where the D numbers are
 landmark points, a point at the origin is missing, and the others are centred on the points' mean and scaled

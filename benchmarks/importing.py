@@ -1,0 +1,92 @@
+"""Time and memory of `import` and `check` on many short sounds, against decoding them alone on two threads.
+
+Run: .venv/bin/python -m benchmarks.importing [--count 10000] [--rate 44100] [--seconds 1]
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+import numpy as np
+from scipy.io import wavfile
+
+_MEASURED = """
+import resource, sys
+from shared.commands.main import model_trainer
+try:
+    model_trainer(sys.argv[1:], standalone_mode=False)
+finally:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)
+"""
+
+
+@click.command()
+@click.option("--count", type=click.IntRange(100), default=10_000, show_default=True, help="Sounds.")
+@click.option("--rate", type=click.IntRange(8000), default=44_100, show_default=True, help="Of the sounds, in Hz.")
+@click.option("--seconds", type=click.FloatRange(0.1), default=1.0, show_default=True, help="That each sound lasts.")
+def main(count: int, rate: int, seconds: float) -> None:
+    """Print seconds and the peak of memory of decoding, importing and checking, and their ratio."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, data = Path(folder, "source"), Path(folder, "data")
+        files = write_sounds(source, count, rate, seconds)
+        decoding = seconds_of_decoding(files)
+        click.echo(f"{'decoding':<24}{decoding:8.1f} s")
+        options = ("--data", data, "--modality", "sound", "--user", "ana", "--consent", "--session-size", "10")
+        for name, words in {
+            "import": ("import", source, *options),
+            "import again": ("import", source, *options),
+            "check, nothing cached": ("check", data),
+            "check again": ("check", data),
+        }.items():
+            cache = Path(folder, "import" if name.startswith("import") else "check")
+            taken, megabytes = measured([str(word) for word in words], cache)
+            click.echo(f"{name:<24}{taken:8.1f} s  {taken / decoding:5.2f} times decoding  {megabytes:6.0f} MB")
+
+
+def write_sounds(folder: Path, count: int, rate: int, seconds: float) -> list[Path]:
+    """Write `count` sounds of ten labels, each another tone in another noise."""
+    files = []
+    for number in range(count):
+        random = np.random.default_rng(number)
+        path = folder / f"label{number % 10}" / f"{number:06d}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tone = np.sin(np.arange(round(rate * seconds)) * 2 * np.pi * random.uniform(200, 2000) / rate)
+        wavfile.write(path, rate, (8000 * tone + 500 * random.normal(size=len(tone))).astype(np.int16))
+        files.append(path)
+    return files
+
+
+def seconds_of_decoding(files: list[Path]) -> float:
+    """Return how long two threads take to decode the files as the sound trainer does."""
+    from sound_trainer.preprocessing.decode import Decoding, read_wave
+
+    decoding = Decoding()
+    read_wave(files[0], decoding)  # what is loaded on first use
+    started = time.perf_counter()
+    with ThreadPoolExecutor(2) as pool:
+        for _ in pool.map(lambda path: read_wave(path, decoding)[0].shape, files):
+            pass
+    return time.perf_counter() - started
+
+
+def measured(words: list[str], cache: Path) -> tuple[float, float]:
+    """Return seconds and the peak of memory (MB) of a `model-trainer` command that succeeds, with its own cache."""
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURED, *words],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={"MODEL_TRAINER_CACHE": str(cache), "PATH": "/usr/bin:/bin"},
+    )
+    return time.perf_counter() - started, float(done.stderr.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    main()
