@@ -37,7 +37,7 @@ demo: setup ## train models for three fictional people and print what was publis
 test: setup ## run the whole test suite
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-test-fast: setup ## run the tests that take less than two seconds each, without Docker and real data
+test-fast: setup ## run the tests that take about a second at most, without Docker and real data
 	@HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -n 2 --dist loadgroup -q -m "not slow and not docker and not realdata"
 
 lint: setup ## ruff, mypy (strict), pyright (standard)

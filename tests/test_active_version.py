@@ -67,6 +67,7 @@ def _reproduce(call: Callable[..., Answer], modality: str, data: Path, *words: s
 
 
 @pytest.mark.parametrize("modality", modality_names())
+@pytest.mark.slow
 def test_a_published_version_is_made_again_to_the_byte(
     modality: str, data: Path, train: Callable[..., Any], call: Callable[..., Answer]
 ) -> None:
@@ -82,6 +83,7 @@ def test_scripts_get_one_object(data: Path, train: Callable[..., Any], call: Cal
     assert (code, json.loads(told)) == (0, {"version": "ana/speech v1", "identical": True, "differences": []})
 
 
+@pytest.mark.slow
 def test_other_data_are_named_by_record(
     data: Path, train: Callable[..., Any], call: Callable[..., Answer], tmp_path: Path
 ) -> None:
@@ -108,6 +110,7 @@ def test_other_data_are_named_by_record(
     assert "files: model" in told and "libraries" not in told and "code:" not in told
 
 
+@pytest.mark.slow
 def test_other_libraries_and_other_code_are_named(
     data: Path,
     train: Callable[..., Any],
@@ -147,6 +150,7 @@ def test_pooling_needs_everybodys_consent(data: Path, train: Callable[..., Any],
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.slow
 def test_the_pooled_model_is_tested_on_people_it_has_not_seen(data: Path, train: Callable[..., Any]) -> None:
     code, entry = train("gesture", data, "--pool-users", "ana,ben", "--consent-to-pool")
     assert (code, entry["user_id"], entry["users"]) == (0, "_default", ["ana", "ben"])
@@ -160,6 +164,7 @@ def test_the_pooled_model_is_tested_on_people_it_has_not_seen(data: Path, train:
     )
 
 
+@pytest.mark.slow
 def test_the_pooled_model_answers_for_whoever_has_none_and_says_so(
     data: Path, train: Callable[..., Any], call: Callable[..., Answer], tmp_path: Path
 ) -> None:
@@ -203,6 +208,7 @@ def _everywhere(call: Callable[..., Answer], models: Path, reader: str, fallback
             assert version.fallback is fallback
 
 
+@pytest.mark.slow
 def test_the_pooled_model_is_made_again_too(data: Path, train: Callable[..., Any], call: Callable[..., Answer]) -> None:
     train("gesture", data, "--pool-users", "ana,ben", "--consent-to-pool")
     words = ("reproduce", "--user", "_default", "--modality", "gesture", "--data", str(data))
@@ -224,6 +230,7 @@ def published(data: Path, train: Callable[..., Any]) -> Callable[..., dict[str, 
     return published
 
 
+@pytest.mark.slow
 def test_a_worse_model_is_a_candidate_and_log_history_and_answer_say_why(
     published: Callable[..., dict[str, Any]], call: Callable[..., Answer], tmp_path: Path
 ) -> None:

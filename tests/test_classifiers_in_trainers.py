@@ -51,6 +51,7 @@ def test_the_types_are_all_there_are() -> None:
 
 @pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("modality", modality_names())
+@pytest.mark.slow
 def test_a_classifier_is_trained_calibrated_exported_and_replayed(
     modality: Modality,
     kind: str,
@@ -84,6 +85,7 @@ def test_a_classifier_is_trained_calibrated_exported_and_replayed(
     assert runs[0].model == runs[1].model, "the same data, configuration and seed"
 
 
+@pytest.mark.slow
 def test_what_scikit_learn_warns_of_is_not_among_a_trainers_log_lines(
     roots: Mapping[Modality, Path], tmp_path: Path
 ) -> None:

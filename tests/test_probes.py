@@ -86,6 +86,7 @@ def test_what_is_like_background_is_less_familiar(fit: Any) -> None:
 
 
 @pytest.mark.parametrize("modality", PACKAGES)
+@pytest.mark.slow
 def test_a_trained_model_refuses_probes(
     modality: str, demo_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

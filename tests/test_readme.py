@@ -72,6 +72,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme_run_on_recordings_named_as_it_says(checkout: Path) -> None:
     run, kept = bash_blocks((ROOT / "README.md").read_text(encoding="utf-8"))
     assert len(run) == 2 and len(kept) == 3

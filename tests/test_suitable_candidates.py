@@ -148,6 +148,7 @@ def test_every_layout_is_recorded() -> None:
         for candidate, name in zip(recorded.candidates, _names(recorded.candidates), strict=True)
     ],
 )
+@pytest.mark.slow
 def test_a_gesture_candidate_is_trained(
     recorded: Recorded, candidate: gesture.GestureCandidate, recordings: Mapping[Recorded, Path], train: Train
 ) -> None:
@@ -157,6 +158,7 @@ def test_a_gesture_candidate_is_trained(
 
 
 @pytest.mark.parametrize("recorded", RECORDED, ids=lambda recorded: f"{recorded.encoding}-{recorded.width}")
+@pytest.mark.slow
 def test_gestures_are_trained_by_default(recorded: Recorded, recordings: Mapping[Recorded, Path], train: Train) -> None:
     entry = _trained(train("gesture", recordings[recorded]))
     assert set(entry["metrics"]["candidates"]) == set(_names(recorded.candidates))
@@ -164,6 +166,7 @@ def test_gestures_are_trained_by_default(recorded: Recorded, recordings: Mapping
 
 
 @pytest.mark.parametrize("width", [1, 3])
+@pytest.mark.slow
 def test_channels_are_trained_by_default_where_convolutions_win(width: int, tmp_path: Path, train: Train) -> None:
     recorded = Recorded("accelerometer_v1", width)
     entry = _trained(train("gesture", _write(tmp_path / "data", recorded, each=6)))
@@ -198,6 +201,7 @@ def _needs(*names: str) -> None:
 
 
 @pytest.mark.parametrize("candidate", sound.SUITABLE, ids=_names(sound.SUITABLE))
+@pytest.mark.slow
 def test_a_sound_candidate_is_trained(
     candidate: sound.SoundCandidate, demo: Mapping[Modality, Path], train: Train
 ) -> None:
@@ -208,6 +212,7 @@ def test_a_sound_candidate_is_trained(
 
 @pytest.mark.parametrize("label_names", ["true", "false"])
 @pytest.mark.parametrize("candidate", speech.SUITABLE, ids=_names(speech.SUITABLE))
+@pytest.mark.slow
 def test_a_speech_candidate_is_trained(
     candidate: speech.SpeechCandidate, label_names: str, tmp_path: Path, demo: Mapping[Modality, Path], train: Train
 ) -> None:
@@ -223,6 +228,7 @@ def test_a_speech_candidate_is_trained(
 
 
 @pytest.mark.parametrize("candidate", [*visual.SUITABLE, *visual.SUITABLE_FEW], ids=lambda c: _names([c])[0])
+@pytest.mark.slow
 def test_a_visual_candidate_is_trained(
     candidate: visual.VisualCandidate, demo: Mapping[Modality, Path], train: Train
 ) -> None:
@@ -234,6 +240,7 @@ def test_a_visual_candidate_is_trained(
 @pytest.mark.parametrize(
     "candidate", [*visual.WITHOUT_ENCODER, *visual.WITHOUT_ENCODER_FEW], ids=lambda c: _names([c])[0]
 )
+@pytest.mark.slow
 def test_a_visual_candidate_is_trained_without_an_encoder(
     candidate: visual.VisualCandidate,
     demo: Mapping[Modality, Path],
@@ -254,6 +261,7 @@ def test_a_visual_candidate_is_trained_without_an_encoder(
         ("visual_environment", visual.SUITABLE),
     ],
 )
+@pytest.mark.slow
 def test_demo_data_are_trained_by_default(
     modality: Modality, candidates: Sequence[CandidateConfig[Any]], demo: Mapping[Modality, Path], train: Train
 ) -> None:

@@ -67,6 +67,7 @@ def test_configurations_say_what_the_schema_says(trainer: Trainer) -> None:
         assert (loaded == schema()) == (path.name == "default.yaml")
 
 
+@pytest.mark.slow
 def test_a_run_publishes_and_says_so(trainer: Trainer, train: Run, data: Path, tmp_path: Path) -> None:
     root, files = copy_modality(data, trainer.modality, tmp_path / "data")
     lines = [json.loads(line) for line in files[0].read_text().splitlines()]
@@ -92,6 +93,7 @@ def test_a_run_publishes_and_says_so(trainer: Trainer, train: Run, data: Path, t
     assert resolved.files["model"].stat().st_size < 4_000_000
 
 
+@pytest.mark.slow
 def test_no_cache_changes_the_model(
     trainer: Trainer, train: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +106,7 @@ def test_no_cache_changes_the_model(
     assert len(models) == 1
 
 
+@pytest.mark.slow
 def test_features_in_the_cache_that_replay_contradicts_are_computed_anew(
     trainer: Trainer, train: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,12 +126,14 @@ def test_features_in_the_cache_that_replay_contradicts_are_computed_anew(
     assert "the feature cache may be wrong" not in third.complaints
 
 
+@pytest.mark.slow
 def test_the_same_data_configuration_and_seed_give_the_same_bytes(train: Run, data: Path) -> None:
     first, second = (Path(train(data, "--seed", "5").entry["bundle"]) for _ in range(2))
     assert first != second
     assert (first / "model.onnx").read_bytes() == (second / "model.onnx").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_published_file_answers_as_training_did(
     trainer: Trainer, train: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +212,7 @@ def test_all_bad_records_are_reported_and_nothing_is_written(
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.slow
 def test_below_the_gate_nothing_is_published(trainer: Trainer, train: Run, data: Path, tmp_path: Path) -> None:
     root, files = copy_modality(data, trainer.modality, tmp_path / "shuffled")
     rng = np.random.default_rng(0)
@@ -273,6 +279,7 @@ def test_one_label_is_too_few(trainer: Trainer, train: Run, data: Path, tmp_path
 
 
 @pytest.mark.parametrize(("each", "sessions"), [(1, 1), (2, 1), (1, 2)])
+@pytest.mark.slow
 def test_one_or_two_samples_of_a_label_train_and_are_called_insufficient(
     trainer: Trainer, train: Run, data: Path, tmp_path: Path, each: int, sessions: int
 ) -> None:
@@ -292,6 +299,7 @@ def test_one_or_two_samples_of_a_label_train_and_are_called_insufficient(
     assert len(ran.entry["metrics"]["predictions"]) == each * sessions * len(ran.entry["labels"])
 
 
+@pytest.mark.slow
 def test_the_three_ways_to_start_it_are_one(trainer: Trainer) -> None:
     script = Path(sys.executable).with_name(trainer.console_script)
     ways = [[str(script)], [sys.executable, "-m", f"{trainer.package}.train"]]

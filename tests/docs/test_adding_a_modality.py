@@ -54,6 +54,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, output
 
 
+@pytest.mark.slow
 def test_a_fifth_modality_is_one_package_and_one_entry_point(done: tuple[Path, str]) -> None:
     folder, output = done
     assert "touch-train    Train one user's touch model" in output
@@ -70,6 +71,7 @@ def test_a_fifth_modality_is_one_package_and_one_entry_point(done: tuple[Path, s
     assert {prediction["classifier_output"].keys() == {*PRESSES, "unknown"} for prediction in predictions} == {True}
 
 
+@pytest.mark.slow
 def test_a_batch_knows_what_is_up_to_date_and_requests_find_it_by_its_other_name(done: tuple[Path, str]) -> None:
     folder, _ = done
     request = {"user_id": "ana", "modality": "pressure", "retrain_reason": "new samples"}
@@ -91,6 +93,7 @@ def test_a_batch_knows_what_is_up_to_date_and_requests_find_it_by_its_other_name
     assert (log["retrain_reason"], log["requested_training_config"]) == ("new samples", wanted)
 
 
+@pytest.mark.slow
 def test_without_its_package_the_models_stay_readable_and_the_rest_says_what_is_missing(done: tuple[Path, str]) -> None:
     folder, _ = done
     code, output = run_blocks(["model-trainer registry show ana touch v1 --registry models\n"], folder)

@@ -167,6 +167,7 @@ def _job(tmp_path: Path, **more: Any) -> Job:
     return Job(users=("anna",), data=tmp_path / "data", out=tmp_path / "out", run_id="r1", fingerprint="0" * 64, **more)
 
 
+@pytest.mark.slow
 def test_a_model_is_trained_from_clips_and_tells_what_they_lacked(tmp_path: Path, fake_tasks: dict[str, str]) -> None:
     _recordings(tmp_path / "data", ("crash", "empty"))
     config = GestureConfig.model_validate({"extraction": {**fake_tasks, "processes": 2}})
@@ -203,6 +204,7 @@ def test_the_model_answers_windows_as_a_live_classifier_cuts_them(tmp_path: Path
     assert labels[int(np.ravel(whole)[0])] == "left"
 
 
+@pytest.mark.slow
 def test_a_model_with_a_face_file_named_by_path_classifies_clips_wherever_the_file_is_now(
     tmp_path: Path, fake_tasks: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -463,6 +465,7 @@ def test_the_landmarks_of_a_photographed_hand_say_which_finger_points(pointing: 
 
 
 @needs_networks
+@pytest.mark.slow
 def test_landmarks_of_a_person_are_found_in_image_and_video(photograph: Path, tmp_path: Path) -> None:
     picture = cv2.imread(str(photograph))
     writer = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 30, (512, 512))

@@ -82,6 +82,7 @@ def _config(*classifiers: dict[str, object], copies: int = 0) -> GestureConfig:
 
 
 @pytest.mark.parametrize("copies", [0, 3])
+@pytest.mark.slow
 def test_trees_separate_what_no_line_does_and_predict_the_same_in_the_graph(copies: int) -> None:
     data, classes, sessions = _rings()
     candidates = _candidates(data, _config({"type": "lda"}, TREES, copies=copies))
@@ -117,6 +118,7 @@ def test_trees_are_the_default_on_paths() -> None:
     assert found == [(("path_geometry",), "extra_trees"), (("path_geometry",), "lda")]
 
 
+@pytest.mark.slow
 def test_a_path_that_was_never_taught_is_told_from_the_known_ones() -> None:
     """A line and two circles are known; a zigzag is not."""
 

@@ -31,6 +31,7 @@ def _source(sequences: list[np.ndarray]) -> ConvolutionSource:
 
 
 @pytest.mark.parametrize("channels", [1, 3, 12])
+@pytest.mark.slow
 def test_convolutions_are_the_same_in_the_graph_for_any_length(channels: int) -> None:
     short = _waves(1, 5, channels)[0][:2]
     source = _source([*_waves(12, 0, channels), np.zeros_like(short), np.ones_like(short[:1]), short])

@@ -71,6 +71,7 @@ def _new_day() -> tuple[list[np.ndarray], np.ndarray]:
     return parts, np.array(truth)
 
 
+@pytest.mark.slow
 def test_parts_of_a_new_session_are_better_recognised_while_the_whole_is_answered_as_before(
     made: Made,
 ) -> None:
@@ -113,6 +114,7 @@ def test_sequences_that_are_no_longer_than_a_part_need_no_model_of_parts(made: M
     assert report is None and same is validation
 
 
+@pytest.mark.slow
 def test_parts_of_one_session_alone_cannot_be_held_out(made: Made) -> None:
     data, classes, sessions, job, _, validation = made
     half = tuple(s if day == sessions[0] else s[:12] for s, day in zip(data.sequences, sessions, strict=True))

@@ -38,6 +38,7 @@ def test_a_dry_run_names_each_job_with_its_reason_and_does_nothing(place: Place)
     assert "forced" in place.launch("--dry-run", "--force").stdout
 
 
+@pytest.mark.slow
 def test_what_is_published_is_not_trained_again_until_something_changed(place: Place) -> None:
     place.add("ana", ["speech", "gesture"])
     assert place.launch("--jobs", "2").returncode == 0
@@ -64,6 +65,7 @@ def test_code_is_part_of_the_fingerprint_and_its_change_is_the_reason(
     assert [job.reasons for job in make_plan(spec, counts, published).jobs] == [("changed code",)]
 
 
+@pytest.mark.slow
 def test_a_file_that_the_options_name_is_part_of_them(place: Place) -> None:
     place.add("ana", ["gesture"])
     task = place.root / "face.task"
@@ -83,6 +85,7 @@ def test_users_with_new_data_come_first_and_short_jobs_before_long_ones(place: P
     assert [job.user for job in plan.jobs] == ["ana", "cleo", "ben"]
 
 
+@pytest.mark.slow
 def test_a_batch_killed_in_the_middle_is_continued_by_the_same_command(place: Place) -> None:
     for user in ("ana", "ben", "cleo", "dora"):
         place.add(user)
@@ -112,6 +115,7 @@ def test_a_bundle_that_was_finished_but_not_published_is_published_without_train
     assert place.versions() == {"ana speech": ["v1"]}
 
 
+@pytest.mark.slow
 def test_a_damaged_leftover_bundle_is_trained_again(place: Place) -> None:
     place.add("ana")
     assert place.launch().returncode == 0
@@ -122,6 +126,7 @@ def test_a_damaged_leftover_bundle_is_trained_again(place: Place) -> None:
     assert place.versions() == {"ana speech": ["v1"]}
 
 
+@pytest.mark.slow
 def test_data_that_change_while_a_job_runs_are_noticed_and_trained_again(place: Place) -> None:
     place.add("ana")
     place.set_behaviours({"ana speech": f"change {place.examples('ana')}"})
@@ -164,6 +169,7 @@ def test_transient_failures_are_tried_again_and_others_are_not(place: Place) -> 
     assert attempts == {"ana": 2, "ben": 1, "cleo": 3}
 
 
+@pytest.mark.slow
 def test_time_and_memory_are_limited_for_each_job(place: Place) -> None:
     place.add("ana")
     place.add("ben")
@@ -178,6 +184,7 @@ def test_time_and_memory_are_limited_for_each_job(place: Place) -> None:
     assert place.versions() == {"ben speech": ["v1"]}
 
 
+@pytest.mark.slow
 def test_a_batch_can_end_at_the_first_failure_or_after_some(place: Place) -> None:
     for user in ("ana", "ben", "cleo", "dora"):
         place.add(user)
@@ -248,6 +255,7 @@ def test_never_more_jobs_than_slots_are_handed_to_a_backend(tmp_path: Path) -> N
     assert backend.most == 2
 
 
+@pytest.mark.slow
 def test_a_job_keeps_its_run_id_until_something_changes(place: Place) -> None:
     place.add("ana")
     (job,) = make_plan(BatchSpec(data=place.data), users_with_data(place.data), []).jobs
@@ -262,6 +270,7 @@ def test_a_job_keeps_its_run_id_until_something_changes(place: Place) -> None:
     assert forced.run_id != with_present_data(job).run_id
 
 
+@pytest.mark.slow
 def test_what_the_gate_refused_is_not_trained_again_until_something_changes(place: Place) -> None:
     place.add("ana")
     place.set_behaviours({"ana speech": "gate"})
@@ -279,6 +288,7 @@ def test_what_the_gate_refused_is_not_trained_again_until_something_changes(plac
     assert place.summary()["refused_before"] == 0
 
 
+@pytest.mark.slow
 def test_what_the_gate_refused_is_trained_again_by_force_and_after_other_failures(place: Place) -> None:
     place.add("ana")
     place.set_behaviours({"ana speech": "gate"})
@@ -290,6 +300,7 @@ def test_what_the_gate_refused_is_trained_again_by_force_and_after_other_failure
     assert place.versions() == {"ana speech": ["v1"]}
 
 
+@pytest.mark.slow
 def test_what_is_damaged_of_one_person_fails_their_jobs_alone(place: Place) -> None:
     place.add("ana")
     place.add("ben")

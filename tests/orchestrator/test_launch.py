@@ -20,6 +20,7 @@ from shared.packaging.output import output_error
 from tests.orchestrator.orchestrated import ROOT, Place
 
 
+@pytest.mark.slow
 def test_every_user_and_modality_with_data_is_published_and_tabled(place: Place) -> None:
     place.add("ana", ["speech", "gesture"])
     place.add("ben", ["image"])
@@ -47,6 +48,7 @@ def test_users_and_modalities_can_be_chosen(place: Place) -> None:
     assert place.versions() == {"ben gesture": ["v1"]}
 
 
+@pytest.mark.slow
 def test_a_failing_job_stops_no_other_and_is_reported_in_one_line(place: Place) -> None:
     for user in ("ana", "ben", "cleo", "dora", "emil"):
         place.add(user)
@@ -160,6 +162,7 @@ def test_a_run_folder_that_cannot_be_used_is_a_usage_error(place: Place) -> None
     assert "--runs: " in done.stderr and "file/runs: Not a directory" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_internal_error_has_an_exit_code_of_its_own(place: Place) -> None:
     place.add("ana")
     assert place.launch().returncode == 0

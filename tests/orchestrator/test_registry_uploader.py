@@ -33,6 +33,7 @@ def _upload(place: Place) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_uploading_again_changes_nothing_and_a_damaged_bundle_is_refused_alone(place: Place) -> None:
     place.add("ana")
     place.add("ben")
@@ -55,6 +56,7 @@ def test_a_folder_without_bundles_is_an_error(place: Place) -> None:
     assert "no finished bundle" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_batch_publishes_through_the_service_and_knows_what_is_there(place: Place, address: str) -> None:
     place.add("ana", ["speech", "gesture"])
     assert place.launch("--registry", address).returncode == 0

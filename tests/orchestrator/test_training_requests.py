@@ -70,6 +70,7 @@ def test_a_request_reaches_its_trainer_whole_and_no_other(place: Place) -> None:
     assert requests["speech"] == json.loads(_line("ana", "speech"))
 
 
+@pytest.mark.slow
 def test_what_a_request_asks_for_is_part_of_what_a_model_depends_on_and_why_is_not(place: Place) -> None:
     place.add("ana")
     assert place.launch().returncode == 0
@@ -87,6 +88,7 @@ def test_what_a_request_asks_for_is_part_of_what_a_model_depends_on_and_why_is_n
     assert other.run_id != job.run_id
 
 
+@pytest.mark.slow
 def test_what_the_gate_refused_as_requested_is_tried_as_requested_otherwise(place: Place) -> None:
     place.add("ana")
     place.set_behaviours({"*": "gate"})
@@ -144,6 +146,7 @@ def test_all_faults_of_a_file_of_requests_are_reported_and_nothing_runs(place: P
     assert not place.registry.root.exists()
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_a_plan_that_can_be_passed_back(place: Place) -> None:
     place.add("ana", ["speech", "gesture"])
     plan = place.launch("--dry-run", "--json", "--modalities", "speech")

@@ -93,6 +93,7 @@ def test_a_trainer_that_cannot_be_started_fails_its_job(place: Place) -> None:
     pool.close()
 
 
+@pytest.mark.slow
 def test_warm_and_cold_batches_publish_the_same(place: Place) -> None:
     for user in ("ana", "ben", "cleo"):
         place.add(user, ["speech", "gesture"])

@@ -101,6 +101,7 @@ def test_films_are_learnt_from_as_pictures_are(tmp_path: Path, train: Train) -> 
     assert entry["training_metrics"]["accuracy"] > 0.8
 
 
+@pytest.mark.slow
 def test_without_any_encoder_the_fallback_is_trained_and_named(
     tmp_path: Path, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:

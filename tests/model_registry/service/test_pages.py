@@ -61,6 +61,7 @@ def test_a_browser_asks_for_the_token_and_then_shows_every_page(store: Registry,
 PAGES = ["/", "/?search=person0", "/users/person07/gesture", "/users/person07/gesture/v2"]
 
 
+@pytest.mark.slow
 def test_the_index_lists_searches_and_turns_pages(client: TestClient) -> None:
     text = client.get("/").text
     assert "60 users" in text and "person00" in text and "person49" in text and "person50" not in text

@@ -45,6 +45,7 @@ def request(**fields: Any) -> tuple[str, str]:
     return "--request", json.dumps(REQUEST | fields)
 
 
+@pytest.mark.slow
 def test_the_log_says_why_and_after_which_policy_a_model_was_trained(train: Train) -> None:
     code, entry = train(*request())
     assert code == 0
@@ -56,6 +57,7 @@ def test_the_log_says_why_and_after_which_policy_a_model_was_trained(train: Trai
     assert plain["job_fingerprint"] == entry["job_fingerprint"], "a reason changes no model"
 
 
+@pytest.mark.slow
 def test_what_a_trainer_has_not_is_refused_and_nothing_is_trained(train: Train, tmp_path: Path) -> None:
     wanted = {"model_type": "transformer", "hyperparameters": {"layers": 12}}
     code, entry = train(*request(training_config=wanted))

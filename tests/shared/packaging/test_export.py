@@ -144,6 +144,7 @@ def test_head_graphs_of_one_kind_are_traced_once_and_each_predicts_with_its_own_
     assert (len(models), len(traced)) == (2, 1 if name in TRACED else 2)
 
 
+@pytest.mark.slow
 def test_head_graphs_of_other_kinds_or_sizes_are_not_mistaken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph_cache, "_LOADED", float("inf"))
     cache, y = FeatureCache(tmp_path / "f.sqlite"), np.arange(45) % 3

@@ -88,6 +88,7 @@ def _within(share: float) -> bool:
 @pytest.mark.parametrize(
     ("sessions", "each", "rate", "spread"), [(3, 40, 0.8, 0.1), (4, 80, 0.9, 0.05), (12, 40, 0.8, 0.08)]
 )
+@pytest.mark.slow
 def test_every_interval_of_a_report_holds_the_truth_as_often_as_it_says(
     sessions: int, each: int, rate: float, spread: float
 ) -> None:
@@ -102,6 +103,7 @@ def test_every_interval_of_a_report_holds_the_truth_as_often_as_it_says(
         assert 0.92 <= sum(covered[f"{label} {name}"] for label in LABELS) / (4 * DATA_SETS) <= 0.99, name
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_whole_validation_holds_the_accuracy_that_validations_have() -> None:
     """Fitting and predicting, not answers drawn at random: sessions shift all samples of theirs."""
     rng, centres = np.random.default_rng(0), np.eye(4) * 2.2
