@@ -374,7 +374,8 @@ def open_files() -> int:
 
 def test_nothing_stays_open_whatever_comes_of_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
-    (tmp_path / "folder").mkdir()
+    for name in ("folder", ".staging-dead"):
+        (tmp_path / name).mkdir()
     os.mkfifo(tmp_path / "fifo")
 
     def fail_inside(manager: AbstractContextManager[object]) -> None:
@@ -648,6 +649,7 @@ def test_a_file_holds_all_its_content_when_it_is_synced(
 
 
 def test_many_files_are_put_in_place_with_their_content(tmp_path: Path) -> None:
+    put_files_in_place([])
     targets = [tmp_path / f"{k}.txt" for k in range(3)]
     targets[0].write_bytes(b"old")
     put_files_in_place([(write_temporary(target, target.name.encode()), target) for target in targets])
