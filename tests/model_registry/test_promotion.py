@@ -58,7 +58,8 @@ def test_a_damaged_encoder_does_not_hide_the_active_version(store: Registry, tmp
 
 
 def test_as_good_or_better_is_promoted_and_worse_is_not() -> None:
-    assert decide("if-better", _log({1}), _log({1})).promote
+    same = decide("if-better", _log({1}), _log({1}))
+    assert same.promote and "gained 0 and lost 0" in same.reason, "what both get wrong is neither"
     assert decide("if-better", _log(), _log({1, 2, 3})).promote
     worse = decide("if-better", _log({0, 1, 2, 3}), _log())
     assert not worse.promote and "gained 0 and lost 4" in worse.reason

@@ -112,6 +112,15 @@ def test_gaps_of_groups_add_up_to_the_error_of_all() -> None:
     assert np.abs(gaps.sum(axis=0)).sum() / 5 == pytest.approx(calibration_error(PROBABILITIES, CORRECT))
 
 
+def test_there_are_ten_bins_unless_more_are_wanted() -> None:
+    top = np.linspace(0.5, 1, 500, endpoint=False)
+    probabilities, correct = np.stack([top, 1 - top], axis=1), np.arange(500) % 3 > 0
+    for judge in (reliability, calibration_error):
+        assert judge(probabilities, correct) == judge(probabilities, correct, 10)
+        assert judge(probabilities, correct) not in [judge(probabilities, correct, bins) for bins in (9, 11)]
+    assert calibration_gaps(probabilities, correct, np.zeros(500, np.int64)).shape == (1, 10)
+
+
 def test_gaps_and_reliability_use_the_same_bins_at_their_edges() -> None:
     """0.9 as a float32 is a little less than 0.9, and ten times as much rounds to nine."""
     top = np.linspace(0.5, 1, 51).astype(np.float32)
