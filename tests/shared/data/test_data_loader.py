@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from shared.data_loader import DataFilter, Dataset, batches, known_users, load_dataset, load_features, users_with_data
 from shared.errors import DataError
@@ -517,3 +518,15 @@ def test_only_folders_with_the_names_of_users_are_users(tmp_path: Path) -> None:
     assert list(users_with_data(tmp_path)) == ["anna", "zoe"]
     with pytest.raises(DataError, match="is not a folder"):
         users_with_data(tmp_path / "nowhere")
+
+
+def test_by_default_a_label_needs_two_samples_and_a_filter_some_status(tmp_path: Path) -> None:
+    folder = session_folder(tmp_path)
+    rows = [row(folder, f"r{k}", "ab"[k % 2], transcript=f"t{k}") for k in range(4)]
+    write_rows(folder, rows)
+    assert len(load_dataset(tmp_path, ["anna"], "speech", DataFilter())) == 4
+    write_rows(folder, rows[:3])
+    with pytest.raises(DataError, match="at least 2 are needed"):
+        load_dataset(tmp_path, ["anna"], "speech", DataFilter())
+    with pytest.raises(ValidationError):
+        DataFilter(label_status=())
