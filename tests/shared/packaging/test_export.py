@@ -209,7 +209,7 @@ RULE = DecisionRule(1.0, (1.0, 1.0), (0.0, 0.0), (1.0, 1.0), 0.2)
         (0, [0.6002, 0.2998, 0.1], True, 0.5, True),  # a probability
         (1, [0.6, 0.3, 0.1], True, 0.5, True),  # the label, though probabilities agree
         (0, [0.6, 0.3, 0.1], False, 0.5, True),  # acceptance, far from the threshold
-        (0, [0.6, 0.3, 0.1], True, 0.5009, False),
+        (0, [0.6, 0.3, 0.1], True, 0.50095, False),
         (0, [0.6, 0.3, 0.1], True, 0.502, True),  # the score
         (0, [np.nan, 0.3, 0.1], True, 0.5, True),
         (0, [0.6, 0.3, 0.1], True, np.nan, True),
@@ -232,7 +232,7 @@ def test_label_probabilities_acceptance_and_score_must_each_agree(
     [
         (1e-4, 0.2, 0.5, False),  # two labels that are as likely as each other within rounding
         (3e-4, 0.2, 0.5, True),
-        (1e-4, 0.4995, 0.5, False),  # a score at the threshold within rounding
+        (1e-4, 0.49905, 0.5, False),  # a score at the threshold within rounding
         (1e-4, 0.498, 0.5, True),
         (1e-4, 49.96, 50.0, False),  # rounding is relative to a large score
         (1e-4, 49.0, 50.0, True),
