@@ -276,7 +276,7 @@ class RemoteRegistry:
         """Remove all of a user's models, and pooled ones that contain them."""
         with self._client() as client:
             response = self._post(client, EraseResponse, f"/v1/users/{parse_user(user)}/erase", {"reason": reason})
-        return Erased(response.id, response.versions, response.pooled)
+        return Erased(response.id, response.versions, response.pooled, response.copies)
 
     def gc(self, keep: int, *, dry_run: bool = False) -> Removed:
         """Remove archived versions beyond the newest `keep`, and unused encoders."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from platformdirs import user_cache_path, user_config_path, user_data_path
 
 from model_registry.errors import UnusablePathError
+from model_registry.storage.copies import copies_file
 from model_registry.storage.durable import check_writable
 from model_registry.storage.signatures import Signatures
 
@@ -27,6 +28,11 @@ def default_registry() -> str:
 def data_folder() -> Path:
     """Return the user's data folder: on Linux ~/.local/share/model-trainer."""
     return user_data_path(_APP)
+
+
+def own_copies() -> Path:
+    """Return the list of copies that a user's commands made of models in registries behind a URL."""
+    return copies_file(user_data_path(_APP))
 
 
 def default_trusted_keys() -> Path:

@@ -20,7 +20,7 @@ class _Extended(Document):
     @model_serializer(mode="wrap")
     def _without_empty(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = serialise(self)
-        return {name: value for name, value in fields.items() if name not in ("damaged", "pooled") or value}
+        return {name: value for name, value in fields.items() if name not in ("damaged", "pooled", "copies") or value}
 
 
 class PublishResponse(Document):
@@ -126,11 +126,12 @@ class FindingResponse(Document):
 
 
 class EraseResponse(_Extended):
-    """That a user's models were removed, and the `pooled` ones that contained them."""
+    """That a user's models were removed, the `pooled` ones that contained them, and where `copies` of them are."""
 
     id: str
     versions: int
     pooled: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
 
 
 class ReindexResponse(Document):

@@ -1,4 +1,4 @@
-"""What every test has: no deadline on noisy machines, the same examples each time, and a cache of its own."""
+"""What every test has: no deadline on noisy machines, the same examples each time, and folders of its own."""
 
 import os
 from pathlib import Path
@@ -16,8 +16,10 @@ REAL_DATA = Path(os.environ.get("MODEL_TRAINER_DATA") or ROOT.parent / "shared" 
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["MODEL_TRAINER_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):  # those of whoever runs the tests stay as they are
+        os.environ[name] = str(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="session")

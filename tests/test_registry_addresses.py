@@ -48,6 +48,8 @@ ARGUMENTS: dict[str, list[str]] = {
     "model-trainer registry token add": ["name", "--scope", "read"],
     "model-trainer registry token list": [],
     "model-trainer registry token remove": ["name"],
+    "model-trainer registry key sign": [*SLOT, "v1"],
+    "model-trainer registry key forget": [*SLOT],
     "model-trainer erase": ["user123", "--reason", "x", "--yes", "--no-cache"],
     "model-trainer readmit": ["user123", "--reason", "x"],
     "model-trainer predict": ["--user", "user123", "--modality", "gesture", "{bundle}/model.onnx"],
@@ -57,9 +59,12 @@ ARGUMENTS: dict[str, list[str]] = {
     **{name: ["--user", "user123", "--data", "{data}", "--out", "{runs}"] for name in TRAINERS},
 }
 FOLDER_ONLY = {"model-trainer readmit"} | {
-    f"model-trainer registry {name}" for name in ("protect", "serve", "token add", "token list", "token remove")
+    f"model-trainer registry {name}"
+    for name in ("protect", "serve", "token add", "token list", "token remove", "key sign")
 }
-READING = {f"model-trainer registry {name}" for name in ("resolve", "list", "show", "diff", "verify", "export")} | {
+READING = {
+    f"model-trainer registry {name}" for name in ("resolve", "list", "show", "diff", "verify", "export", "key forget")
+} | {
     "model-trainer predict",
     "model-trainer reproduce",
 }
@@ -166,7 +171,8 @@ def test_a_folder_without_permission_is_one_line(files: dict[str, str], tmp_path
 
         def attempt() -> str:
             for path in ARGUMENTS:
-                assert_refused(path, invoke(path, words_for(path, files, address)), address)
+                if path != "model-trainer registry key forget":  # it opens no registry
+                    assert_refused(path, invoke(path, words_for(path, files, address)), address)
             return "all refused"
 
         assert as_nobody(attempt) == "all refused"

@@ -170,7 +170,8 @@ def erase(user: str, reason: str, yes: bool, registry: WritableRegistry) -> None
     """Remove all of a user's models for good, and pooled models that were trained on them.
 
     What is kept is when and why, and a salted hash because of which nothing of the person is published again.
-    `model-trainer erase` covers recordings, run folders, caches and exports too.
+    `model-trainer erase` covers recordings, run folders, caches and exports too; this command only lists where models
+    were exported or copied to.
 
     \b
     Example:
@@ -182,6 +183,8 @@ def erase(user: str, reason: str, yes: bool, registry: WritableRegistry) -> None
     click.echo(f"removed {erased.versions} versions; tombstone {erased.id}")
     for name in erased.pooled:
         click.echo(f"removed {name}, which was trained on this person's data too")
+    for path in erased.copies:
+        click.echo(f"NOT REMOVED: {path}: a model was copied there; remove it, and copies of it", err=True)
 
 
 @click.command()

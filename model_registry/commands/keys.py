@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from model_registry.commands.options import guarded, registry_option, signatures_of, signing_option, trusted_keys_option
-from model_registry.errors import NotFoundError
+from model_registry.errors import NoRegistryError
 from model_registry.location import ReadableRegistry
 from model_registry.names import parse_modality, parse_user
 from model_registry.storage.signatures import (
@@ -112,7 +112,7 @@ def sign(user: str, modality: str, version: str, registry: Registry) -> None:
     Example:
       model-trainer registry key sign user123 gesture v3 --signing-key ~/.config/model-trainer/signing.pem
     """
-    own = registry.signatures.signing_key(registry.root)
+    own = registry.signatures.signing_key(registry.existing())
     if own is None:
         raise click.UsageError("name the private key with --signing-key")
     registry.sign(user, modality, version, own)
@@ -134,5 +134,5 @@ def forget(user: str, modality: str, registry: ReadableRegistry) -> None:
     """
     slot = f"{parse_user(user)}/{parse_modality(modality)}"
     if not forget_observed(signatures_of(click.get_current_context()).observed_times, registry.address, slot):
-        raise NotFoundError(f"{slot}: nothing is remembered of it from {registry.address}")
+        raise NoRegistryError(f"{registry.address}: nothing is remembered of {slot} from this address")
     click.echo(f"{slot}: forgotten")

@@ -23,11 +23,14 @@ from model_registry.commands.options import (
     print_fields,
     registry_option,
 )
-from model_registry.errors import NotFoundError
+from model_registry.errors import NotFoundError, RegistryError
+from model_registry.folders import own_copies
 from model_registry.location import ReadableRegistry
 from model_registry.messages import and_more, plain
 from model_registry.storage.comparison import Difference
+from model_registry.storage.copies import copies_file, record_copy
 from model_registry.storage.entry import RegistryEntry
+from model_registry.storage.resolution import ResolvedVersion
 from model_registry.storage.verification import Damage
 from model_registry.store import Registry
 
@@ -63,6 +66,7 @@ def resolve(
     """
     if into is not None:
         resolved = registry.fetch(user, modality, into, version)
+        _record_copy(registry, resolved, resolved.folder)
     elif isinstance(registry, Registry):
         resolved = registry.resolve(user, modality, version)
     else:
@@ -270,8 +274,22 @@ def export(user: str, modality: str, target: Path, version: str | None, form: An
     form = form or target.suffix.removeprefix(".")
     if form not in ("tar", "onnx"):
         raise click.UsageError(f"{target}: end the name with .tar or .onnx, or give --form")
-    registry.export(user, modality, target, version=version, form=form)
+    from model_registry.storage import portable  # ONNX takes longer to import than everything else together
+
+    with registry.open_version(user, modality, version) as resolved:
+        portable.export(resolved, target, form)
+        _record_copy(registry, resolved, target)
     click.echo(f"wrote {target} ({target.stat().st_size} bytes)")
+
+
+def _record_copy(registry: ReadableRegistry, version: ResolvedVersion, target: Path) -> None:
+    """Record where a model is copied to, so that an erasure finds it; say so where that is not possible."""
+    file = copies_file(registry.root) if isinstance(registry, Registry) else own_copies()
+    try:
+        record_copy(file, version, target)
+    except (RegistryError, OSError) as error:
+        reason = f"cannot be recorded in {file}: {error}; name it with --folder when the person is erased"
+        click.echo(plain(f"warning: {target}: {reason}"), err=True)
 
 
 def _print_difference(difference: Difference) -> None:

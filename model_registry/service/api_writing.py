@@ -135,7 +135,7 @@ def archive_version(
 def erase_user(store: Store, admin: Admin, user: UserInPath, body: EraseRequest) -> EraseResponse:
     """Remove all of a user's models for good, and pooled models that contain them."""
     erased = store.erase(user, body.reason)
-    return EraseResponse(id=erased.id, versions=erased.versions, pooled=erased.pooled)
+    return EraseResponse(id=erased.id, versions=erased.versions, pooled=erased.pooled, copies=erased.copies)
 
 
 @router.post("/gc", tags=["admin"])

@@ -301,6 +301,14 @@ class Tombstone(Document):
     readmitted: bool = False
 
 
+class CopyRecord(Document):
+    """One line of `copies.jsonl`: where a command wrote a model, and whose data it was trained on."""
+
+    time: Timestamp
+    users: tuple[UserId, ...] = Field(min_length=1)
+    path: Annotated[str, StringConstraints(min_length=1, max_length=5000)]
+
+
 class PendingErasure(Document):
     """`.erasing-<id>.json`: an erasure that has begun, and is completed by the next erasure or by doctor."""
 

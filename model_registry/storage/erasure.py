@@ -12,6 +12,7 @@ from pathlib import Path
 from model_registry.errors import ConflictError, CorruptError, DocumentError, NotFoundError, RegistryError
 from model_registry.names import DEFAULT_USER, published_name
 from model_registry.storage.activation import previously_active
+from model_registry.storage.copies import copies_file, copies_of, forget_copies
 from model_registry.storage.durable import (
     destroy,
     ensure_folder,
@@ -61,6 +62,7 @@ class Erased:
     id: str  # of the tombstone
     versions: int
     pooled: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()  # where models of the person were exported or copied to, on the registry's machine
 
 
 def erase(root: Path, user: str, reason: str) -> Erased:
@@ -139,16 +141,18 @@ def _complete(root: Path, user: str, reason: str, note: Path | None) -> Erased:
     """Do what an erasure does; every step may be repeated. The tombstone comes first: it keeps publishers out."""
     tombstone = add_tombstone(root, user, reason)
     remove_abandoned_uploads(root, user=user)
+    copies = tuple(record.path for record in copies_of(copies_file(root), user))
     versions = _remove_user(root, user)
     try:
         pooled = _remove_pooled(root, user)
     finally:
         folder = users_folder(root)
         drop_from_journal(root, lambda *version: version[0] == user or not folder.joinpath(*version).is_dir())
+    forget_copies(copies_file(root), user)
     if note is not None:
         note.unlink(missing_ok=True)
         sync_folder(root)
-    return Erased(tombstone.id, versions, pooled)
+    return Erased(tombstone.id, versions, pooled, copies)
 
 
 def _remove_user(root: Path, user: str) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from model_registry.errors import CorruptError, NotFoundError, RegistryError
 from model_registry.storage.activation import previously_active
+from model_registry.storage.copies import copies_file, read_copies
 from model_registry.storage.durable import locked, remove_abandoned, remove_folder, remove_if_empty, storage_errors
 from model_registry.storage.entry import Event
 from model_registry.storage.erasure import finish_erasures, pending_erasures
@@ -141,13 +142,14 @@ def _missing_encoders(slot: ModelSlot, version: int, manifest_sha256: str) -> It
 
 
 def registry_faults(root: Path) -> Iterator[tuple[str, str]]:
-    """Yield name and fault of every damaged file that belongs to no version: format, journal, tombstones, tokens,
-    encoders, uploads."""
+    """Yield name and fault of every damaged file that belongs to no version: format, journal, tombstones, tokens, list
+    of copies, encoders, uploads."""
     checks: dict[Path, Callable[[], object]] = {
         root / "registry.json": lambda: read_format(root),
         journal(root): lambda: journal_fault(root),
         tombstones(root): lambda: read_tombstones(root),
         tokens_file(root): lambda: read_tokens(tokens_file(root)),
+        copies_file(root): lambda: read_copies(copies_file(root)),
     }
     for folder in _folders(encoders_folder(root)):
         checks[folder] = partial(encoder_fault, folder)

@@ -13,15 +13,18 @@ import click
 
 from model_registry.commands.options import registry_option
 from model_registry.errors import NotFoundError, RegistryError
+from model_registry.folders import own_copies
 from model_registry.location import WritableRegistry
 from model_registry.names import DEFAULT_USER, parse_user
-from model_registry.storage.entry import FILE_LIMIT, RegistryEntry, parse_json
+from model_registry.storage.copies import copies_file, copies_of, forget_copies
+from model_registry.storage.entry import FILE_LIMIT, CopyRecord, RegistryEntry, parse_json
 from model_registry.storage.tombstones import add_readmission, add_tombstone, check_reason
 from model_registry.store import Registry
 from shared.data.erasure import (
     Person,
     Places,
     erase_cache,
+    erase_copy,
     erase_data_root,
     erase_from_folder,
     erase_temporary,
@@ -74,9 +77,10 @@ def erase_command(
 ) -> int:
     """Remove everything of USER for good: recordings, models, runs, bundles, exports, caches, and pooled models.
 
-    Pooled models that were trained on the person are removed, or with --retrain-pooled trained again without them. What
-    is kept is when and why, and a salted hash because of which nothing of the person is imported or published again,
-    until `readmit`. An interrupted command is completed by repeating it; repeating it once more changes nothing. Every
+    Models that `registry export` or `registry resolve --into` wrote elsewhere are found by themselves. Pooled models
+    that were trained on the person are removed, or with --retrain-pooled trained again without them. What is kept is
+    when and why, and a salted hash because of which nothing of the person is imported or published again, until
+    `readmit`. An interrupted command is completed by repeating it; repeating it once more changes nothing. Every
     place that was searched is searched again at the end. The exit code is 3 where something is left.
 
     \b
@@ -100,6 +104,10 @@ def erase_command(
         erase_data_root(root, person, reason, places)
     for folder in folders:
         erase_from_folder(folder, person, places)
+    own = own_copies()
+    for record in (*copies_of(own, user), *_registry_copies(registry, user)):
+        erase_copy(record, person, places)
+    forget_copies(own, user)
     for url in mirrors:
         _erase_mirror(url, person, places)
     if cache:
@@ -109,10 +117,17 @@ def erase_command(
         places.removed.append(_retrained(model, user, registry, data_roots[0]))
     erased = registry.erase(user, reason)  # last: until here it says which files are the person's
     places.removed += [f"{registry.address}: {erased.versions} versions", *erased.pooled]
+    if not isinstance(registry, Registry):
+        places.left += [f"{path}: a model was copied there, on the machine of the service" for path in erased.copies]
     searched = [*data_roots, *folders, *([registry.root] if isinstance(registry, Registry) else [])]
     places.left += [f"{path}: still names the person" for folder in searched for path in traces(folder, person)]
     _print(places, erased.id, as_json)
     return 3 if places.left else 0
+
+
+def _registry_copies(registry: WritableRegistry, user: str) -> list[CopyRecord]:
+    """Return where models of a user were copied to from a registry in a folder of this machine."""
+    return copies_of(copies_file(registry.root), user) if isinstance(registry, Registry) else []
 
 
 def _print(places: Places, tombstone: str, as_json: bool) -> None:
@@ -201,7 +216,7 @@ def _erase_mirror(url: str, person: Person, places: Places) -> None:
 
     try:
         files, root = fsspec.core.url_to_fs(url.rstrip("/"))
-        for name in (f"users/{person.user}", "uploads"):  # of uploads no reader needs a copy
+        for name in (f"users/{person.user}", "uploads", "copies.jsonl"):  # of the last two no reader needs a copy
             if files.exists(f"{root}/{name}"):
                 files.rm(f"{root}/{name}", recursive=True)
                 places.removed.append(f"{url}: {name}")

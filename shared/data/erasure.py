@@ -25,7 +25,7 @@ from model_registry.storage.durable import (
     remove_folder,
     write_file_atomically,
 )
-from model_registry.storage.entry import FILE_LIMIT
+from model_registry.storage.entry import FILE_LIMIT, CopyRecord
 from model_registry.storage.tombstones import add_tombstone
 
 _TOPS = (".", "logs", "data")  # A3CP keeps users/ and transcripts/ below these
@@ -98,6 +98,18 @@ def erase_from_folder(folder: Path, person: Person, places: Places) -> None:
             _erase_entries(path, person, places)
         else:
             places.remove(path)
+
+
+def erase_copy(record: CopyRecord, person: Person, places: Places) -> None:
+    """Remove an export or a copied version that a command recorded, or say why it cannot be reached."""
+    path = Path(record.path)
+    if not path.parent.is_dir():
+        places.left.append(f"{path}: a model was copied there at {record.time}, and the folder cannot be reached now")
+    elif _is_of(path, person) or (path.is_file() and _file_concerns(path, person)):
+        folder = path.parent.parent  # of a copied version: users/ana, which has their pointers and histories, too
+        places.remove(folder if folder.name == person.user and folder.parent.name == "users" else path)
+    elif os.path.lexists(path):
+        places.left.append(f"{path}: a model was copied there at {record.time}; what is there now is something else")
 
 
 def erase_temporary(person: Person, places: Places) -> None:

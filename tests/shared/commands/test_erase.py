@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from model_registry.commands.main import registry as registry_command
 from model_registry.errors import ErasedError
 from model_registry.storage import uploads
 from model_registry.store import Registry
 from orchestrator.jobs import Job, Outcome
 from orchestrator.registry_uploader import main as uploader
 from orchestrator.run_folder import RunFolder
+from shared.commands.data import data_group
 from shared.commands.erase import erase_command, readmit_command
 from shared.commands.import_data import import_command
 from shared.features.cache import FeatureCache
@@ -67,6 +69,7 @@ class World:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     world = World(tmp_path / "world")
     monkeypatch.setenv("MODEL_TRAINER_CACHE", str(world.root / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(world.root / "home"))
     temporary = world.root / "temporary"
     temporary.mkdir(parents=True)
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
@@ -154,6 +157,80 @@ def test_nothing_of_the_person_is_left_anywhere_and_all_of_others_is(world: Worl
     assert [job["user"] for job in json.loads((world.runs / "run.json").read_text())["jobs"]] == ["ben"]
     assert json.loads((world.runs / "summary.json").read_text())["slowest"] == [{"user": "ben", "seconds": 1}]
     assert all(fault is None for _, fault in world.registry.verify_all()) and world.registry.doctor() == []
+
+
+@pytest.fixture
+def copied(world: World) -> Path:
+    """A folder that no erasure is told of: commands exported models, and copied versions, into it."""
+    place = world.root / "elsewhere"
+    place.mkdir()
+    root, mirror = str(world.registry.root), world.mirror.as_uri()
+    for words in (
+        *(
+            ("export", user, "gesture", str(place / f"{user}.{form}"))
+            for user in ("ana", "ben")
+            for form in ("tar", "onnx")
+        ),
+        ("export", "_default", "gesture", str(place / "pooled.tar")),
+        ("export", "_default", "gesture", str(place / "first.tar"), "--version", "v1"),
+        ("resolve", "ana", "gesture", "--into", str(place / "copy")),
+        ("resolve", "ben", "gesture", "--into", str(place / "copy")),
+    ):
+        assert CliRunner().invoke(registry_command, [*words, "--registry", root]).exit_code == 0, words
+    words = ("resolve", "ana", "gesture", "--into", str(place / "of mirror"), "--registry", mirror)
+    assert CliRunner().invoke(registry_command, words).exit_code == 0
+    assert len((world.registry.root / "copies.jsonl").read_text().splitlines()) == 8
+    return place
+
+
+def test_an_erasure_finds_the_copies_that_commands_made(world: World, copied: Path) -> None:
+    shutil.copytree(world.registry.root, world.mirror, dirs_exist_ok=True)
+    outcome = report(erase(world, "--json"))
+    assert outcome["left"] == [] and world.traces() == []
+    names = sorted(path.name for path in copied.iterdir())
+    assert names == ["ben.onnx", "ben.tar", "copy", "first.tar", "of mirror"]
+    assert (copied / "copy/users/ben/gesture/v1/manifest.json").is_file()
+    assert len((world.registry.root / "copies.jsonl").read_text().splitlines()) == 4
+    assert all(fault is None for _, fault in world.registry.verify_all())
+
+
+def test_copies_that_cannot_be_reached_or_are_others_now_are_named(world: World, copied: Path) -> None:
+    (copied / "ana.tar").write_bytes(b"something else")
+    copied.rename(copied.with_name("unplugged"))
+    (copied / "copy").mkdir(parents=True)
+    (copied / "ana.tar").write_bytes(b"something else")
+    result = erase(world)
+    assert result.return_value == 3
+    assert "ana.tar: a model was copied there at" in result.output and "something else" in result.output
+    assert "users/ana/gesture/v1: a model was copied there at" in result.output
+    assert (copied / "ana.tar").is_file()
+    assert CliRunner().invoke(registry_command, ["verify", "--registry", str(world.registry.root)]).exit_code == 0
+
+
+def test_an_erasure_in_the_registry_alone_says_where_copies_are(world: World, copied: Path) -> None:
+    erased = world.registry.erase("ana", "asked for")
+    assert {Path(path).relative_to(copied).as_posix() for path in erased.copies} == {
+        *("ana.tar", "ana.onnx", "pooled.tar", "copy/users/ana/gesture/v1")
+    }
+    assert world.registry.erase("ana", "asked for").copies == ()
+    assert "ana" not in (world.registry.root / "copies.jsonl").read_text()
+
+
+def test_an_erasure_takes_what_can_be_taken_back_of_corrections_and_imports(world: World, tmp_path: Path) -> None:
+    """The journals of changes, and the files that removed samples had, are kept for `data undo`."""
+    source = tmp_path / "words.csv"
+    source.write_text(f"text,label\n{SECRET},greeting\n")
+    data = ["--data", str(world.data), "--user", "ana"]
+    for command, words in (
+        (import_command, [str(source), *data, "--modality", "speech", "--consent", "--session", "s9", "--as-is"]),
+        (data_group, ["relabel", *data, "--label", "drink", "water"]),
+        (data_group, ["remove", *data, "--label", "stop"]),
+    ):
+        result = CliRunner().invoke(command, words, standalone_mode=False)
+        assert result.exception is None and not result.return_value, (words, result.output, result.exception)
+    kept = world.data / "users/ana/changes"
+    assert len(list(kept.glob("*.json"))) == 3 and [path for path in kept.rglob("*") if path.suffix == ".npz"]
+    assert report(erase(world, "--json"))["left"] == [] and world.traces() == []
 
 
 def test_repeating_an_erasure_changes_nothing(world: World) -> None:
