@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import median_filter
 
 from gesture_trainer.preprocessing.sandbox import UnusableItemError
 from shared.data.media.containers import UnreadableMediaError
@@ -20,6 +21,9 @@ VIDEO_SUFFIXES = frozenset(_VIDEO_SUFFIXES)
 IMAGE_SUFFIXES = frozenset(PICTURE_SUFFIXES)
 MAX_BYTES = 200_000_000
 CHECK_RATE, CHECK_SECONDS = 15.0, 60.0  # what is extracted by default
+_COARSE = 8  # of so many pixels one is compared with the frame before
+_SEVERAL = 3  # movements: a gesture that is held in between has two
+_TWICE, _LEAST = 2.0, 0.5  # times the change of a still picture, and grey levels above it
 
 Frame = NDArray[np.uint8]  # (height, width, 3) RGB
 
@@ -44,13 +48,35 @@ def frames(path: Path, rate: float, longest: float, onset: float = 0.0, offset: 
 
 
 def check_file(path: Path, example: Example) -> tuple[str, ...]:
-    """Decode a clip or image. Raises DataError for one that cannot be used."""
+    """Decode a clip or image and return what should be known of it. Raises DataError for one that cannot be used."""
+    change: list[float] = []
+    before: NDArray[np.int16] | None = None
     try:
-        for _ in frames(path, CHECK_RATE, CHECK_SECONDS, example.onset or 0.0, example.offset):
-            pass
+        for frame in frames(path, CHECK_RATE, CHECK_SECONDS, example.onset or 0.0, example.offset):
+            small = frame[::_COARSE, ::_COARSE].mean(axis=2).astype(np.int16)
+            if before is not None:
+                change.append(float(np.abs(small - before).mean()))
+            before = small
     except UnusableItemError as error:
         raise DataError([Fault(str(path), None, "media", str(error))]) from None
-    return ()
+    count = movements(np.array(change))
+    if count < _SEVERAL:
+        return ()
+    return (f"moves {count} times with pauses between; if these are several gestures, give each its onset and offset",)
+
+
+def movements(change: NDArray[np.float64]) -> int:
+    """(T - 1,) mean change (grey levels) of each frame at CHECK_RATE from the one before -> movements between pauses.
+
+    A pause is a second or more in which the picture changes little more than in its stillest quarter. Single frames do
+    not count: every second or so, a codec draws the whole picture anew.
+    """
+    if not len(change):
+        return 0
+    change = median_filter(change, size=3)
+    still = float(np.quantile(change, 0.25))
+    moving = np.flatnonzero(change > max(_TWICE * still, still + _LEAST))
+    return 0 if not len(moving) else 1 + int((np.diff(moving) > CHECK_RATE).sum())
 
 
 def _resampled(path: Path, rate: float, longest: float, onset: float, offset: float | None) -> Iterator[Frame]:

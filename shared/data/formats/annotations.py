@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from shared.data.files import RefusedFileError
+from shared.data.files import RefusedFileError, read_bounded
 from shared.data.formats.raw import Findings, RawSample, ReadOptions
 from shared.data.formats.text_files import read_text
 from shared.data.media_types import MEDIA_TYPES
 from shared.errors import ConfigError, Fault
 
 Region = tuple[int | None, float, float, str]  # line, onset and offset (s), label
-PRAAT_SUFFIX = ".textgrid"
+PRAAT_SUFFIX, ELAN_SUFFIX = ".textgrid", ".eaf"
+_LIMIT = 64 * 1024**2  # bytes of a file of ELAN's
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:[.,]\d+)?)")
 
 
@@ -47,14 +48,14 @@ def read_annotations(path: Path, options: ReadOptions) -> Findings:
         raise ConfigError(f"{path}: these are annotations of a recording; name it with --media FILE")
     findings = Findings(notes=[f"read as: regions of {recording.name}"])
     try:
-        praat = path.suffix.lower() == PRAAT_SUFFIX
-        found = list(_intervals(path)) if praat else regions(read_text(path).text) or []
+        found = list(_regions_in(path))
     except RefusedFileError as refused:
         findings.faults.append(Fault(str(path), None, "(file)", str(refused)))
         return findings
     for line, onset, offset, label in found:
         if not label:
-            findings.skipped.append((f"{path.name}:{line}", "is a region without a label"))
+            place = path.name if line is None else f"{path.name}:{line}"
+            findings.skipped.append((place, "is a region without a label"))
         elif offset <= onset:
             reason = f"'{label}' is a moment ({onset:g} s) and no region; give it an end"
             findings.faults.append(Fault(str(path), line, "offset", reason))
@@ -63,6 +64,14 @@ def read_annotations(path: Path, options: ReadOptions) -> Findings:
                 RawSample(str(path), line, label, recording, onset=onset, offset=offset, name=f"{onset:012.3f}")
             )
     return findings
+
+
+def _regions_in(path: Path) -> Iterable[Region]:
+    """Return the regions in a file of annotations. Raises RefusedFileError."""
+    suffix = path.suffix.lower()
+    if suffix == PRAAT_SUFFIX:
+        return _intervals(path)
+    return _elan_annotations(path) if suffix == ELAN_SUFFIX else regions(read_text(path).text) or []
 
 
 def _beside(path: Path) -> Path | None:
@@ -97,3 +106,19 @@ def _intervals(path: Path) -> Iterator[Region]:
     for entry in (entry for tier in grid.tiers for entry in tier.entries):
         if isinstance(entry, Interval):
             yield None, entry.start, entry.end, entry.label.strip()
+
+
+def _elan_annotations(path: Path) -> Iterator[Region]:
+    """Yield the annotations in ELAN's own format that have times of their own. Raises RefusedFileError."""
+    from pympi import Eaf
+
+    read_bounded(path, _LIMIT)
+    try:
+        document = Eaf(str(path.absolute()), suppress_version_warning=True)
+        tiers = [document.tiers[name][0].values() for name in document.get_tier_names()]
+        times = {name: time for name, time in document.timeslots.items() if time is not None}
+        found = [(times[start], times[end], text) for tier in tiers for start, end, text, _ in tier]
+    except Exception:  # pympi raises Exception itself, and KeyError and others for what it expects in a file
+        raise RefusedFileError("is not a readable file of ELAN's; save it again in ELAN") from None
+    for start, end, text in sorted(found):
+        yield None, start / 1000, end / 1000, text.strip()

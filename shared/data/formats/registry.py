@@ -9,7 +9,7 @@ from pathlib import Path
 from shared.data.feature_files import FEATURE_SUFFIXES
 from shared.data.files import RefusedFileError
 from shared.data.formats import names
-from shared.data.formats.annotations import PRAAT_SUFFIX, read_annotations, regions
+from shared.data.formats.annotations import ELAN_SUFFIX, PRAAT_SUFFIX, read_annotations, regions
 from shared.data.formats.folders import TEXT_SUFFIXES, read_file, read_folder, with_sessions_from_names
 from shared.data.formats.intent_files import is_fasttext, read_fasttext, read_rasa_markdown, read_rasa_yaml
 from shared.data.formats.json_files import read_json
@@ -32,6 +32,7 @@ READERS: Mapping[str, Reader] = {
     ".yaml": read_rasa_yaml,
     ".md": read_rasa_markdown,
     PRAAT_SUFFIX: read_annotations,
+    ELAN_SUFFIX: read_annotations,
 }
 _BEST_PART = "validated"  # of Common Voice's tables, the one that people have checked
 
@@ -50,7 +51,7 @@ def read_source(source: Path, options: ReadOptions) -> Findings:
         return Findings(faults=[Fault(str(source), None, "(file)", str(refused))])
     if suffix in MEDIA_TYPES or suffix in FEATURE_SUFFIXES:
         return read_file(source, options)
-    kinds = "a folder, a media file, or a .csv, .tsv, .json, .jsonl, .txt, .yml, .md or .TextGrid file"
+    kinds = "a folder, a media file, or a .csv, .tsv, .json, .jsonl, .txt, .yml, .md, .TextGrid or .eaf file"
     raise ConfigError(f"{source}: must be {kinds}")
 
 

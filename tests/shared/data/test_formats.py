@@ -6,6 +6,7 @@ import json
 import stat
 import zipfile
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,49 @@ item []:
             xmax = 3
             text = "no"
 """
+
+
+EAF = """<?xml version="1.0" encoding="UTF-8"?>
+<ANNOTATION_DOCUMENT AUTHOR="" DATE="2026-03-01T10:00:00+00:00" FORMAT="3.0" VERSION="3.0"
+  xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
+  xsi:noNamespaceSchemaLocation="http://www.mpi.nl/tools/elan/EAFv3.0.xsd">
+  <HEADER MEDIA_FILE="" TIME_UNITS="milliseconds"/>
+  <TIME_ORDER>
+    <TIME_SLOT TIME_SLOT_ID="ts1" TIME_VALUE="500"/><TIME_SLOT TIME_SLOT_ID="ts2" TIME_VALUE="1250"/>
+    <TIME_SLOT TIME_SLOT_ID="ts3" TIME_VALUE="2000"/><TIME_SLOT TIME_SLOT_ID="ts4" TIME_VALUE="3000"/>
+  </TIME_ORDER>
+  <TIER LINGUISTIC_TYPE_REF="default" TIER_ID="sounds">
+    <ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a1" TIME_SLOT_REF1="ts1" TIME_SLOT_REF2="ts2">
+      <ANNOTATION_VALUE>yes</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION>
+    <ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a2" TIME_SLOT_REF1="ts3" TIME_SLOT_REF2="ts4">
+      <ANNOTATION_VALUE>no</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION>
+    <ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a3" TIME_SLOT_REF1="ts2" TIME_SLOT_REF2="ts3">
+      <ANNOTATION_VALUE></ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION>
+  </TIER>
+  <LINGUISTIC_TYPE GRAPHIC_REFERENCES="false" LINGUISTIC_TYPE_ID="default" TIME_ALIGNABLE="true"/>
+</ANNOTATION_DOCUMENT>
+"""
+
+
+def test_a_file_of_elan_beside_its_recording(tmp_path: Path) -> None:
+    (tmp_path / "day.wav").write_bytes(b"sound")
+    result = run(write(tmp_path / "day.eaf", EAF), tmp_path / "data", "sound", *USER)
+    assert {(example.label, example.onset, example.offset) for example in records(tmp_path / "data")} == {
+        ("yes", 0.5, 1.25),
+        ("no", 2.0, 3.0),
+    }
+    assert "is a region without a label" in result.output
+
+
+ENTITIES = "".join(f'<!ENTITY {new} "{f"&{old};" * 10}">' for old, new in pairwise("abcdefghijklmnop"))
+BOMB = f'<!DOCTYPE d [<!ENTITY a "aaaaaaaaaa">{ENTITIES}]><ANNOTATION_DOCUMENT>&p;</ANNOTATION_DOCUMENT>'
+
+
+@pytest.mark.parametrize("text", ["", "<x/>", EAF[:-300], EAF.replace("ts4", "ts9", 1), BOMB], ids=range(5))
+def test_a_file_of_elan_that_cannot_be_read_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "day.wav").write_bytes(b"sound")
+    reason = refused(write(tmp_path / "day.eaf", text), tmp_path / "data", "sound", *USER)
+    assert "day.eaf: (file): is not a readable file of ELAN's" in reason
 
 
 def test_a_textgrid_beside_its_recording(tmp_path: Path) -> None:
