@@ -13,11 +13,13 @@ from typing import Any
 
 import click
 
-from model_registry.commands.options import registry_option
+from model_registry.commands.completion import published_users, published_versions
+from model_registry.commands.options import checking_options, registry_option
 from model_registry.location import ReadableRegistry
 from model_registry.messages import printable
 from model_registry.names import parse_modality
 from model_registry.storage.resolution import ResolvedVersion
+from shared.commands.completion import installed_modalities
 from shared.commands.predict import LiveModel
 from shared.data.files import RefusedFileError
 from shared.data.formats.annotations import regions
@@ -32,10 +34,13 @@ _SUFFIXES = (".csv", ".txt")  # of the spans beside a recording
 
 
 @click.command("evaluate")
-@click.option("--user", required=True, help="Whose model.")
-@click.option("--modality", required=True, metavar=f"[{'|'.join(modality_names())}]")
-@click.option("--version", help="This version instead of the active one, e.g. v3.")
+@click.option("--user", required=True, shell_complete=published_users, help="Whose model.")
+@click.option(
+    "--modality", required=True, shell_complete=installed_modalities, metavar=f"[{'|'.join(modality_names())}]"
+)
+@click.option("--version", shell_complete=published_versions, help="This version instead of the active one, e.g. v3.")
 @registry_option("read")
+@checking_options
 @click.option(
     "--spans",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
