@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from model_registry.commands.completion import published_modalities, published_users, published_versions
 from model_registry.commands.options import (
     checking_options,
     emit,
@@ -103,9 +104,9 @@ def _print_publication(registry: WritableRegistry, publication: Publication, as_
 
 
 @click.command()
-@click.argument("user")
-@click.argument("modality")
-@click.argument("version")
+@click.argument("user", shell_complete=published_users)
+@click.argument("modality", shell_complete=published_modalities)
+@click.argument("version", shell_complete=published_versions)
 @click.option("--reason", default="", help="Why, for the history.")
 @registry_option("write")
 @signing_option
@@ -123,8 +124,8 @@ def promote(user: str, modality: str, version: str, reason: str, registry: Writa
 
 
 @click.command()
-@click.argument("user")
-@click.argument("modality")
+@click.argument("user", shell_complete=published_users)
+@click.argument("modality", shell_complete=published_modalities)
 @_reason
 @registry_option("write")
 @signing_option
@@ -141,9 +142,9 @@ def rollback(user: str, modality: str, reason: str, registry: WritableRegistry) 
 
 
 @click.command()
-@click.argument("user")
-@click.argument("modality")
-@click.argument("version")
+@click.argument("user", shell_complete=published_users)
+@click.argument("modality", shell_complete=published_modalities)
+@click.argument("version", shell_complete=published_versions)
 @click.option("--reason", default="", help="Why, for the history.")
 @click.option("--withdraw", is_flag=True, help="Also if it is the active version; none is active afterwards.")
 @registry_option("write")
@@ -161,7 +162,7 @@ def archive(user: str, modality: str, version: str, reason: str, withdraw: bool,
 
 
 @click.command()
-@click.argument("user")
+@click.argument("user", shell_complete=published_users)
 @click.option("--reason", required=True, help="Why, without naming the person: it is kept.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @registry_option("write")

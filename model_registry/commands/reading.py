@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from model_registry.commands.completion import published_modalities, published_users, published_versions
 from model_registry.commands.options import (
     checking_options,
     console,
@@ -36,9 +37,9 @@ _SESSIONS = 10  # sessions that a comparison lists one by one
 
 
 @click.command()
-@click.argument("user")
-@click.argument("modality")
-@click.option("--version", help="This version instead of the active one, e.g. v3.")
+@click.argument("user", shell_complete=published_users)
+@click.argument("modality", shell_complete=published_modalities)
+@click.option("--version", shell_complete=published_versions, help="This version instead of the active one, e.g. v3.")
 @click.option(
     "--into",
     type=click.Path(path_type=Path),
@@ -88,8 +89,8 @@ def resolve(
 
 
 @click.command(name="list")
-@click.option("--user", help="Only this user's.")
-@click.option("--modality", help="Only this modality.")
+@click.option("--user", shell_complete=published_users, help="Only this user's.")
+@click.option("--modality", shell_complete=published_modalities, help="Only this modality.")
 @click.option("--status", type=click.Choice(["active", "candidate", "archived"]), help="Only versions of this status.")
 @click.option("--verdict", help="Only versions of this verdict, e.g. weak.")
 @registry_option("read")
@@ -154,9 +155,9 @@ def _share_with_interval(metrics: Mapping[str, float]) -> str:
 
 
 @click.command()
-@click.argument("user")
-@click.argument("modality")
-@click.argument("version")
+@click.argument("user", shell_complete=published_users)
+@click.argument("modality", shell_complete=published_modalities)
+@click.argument("version", shell_complete=published_versions)
 @registry_option("read")
 @json_option
 @guarded
@@ -187,9 +188,9 @@ def show(user: str, modality: str, version: str, registry: ReadableRegistry, as_
 
 
 @click.command()
-@click.argument("user", required=False)
-@click.argument("modality", required=False)
-@click.argument("version", required=False)
+@click.argument("user", required=False, shell_complete=published_users)
+@click.argument("modality", required=False, shell_complete=published_modalities)
+@click.argument("version", required=False, shell_complete=published_versions)
 @registry_option("read")
 @checking_options
 @json_option
@@ -225,10 +226,10 @@ def verify(
 
 
 @click.command()
-@click.argument("user")
-@click.argument("modality")
-@click.argument("before")
-@click.argument("after")
+@click.argument("user", shell_complete=published_users)
+@click.argument("modality", shell_complete=published_modalities)
+@click.argument("before", shell_complete=published_versions)
+@click.argument("after", shell_complete=published_versions)
 @registry_option("read")
 @json_option
 @guarded
@@ -251,10 +252,10 @@ def diff(user: str, modality: str, before: str, after: str, registry: ReadableRe
 
 
 @click.command()
-@click.argument("user")
-@click.argument("modality")
+@click.argument("user", shell_complete=published_users)
+@click.argument("modality", shell_complete=published_modalities)
 @click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--version", help="This version instead of the active one, e.g. v3.")
+@click.option("--version", shell_complete=published_versions, help="This version instead of the active one, e.g. v3.")
 @click.option("--form", type=click.Choice(["tar", "onnx"]), help="[default: as the file's name ends]")
 @registry_option("read")
 @checking_options

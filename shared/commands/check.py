@@ -19,6 +19,7 @@ from model_registry.commands.options import registry_settings
 from model_registry.location import ReadableRegistry
 from model_registry.messages import list_names
 from model_registry.names import InvalidNameError, Modality, parse_name
+from shared.commands.completion import installed_modalities, recorded_users
 from shared.commands.data_pages import write_pages
 from shared.commands.file_checks import FileCheck, check_files, wrong_kind
 from shared.data.files import DataRoot, RefusedFileError
@@ -191,8 +192,10 @@ def _bad_names(root: Path) -> list[Fault]:
 
 @click.command("check", epilog=_EXAMPLES)
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--user", "users", multiple=True, help="Check this user only; can be repeated.")
-@click.option("--modality", help="Check this modality only.")
+@click.option(
+    "--user", "users", multiple=True, shell_complete=recorded_users, help="Check this user only; can be repeated."
+)
+@click.option("--modality", shell_complete=installed_modalities, help="Check this modality only.")
 @click.option("--session", "sessions", multiple=True, help="Count these sessions only; can be repeated.")
 @click.option("--demo-data/--no-demo-data", default=False, help="Whether demo data count as used.")
 @click.option(

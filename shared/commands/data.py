@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from model_registry.names import InvalidNameError, Modality, parse_name
+from shared.commands.completion import installed_modalities, recorded_labels, recorded_users
 from shared.commands.tables import print_table
 from shared.data.changes import Change, Choice, alter, chosen_records, read_changes, undo
 from shared.data.import_sessions import safe_session
@@ -35,7 +36,9 @@ def _modality(_context: click.Context, _parameter: click.Parameter, value: str |
 
 
 def _data_options(command: _F) -> _F:
-    command = click.option("--user", required=True, callback=_user, help="Whose samples.")(command)
+    command = click.option(
+        "--user", required=True, callback=_user, shell_complete=recorded_users, help="Whose samples."
+    )(command)
     return click.option(
         "--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Data root."
     )(command)
@@ -45,9 +48,16 @@ def _choice_options(command: _F) -> _F:
     """Add the options that choose samples; the command gets them as `choice`."""
     for option in (
         click.option("--change", help="What this change brought or altered, such as an import."),
-        click.option("--modality", callback=_modality, help=f"One of {', '.join(modality_names())}."),
+        click.option(
+            "--modality",
+            callback=_modality,
+            shell_complete=installed_modalities,
+            help=f"One of {', '.join(modality_names())}.",
+        ),
         click.option("--session", "sessions", multiple=True, help="This session; can be repeated."),
-        click.option("--label", "labels", multiple=True, help="This label; can be repeated."),
+        click.option(
+            "--label", "labels", multiple=True, shell_complete=recorded_labels, help="This label; can be repeated."
+        ),
         click.option("--file", "files", multiple=True, help="This file name, or a pattern with *; can be repeated."),
         click.option("--record", "records", multiple=True, help="This record id, or its first characters."),
     ):

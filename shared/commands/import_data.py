@@ -13,6 +13,7 @@ import click
 
 from model_registry.messages import list_names
 from model_registry.names import InvalidNameError, Modality, parse_name
+from shared.commands.completion import installed_modalities, recorded_users
 from shared.commands.file_checks import check_files
 from shared.commands.tables import print_table
 from shared.data.files import RefusedFileError
@@ -71,8 +72,16 @@ def _renames(_context: click.Context, _parameter: click.Parameter, values: tuple
 @click.option(
     "--data", required=True, type=click.Path(file_okay=False, path_type=Path), help="Data root to import into."
 )
-@click.option("--modality", required=True, callback=_modality, help=f"One of {', '.join(modality_names())}.")
-@click.option("--user", callback=_name, help="Who communicates, where the source does not say.")
+@click.option(
+    "--modality",
+    required=True,
+    callback=_modality,
+    shell_complete=installed_modalities,
+    help=f"One of {', '.join(modality_names())}.",
+)
+@click.option(
+    "--user", callback=_name, shell_complete=recorded_users, help="Who communicates, where the source does not say."
+)
 @click.option(
     "--consent/--no-consent",
     required=True,

@@ -16,6 +16,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from model_registry.commands.completion import published_users, published_versions
 from model_registry.commands.options import checking_options, registry_option, signatures_of
 from model_registry.location import ReadableRegistry
 from model_registry.names import Modality, is_modality, parse_modality
@@ -23,6 +24,7 @@ from model_registry.storage.encoders import SPEC_FILE, EncoderSpec
 from model_registry.storage.entry import FILE_LIMIT
 from model_registry.storage.resolution import ResolvedVersion
 from model_registry.storage.verification import read_checked
+from shared.commands.completion import installed_modalities
 from shared.data.formats.walking import walk
 from shared.errors import ConfigError, DataError, InvalidInputError, TrainerError
 from shared.schema_utils import UNKNOWN
@@ -146,9 +148,9 @@ def classifier_output(labels: Sequence[str], probabilities: Any, accepted: bool)
 
 
 @click.command("predict")
-@click.option("--user", help="Whose model.")
-@click.option("--modality", metavar=f"[{'|'.join(modality_names())}]")
-@click.option("--version", help="This version instead of the active one, e.g. v3.")
+@click.option("--user", shell_complete=published_users, help="Whose model.")
+@click.option("--modality", shell_complete=installed_modalities, metavar=f"[{'|'.join(modality_names())}]")
+@click.option("--version", shell_complete=published_versions, help="This version instead of the active one, e.g. v3.")
 @registry_option("read")
 @checking_options
 @click.option(

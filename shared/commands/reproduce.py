@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from model_registry.commands.completion import published_users, published_versions
 from model_registry.commands.options import registry_option
 from model_registry.location import ReadableRegistry
 from model_registry.messages import and_more, list_names
 from model_registry.storage.entry import FILE_LIMIT, parse_json
 from model_registry.storage.resolution import ResolvedVersion
+from shared.commands.completion import installed_modalities
 from shared.errors import ConfigError
 from shared.schema_utils import logged_predictions
 from shared.trainers import Trainer, find_trainer, modality_names
@@ -29,9 +31,13 @@ _NAMED = 5  # record ids or figures that are told one by one
 
 
 @click.command("reproduce")
-@click.option("--user", required=True, help="Whose model; `_default` for the pooled one.")
-@click.option("--modality", required=True, metavar=f"[{'|'.join(modality_names())}]")
-@click.option("--version", help="Which version, e.g. v3.  [default: the active one]")
+@click.option(
+    "--user", required=True, shell_complete=published_users, help="Whose model; `_default` for the pooled one."
+)
+@click.option(
+    "--modality", required=True, shell_complete=installed_modalities, metavar=f"[{'|'.join(modality_names())}]"
+)
+@click.option("--version", shell_complete=published_versions, help="Which version, e.g. v3.  [default: the active one]")
 @registry_option("read")
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), required=True, help="Data root.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

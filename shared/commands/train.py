@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from model_registry.commands.completion import completion
 from model_registry.commands.options import promote_settings, registry_settings
 from model_registry.messages import plain
 from model_registry.names import DEFAULT_USER, InvalidNameError, Modality, parse_name
 from model_registry.timestamps import utc_now
+from shared.commands.completion import dotted_keys, recorded_users
 from shared.commands.main import error_message, exit_code, run
 from shared.commands.training_summary import training_summary
 from shared.commands.worker import serve
@@ -36,15 +38,31 @@ Entry = dict[str, Any]
 
 UNKNOWN_USER = "_unknown"  # in the log of a run that failed before its user was known
 
+
+@completion
+def _config_keys(context: click.Context) -> Iterator[str]:
+    """Complete KEY= of `--set`: the keys of the trainer's configuration."""
+    if isinstance(context.command, _TrainingCommand):
+        yield from (f"{key}=" for key in dotted_keys(_import_recipe(context.command.trainer).config))
+
+
 _PATH = click.Path(path_type=Path)
 _OPTIONS = (
-    click.Option(["--user", "users"], multiple=True, help="Whose model; repeat for several."),
+    click.Option(
+        ["--user", "users"], multiple=True, shell_complete=recorded_users, help="Whose model; repeat for several."
+    ),
     click.Option(["--pool-users"], metavar="A,B,C", help="Train one default model from these users' data instead."),
     click.Option(["--consent-to-pool"], is_flag=True, help="All of --pool-users agreed to their data being pooled."),
     click.Option(["--data"], type=_PATH, required=True, help="Data root."),
     click.Option(["--out"], type=_PATH, required=True, help="Folder for the bundles, and the logs of failed runs."),
     click.Option(["--config"], type=_PATH, help="YAML configuration; see configs/."),
-    click.Option(["--set", "settings"], multiple=True, metavar="KEY=VALUE", help="Override one configuration key."),
+    click.Option(
+        ["--set", "settings"],
+        multiple=True,
+        metavar="KEY=VALUE",
+        shell_complete=_config_keys,
+        help="Override one configuration key.",
+    ),
     click.Option(["--session", "sessions"], multiple=True, help="Use these sessions only; repeat for several."),
     click.Option(["--seed"], type=click.IntRange(0, 2**32 - 1), help="Overrides the configuration's seed."),
     click.Option(
