@@ -124,8 +124,13 @@ class Outcome(BaseModel):
         return self.cause == ""
 
     @property
+    def needs_data(self) -> bool:
+        """Whether the data allow no model as they are: nothing broke, and trying again changes nothing."""
+        return self.cause in ("data", "gate")
+
+    @property
     def line(self) -> str:
-        """One line that says which job failed and why."""
+        """One line that says which job ended without a version, and why."""
         stage = f" in {self.stage}" if self.stage else ""
         return f"{self.user} {self.modality}: {self.cause}{stage}: {self.reason}"
 

@@ -119,8 +119,9 @@ def main(**options: Any) -> None:
     What is published already and has not changed is left alone, so the same command continues an interrupted batch. A
     failed job does not stop the others. The first SIGTERM lets running jobs finish; Ctrl-C ends them.
 
-    The exit code is 0 when everything asked for is published, 1 when a job failed or was not started, 2 for a wrong
-    command line or a run folder in use, 3 for unusable data, 5 for an internal error or a lost cluster, 130 or 143
+    The exit code is 0 when no job failed. That a person's data allow no model, for want of consent, of samples or of
+    accuracy, is reported and is no failure. It is 1 when a job failed or was not started, 2 for a wrong command line or
+    a run folder in use, 3 for a data root that cannot be used, 5 for an internal error or a lost cluster, 130 or 143
     when stopped by Ctrl-C or SIGTERM.
     """
     os.umask(0o077)  # whatever is written may be a person's data; trainers inherit it

@@ -246,7 +246,7 @@ def _batch(settings: Settings, spec: BatchSpec, backend: Backend, stop: Stop) ->
             print_outcome(outcome)
 
         run_batch(plan.jobs, backend, folder, settings.control, stop, on_end)
-    complete = tally.published == len(plan.jobs) and not plan.without_data and not plan.refused
+    complete = tally.ended == len(plan.jobs) and not tally.failures
     code = stop.exit_code or (0 if complete else 1)
     numbers = summary(plan, tally, time.monotonic() - begun, code)
     write_json(folder.summary, numbers)

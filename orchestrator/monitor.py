@@ -97,14 +97,16 @@ def _follow_in_terminal(follower: Follower, once: bool) -> Progress:
 def tables(progress: Progress) -> Group:
     """Return the batch as tables for a terminal."""
     head = Text(f"{progress.done} of {progress.total} jobs ended, {progress.failed} failed")
+    head.append(f", {progress.without_model} without a model")
     head.append(f", {progress.jobs_per_second:.2f} jobs/s")
     if progress.finished:
         head.append(", finished")
     elif progress.eta_seconds is not None:
         head.append(f", about {_span(progress.eta_seconds)} left")
-    totals = Table("modality", "jobs", "running", "ended", "failed")
+    totals = Table("modality", "jobs", "running", "ended", "failed", "without a model")
     for row in progress.modalities:
-        totals.add_row(row.modality, str(row.total), str(row.running), str(row.done), str(row.failed))
+        counts = (row.total, row.running, row.done, row.failed, row.without_model)
+        totals.add_row(row.modality, *map(str, counts))
     parts: list[Text | Table] = [head, totals]
     if progress.running:
         running = Table("running", "modality", "stage", "progress")
@@ -114,7 +116,7 @@ def tables(progress: Progress) -> Group:
         if len(progress.running) > _RUNNING_ROWS:
             running.add_row(and_more(len(progress.running) - _RUNNING_ROWS), "", "", "")
         parts.append(running)
-    parts.extend(Text(f"failed: {line}", style="red") for line in progress.last_errors)
+    parts.extend(Text(f"no version: {line}", style="red") for line in progress.last_errors)
     return Group(*parts)
 
 

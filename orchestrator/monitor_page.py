@@ -76,8 +76,9 @@ class _Gauges:
             counts = {
                 "waiting": row.total - row.done - row.running,
                 "running": row.running,
-                "succeeded": row.done - row.failed,
+                "succeeded": row.done - row.failed - row.without_model,
                 "failed": row.failed,
+                "without_model": row.without_model,
             }
             for state, count in counts.items():
                 jobs.add_metric([row.modality, state], count)

@@ -39,6 +39,7 @@ class Row(BaseModel):
     running: int = 0
     done: int = 0
     failed: int = 0
+    without_model: int = 0  # ended because the data allow none
 
 
 class Progress(BaseModel):
@@ -51,6 +52,7 @@ class Progress(BaseModel):
     total: int = 0
     done: int = 0
     failed: int = 0
+    without_model: int = 0
     finished: bool = False
     jobs_per_second: float = 0.0
     eta_seconds: float | None = None
@@ -75,6 +77,7 @@ class Follower:
         self._totals: Counter[Modality] = Counter()
         self._done: Counter[Modality] = Counter()
         self._failed: Counter[Modality] = Counter()
+        self._without_model: Counter[Modality] = Counter()
         self._running: dict[tuple[str, Modality], Running] = {}
         self._offsets: dict[tuple[str, Modality], int] = {}
         self._errors: deque[str] = deque(maxlen=_LAST_ERRORS)
@@ -93,6 +96,7 @@ class Follower:
             total=total,
             done=done,
             failed=failed,
+            without_model=sum(self._without_model.values()),
             finished=self._finished,
             jobs_per_second=round(rate, 3),
             eta_seconds=None if self._finished or rate == 0 else round(left / rate, 1),
@@ -108,6 +112,7 @@ class Follower:
             running=sum(1 for _, running in self._running if running == modality),
             done=self._done[modality],
             failed=self._failed[modality],
+            without_model=self._without_model[modality],
         )
 
     def _rate(self, done: int) -> float:
@@ -156,7 +161,8 @@ class Follower:
             self._offsets.pop(key, None)
             self._done[outcome.modality] += 1
             if not outcome.succeeded:
-                self._failed[outcome.modality] += 1
+                counter = self._without_model if outcome.needs_data else self._failed
+                counter[outcome.modality] += 1
                 self._errors.append(outcome.line)
         elif event == "end":
             self._finished = True

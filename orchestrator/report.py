@@ -36,6 +36,7 @@ class Tally:
         self.ended = self.published = self.promoted = self.candidates = self.attempts = 0
         self.causes: Counter[str] = Counter()
         self.failures: list[Outcome] = []
+        self.without_model: list[Outcome] = []  # whose data allow none
         self.short_of_data: list[dict[str, Any]] = []
         self.shown: list[Outcome] = []  # the first of those that succeeded, by name
         self.slowest: list[Outcome] = []
@@ -50,10 +51,12 @@ class Tally:
             self.candidates += outcome.status == "candidate"
             insort(self.shown, outcome, key=_name)
             del self.shown[_ROWS_SHOWN:]
+        elif outcome.needs_data:
+            self.without_model.append(outcome)
         else:
             self.causes[outcome.cause] += 1
             self.failures.append(outcome)
-        if outcome.cause in ("data", "gate") or outcome.verdict == "insufficient data":
+        if outcome.needs_data or outcome.verdict == "insufficient data":
             self.short_of_data.append(_named(outcome, why=outcome.verdict if outcome.succeeded else outcome.reason))
         insort(self.slowest, outcome, key=lambda other: -other.seconds)
         del self.slowest[_SLOWEST_SHOWN:]
@@ -85,6 +88,7 @@ def summary(plan: Plan, tally: Tally, seconds: float, exit_code: int) -> dict[st
         "kept_as_candidate": tally.candidates,
         "up_to_date": len(plan.up_to_date),
         "refused_before": len(plan.refused),
+        "without_model": len(tally.without_model),
         "failed": len(tally.failures),
         "failed_by_cause": dict(sorted(tally.causes.items())),
         "not_started": len(plan.jobs) - tally.ended,
@@ -146,6 +150,8 @@ def print_report(
         if outcome.status == "candidate":
             text = f"stays a candidate: {outcome.user} {outcome.modality} {outcome.version}: {outcome.reason}"
             console.print(Text(text), soft_wrap=True)
+    for outcome in sorted(tally.without_model, key=_name):
+        console.print(Text(f"no model: {outcome.line}", style="yellow"), soft_wrap=True)
     for outcome in sorted(tally.failures, key=_name):
         console.print(Text(f"failed: {outcome.line}", style="red"), soft_wrap=True)
     for outcome in sorted(refused, key=_name):
@@ -161,6 +167,8 @@ def _totals(numbers: dict[str, Any]) -> str:
     text = f"{numbers['published']} published ({numbers['promoted']} active, {numbers['kept_as_candidate']} candidates)"
     causes = ", ".join(f"{count} {cause}" for cause, count in numbers["failed_by_cause"].items())
     text += f", {numbers['up_to_date']} up to date, {numbers['failed']} failed" + (f" ({causes})" if causes else "")
+    if numbers["without_model"]:
+        text += f", {numbers['without_model']} without a model"
     if numbers["refused_before"]:
         text += f", {numbers['refused_before']} refused before"
     if numbers["not_started"]:

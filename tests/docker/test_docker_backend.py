@@ -182,7 +182,8 @@ def test_each_failure_costs_its_own_job_and_says_why_in_one_line(
     done = batch.launch(image, "--jobs=1", "--memory=200M", "--retries=1")
     assert done.returncode == 1
     assert batch.versions() == {"ana": [1]}
-    assert batch.summary()["failed_by_cause"] == {"crashed": 2, "data": 1, "memory": 1}
+    assert batch.summary()["failed_by_cause"] == {"crashed": 2, "memory": 1}
+    assert batch.summary()["without_model"] == 1
     told = {line.split("] ")[1].split()[0]: line for line in done.stderr.splitlines() if line.startswith("[")}
     assert "memory: out of memory at 200 MiB; raise --memory" in told["hog"]
     assert "exit code 1 without a training log entry" in told["silent"] and "Segmentation fault" in told["silent"]

@@ -58,10 +58,11 @@ def test_a_failing_job_stops_no_other_and_is_reported_in_one_line(place: Place) 
     done = place.launch("--jobs", "2")
     assert done.returncode == 1
     assert place.versions() == {"emil speech": ["v1"]}
-    failures = [line for line in done.stdout.splitlines() if line.startswith("failed:")]
+    lines = done.stdout.splitlines()
+    assert "no model: ana speech: data in fit: made to fail: data" in lines
+    failures = [line for line in lines if line.startswith("failed:")]
     assert failures == [
-        "failed: ana speech: data in fit: made to fail: data",
-        "failed: ben speech: crashed: killed by SIGKILL; last output: " + failures[1].split("output: ")[1],
+        "failed: ben speech: crashed: killed by SIGKILL; last output: " + failures[0].split("output: ")[1],
         "failed: cleo speech: crashed: exit code 1 without a training log entry; last output: Segmentation fault",
         "failed: dora speech: internal in fit: ValueError: made to fail: internal",
     ]

@@ -47,10 +47,10 @@ def test_a_follower_sees_stages_failures_and_the_end(tmp_path: Path) -> None:
         stream.write('age", "stage": "fit", "done": 0, "total": 1}\n')
     assert follower.read().running[0].stage == "fit"
 
-    folder.record("finished", failed(JOBS[0], "data", "no\nsamples").model_dump())
+    folder.record("finished", failed(JOBS[0], "internal", "no\nsamples").model_dump())
     progress = follower.read()
     assert (progress.done, progress.failed, progress.running) == (1, 1, ())
-    assert progress.last_errors == ("ana speech: data: no samples",)
+    assert progress.last_errors == ("ana speech: internal: no samples",)
     assert not progress.finished
     folder.record("end", {"exit_code": 1})
     assert follower.read().finished
@@ -59,7 +59,7 @@ def test_a_follower_sees_stages_failures_and_the_end(tmp_path: Path) -> None:
 def test_a_follower_notices_a_new_batch_in_the_same_folder(tmp_path: Path) -> None:
     folder = _batch(tmp_path)
     follower = Follower(folder)
-    folder.record("finished", failed(JOBS[0], "data", "x").model_dump())
+    folder.record("finished", failed(JOBS[0], "internal", "x").model_dump())
     assert follower.read().failed == 1
     folder.begin({}, JOBS[:1])
     progress = follower.read()
@@ -68,7 +68,7 @@ def test_a_follower_notices_a_new_batch_in_the_same_folder(tmp_path: Path) -> No
 
 def test_the_command_shows_a_finished_batch_as_table_and_as_json(place: Place) -> None:
     place.add("ana", ["speech", "gesture"])
-    place.set_behaviours({"ana speech": "data"})
+    place.set_behaviours({"ana speech": "internal"})
     place.launch()
     before = {path: path.stat().st_mtime_ns for path in place.runs.rglob("*")}
     command = [sys.executable, "-m", "orchestrator.monitor", str(place.runs)]
@@ -97,7 +97,7 @@ def _get(url: str) -> tuple[str, str]:
 def test_the_page_the_state_and_the_metrics_are_served(tmp_path: Path) -> None:
     folder = _batch(tmp_path)
     folder.record("started", {"user": "ana", "modality": "speech"})
-    folder.record("finished", failed(JOBS[0], "data", "<script>alert(1)</script>").model_dump())
+    folder.record("finished", failed(JOBS[0], "internal", "<script>alert(1)</script>").model_dump())
     folder.record("started", {"user": "ben", "modality": "speech"})
     with page_server(Follower(folder), "127.0.0.1", 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -149,10 +149,10 @@ def test_the_page_updates_itself_in_a_browser(tmp_path: Path) -> None:
         page.open(f"http://127.0.0.1:{server.server_port}/")
         _see(page, "0 of 3 jobs ended, 0 failed")
         folder.record("started", {"user": "ben", "modality": "speech"})
-        folder.record("finished", failed(JOBS[0], "data", "<b>no</b> samples").model_dump())
+        folder.record("finished", failed(JOBS[0], "internal", "<b>no</b> samples").model_dump())
         _see(page, "1 of 3 jobs ended, 1 failed")
         assert page.run("document.getElementById('running').rows[0].cells[0].textContent") == "ben"
-        assert page.run("document.getElementById('errors').textContent") == "ana speech: data: <b>no</b> samples"
+        assert page.run("document.getElementById('errors').textContent") == "ana speech: internal: <b>no</b> samples"
         assert page.run("document.getElementById('bar').value") == 1
         assert ("progressbar", "jobs ended") in [(role.lower(), name) for role, name in page.accessible()]
         faults = [event for event in page.events if event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")]
@@ -164,7 +164,7 @@ def test_the_page_updates_itself_in_a_browser(tmp_path: Path) -> None:
 def test_the_page_fits_a_phone_and_passes_axe(scheme: str, tmp_path: Path) -> None:
     folder = _batch(tmp_path)
     folder.record("started", {"user": "b" * 64, "modality": "visual_environment"})
-    folder.record("finished", failed(JOBS[0], "data", "no samples of " + "x" * 200).model_dump())
+    folder.record("finished", failed(JOBS[0], "internal", "no samples of " + "x" * 200).model_dump())
     with page_server(Follower(folder), "127.0.0.1", 0) as server, chromium({}) as page:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         page.resize(360, 740)

@@ -45,7 +45,7 @@ def test_only_requested_models_are_trained_and_a_request_without_data_stops_no_o
         text=True,
         timeout=60,
     )
-    assert done.returncode == 1, done.stdout
+    assert done.returncode == 0, done.stdout
     assert place.versions() == {"ana sound": ["v1"]}
     assert [(row["user"], row["modality"]) for row in place.summary()["users_needing_more_data"]] == [
         ("ben", "speech"),
@@ -94,7 +94,7 @@ def test_what_the_gate_refused_as_requested_is_tried_as_requested_otherwise(plac
     place.set_behaviours({"*": "gate"})
     requests = place.root / "requests.jsonl"
     requests.write_text(_line("ana", "speech", training_config=FOREST))
-    assert place.launch("--requests", str(requests)).returncode == 1
+    assert place.launch("--requests", str(requests)).returncode == 0
     assert "refused before" in place.launch("--requests", str(requests)).stdout
     place.set_behaviours({})
     requests.write_text(_line("ana", "speech", training_config={"model_type": "lda"}))
