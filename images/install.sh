@@ -28,6 +28,8 @@ for part in cffLib colorLib cu2qu designspaceLib feaLib merge mtiLib otlLib pens
     rm -rf "fontTools/$part"
 done
 rm -f fontTools/misc/bezierTools*
+# Rich colours the source code of tracebacks; ours is printed plain, and none is in another language.
+find . -path './pygments/lexers/*.py' ! -name '_*' ! -name python.py -delete
 rm -rf matplotlib/mpl-data/sample_data matplotlib/backends/web_backend matplotlib/mpl-data/fonts/afm \
     matplotlib/mpl-data/fonts/pdfcorefonts sklearn/datasets/data sklearn/datasets/images cv2/data
 # Symbols that only a debugger reads. The libraries that wheels carry in *.libs were laid out by hand; leave them.

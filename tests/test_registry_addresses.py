@@ -53,6 +53,8 @@ ARGUMENTS: dict[str, list[str]] = {
     "model-trainer erase": ["user123", "--reason", "x", "--yes", "--no-cache"],
     "model-trainer readmit": ["user123", "--reason", "x"],
     "model-trainer predict": ["--user", "user123", "--modality", "gesture", "{bundle}/model.onnx"],
+    "model-trainer evaluate": ["--user", "user123", "--modality", "gesture", "{bundle}/model.onnx"],
+    "model-trainer check": ["{data}", "--user", "user123", "--html", "{target}"],
     "model-trainer reproduce": ["--user", "user123", "--modality", "gesture", "--data", "{data}"],
     "model-trainer batch": ["--data", "{data}", "--runs", "{runs}"],
     "model-trainer upload": ["{bundles}"],
@@ -65,6 +67,8 @@ FOLDER_ONLY = {"model-trainer readmit"} | {
 READING = {
     f"model-trainer registry {name}" for name in ("resolve", "list", "show", "diff", "verify", "export", "key forget")
 } | {
+    "model-trainer check",
+    "model-trainer evaluate",
     "model-trainer predict",
     "model-trainer reproduce",
 }

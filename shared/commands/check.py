@@ -251,6 +251,8 @@ def check_command(
     """
     if page is None and (logs or registry is not None):
         raise click.UsageError("--training-log and --registry are for the page of --html")
+    if registry is not None:
+        next(iter(registry.entries()), None)  # refused now, where there is none
     try:
         known = None if modality is None else parse_known_modality(modality)
         for user in users:

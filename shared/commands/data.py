@@ -158,7 +158,7 @@ def undo_command(data: Path, user: str, dry_run: bool, change: str | None) -> No
 
     \b
     Example:
-      model-trainer data undo --data data --user ana 20260301-101500-00-import-3f2a
+      model-trainer data undo --data data --user ana 20260301-101500-123456-import-3f2a
     """
     _show(data, user, undo(data, user, change, dry_run=dry_run), dry_run, can_undo=False)
 

@@ -65,8 +65,8 @@ class Choice:
 
 
 def new_change_id(action: Action) -> str:
-    """Return an id that sorts by time: `20260301-101500-import-3f2a`."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"[:18] + f"-{action}-{uuid4().hex[:4]}"
+    """Return an id that sorts by time, on which undo relies: `20260301-101500-123456-import-3f2a`."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{action}-{uuid4().hex[:4]}"
 
 
 def read_changes(root: Path, user: str) -> list[Change]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,20 @@ def test_a_change_that_was_changed_again_is_not_undone(data: Path) -> None:
     call(data, "undo")
     call(data, "undo", change)
     assert rows(data) == ALL
+
+
+def test_ids_of_changes_sort_by_time_to_the_microsecond(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock(datetime):
+        ticks = 0
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            cls.ticks += 1
+            return datetime(2026, 3, 1, 10, 15, 0, cls.ticks, tz)
+
+    monkeypatch.setattr(changes, "datetime", Clock)
+    made = [changes.new_change_id(action) for action in ("remove", "import", "relabel") * 5]
+    assert made == sorted(made)
 
 
 def test_what_cannot_be_done_says_why(data: Path) -> None:
