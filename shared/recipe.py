@@ -128,7 +128,7 @@ def featurise(
     with job.log.stage("featurise"):
         recall(graph, job.cache)
         base = _cached_rows(job, graph, samples, keys)
-        beside = _cached_rows(job, graph, background, [_inputs_key(one) for one in background])
+        background_rows = _cached_rows(job, graph, background, [_inputs_key(one) for one in background])
         copies: list[Inputs] = []
         owner: list[int] = []
         if augment is not None:
@@ -137,8 +137,8 @@ def featurise(
                 copies.extend(augmented)
                 owner.extend([k] * len(augmented))
         empty = np.zeros((0, base.shape[1]), np.float32)
-        augmented_rows = np.stack(list(graph.run(copies))) if copies else empty
-        return Rows(base, augmented_rows, np.array(owner, np.int64), beside if background else empty)
+        copied_rows = np.stack(list(graph.run(copies))) if copies else empty
+        return Rows(base, copied_rows, np.array(owner, np.int64), background_rows if background else empty)
 
 
 def _inputs_key(inputs: Inputs) -> str:

@@ -30,7 +30,7 @@ from shared.trainers import find_trainer, modality_names
 
 _ONSETS, _OFFSETS = ("onset", "start", "begin"), ("offset", "end", "stop")  # headings in a table of spans
 _NUMBER = re.compile(r"\d{1,9}(\.\d*)?")
-_SUFFIXES = (".csv", ".txt")  # of the spans beside a recording
+_SUFFIXES = (".csv", ".txt")  # of the spans next to a recording
 
 
 @click.command("evaluate")
@@ -45,7 +45,7 @@ _SUFFIXES = (".csv", ".txt")  # of the spans beside a recording
     "--spans",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="What happens when in the one recording: CSV with onset, offset and label, or Audacity's labels. "
-    "Without it a .csv or .txt of the recording's name beside it is used.",
+    "Without it a .csv or .txt of the same name next to the recording is used.",
 )
 @click.option("--window", type=click.FloatRange(min=0, min_open=True), help="Seconds that are classified at once.")
 @click.option("--stride", type=click.FloatRange(min=0, min_open=True), help="Seconds from window to window.")
@@ -80,11 +80,12 @@ def evaluate_command(
       model-trainer evaluate --user ana --modality gesture --registry models --false-alarms-per-hour 2 day.mp4
     """
     if spans is not None and len(files) > 1:
-        raise click.UsageError("--spans marks one recording; put a .csv or .txt beside each instead")
+        raise click.UsageError("--spans marks one recording; put a .csv or .txt next to each instead")
     with registry.open_version(user, parse_modality(modality), version) as resolved:
         model = LiveModel(resolved.files["model"], resolved.encoders, resolved.stored["model"].sha256)
         recordings = [
-            _evaluated(model, resolved, path, spans or _beside(path), window=window, stride=stride) for path in files
+            _evaluated(model, resolved, path, spans or _spans_next_to(path), window=window, stride=stride)
+            for path in files
         ]
     total = {"recordings": len(files), **summary(recordings)}
     if false_alarms_per_hour is not None:
@@ -110,13 +111,13 @@ def _evaluated(
     if recipe.windows is None:
         raise ConfigError(f"{resolved.modality}: has no long recordings to cut; use: model-trainer predict")
     spans = () if marked is None else tuple(read_spans(marked))
-    recording = model.listen(path, recipe.windows, Cutting(window, stride), spans)
+    recording = model.classify_windows(path, recipe.windows, Cutting(window, stride), spans)
     line = {
         "file": str(path),
         "model_version": f"v{resolved.version}",
         "marked_by": None if marked is None else str(marked),
         "labels_not_known": sorted({span.label for span in spans} - set(model.properties["labels"])),
-        "windows": len(recording.answers),
+        "windows": len(recording.predictions),
         **summary([recording]),
         "detected": [asdict(one) for one in recording.detections()],
     }
@@ -124,11 +125,11 @@ def _evaluated(
     return recording
 
 
-def _beside(path: Path) -> Path | None:
-    """Return the table of spans beside a recording, where there is just one."""
+def _spans_next_to(path: Path) -> Path | None:
+    """Return the table of spans next to a recording, of the same name, where there is just one."""
     found = [other for suffix in _SUFFIXES if (other := path.with_suffix(suffix)).is_file()]
     if len(found) > 1:
-        raise ConfigError(f"{path}: {found[0].name} and {found[1].name} are beside it; name one with --spans")
+        raise ConfigError(f"{path}: {found[0].name} and {found[1].name} are next to it; name one with --spans")
     return found[0] if found else None
 
 

@@ -76,14 +76,14 @@ class LiveModel:
             found[name] = (spec, folder)
         return found
 
-    def listen(self, path: Path, windows: Windows, cutting: Cutting, spans: Sequence[Span]) -> Recording:
-        """Return what the model answers for every window of a long recording. Raises DataError."""
+    def classify_windows(self, path: Path, windows: Windows, cutting: Cutting, spans: Sequence[Span]) -> Recording:
+        """Return what the model predicts for every window of a long recording. Raises DataError."""
         from shared.features.encoders import load_encoder
-        from shared.report.detection import Answer, Recording
+        from shared.report.detection import Recording, WindowPrediction
 
         encoders = {name: load_encoder(folder.resolve()) for name, folder in self.encoders.items()}
         labels, names = self.properties["labels"], [tensor.name for tensor in self.session.get_inputs()]
-        answers: list[Answer] = []
+        predictions: list[WindowPrediction] = []
         end = 0.0
         for window in windows(path, self.properties["spec"], encoders, cutting):
             end = max(end, window.offset)
@@ -91,8 +91,10 @@ class LiveModel:
                 continue
             inputs = {name: window.inputs[name] for name in names}
             label, accepted, score = self.session.run(["label", "accepted", "score"], inputs)
-            answers.append(Answer(window.onset, window.offset, labels[int(label)], float(score), bool(accepted)))
-        return Recording(end, tuple(answers), tuple(spans))
+            predictions.append(
+                WindowPrediction(window.onset, window.offset, labels[int(label)], float(score), bool(accepted))
+            )
+        return Recording(end, tuple(predictions), tuple(spans))
 
     def classify(self, path: Path, recipe: Recipe) -> dict[str, float]:
         """Return A3CP's classifier_output for one file: label -> score, `unknown` among them.

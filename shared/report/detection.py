@@ -1,4 +1,4 @@
-"""What a model answers in long recordings: detections, recall of marked spans, and false alarms an hour."""
+"""What a model predicts in long recordings: detections, recall of marked spans, and false alarms an hour."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _THRESHOLDS = 300  # at most so many are tried
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a model answered for one window of a recording; `label` is the best one, also where it was rejected."""
+class WindowPrediction:
+    """What a model predicted for one window of a recording; `label` is the best one, also where it was rejected."""
 
     onset: float  # seconds
     offset: float
@@ -39,23 +39,23 @@ class Span:
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording's length, what the model answered in it, and what a person marked."""
+    """A recording's length, what the model predicted in it, and what a person marked."""
 
     seconds: float
-    answers: tuple[Answer, ...]
+    predictions: tuple[WindowPrediction, ...]
     spans: tuple[Span, ...] = ()
 
     def detections(self, threshold: float | None = None) -> list[Span]:
         """Return windows of one label that were accepted, or score at least `threshold`, joined where they touch."""
         joined: list[Span] = []
-        for answer in self.answers:
-            if not (answer.accepted if threshold is None else answer.score >= threshold):
+        for prediction in self.predictions:
+            if not (prediction.accepted if threshold is None else prediction.score >= threshold):
                 continue
-            last = next((k for k in reversed(range(len(joined))) if joined[k].label == answer.label), None)
-            if last is not None and answer.onset <= joined[last].offset:
-                joined[last] = Span(joined[last].onset, max(joined[last].offset, answer.offset), answer.label)
+            last = next((k for k in reversed(range(len(joined))) if joined[k].label == prediction.label), None)
+            if last is not None and prediction.onset <= joined[last].offset:
+                joined[last] = Span(joined[last].onset, max(joined[last].offset, prediction.offset), prediction.label)
             else:
-                joined.append(Span(answer.onset, answer.offset, answer.label))
+                joined.append(Span(prediction.onset, prediction.offset, prediction.label))
         return joined
 
     def found(self, threshold: float | None = None) -> list[bool]:
@@ -101,7 +101,7 @@ def threshold_for(recordings: Sequence[Recording], most_per_hour: float) -> floa
     It is fitted on these very recordings, so others will give some more.
     """
     hours = sum(one.seconds for one in recordings) / 3600
-    scores = np.unique([answer.score for one in recordings for answer in one.answers])
+    scores = np.unique([prediction.score for one in recordings for prediction in one.predictions])
     if len(scores) > _THRESHOLDS:
         scores = scores[np.linspace(0, len(scores) - 1, _THRESHOLDS).round().astype(int)]
     best: float | None = None
