@@ -1,12 +1,15 @@
 """What every test has: no deadline on noisy machines, the same examples each time, and folders of its own."""
 
 import os
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from tests.paths import ROOT
+from tests.soak import TALLY, Tally
 
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=40, database=None)
 settings.register_profile("fast", settings.get_profile("house"), max_examples=10)
@@ -47,3 +50,18 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip(f"no real data at {REAL_DATA}; name the folder with MODEL_TRAINER_DATA")
     return REAL_DATA
+
+
+@pytest.fixture
+def tally(record_property: Callable[[str, object], None]) -> Tally:
+    """Return what counts the kills, flipped bits and the like that a test tried, for the run's summary."""
+    return lambda what, count: record_property(TALLY + what, count)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how much of each kind the passed tests have tried."""
+    totals: Counter[str] = Counter()
+    for report in terminalreporter.getreports("passed"):
+        totals.update({name[len(TALLY) :]: count for name, count in report.user_properties if name.startswith(TALLY)})
+    if totals:
+        terminalreporter.write_line("tried: " + ", ".join(f"{totals[what]:,} {what}" for what in sorted(totals)))

@@ -27,7 +27,7 @@ from model_registry.storage.tokens import add_token, remove_token, tokens_file
 from model_registry.store import Registry
 from tests.model_registry.bundles import FILES, all_bytes, make_bundle, make_encoder
 from tests.model_registry.service.serving import served
-from tests.soak import SOAK
+from tests.soak import SOAK, Tally
 
 PATH = "/v1/models/user123/gesture"
 
@@ -492,7 +492,7 @@ def test_a_body_has_a_total_time_however_steadily_it_arrives(
         assert answer.startswith(b"HTTP/1.1 408")
 
 
-def test_half_sent_headers_keep_nobody_out(store: Registry) -> None:
+def test_half_sent_headers_keep_nobody_out(store: Registry, tally: Tally) -> None:
     limits = Limits() if SOAK else Limits(waiting_connections=50)
     with served(store, limits) as address, ExitStack() as held:
         host, port = address.removeprefix("http://").split(":")
@@ -501,6 +501,7 @@ def test_half_sent_headers_keep_nobody_out(store: Registry) -> None:
             connection.sendall(b"GET /health HTTP/1.1\r\nX: ")
             if number % 50 == 0:  # in a soak test also within a second: it has the machine for itself
                 assert httpx.get(f"{address}/health", timeout=1 if SOAK else 30).status_code == 200
+        tally("half-sent headers", number + 1)
 
 
 def test_a_header_has_a_total_time_however_steadily_it_arrives(store: Registry) -> None:

@@ -20,6 +20,7 @@ from model_registry.storage.verification import Damage
 from model_registry.store import Registry
 from shared.commands.predict import LiveModel
 from tests.model_registry.bundles import all_bytes, make_bundle, make_encoder
+from tests.soak import Tally
 
 _ALL = 700  # bytes; of a longer file some are flipped, spread evenly
 
@@ -64,7 +65,7 @@ def flips(root: Path) -> Iterator[tuple[Path, int]]:
 
 
 @pytest.mark.slow
-def test_verify_names_the_file_of_every_flipped_bit(store: Registry) -> None:
+def test_verify_names_the_file_of_every_flipped_bit(store: Registry, tally: Tally) -> None:
     assert [name for name, fault in store.verify_all() if fault is not None] == []
     count = 0
     for path, at in flips(store.root):
@@ -75,6 +76,7 @@ def test_verify_names_the_file_of_every_flipped_bit(store: Registry) -> None:
             faults = [str(error)]
         assert any(path.name in fault for fault in faults), (path, at, faults)
     assert count >= 1168
+    tally("flipped bits", count)
 
 
 @pytest.mark.slow

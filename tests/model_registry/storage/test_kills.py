@@ -1,4 +1,7 @@
-"""SIGKILL at every call that changes the disk: nothing half-published is seen, and doctor leaves nothing behind."""
+"""SIGKILL at every call that changes the disk: nothing half-published is seen, and doctor leaves nothing behind.
+
+All that is published and decided here is signed.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from model_registry.storage.signatures import Signatures, new_signing_key, trust_key
 from model_registry.store import Registry
 from tests.model_registry.bundles import all_bytes, make_bundle, make_encoder
 from tests.model_registry.killing import changes, filled, killed
+from tests.soak import Tally
 
 pytestmark = pytest.mark.slow
 
@@ -24,6 +30,16 @@ def memory() -> Iterator[Path]:
     place = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=place if os.access(place, os.W_OK) else None) as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def signatures(memory: Path) -> Iterator[Signatures]:
+    """A key, trusted under the name `clinic`, that every registry here signs with."""
+    trust_key(memory / "trusted.json", "clinic", new_signing_key(memory / "signing.pem"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODEL_TRAINER_SIGNING_KEY", str(memory / "signing.pem"))
+        patch.setenv("MODEL_TRAINER_TRUSTED_KEYS", str(memory / "trusted.json"))
+        yield Signatures(memory / "signing.pem", memory / "trusted.json", required=True)
 
 
 @pytest.fixture(scope="module")
@@ -65,30 +81,49 @@ def check_whatever_happened(store: Registry) -> None:
     assert all(fault is None for _, fault in store.verify_all())
 
 
-def kill_everywhere(
-    prepared: Path, tmp_path: Path, act: Callable[[Registry], object], check: Callable[[Registry], None]
-) -> int:
-    """Kill `act` at each of its calls, and in the middle of each write, each time on a fresh copy; return how often."""
+def check_signed(store: Registry) -> None:
+    """A reader who takes only what is signed has the active version of everybody."""
+    strict = Registry(store.root, replace(store.signatures, required=True))
+    strict.signatures.observed_times.unlink(missing_ok=True)  # it remembers the registry of the kill before
+    for user in ("anna", "ben", "carla"):
+        if (store.root / "users" / user).exists():
+            assert strict.resolve(user, "gesture").version == store.resolve(user, "gesture").version
 
-    def fresh() -> Registry:
-        shutil.rmtree(tmp_path / "registry", ignore_errors=True)
-        shutil.copytree(prepared / "registry", tmp_path / "registry")
-        return Registry(tmp_path / "registry")
 
-    store = fresh()
-    names = changes(lambda: act(store))
-    assert names, "the operation changed nothing"
-    kills = [(at, False) for at in range(len(names))]
-    kills += [(at, True) for at, name in enumerate(names) if name == "write"]
-    for at, half in kills:
+KillEverywhere = Callable[[Path, Callable[[Registry], object], Callable[[Registry], None]], int]
+
+
+@pytest.fixture
+def kill_everywhere(tmp_path: Path, tally: Tally) -> KillEverywhere:
+    """Return what kills an act at each of its calls and in the middle of each write, each time on a fresh copy.
+
+    It counts the kills.
+    """
+
+    def run(prepared: Path, act: Callable[[Registry], object], check: Callable[[Registry], None]) -> int:
+        def fresh() -> Registry:
+            shutil.rmtree(tmp_path / "registry", ignore_errors=True)
+            shutil.copytree(prepared / "registry", tmp_path / "registry")
+            return Registry(tmp_path / "registry")
+
         store = fresh()
-        killed(lambda store=store: act(store), at, half)  # type: ignore[misc]
-        check(store)
-    print(f"{len(kills)} kills: {', '.join(f'{names.count(n)} {n}' for n in sorted(set(names)))}")
-    return len(kills)
+        names = changes(lambda: act(store))
+        assert names, "the operation changed nothing"
+        kills = [(at, False) for at in range(len(names))]
+        kills += [(at, True) for at, name in enumerate(names) if name == "write"]
+        for at, half in kills:
+            store = fresh()
+            killed(lambda store=store: act(store), at, half)  # type: ignore[misc]
+            check(store)
+        tally("kills", len(kills))
+        return len(kills)
+
+    return run
 
 
-def test_a_publication_killed_anywhere_is_seen_whole_or_not_at_all(prepared: Path, tmp_path: Path) -> None:
+def test_a_publication_killed_anywhere_is_seen_whole_or_not_at_all(
+    prepared: Path, kill_everywhere: KillEverywhere
+) -> None:
     def check(store: Registry) -> None:
         assert store.resolve("anna", "gesture").version in (3, 4)
         check_whatever_happened(store)
@@ -98,12 +133,13 @@ def test_a_publication_killed_anywhere_is_seen_whole_or_not_at_all(prepared: Pat
         assert done.version == 4 and done.created == (len(versions) == 3)
         assert store.resolve("anna", "gesture").version == 4
         check_whatever_happened(store)
+        check_signed(store)
 
-    total = kill_everywhere(prepared, tmp_path, lambda s: s.publish(prepared / "gesture_anna_new"), check)
+    total = kill_everywhere(prepared, lambda s: s.publish(prepared / "gesture_anna_new"), check)
     assert total >= 60
 
 
-def test_the_next_publication_mends_without_a_doctor(prepared: Path, tmp_path: Path) -> None:
+def test_the_next_publication_mends_without_a_doctor(prepared: Path, kill_everywhere: KillEverywhere) -> None:
     def check(store: Registry) -> None:
         done = store.publish(prepared / "gesture_anna_new")
         assert done.version == 4 and store.resolve("anna", "gesture").version == 4
@@ -112,19 +148,19 @@ def test_the_next_publication_mends_without_a_doctor(prepared: Path, tmp_path: P
         actives = [json.loads(line)["model_version"] for line in lines if '"anna"' in line and '"active"' in line]
         assert actives[:3] == ["v1", "v2", "v3"] and set(actives[3:]) == {"v4"}
 
-    kill_everywhere(prepared, tmp_path, lambda s: s.publish(prepared / "gesture_anna_new"), check)
+    kill_everywhere(prepared, lambda s: s.publish(prepared / "gesture_anna_new"), check)
 
 
-def test_the_first_publication_of_a_user_killed_anywhere(prepared: Path, tmp_path: Path) -> None:
+def test_the_first_publication_of_a_user_killed_anywhere(prepared: Path, kill_everywhere: KillEverywhere) -> None:
     def check(store: Registry) -> None:
         check_whatever_happened(store)
         assert store.publish(prepared / "gesture_carla_first").version == 1
         check_whatever_happened(store)
 
-    kill_everywhere(prepared, tmp_path, lambda s: s.publish(prepared / "gesture_carla_first"), check)
+    kill_everywhere(prepared, lambda s: s.publish(prepared / "gesture_carla_first"), check)
 
 
-def test_the_very_first_publication_killed_anywhere(prepared: Path, tmp_path: Path) -> None:
+def test_the_very_first_publication_killed_anywhere(prepared: Path, tmp_path: Path, tally: Tally) -> None:
     def act() -> object:
         return Registry(tmp_path / "new").publish(prepared / "gesture_ben_r1")
 
@@ -135,11 +171,12 @@ def test_the_very_first_publication_killed_anywhere(prepared: Path, tmp_path: Pa
         store = Registry(tmp_path / "new")
         assert store.publish(prepared / "gesture_ben_r1").version == 1
         check_whatever_happened(store)
+    tally("kills", len(names))
 
 
 @pytest.mark.parametrize("operation", ["publish", "rollback", "erase", "reindex"])
 def test_a_disk_that_fills_anywhere_is_one_error_and_the_next_attempt_works(
-    prepared: Path, tmp_path: Path, operation: str
+    prepared: Path, tmp_path: Path, operation: str, tally: Tally
 ) -> None:
     acts: dict[str, Callable[[Registry], object]] = {
         "publish": lambda s: s.publish(prepared / "gesture_anna_new"),
@@ -167,11 +204,14 @@ def test_a_disk_that_fills_anywhere_is_one_error_and_the_next_attempt_works(
                 store.resolve(user, "gesture")
         act(store)
         check_whatever_happened(store)
+    tally("full disks", len(names))
     assert outcomes <= {"StorageError", ""} and "StorageError" in outcomes
 
 
 @pytest.mark.parametrize("operation", ["rollback", "archive", "withdraw", "promote", "gc"])
-def test_an_operation_killed_anywhere_has_happened_or_not(prepared: Path, tmp_path: Path, operation: str) -> None:
+def test_an_operation_killed_anywhere_has_happened_or_not(
+    prepared: Path, kill_everywhere: KillEverywhere, operation: str
+) -> None:
     acts: dict[str, Callable[[Registry], object]] = {
         "rollback": lambda s: s.rollback("anna", "gesture", "worse"),
         "archive": lambda s: s.archive("anna", "gesture", 2, "wrong"),
@@ -188,10 +228,12 @@ def test_an_operation_killed_anywhere_has_happened_or_not(prepared: Path, tmp_pa
         assert sum(entry.status == "active" for entry in store.entries(user="anna")) == 1
         assert not [path for path in store.root.rglob("*") if path.name.startswith(".")]
 
-    kill_everywhere(prepared, tmp_path, acts[operation], check)
+    kill_everywhere(prepared, acts[operation], check)
 
 
-def test_an_erasure_killed_anywhere_leaves_the_person_whole_or_gone(prepared: Path, tmp_path: Path) -> None:
+def test_an_erasure_killed_anywhere_leaves_the_person_whole_or_gone(
+    prepared: Path, kill_everywhere: KillEverywhere
+) -> None:
     def check(store: Registry) -> None:
         assert all(finding.mended for finding in store.doctor())
         left = all_bytes(store.root)
@@ -204,10 +246,12 @@ def test_an_erasure_killed_anywhere_leaves_the_person_whole_or_gone(prepared: Pa
         assert store.resolve("ben", "gesture").version == 1
         check_whatever_happened(store)
 
-    kill_everywhere(prepared, tmp_path, lambda s: s.erase("anna", "asked for"), check)
+    kill_everywhere(prepared, lambda s: s.erase("anna", "asked for"), check)
 
 
-def test_an_erasure_killed_anywhere_is_completed_by_the_next(prepared: Path, tmp_path: Path) -> None:
+def test_an_erasure_killed_anywhere_is_completed_by_the_next(
+    prepared: Path, tmp_path: Path, kill_everywhere: KillEverywhere
+) -> None:
     """With a pooled model of anna and ben to be removed, and an earlier one without her to return to."""
     shutil.copytree(prepared, tmp_path / "pooled")
     store = Registry(tmp_path / "pooled/registry")
@@ -223,4 +267,4 @@ def test_an_erasure_killed_anywhere_is_completed_by_the_next(prepared: Path, tmp
         assert store.resolve("ben", "gesture").version == 1 and store.resolve("carla", "gesture").version == 1
         check_whatever_happened(store)
 
-    kill_everywhere(tmp_path / "pooled", tmp_path, lambda s: s.erase("anna", "asked for"), check)
+    kill_everywhere(tmp_path / "pooled", lambda s: s.erase("anna", "asked for"), check)

@@ -31,7 +31,7 @@ from tests.model_registry.bundles import make_bundle
 from tests.model_registry.killing import changes, killed
 from tests.shared.data.a3cp_folders import event, features_ready
 from tests.shared.data.session_folders import features_row, row, session_folder
-from tests.soak import SOAK
+from tests.soak import SOAK, Tally
 
 SECRET = "ana's own words"
 WEIGHTS = b"weights fitted on ana's recordings"
@@ -241,7 +241,7 @@ def test_repeating_an_erasure_changes_nothing(world: World) -> None:
 
 
 @pytest.mark.slow
-def test_an_erasure_killed_anywhere_is_completed_by_the_next(world: World, tmp_path: Path) -> None:
+def test_an_erasure_killed_anywhere_is_completed_by_the_next(world: World, tmp_path: Path, tally: Tally) -> None:
     shutil.copytree(world.root, tmp_path / "prepared")
 
     def act() -> object:
@@ -255,11 +255,13 @@ def test_an_erasure_killed_anywhere_is_completed_by_the_next(world: World, tmp_p
     os.dup2(devnull, 1)
     names = changes(act)
     assert len(names) > 60
-    for at in range(0, len(names), 1 if SOAK else 7):
+    places = range(0, len(names), 1 if SOAK else 7)
+    for at in places:
         fresh()
         killed(act, at, False)
         report(erase(world, "--json"))
         assert world.traces() == [], (at, names[at])
+    tally("kills", len(places))
 
 
 def test_what_was_erased_is_neither_published_uploaded_nor_imported_until_readmitted(
