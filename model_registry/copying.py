@@ -15,11 +15,11 @@ from typing import Protocol
 
 from model_registry.errors import CorruptError, NotFoundError, RegistryError
 from model_registry.names import parse_modality, parse_user, parse_version
+from model_registry.storage.chain import HISTORY_LIMIT
 from model_registry.storage.durable import ensure_folder, file_sha256, write_file_atomically
 from model_registry.storage.encoders import SPEC_FILE, read_encoder
 from model_registry.storage.entry import DOCUMENT_LIMIT, EncoderRef, RegistryEntry
 from model_registry.storage.history import (
-    HISTORY_LIMIT,
     active_version,
     published_manifest,
     read_events,

@@ -12,6 +12,7 @@ from model_registry.errors import CorruptError, NoRegistryError, NotFoundError, 
 from model_registry.folders import configured_signatures
 from model_registry.names import Modality, parse_modality, parse_user, parse_version
 from model_registry.storage import activation, erasure, history, publication, restoring
+from model_registry.storage.chain import HISTORY_LIMIT
 from model_registry.storage.comparison import Difference, compare_versions
 from model_registry.storage.durable import (
     check_writable,
@@ -190,7 +191,7 @@ class Registry:
 
     def stored_history(self, user: str, modality: str) -> bytes:
         """Return the content of a slot's `history.jsonl`. Raises NotFoundError where there is none."""
-        return read_file(self._slot(user, modality).history, history.HISTORY_LIMIT)
+        return read_file(self._slot(user, modality).history, HISTORY_LIMIT)
 
     def users(self) -> Iterator[str]:
         """Yield the users that have published models, sorted."""

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from model_registry.commands.completion import published_modalities, published_users, published_versions
+from model_registry.commands.copies import remember_model
 from model_registry.commands.options import (
     checking_options,
     console,
@@ -24,14 +25,11 @@ from model_registry.commands.options import (
     print_fields,
     registry_option,
 )
-from model_registry.errors import NotFoundError, RegistryError
-from model_registry.folders import own_copies
+from model_registry.errors import NotFoundError
 from model_registry.location import ReadableRegistry
 from model_registry.messages import and_more, plain
 from model_registry.storage.comparison import Difference
-from model_registry.storage.copies import copies_file, record_copy
 from model_registry.storage.entry import RegistryEntry
-from model_registry.storage.resolution import ResolvedVersion
 from model_registry.storage.verification import Damage
 from model_registry.store import Registry
 
@@ -67,7 +65,7 @@ def resolve(
     """
     if into is not None:
         resolved = registry.fetch(user, modality, into, version)
-        _record_copy(registry, resolved, resolved.folder)
+        remember_model(registry, resolved, resolved.folder)
     elif isinstance(registry, Registry):
         resolved = registry.resolve(user, modality, version)
     else:
@@ -279,18 +277,8 @@ def export(user: str, modality: str, target: Path, version: str | None, form: An
 
     with registry.open_version(user, modality, version) as resolved:
         portable.export(resolved, target, form)
-        _record_copy(registry, resolved, target)
+        remember_model(registry, resolved, target)
     click.echo(f"wrote {target} ({target.stat().st_size} bytes)")
-
-
-def _record_copy(registry: ReadableRegistry, version: ResolvedVersion, target: Path) -> None:
-    """Record where a model is copied to, so that an erasure finds it; say so where that is not possible."""
-    file = copies_file(registry.root) if isinstance(registry, Registry) else own_copies()
-    try:
-        record_copy(file, version, target)
-    except (RegistryError, OSError) as error:
-        reason = f"cannot be recorded in {file}: {error}; name it with --folder when the person is erased"
-        click.echo(plain(f"warning: {target}: {reason}"), err=True)
 
 
 def _print_difference(difference: Difference) -> None:

@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from pathlib import Path
 
-from model_registry.errors import CorruptError
+from model_registry.errors import CorruptError, NotFoundError
+from model_registry.storage.durable import append_after_last_line, read_file, sync_files
+
+HISTORY_LIMIT = 64 << 20  # bytes of a file; a line has 200 to 400
 
 _CHAIN = re.compile(rb',"chain":"([0-9a-f]{64})"\}')
 _LENGTH = len(b',"chain":"') + 64 + len(b'"}')
@@ -52,3 +56,18 @@ def unchained_lines(data: bytes, name: str) -> list[bytes]:
     if _CHAIN.fullmatch(parts[-1][-_LENGTH - 1 : -1]):  # longer than any line that was interrupted
         raise CorruptError(f"{name}:{len(parts)}: does not end in a newline")
     return lines
+
+
+def read_chained(path: Path) -> list[bytes]:
+    """Return the lines of a file as `unchained_lines` does, none if it does not exist. Raises CorruptError."""
+    try:
+        return unchained_lines(read_file(path, HISTORY_LIMIT), str(path))
+    except NotFoundError:
+        return []
+
+
+def append_chained(path: Path, line: bytes) -> None:
+    """Append a JSON object and a newline with its chain, durably. The caller holds the lock of the file's folder."""
+    before = whole_lines(read_file(path, HISTORY_LIMIT)) if path.exists() else b""
+    append_after_last_line(path, chain_line(before, line))
+    sync_files([path, path.parent])

@@ -1,24 +1,18 @@
-"""Where copies of people's models went: what commands wrote outside of the registry, so that an erasure finds them.
+"""Where copies of people's data went: what commands wrote elsewhere, so that an erasure finds it.
 
-`copies.jsonl` is in the registry, or for registries behind a URL in the user's own data folder. Its lines are chained.
+`copies.jsonl` is in the registry that a model was copied from. For models of registries behind a URL, and for pages
+about a person's recordings, it is in the user's own data folder. Its lines are chained.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from model_registry.errors import CorruptError, DocumentError, NotFoundError
-from model_registry.storage.chain import chain_line, unchained_lines, whole_lines
-from model_registry.storage.durable import (
-    append_after_last_line,
-    ensure_folder,
-    locked,
-    read_file,
-    sync_files,
-    write_file_atomically,
-)
+from model_registry.errors import CorruptError, DocumentError
+from model_registry.storage.chain import append_chained, chain_line, read_chained
+from model_registry.storage.durable import ensure_folder, locked, read_file, write_file_atomically
 from model_registry.storage.entry import FILE_LIMIT, CopyRecord
-from model_registry.storage.history import HISTORY_LIMIT
 from model_registry.storage.publication import trained_on
 from model_registry.storage.resolution import ResolvedVersion
 from model_registry.timestamps import utc_now
@@ -32,30 +26,28 @@ def copies_file(folder: Path) -> Path:
 def read_copies(file: Path) -> list[CopyRecord]:
     """Return every recorded copy, oldest first. Raises CorruptError naming the line."""
     try:
-        lines = unchained_lines(read_file(file, HISTORY_LIMIT), str(file))
-        return [CopyRecord.from_json(line, f"{file}:{number}") for number, line in enumerate(lines, 1)]
-    except NotFoundError:
-        return []
+        return [CopyRecord.from_json(line, f"{file}:{number}") for number, line in enumerate(read_chained(file), 1)]
     except DocumentError as error:
         raise CorruptError(str(error)) from None
 
 
-def record_copy(file: Path, version: ResolvedVersion, target: Path) -> None:
+def record_model_copy(file: Path, version: ResolvedVersion, target: Path) -> None:
     """Record that a version was copied to `target`, a file or the version's folder. Raises OSError, CorruptError."""
     log = read_file(version.files["training_log"], FILE_LIMIT)
-    users = tuple(dict.fromkeys((version.entry.user_id, *trained_on(log, version.entry.user_id))))
-    record = CopyRecord(time=utc_now(), users=users, path=str(target.absolute()))
+    record_copy(file, [version.entry.user_id, *trained_on(log, version.entry.user_id)], target)
+
+
+def record_copy(file: Path, users: Sequence[str], target: Path) -> None:
+    """Record that what concerns some users was written to `target`. Raises OSError, CorruptError."""
+    record = CopyRecord(time=utc_now(), users=tuple(dict.fromkeys(users)), path=str(target.absolute()))
     ensure_folder(file.parent)
     with locked(file.parent):
-        if any(known.path == record.path and known.users == users for known in read_copies(file)):
-            return
-        before = whole_lines(read_file(file, HISTORY_LIMIT)) if file.exists() else b""
-        append_after_last_line(file, chain_line(before, record.to_line()))
-        sync_files([file, file.parent])
+        if not any(known.path == record.path and known.users == record.users for known in read_copies(file)):
+            append_chained(file, record.to_line())
 
 
 def copies_of(file: Path, user: str) -> list[CopyRecord]:
-    """Return the recorded copies of models that were trained on a user, alone or among others."""
+    """Return the recorded copies that concern a user, alone or among others."""
     return [record for record in read_copies(file) if user in record.users]
 
 

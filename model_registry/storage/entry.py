@@ -302,7 +302,7 @@ class Tombstone(Document):
 
 
 class CopyRecord(Document):
-    """One line of `copies.jsonl`: where a command wrote a model, and whose data it was trained on."""
+    """One line of `copies.jsonl`: where a command wrote a model or a page, and whose data it was made of."""
 
     time: Timestamp
     users: tuple[UserId, ...] = Field(min_length=1)

@@ -21,7 +21,7 @@ from typing import Literal
 
 from model_registry.errors import CorruptError, DocumentError, NotFoundError, RegistryError
 from model_registry.names import parse_reason
-from model_registry.storage.chain import chain_line, unchained_lines, whole_lines
+from model_registry.storage.chain import HISTORY_LIMIT, chain_line, unchained_lines, whole_lines
 from model_registry.storage.durable import (
     append_after_last_line,
     last_line,
@@ -39,8 +39,6 @@ from model_registry.storage.layout import ModelSlot, journal, slots
 from model_registry.storage.signatures import Signatures, SigningKey, check_decision, check_not_older, signed_by
 from model_registry.storage.verification import read_entry, read_version
 from model_registry.timestamps import format_time
-
-HISTORY_LIMIT = 64 << 20  # bytes; an event is about 200
 
 
 @dataclass(frozen=True)

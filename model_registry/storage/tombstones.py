@@ -13,32 +13,20 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from model_registry.errors import (
-    ConflictError,
-    CorruptError,
-    DocumentError,
-    ErasedError,
-    InvalidNameError,
-    NotFoundError,
-)
+from model_registry.errors import ConflictError, CorruptError, DocumentError, ErasedError, InvalidNameError
 from model_registry.names import parse_reason
-from model_registry.storage.chain import chain_line, unchained_lines, whole_lines
-from model_registry.storage.durable import append_after_last_line, ensure_folder, locked, read_file, sync_files
+from model_registry.storage.chain import append_chained, read_chained
+from model_registry.storage.durable import ensure_folder, locked
 from model_registry.storage.entry import Tombstone
 from model_registry.storage.layout import tombstones
 from model_registry.timestamps import utc_now
-
-_LIMIT = 64 << 20  # bytes; a line has about 350
 
 
 def read_tombstones(folder: Path) -> list[Tombstone]:
     """Return every erasure and readmission recorded in a folder. Raises CorruptError naming the line."""
     path = tombstones(folder)
     try:
-        lines = unchained_lines(read_file(path, _LIMIT), str(path))
-        return [Tombstone.from_json(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
-    except NotFoundError:
-        return []
+        return [Tombstone.from_json(line, f"{path}:{number}") for number, line in enumerate(read_chained(path), 1)]
     except DocumentError as error:
         raise CorruptError(str(error)) from None
 
@@ -99,8 +87,6 @@ def mentions(user: str, text: str) -> bool:
 
 def _append(folder: Path, user: str, reason: str, *, readmitted: bool) -> Tombstone:
     """Append a line. The caller holds the folder's lock."""
-    path = tombstones(folder)
-    present = whole_lines(path.read_bytes()) if path.exists() else b""
     salt = next((line.salt for line in read_tombstones(folder) if line.salt), None) or os.urandom(16).hex()
     tombstone = Tombstone(
         id=os.urandom(8).hex(),
@@ -110,8 +96,7 @@ def _append(folder: Path, user: str, reason: str, *, readmitted: bool) -> Tombst
         person=_person(salt, user),
         readmitted=readmitted,
     )
-    append_after_last_line(path, chain_line(present, tombstone.to_line()))
-    sync_files([path, folder])
+    append_chained(tombstones(folder), tombstone.to_line())
     return tombstone
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 from pydantic import ValidationError
 
+from model_registry.commands.copies import remember_page
 from model_registry.errors import RegistryError
 from model_registry.location import ReadableRegistry
 from model_registry.messages import list_names
@@ -50,7 +51,9 @@ def write_pages(
                 mine += _active_logs(registry, user, contents, {entry.modality for entry in mine})
             chosen = [entry for entry in mine if modality in (None, entry.modality)]
             page = data_page(replace(contents, logs=chosen), progress)
-            write_file_atomically(target if single else target / f"{user}.html", page, mode=_PRIVATE)
+            path = target if single else target / f"{user}.html"
+            write_file_atomically(path, page, mode=_PRIVATE)
+            remember_page(user, path)
     except OSError as error:
         raise ConfigError(f"--html {target}: cannot be written: {error.strerror or error}") from None
     click.echo(f"wrote {target}", err=True)

@@ -77,9 +77,9 @@ def erase_command(
 ) -> int:
     """Remove everything of USER for good: recordings, models, runs, bundles, exports, caches, and pooled models.
 
-    Models that `registry export` or `registry resolve --into` wrote elsewhere are found by themselves. Pooled models
-    that were trained on the person are removed, or with --retrain-pooled trained again without them. What is kept is
-    when and why, and a salted hash because of which nothing of the person is imported or published again, until
+    What `registry export`, `registry resolve --into` and `check --html` wrote elsewhere is found by itself. Pooled
+    models that were trained on the person are removed, or with --retrain-pooled trained again without them. What is
+    kept is when and why, and a salted hash because of which nothing of the person is imported or published again, until
     `readmit`. An interrupted command is completed by repeating it; repeating it once more changes nothing. Every
     place that was searched is searched again at the end. The exit code is 3 where something is left.
 

@@ -1,7 +1,8 @@
 """Removing every file of a person from a data root, and from folders in which runs, bundles, exports or copies lie.
 
 Each function may be repeated: what is gone already is passed over. Whether a file concerns a person is decided by its
-content: the `user`, `user_id` and `users` of JSON documents, in an archive too, or the sha256 of a model of theirs.
+content: the `user`, `user_id` and `users` of JSON documents, in an archive too, the user in the head of a page, or the
+sha256 of a model of theirs.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from model_registry.storage.entry import FILE_LIMIT, CopyRecord
 from model_registry.storage.tombstones import add_tombstone
 
 _TOPS = (".", "logs", "data")  # A3CP keeps users/ and transcripts/ below these
+_PAGE_USER = re.compile(r'<meta name="user" content="([A-Za-z0-9._-]+)">')  # of pages of `check --html`
 _TEMPORARY = re.compile(r"(registry|model-registry|restore|reproduce)-.+")  # folders that killed commands left
 
 
@@ -101,15 +103,15 @@ def erase_from_folder(folder: Path, person: Person, places: Places) -> None:
 
 
 def erase_copy(record: CopyRecord, person: Person, places: Places) -> None:
-    """Remove an export or a copied version that a command recorded, or say why it cannot be reached."""
+    """Remove an export, a copied version or a page that a command recorded, or say why it cannot be reached."""
     path = Path(record.path)
     if not path.parent.is_dir():
-        places.left.append(f"{path}: a model was copied there at {record.time}, and the folder cannot be reached now")
+        places.left.append(f"{path}: a copy was written there at {record.time}, and the folder cannot be reached now")
     elif _is_of(path, person) or (path.is_file() and _file_concerns(path, person)):
         folder = path.parent.parent  # of a copied version: users/ana, which has their pointers and histories, too
         places.remove(folder if folder.name == person.user and folder.parent.name == "users" else path)
     elif os.path.lexists(path):
-        places.left.append(f"{path}: a model was copied there at {record.time}; what is there now is something else")
+        places.left.append(f"{path}: a copy was written there at {record.time}; what is there now is something else")
 
 
 def erase_temporary(person: Person, places: Places) -> None:
@@ -172,6 +174,8 @@ def _file_concerns(path: Path, person: Person) -> bool:
             return concerns(_json(path), person.user)
         if path.suffix == ".tar":
             return _tar_concerns(path, person)
+        if path.suffix in (".html", ".htm"):
+            return _PAGE_USER.findall(path.read_text(encoding="utf-8")) == [person.user]
         if file_sha256(path) in person.hashes:
             return True
         data = path.read_bytes()  # an ONNX file with encoders names the model that it was made of

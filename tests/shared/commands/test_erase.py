@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from model_registry.store import Registry
 from orchestrator.jobs import Job, Outcome
 from orchestrator.registry_uploader import main as uploader
 from orchestrator.run_folder import RunFolder
+from shared.commands.check import check_command
 from shared.commands.data import data_group
 from shared.commands.erase import erase_command, readmit_command
 from shared.commands.import_data import import_command
@@ -194,6 +196,21 @@ def test_an_erasure_finds_the_copies_that_commands_made(world: World, copied: Pa
     assert all(fault is None for _, fault in world.registry.verify_all())
 
 
+def test_an_erasure_finds_the_pages_that_check_wrote(world: World, tmp_path: Path) -> None:
+    """One lies where nobody names it, one was moved into a folder that is named."""
+    place = world.root / "elsewhere"
+    for target in (place, world.exports / "moved"):
+        words = [str(world.data), "--html", str(target)]
+        assert CliRunner().invoke(check_command, words).exit_code in (0, 3)
+        assert html.escape(SECRET) in (target / "ana.html").read_text().replace("&#39;", "&#x27;")
+    (world.exports / "moved/ana.html").rename(world.exports / "moved/page.html")
+    outcome = report(erase(world, "--json"))
+    assert outcome["left"] == [] and world.traces() == []
+    assert [path.name for path in place.iterdir()] == ["ben.html"]
+    assert [path.name for path in (world.exports / "moved").iterdir()] == ["ben.html"]
+    assert "ana" not in (world.root / "home/model-trainer/copies.jsonl").read_text()
+
+
 def test_copies_that_cannot_be_reached_or_are_others_now_are_named(world: World, copied: Path) -> None:
     (copied / "ana.tar").write_bytes(b"something else")
     copied.rename(copied.with_name("unplugged"))
@@ -201,8 +218,8 @@ def test_copies_that_cannot_be_reached_or_are_others_now_are_named(world: World,
     (copied / "ana.tar").write_bytes(b"something else")
     result = erase(world)
     assert result.return_value == 3
-    assert "ana.tar: a model was copied there at" in result.output and "something else" in result.output
-    assert "users/ana/gesture/v1: a model was copied there at" in result.output
+    assert "ana.tar: a copy was written there at" in result.output and "something else" in result.output
+    assert "users/ana/gesture/v1: a copy was written there at" in result.output
     assert (copied / "ana.tar").is_file()
     assert CliRunner().invoke(registry_command, ["verify", "--registry", str(world.registry.root)]).exit_code == 0
 
