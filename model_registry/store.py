@@ -294,7 +294,7 @@ class Registry:
     def erase(self, user: str, reason: str) -> Erased:
         """Remove all of a user's models. See `erasure.erase`."""
         self.changeable()
-        return erasure.erase(self.root, parse_user(user), reason)
+        return erasure.erase(self.root, parse_user(user), reason, self._key())
 
     def readmit(self, user: str, reason: str) -> bool:
         """Allow an erased user's models again; return False where nobody was erased. See `erasure.readmit`."""

@@ -37,6 +37,7 @@ from model_registry.storage.history import (
 )
 from model_registry.storage.layout import ModelSlot, encoders_folder, slots, users_folder
 from model_registry.storage.publication import trained_on
+from model_registry.storage.signatures import SigningKey
 from model_registry.storage.tombstones import add_readmission, add_tombstone, check_reason
 from model_registry.storage.uploads import remove_abandoned_uploads
 from model_registry.storage.verification import Damage, log_damage, read_manifest
@@ -65,12 +66,15 @@ class Erased:
     copies: tuple[str, ...] = ()  # where models of the person were exported or copied to, on the registry's machine
 
 
-def erase(root: Path, user: str, reason: str) -> Erased:
+def erase(root: Path, user: str, reason: str, key: SigningKey | None = None) -> Erased:
     """Remove all of a user: models, pointers, history, journal lines, uploads, and pooled models that contain them.
 
     Once begun, it is completed: by repeating it, by the next erasure of anybody, or by doctor. Repeating it changes
     nothing more. What remains is a tombstone with a salted hash, because of which the user's models are refused from
-    then on. Raises ConflictError if `reason`, which is kept, names the user, and CorruptError where a pooled model's
+    then on. With `key` it is signed which pooled version is active afterwards; whoever completes an interrupted erasure
+    does not sign that, because anybody who can write the folder could have made it look interrupted.
+
+    Raises ConflictError if `reason`, which is kept, names the user, and CorruptError where a pooled model's
     files are damaged.
     """
     check_reason(user, reason)
@@ -80,7 +84,7 @@ def erase(root: Path, user: str, reason: str) -> Erased:
         with locked(root):
             remove_abandoned(root)
             write_file_atomically(note, PendingErasure(user_id=user, reason=reason).to_json())
-        return _complete(root, user, reason, note)
+        return _complete(root, user, reason, note, key)
 
 
 def readmit(root: Path, user: str, reason: str) -> bool:
@@ -137,14 +141,14 @@ def _finish(root: Path) -> list[str]:
     return done
 
 
-def _complete(root: Path, user: str, reason: str, note: Path | None) -> Erased:
+def _complete(root: Path, user: str, reason: str, note: Path | None, key: SigningKey | None = None) -> Erased:
     """Do what an erasure does; every step may be repeated. The tombstone comes first: it keeps publishers out."""
     tombstone = add_tombstone(root, user, reason)
     remove_abandoned_uploads(root, user=user)
     copies = tuple(record.path for record in copies_of(copies_file(root), user))
     versions = _remove_user(root, user)
     try:
-        pooled = _remove_pooled(root, user)
+        pooled = _remove_pooled(root, user, key)
     finally:
         folder = users_folder(root)
         drop_from_journal(root, lambda *version: version[0] == user or not folder.joinpath(*version).is_dir())
@@ -181,7 +185,7 @@ def _remove_user(root: Path, user: str) -> int:
     return versions
 
 
-def _remove_pooled(root: Path, user: str) -> tuple[str, ...]:
+def _remove_pooled(root: Path, user: str, key: SigningKey | None) -> tuple[str, ...]:
     """Remove the pooled versions that were trained on a user; an earlier one without them becomes active again.
 
     Raises the error of the first slot that is damaged, after the others are done.
@@ -191,7 +195,7 @@ def _remove_pooled(root: Path, user: str) -> tuple[str, ...]:
     for slot in slots(root, DEFAULT_USER) if user != DEFAULT_USER else ():
         try:
             with locked(slot.folder):
-                removed += _remove_trained_on(slot, user)
+                removed += _remove_trained_on(slot, user, key)
         except RegistryError as error:
             errors.append(error)
     if errors:
@@ -199,7 +203,7 @@ def _remove_pooled(root: Path, user: str) -> tuple[str, ...]:
     return tuple(removed)
 
 
-def _remove_trained_on(slot: ModelSlot, user: str) -> Iterator[str]:
+def _remove_trained_on(slot: ModelSlot, user: str, key: SigningKey | None) -> Iterator[str]:
     """Remove the versions of a slot that were trained on a user and yield their names. The caller holds the lock."""
     remove_abandoned(slot.folder)  # what killed publishers left may hold the user's data, too
     events, _ = recover(slot)
@@ -211,7 +215,8 @@ def _remove_trained_on(slot: ModelSlot, user: str) -> Iterator[str]:
             active = next((other for other in reversed(previously_active(events)) if other in left), None)
         if version in statuses(events):
             reason = "erase: it was trained on a person who was erased"
-            events = record(slot, events, "remove", version, active=active, reason=reason)
+            decides = key if active_version(events) == version else None
+            events = record(slot, events, "remove", version, active=active, reason=reason, key=decides)
         remove_folder(slot.version_folder(version))
         yield f"{slot} v{version}"
 

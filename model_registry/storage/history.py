@@ -178,8 +178,8 @@ def record(
 ) -> list[Event]:
     """Append one event, move the pointer and continue the journal; return the events with the new one.
 
-    Only what a person or a trainer decides is signed with `key`: never what is recovered or removed, which whoever can
-    write the folder may have brought about. The caller holds the slot's lock. If the file system refuses, nothing has
+    Only what a person or a trainer decides is signed with `key`: never what is recovered, which whoever can write the
+    folder may have brought about. The caller holds the slot's lock. If the file system refuses, nothing has
     changed.
     """
     with locked(slot.root):

@@ -20,7 +20,7 @@ from model_registry.location import ReadableRegistry
 from model_registry.mirror import MirrorRegistry
 from model_registry.storage.chain import chain_line
 from model_registry.storage.durable import Modes, modes_in
-from model_registry.storage.entry import Event
+from model_registry.storage.entry import Event, PendingErasure
 from model_registry.storage.history import read_events, recover
 from model_registry.storage.layout import ModelSlot
 from model_registry.storage.signatures import Signatures, new_signing_key, read_trusted_keys, trust_key
@@ -195,6 +195,26 @@ def test_an_old_state_put_back_is_refused_by_those_who_have_read_a_later_one(sto
             forgot = CliRunner().invoke(command, ["key", "forget", *arguments, "--registry", opened().address])
             assert forgot.exit_code == expected, forgot.output
         assert resolved(opened()) == ("_default", 1)
+
+
+def test_an_erasure_signs_which_pooled_version_is_active_from_then_on(store: Registry, tmp_path: Path) -> None:
+    """Nobody else is left without the pooled model, and nothing that only looks like an erasure is signed."""
+    pooled = make_bundle(tmp_path, user="_default", run="p2", log={"users": ["ana", "ben"]})
+    for signed in (True, False):
+        copied = tmp_path / f"signed-{signed}"
+        shutil.copytree(store.root, copied)
+        registry = Registry(copied, store.signatures)
+        registry.publish(pooled)
+        assert resolved(registry, "carla") == ("_default", 2)
+        if signed:
+            registry.erase("ana", "asked for")
+            assert resolved(registry, "carla") == ("_default", 1)
+        else:
+            note = PendingErasure(user_id="ana", reason="asked for").to_json()
+            (copied / ".erasing-0123456789abcdef.json").write_bytes(note)
+            registry.erase("dora", "asked for")
+            with pytest.raises(UntrustedError, match="no trusted key has signed that v1 is active"):
+                resolved(registry, "carla")
 
 
 def test_what_is_remembered_names_nobody_and_an_erased_person_may_come_back(store: Registry, tmp_path: Path) -> None:
