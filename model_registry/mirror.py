@@ -116,9 +116,11 @@ class MirrorRegistry:
     def _fetch(
         self, user: str, modality: str, into: Path, version: str | int | None, *, with_encoders: bool
     ) -> ResolvedVersion:
+        user, kind = parse_user(user), parse_modality(modality)
+        number = None if version is None else parse_version(version)
         with storage_errors("fetch"), path_errors(into):
             copy = _Source.of(self.url).copied(into, self)
-            return copy.fetch(user, modality, version, with_encoders=with_encoders)
+            return copy.fetch(user, kind, number, with_encoders=with_encoders)
 
     @contextmanager
     def _documents(self, user: str | None, modality: str | None, on_damage: OnDamage) -> Iterator[Registry]:

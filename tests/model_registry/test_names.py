@@ -159,20 +159,29 @@ def test_a_folder_refuses_a_hostile_name_and_changes_nothing(
 
 @pytest.mark.parametrize("name", PATHS)
 @pytest.mark.parametrize("operation", [*READS, *WRITES])
-def test_a_client_refuses_a_hostile_name_before_it_sends_anything(operation: str, name: str) -> None:
+def test_a_client_refuses_a_hostile_name_before_it_sends_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
     def fail(request: httpx.Request) -> httpx.Response:
         raise AssertionError(f"{request.method} {request.url} was sent")
 
     client = RemoteRegistry("http://registry", "t", transport=httpx.MockTransport(fail))
     with pytest.raises(InvalidNameError):
         {**READS, **WRITES}[operation](client, name)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", PATHS)
 @pytest.mark.parametrize("operation", READS)
-def test_a_mirror_refuses_a_hostile_name(store: Registry, operation: str, name: str) -> None:
+def test_a_mirror_refuses_a_hostile_name_and_writes_nothing(
+    store: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidNameError):
         READS[operation](MirrorRegistry(store.root.as_uri()), name)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", HOSTILE)
