@@ -1,4 +1,4 @@
-"""Speed of a registry with 100,000 versions of 25,000 users: `python -m benchmarks.registry_speed`.
+"""Speed of a registry: 100,000 versions of 25,000 users, 1,000 versions of one. `python -m benchmarks.registry_speed`.
 
 The store is filled by writing directly what publishing would write, without fsync. The timed operations use fsync and
 models of 1 MB. Appends one line to `benchmarks/results/registry_speed.jsonl`.
@@ -36,6 +36,8 @@ from model_registry.store import Registry
 from model_registry.timestamps import format_time, utc_now
 
 TARGETS = {"resolve": 1.0, "publish": 20.0}  # ms, median
+MANY_TARGETS = {"publish": 30.0, "promote": 30.0, "list": 20.0}  # ms, median, with 1,000 versions of one user
+MANY = (10, 300, 1000)
 RESULTS = Path(__file__).parent / "results" / "registry_speed.jsonl"
 SMALL = {
     "model": b"small model",
@@ -181,6 +183,19 @@ def measure(root: Path, out: Path, users: int) -> dict[str, float]:
     return medians
 
 
+def measure_versions(work: Path, versions: int) -> dict[str, float]:
+    """Return the median milliseconds of what is done with one user who has many versions."""
+    store, user = Registry(work / "registry"), "user000000"
+    fill(store.created(), 1, versions)
+    bundles = [make_bundle(work / f"bundle{number}", user, f"new{number}") for number in range(20)]
+    time.sleep(2.5)
+    return {
+        "publish": milliseconds(lambda n: store.publish(bundles[n]), len(bundles)),
+        "promote": milliseconds(lambda n: store.promote(user, "gesture", n % versions + 1), 20),
+        "list": milliseconds(lambda n: list(store.entries(user=user)), 20),
+    }
+
+
 @click.command()
 @click.option("--users", default=25_000, show_default=True)
 @click.option("--versions", default=4, show_default=True, help="Versions per user.")
@@ -195,6 +210,7 @@ def main(users: int, versions: int, folder: Path | None) -> None:
             fill(Registry(work / name).created(), count, versions)
             click.echo(f"{count * versions} versions written in {time.perf_counter() - start:.0f} s", err=True)
             results[name] = measure(work / name, work / f"{name}-bundles", count)
+        many = {versions: measure_versions(work / f"many{versions}", versions) for versions in MANY}
     line = {
         "time": utc_now(),
         "machine": f"{platform.machine()}, {os.cpu_count()} processors",
@@ -202,6 +218,7 @@ def main(users: int, versions: int, folder: Path | None) -> None:
         "versions": users * versions,
         "milliseconds": results["full"],
         "milliseconds_with_100_users": results["small"],
+        "milliseconds_with_versions_of_one_user": many,
     }
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("a") as file:
@@ -209,6 +226,9 @@ def main(users: int, versions: int, folder: Path | None) -> None:
     for name, value in results["full"].items():
         target = f"  (target {TARGETS[name]:g})" if name in TARGETS else ""
         click.echo(f"{name:22} {value:10.3f} ms   with 100 users {results['small'][name]:10.3f} ms{target}")
+    for name, most in MANY_TARGETS.items():
+        figures = "   ".join(f"{many[versions][name]:8.1f} ms with {versions:,}" for versions in MANY)
+        click.echo(f"{name:10} versions of one user: {figures}  (target {most:g})")
 
 
 if __name__ == "__main__":

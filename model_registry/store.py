@@ -39,6 +39,7 @@ from model_registry.storage.history import (
     active_version,
     pointer_fault,
     published_manifest,
+    published_manifests,
     read_events,
     read_pointer,
     read_trusted_events,
@@ -159,6 +160,7 @@ class Registry:
             except (RegistryError, OSError) as error:
                 on_damage(Damage(slot.user, slot.modality, None, str(error)))
                 continue
+            manifests = published_manifests(events)
             for version, state in sorted(statuses(events).items()):
                 if (status is not None and state != status) or (
                     after is not None and (slot.user, slot.modality, version) <= after
@@ -166,7 +168,7 @@ class Registry:
                     continue
                 try:
                     with _removal_noticed(slot, events, version):
-                        entry = read_entry(slot, version, published_manifest(events, version))
+                        entry = read_entry(slot, version, manifests.get(version, ""))
                 except NotFoundError:
                     continue  # removed in this moment, or by hand: doctor reports it
                 except (RegistryError, OSError) as error:

@@ -83,10 +83,15 @@ def _history(slot: ModelSlot) -> bytes:
 def _parsed_events(data: bytes, name: str) -> tuple[Event, ...]:
     """Return the events in a history's content; the same bytes are parsed once. Raises CorruptError naming the line."""
     try:
-        lines = unchained_lines(data, name)
-        return tuple(Event.from_json(line, f"{name}:{number}") for number, line in enumerate(lines, 1))
+        return tuple(_parsed_event(line, name, number) for number, line in enumerate(unchained_lines(data, name), 1))
     except (DocumentError, CorruptError) as error:
         raise CorruptError(f"{error}; restore the line from a backup, or move the file away and run: doctor") from None
+
+
+@lru_cache(maxsize=20_000)
+def _parsed_event(line: bytes, name: str, number: int) -> Event:
+    """Return the event of one line, which was there before the last ones were appended."""
+    return Event.from_json(line, f"{name}:{number}")
 
 
 def statuses(events: Iterable[Event]) -> dict[int, Status]:
@@ -94,18 +99,23 @@ def statuses(events: Iterable[Event]) -> dict[int, Status]:
     status: dict[int, Status] = {}
     active: int | None = None
     for event in events:
-        if event.event == "publish":
-            status[event.version] = "candidate"
-        elif event.event == "archive":
-            status[event.version] = "archived"
-        elif event.event == "remove":
-            status.pop(event.version, None)
-        if active in status and active != event.active:
-            status[active] = "archived"  # it was active before; a rollback can return to it
-        if event.active is not None:
-            status[event.active] = "active"
+        _change_statuses(status, active, event)
         active = event.active
     return status
+
+
+def _change_statuses(status: dict[int, Status], active: int | None, event: Event) -> None:
+    """Bring the statuses up to date with an event; `active` is the version that was active before it."""
+    if event.event == "publish":
+        status[event.version] = "candidate"
+    elif event.event == "archive":
+        status[event.version] = "archived"
+    elif event.event == "remove":
+        status.pop(event.version, None)
+    if active in status and active != event.active:
+        status[active] = "archived"  # it was active before; a rollback can return to it
+    if event.active is not None:
+        status[event.active] = "active"
 
 
 def active_version(events: list[Event]) -> int | None:
@@ -126,10 +136,16 @@ def run_version(events: Iterable[Event], run_id: str) -> Event | None:
 
 def published_manifest(events: Iterable[Event], version: int) -> str:
     """Return the sha256 that a version's manifest had when it was published. Raises NotFoundError if it was not."""
-    recorded = [event.manifest_sha256 for event in events if event.event == "publish" and event.version == version]
-    if not recorded or recorded[-1] is None:
+    sha256 = published_manifests(events).get(version)
+    if sha256 is None:
         raise NotFoundError(f"v{version}: no such version")
-    return recorded[-1]
+    return sha256
+
+
+def published_manifests(events: Iterable[Event]) -> dict[int, str]:
+    """Return the sha256 that the manifest of each version had when it was published, the removed ones included."""
+    published = (event for event in events if event.event == "publish")
+    return {event.version: event.manifest_sha256 for event in published if event.manifest_sha256 is not None}
 
 
 def read_pointer(slot: ModelSlot) -> ActivePointer | None:
@@ -153,7 +169,7 @@ def pointer_fault(slot: ModelSlot) -> str | None:
     if data is None:
         return None
     events = read_events(slot)
-    ends = (number for number, event in enumerate(events, 1) if event.active is not None)
+    ends = (number for number in range(len(events), 0, -1) if events[number - 1].active is not None)
     if any(data == _pointer(events[:end]).to_json() for end in ends):
         return None
     return f"{slot.active}: is not what the history says; run: doctor"
@@ -197,7 +213,7 @@ def record(
             event = key.sign_event(slot, before, event)
         after = [*events, event]
         moved = active is not None and active != active_version(events)
-        lines = b"".join(journal_lines(slot, events, event, _intact_entry))
+        lines = b"".join(line for _, line in _journal_lines(slot, after, _intact_entry, since=len(events)))
         line = chain_line(before, event.to_line())
         appended: list[tuple[Path, int]] = []
         pointer: Path | None = None
@@ -288,22 +304,29 @@ def _intact_pointer(slot: ModelSlot) -> int | None:
 _Read = Callable[[ModelSlot, int, str], RegistryEntry]
 
 
-def journal_lines(slot: ModelSlot, before: list[Event], event: Event, read: _Read = read_entry) -> list[bytes]:
-    """Return the journal's lines for one event: each version whose status changes, the active one last.
+def _journal_lines(
+    slot: ModelSlot, events: list[Event], read: _Read = read_entry, *, since: int = 0
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the journal's lines, with their times, for the events from number `since` on.
 
-    So at no line of the journal are two versions of a slot active. A version whose entry is gone has no line. Raises
-    what `read` raises.
+    An event has a line for each version whose status it changes, the active one last: so at no line of the journal are
+    two versions of a slot active. A version whose entry is gone has no line. Raises what `read` raises.
     """
-    old, new = statuses(before), statuses([*before, event])
-    changed = [(version, status) for version, status in new.items() if old.get(version) != status]
-    lines = []
-    for version, status in sorted(changed, key=lambda item: (item[1] == "active", item[0])):
-        try:
-            entry = read(slot, version, published_manifest([*before, event], version))
-        except NotFoundError:
-            continue
-        lines.append(entry.model_copy(update={"status": status, "recorded_at": event.time}).to_line())
-    return lines
+    status, active = statuses(events[:since]), active_version(events[:since])
+    manifests = published_manifests(events)
+    for event in events[since:]:
+        concerned = {version for version in (event.version, active, event.active) if version is not None}
+        before = {version: status.get(version) for version in concerned}
+        _change_statuses(status, active, event)
+        active = event.active
+        changed = [version for version in concerned & status.keys() if status[version] != before[version]]
+        for version in sorted(changed, key=lambda version: (status[version] == "active", version)):
+            try:
+                entry = read(slot, version, manifests[version])
+            except (KeyError, NotFoundError):
+                continue
+            line = entry.model_copy(update={"status": status[version], "recorded_at": event.time}).to_line()
+            yield event.time, line
 
 
 def _intact_entry(slot: ModelSlot, version: int, manifest: str) -> RegistryEntry:
@@ -400,12 +423,7 @@ def _read_slots(root: Path, known: _SlotLines) -> None:
 def _slot_lines(slot: ModelSlot) -> list[tuple[str, bytes]] | None:
     read = lru_cache(None)(read_entry)  # a version has a line for every change of its status
     try:
-        events = read_events(slot)
-        return [
-            (event.time, line)
-            for number, event in enumerate(events)
-            for line in journal_lines(slot, events[:number], event, read)
-        ]
+        return list(_journal_lines(slot, read_events(slot), read))
     except RegistryError:
         return None  # what is wrong, `verify` says
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from model_registry.errors import InvalidNameError
@@ -24,7 +25,7 @@ class ModelSlot:
     def __str__(self) -> str:
         return f"{self.user}/{self.modality}"
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """`<root>/users/<user>/<modality>`."""
         return users_folder(self.root) / self.user / self.modality

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from model_registry.errors import CorruptError, DocumentError, NotFoundError, UntrustedError
 from model_registry.messages import printable
@@ -33,12 +33,35 @@ from model_registry.storage.resolution import ResolvedVersion
 from model_registry.storage.signatures import SIGNATURE_FILE, signature_fault
 
 _LOG = logging.getLogger("model_registry")
-_Identity = tuple[int, int, int, int, int]
 _SETTLED_SECONDS = 2.0  # a file younger than the clock's tick may change without its time changing
 _REMEMBERED = 100_000
-_remembered: OrderedDict[tuple[str, _Identity], str] = OrderedDict()
-_lock = threading.Lock()
+_Identity = tuple[int, int, int, int, int]
 _Kind = TypeVar("_Kind", bound=Document)
+_Value = TypeVar("_Value")
+
+
+class _Remembered(Generic[_Value]):
+    """What was read of files, as long as their inode, size and times are those of then."""
+
+    def __init__(self) -> None:
+        self._values: OrderedDict[tuple[str, _Identity], _Value] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, name: str, identity: _Identity) -> _Value | None:
+        with self._lock:
+            return self._values.get((name, identity))
+
+    def remember(self, name: str, identity: _Identity, value: _Value) -> None:
+        if time.time() - identity[4] / 1e9 <= _SETTLED_SECONDS:
+            return
+        with self._lock:
+            self._values[name, identity] = value
+            while len(self._values) > _REMEMBERED:
+                self._values.popitem(last=False)
+
+
+_sha256s: _Remembered[str] = _Remembered()
+_documents: _Remembered[tuple[str, Document]] = _Remembered()  # with the sha256 that was checked
 
 
 @dataclass(frozen=True)
@@ -74,19 +97,14 @@ def checked_sha256(path: Path) -> str:
     """
     fd = open_file(path)
     try:
-        identity = _identity(fd)
-        key = (str(path), identity)
-        with _lock:
-            known = _remembered.get(key)
+        identity = _identity(os.fstat(fd))
+        known = _sha256s.get(str(path), identity)
         if known is not None:
             return known
         with os.fdopen(fd, "rb", closefd=False) as file:
             sha256 = file_sha256(file)
-        if _identity(fd) == identity and time.time() - identity[4] / 1e9 > _SETTLED_SECONDS:
-            with _lock:
-                _remembered[key] = sha256
-                while len(_remembered) > _REMEMBERED:
-                    _remembered.popitem(last=False)
+        if _identity(os.fstat(fd)) == identity:
+            _sha256s.remember(str(path), identity, sha256)
         return sha256
     finally:
         os.close(fd)
@@ -103,8 +121,7 @@ def read_checked(path: Path, sha256: str, limit: int) -> bytes:
     return data
 
 
-def _identity(fd: int) -> _Identity:
-    at = os.fstat(fd)
+def _identity(at: os.stat_result) -> _Identity:
     return at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns
 
 
@@ -150,7 +167,7 @@ def read_version(
     folder = slot.version_folder(version)
     if not folder.is_dir():
         raise NotFoundError(f"{slot} v{version}: no such version")
-    manifest = read_manifest(slot, version, manifest_sha256)
+    manifest = _manifest(slot, version, folder, manifest_sha256)
     files = {file.name: file.sha256 for file in manifest.files.values()}
     faults = folder_faults(folder, files, "manifest.json", SIGNATURE_FILE)
     if not faults and "model" in manifest.files:
@@ -160,7 +177,7 @@ def read_version(
     if faults:
         raise CorruptError("\n".join(faults))
     check_signature(folder, read_checked(folder / "manifest.json", manifest_sha256, DOCUMENT_LIMIT), trusted)
-    entry = _entry(slot, version, manifest)
+    entry = _entry(folder, manifest)
     return ResolvedVersion(
         user=slot.user,
         entry=entry,
@@ -189,7 +206,11 @@ def check_signature(folder: Path, manifest: bytes, trusted: frozenset[str] | Non
 
 def read_manifest(slot: ModelSlot, version: int, sha256: str) -> VersionManifest:
     """Return a version's manifest. Raises CorruptError if it is not the one with this sha256, or another version's."""
-    path = slot.version_folder(version) / "manifest.json"
+    return _manifest(slot, version, slot.version_folder(version), sha256)
+
+
+def _manifest(slot: ModelSlot, version: int, folder: Path, sha256: str) -> VersionManifest:
+    path = f"{folder}/manifest.json"
     manifest = _checked(path, VersionManifest, sha256)
     if (manifest.user_id, manifest.modality, manifest.version) != (slot.user, slot.modality, version):
         raise CorruptError(f"{path}: belongs to {manifest.user_id}/{manifest.modality} v{manifest.version}")
@@ -201,13 +222,17 @@ def read_entry(slot: ModelSlot, version: int, manifest_sha256: str) -> RegistryE
 
     Raises NotFoundError if there is no such version, CorruptError naming the file.
     """
-    if not slot.version_folder(version).is_dir():
-        raise NotFoundError(f"{slot} v{version}: no such version")
-    return _entry(slot, version, read_manifest(slot, version, manifest_sha256))
+    folder = slot.version_folder(version)
+    try:
+        return _entry(folder, _manifest(slot, version, folder, manifest_sha256))
+    except CorruptError:
+        if not folder.is_dir():
+            raise NotFoundError(f"{slot} v{version}: no such version") from None
+        raise
 
 
-def _entry(slot: ModelSlot, version: int, manifest: VersionManifest) -> RegistryEntry:
-    path = slot.version_folder(version) / "registry_entry.json"
+def _entry(folder: Path, manifest: VersionManifest) -> RegistryEntry:
+    path = f"{folder}/registry_entry.json"
     if "registry_entry" not in manifest.files:
         raise CorruptError(f"{path}: is not listed in the manifest")
     entry = _checked(path, RegistryEntry, manifest.files["registry_entry"].sha256)
@@ -261,14 +286,21 @@ def _parsed(kind: type[_Kind], data: bytes, name: str) -> _Kind:
     return document
 
 
-def _checked(path: Path, kind: type[_Kind], sha256: str) -> _Kind:
+def _checked(path: str, kind: type[_Kind], sha256: str) -> _Kind:
+    """Return the document in a file that has this sha256. A file that did not change since is not read again."""
     try:
-        data = read_file(path, DOCUMENT_LIMIT)
-        document: _Kind = _parsed(kind, data, str(path))
-    except NotFoundError:
+        identity = _identity(os.lstat(path))
+        known = _documents.get(path, identity)
+        if known is not None and known[0] == sha256 and isinstance(known[1], kind):
+            return known[1]
+        data = read_file(Path(path), DOCUMENT_LIMIT)
+        document: _Kind = _parsed(kind, data, path)
+    except (NotFoundError, FileNotFoundError, NotADirectoryError):
         raise CorruptError(f"{path}: is missing") from None
     except DocumentError as error:
         raise CorruptError(str(error)) from None
     if hashlib.sha256(data).hexdigest() != sha256:
         raise CorruptError(f"{path}: is not what was published")
+    if _identity(os.lstat(path)) == identity:
+        _documents.remember(path, identity, (sha256, document))
     return document
