@@ -19,7 +19,7 @@ from shared.recipe import CheckFile, load_recipe
 from shared.schema_utils import Example
 from shared.trainers import all_trainers, find_trainer
 
-_SPEC = "file_check_v2"  # of what is remembered of files that can be used
+_SPEC = "file_check_v3"  # of what is remembered of files that can be used; count it up where a check refuses more
 _THREADS = 2  # decoders release the interpreter's lock
 
 

@@ -52,7 +52,26 @@ def find_samples(
     if options is not None and "features" not in options.accepts:
         _refuse_numbers(findings, options)
     doubt_labels(findings, source)
+    _doubt_widths(findings, source)
     return findings
+
+
+def _doubt_widths(findings: Findings, source: Path) -> None:
+    """Add a doubt where frames have different widths: a model takes one."""
+    widths = Counter(width for sample in findings.samples if (width := _width(sample)) is not None)
+    if len(widths) < 2:
+        return
+    first = {width: next(s for s in findings.samples if _width(s) == width) for width in widths}
+    counts = "; ".join(
+        f"{count} with {width} numbers a frame ({first[width].name or first[width].path})"
+        for width, count in widths.most_common(4)
+    )
+    reason = f"a model takes frames of one width, and here are {counts}; import them apart, or leave some out"
+    findings.doubts.append(Fault(str(source), None, "features", reason))
+
+
+def _width(sample: RawSample) -> int | None:
+    return sample.content.shape[1] if isinstance(sample.content, np.ndarray) else None
 
 
 def _refuse_numbers(findings: Findings, options: ReadOptions) -> None:

@@ -27,6 +27,8 @@ LEVELS = frozenset(["label", "user", "session", "-"])
 BACKGROUND_FOLDERS = frozenset([BACKGROUND, "_background_noise_", "none", "silence"])
 _TEXT_LIMIT = 1024**2
 _FRAME = re.compile(r"(?:frame|img|image)[-_ ]?\d+", re.IGNORECASE)
+_NO_LABEL = "is not in a folder that names its label"
+_NUMBERED = re.compile(r"(?P<label>.*?[^\W\d_])[ _.-]*\(?\d+\)?\.\w+")  # drink_01.wav, drink (2).wav
 _FEWEST_FRAMES = 8  # numbered pictures in one folder that look like one film
 
 
@@ -49,7 +51,7 @@ def read_folder(folder: Path, options: ReadOptions) -> Findings:
         if expression is not None:
             match = expression.fullmatch(name if "/" in expression.pattern else path.name)
             if match is None:
-                findings.skipped.append((name, "does not match the pattern"))
+                findings.skipped.append((name, "does not match the pattern, which must cover all of it and its suffix"))
                 continue
             groups: dict[str, Any] = {key: value for key, value in match.groupdict().items() if value is not None}
         else:
@@ -69,6 +71,7 @@ def read_folder(folder: Path, options: ReadOptions) -> Findings:
             continue
         findings.samples.append(RawSample(path=str(path), line=None, content=content, name=name, **groups))
     if expression is None:
+        _suggest_pattern(findings)
         _read_background(findings)
         _note_lost_folders(folder, findings)
         if not options.levels:
@@ -149,7 +152,7 @@ def _groups_of_folders(folders: Sequence[str], options: ReadOptions) -> dict[str
     if not levels and len(folders) in (1, 2):
         levels = ("label", "session")[: len(folders)]
     if not levels:
-        return "is not in a folder that names its label"
+        return _NO_LABEL
     if len(folders) != len(levels):
         return f"is not in {len(levels)} levels of folders, {'/'.join(levels)}"
     groups: dict[str, str] = {}
@@ -168,6 +171,17 @@ def _read_background(findings: Findings) -> None:
     if named:
         listed = list_names(sorted(named), 4)
         findings.notes.append(f"read as background, which is never an answer: the folders {listed}")
+
+
+def _suggest_pattern(findings: Findings) -> None:
+    """Where no folder names a label, but the files do (`drink_01.wav`), say with which pattern they are read."""
+    lost = [name for name, reason in findings.skipped if reason == _NO_LABEL]
+    matches = [_NUMBERED.fullmatch(Path(name).name) for name in lost]
+    labels = sorted({match["label"] for match in matches if match})
+    if findings.samples or len(labels) < 2 or not all(matches):
+        return
+    reason = f"{_NO_LABEL}; if its name does ({list_names(labels, 4)}), give --pattern '{_NUMBERED.pattern}'"
+    findings.skipped = [(name, reason if why == _NO_LABEL else why) for name, why in findings.skipped]
 
 
 def _note_lost_folders(folder: Path, findings: Findings) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from model_registry.messages import list_names
 from shared.data.files import RefusedFileError, json_lines, parse_json
 from shared.data.formats import names
-from shared.data.formats.json_shapes import SHAPES
+from shared.data.formats.json_shapes import KEEP_KEYS, SHAPES
 from shared.data.formats.labels import label_text
 from shared.data.formats.listed_files import ListedFiles
 from shared.data.formats.numbers import frames
@@ -44,6 +45,8 @@ def read_json(path: Path, options: ReadOptions) -> Findings:
             for index, item in enumerate(items):
                 reader.take(item, label, f"{prefix}{index}", None)
     findings.faults += reader.faults.faults()
+    if not any(f"read as: {name}" in findings.notes for name in SHAPES.keys() - KEEP_KEYS):
+        reader.note_keys()
     return findings
 
 
@@ -54,6 +57,8 @@ class _ItemReader:
         self.path, self.options, self.findings = path, options, findings
         self.faults = RowFaults(str(path))
         self._files: ListedFiles | None = None
+        self._roles: dict[str, set[str]] = {}
+        self._keys: dict[str, None] = {}  # in their order
 
     def take(self, item: Any, label: str | None, key: str, line: int | None) -> None:
         """Add the sample of an item, whose label is `label` where it names none."""
@@ -66,15 +71,16 @@ class _ItemReader:
             usual = {"user": names.USERS, "session": names.SESSIONS, "take": names.TAKES}
             chosen = {"user": columns.user, "session": columns.session, "take": None}
             for group, known in usual.items():
-                value = _value(item, chosen[group], known)
+                value = self._value(item, group, chosen[group], known)
                 if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
                     groups[group] = str(value).strip()
             for name in ("onset", "offset", "confidence", "language"):
                 if item.get(name) is not None:
                     further[name] = item[name]
-            given = _value(item, columns.label, names.LABELS)
+            given = self._value(item, "label", columns.label, names.LABELS)
             given = label if given is None else given
             content, kind = self._content(item)
+            self._keys |= dict.fromkeys(item)
             if kind == "path" and isinstance(content, str):
                 self._take_file(content, given, groups, further, line)
                 return
@@ -103,19 +109,38 @@ class _ItemReader:
         """Return an object's text, file name or numbers, whichever is wanted, and which of these it is."""
         columns = self.options.columns
         if columns.path is not None:
-            return item.get(columns.path), "path"
+            return self._value(item, "file", columns.path, ()), "path"
         if columns.text is not None:
-            return item.get(columns.text), "text"
+            return self._value(item, "text", columns.text, ()), "text"
         label = columns.label or names.first_of(names.LABELS, item)
         others = {key: value for key, value in item.items() if key != label}
-        if self.options.wants_text and (text := _value(others, None, names.TEXTS)) is not None:
+        if self.options.wants_text and (text := self._value(others, "text", None, names.TEXTS)) is not None:
             return text, "text"
-        vector = _value(others, None, names.VECTORS)
-        if vector is not None and not isinstance(vector, str):
-            return vector, "numbers"
-        if not self.options.wants_text and (file := _value(others, None, names.PATHS)) is not None:
+        vector = _key(others, None, names.VECTORS)
+        if vector is not None and not isinstance(others[vector], str):
+            return self._value(others, "numbers", vector, ()), "numbers"
+        if not self.options.wants_text and (file := self._value(others, "file", None, names.PATHS)) is not None:
             return file, "path"
-        return _value(others, None, names.TEXTS), "text"
+        return self._value(others, "text", None, names.TEXTS), "text"
+
+    def _value(self, item: dict[str, Any], role: str, chosen: str | None, usual: Sequence[str]) -> Any:
+        """Return the value of the key that was chosen or is usual for a role, and remember which one it was."""
+        key = _key(item, chosen, usual)
+        if key is None or item.get(key) is None:
+            return None
+        self._roles.setdefault(role, set()).add(key)
+        return item[key]
+
+    def note_keys(self) -> None:
+        """Note which keys became what, and which were not used."""
+        parts = [
+            f"{role} from {list_names([repr(key) for key in sorted(keys)], 3)}" for role, keys in self._roles.items()
+        ]
+        used = {"onset", "offset", "confidence", "language"}.union(*self._roles.values())
+        if unused := [key for key in self._keys if key not in used]:
+            parts.append(f"not used: {list_names(unused, 8)}")
+        if parts:
+            self.findings.notes.append("keys: " + ", ".join(parts))
 
     def _checked(self, content: Any) -> Content:
         if isinstance(content, list | dict):
@@ -140,11 +165,9 @@ class _ItemReader:
             self.findings.samples.append(RawSample(str(self.path), line, text, found, **groups, **further))
 
 
-def _value(item: dict[str, Any], chosen: str | None, usual: Sequence[str]) -> Any:
-    if chosen is not None:
-        return item.get(chosen)
-    name = names.first_of(usual, (key for key, value in item.items() if value is not None))
-    return None if name is None else item[name]
+def _key(item: dict[str, Any], chosen: str | None, usual: Sequence[str]) -> str | None:
+    """Return the key that was chosen, or else the first usual one that has a value."""
+    return chosen or names.first_of(usual, (key for key, value in item.items() if value is not None))
 
 
 def is_pair(item: Any) -> bool:

@@ -150,6 +150,7 @@ SHAPES: dict[str, Shape] = {
     "objects by id": indexed,
     "Vosk": vosk,
 }
+KEEP_KEYS = frozenset(["columns", "objects by id"])  # shapes whose items have the keys of the file
 
 
 def _objects(value: Any) -> TypeGuard[list[Item]]:

@@ -16,7 +16,8 @@ from shared.data.formats.text_files import read_text
 from shared.errors import ConfigError, Fault
 
 _LIMIT = 1024**2
-_INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff\u00ad\u200e\u200f"))  # spaces and marks without width
+_INVISIBLE: dict[int, str | None] = dict.fromkeys(map(ord, "\u200b\u2060\ufeff\u00ad\u200e\u200f"))  # without width
+_INVISIBLE[ord("\u00a0")] = " "  # a blank that does not break
 _FEWEST_SINGLE = 3  # labels with one sample each that look like an id in the label's place
 
 
@@ -34,17 +35,31 @@ def label_text(value: Any) -> str | None:
 
 
 def clean_labels(findings: Findings) -> None:
-    """Remove blanks around labels and characters without width, except those that join letters or emoji."""
-    cleaned: set[str] = set()
+    """Remove blanks around labels and characters without width, except those that join letters or emoji.
+
+    Letters become composed ones (NFC): macOS writes the names of folders decomposed. What that changes is noted where
+    it cannot be seen, or makes one label of several.
+    """
+    spellings: dict[str, set[str]] = defaultdict(set)
     for index, sample in enumerate(findings.samples):
-        label = unicodedata.normalize("NFC", sample.label.translate(_INVISIBLE)).replace("\u00a0", " ").strip()
+        label = unicodedata.normalize("NFC", _visible(sample.label)).strip()
+        spellings[label].add(sample.label)
         if label != sample.label:
-            if label != sample.label.strip():
-                cleaned.add(label)
             findings.samples[index] = replace(sample, label=label)
-    if cleaned:
-        names = list_names(sorted(cleaned), 5)
-        findings.notes.append(f"invisible characters were removed from the labels {names}")
+    hidden = [label for label, written in spellings.items() if any(_visible(name) != name for name in written)]
+    blanks = [label for label, written in spellings.items() if len({_visible(name) for name in written}) > 1]
+    forms = [label for label in blanks if len({_visible(name).strip() for name in spellings[label]}) > 1]
+    for what, labels in (
+        ("invisible characters were removed from the labels", hidden),
+        ("made one, with and without blanks around it:", [label for label in blanks if label not in forms]),
+        ("made one, whose letters were written in two ways (composed and decomposed):", forms),
+    ):
+        if labels:
+            findings.notes.append(f"{what} {list_names(sorted(labels), 5)}")
+
+
+def _visible(label: str) -> str:
+    return label.translate(_INVISIBLE)
 
 
 def rename(findings: Findings, names: Mapping[str, str]) -> None:

@@ -34,6 +34,15 @@ READERS: Mapping[str, Reader] = {
     PRAAT_SUFFIX: read_annotations,
     ELAN_SUFFIX: read_annotations,
 }
+_SHEET, _DOCUMENT = "save the sheet as CSV in the program that made it", "save it as plain text (.txt)"
+_TABLE = "export it as CSV, JSON or .npz"
+_OTHER_PROGRAMS = {  # what to do with files of other programs
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), _SHEET),
+    **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pdf"), _DOCUMENT),
+    **dict.fromkeys(
+        (".parquet", ".feather", ".arrow", ".h5", ".hdf5", ".mat", ".pkl"), "export it as CSV, JSON or .npz"
+    ),
+}
 _BEST_PART = "validated"  # of Common Voice's tables, the one that people have checked
 
 
@@ -52,7 +61,8 @@ def read_source(source: Path, options: ReadOptions) -> Findings:
     if suffix in MEDIA_TYPES or suffix in FEATURE_SUFFIXES:
         return read_file(source, options)
     kinds = "a folder, a media file, or a .csv, .tsv, .json, .jsonl, .txt, .yml, .md, .TextGrid or .eaf file"
-    raise ConfigError(f"{source}: must be {kinds}")
+    hint = f"; {_OTHER_PROGRAMS[suffix]}" if suffix in _OTHER_PROGRAMS else ""
+    raise ConfigError(f"{source}: must be {kinds}{hint}")
 
 
 def _read_text_file(path: Path, options: ReadOptions) -> Findings:

@@ -30,6 +30,7 @@ PICTURE_SUFFIXES = (
 _KINDS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "HEIF", "AVIF")  # Pillow's names
 _BY_OPENCV = frozenset(["JPEG", "MPO", "PNG"])  # of an MPO, which holds several JPEGs, it reads the first
 _PNG_END = b"IEND\xae\x42\x60\x82"
+_SMALLEST_SIDE = 16  # pixels: less is an icon or a counter of page views
 _TAIL = 4096  # bytes searched for it; some programs write a little behind it
 _SPARE = 1.5  # a picture is decoded at 1/2, 1/4 or 1/8 of its size as long as it stays this much larger than needed
 
@@ -76,6 +77,8 @@ def _header(data: bytes) -> tuple[str, int, int]:
     if width * height > MAX_PIXELS:
         megapixels = width * height / 1e6
         raise UnreadableMediaError(f"has {megapixels:.0f} megapixels; at most {MAX_PIXELS // 10**6} are read")
+    if min(width, height) < _SMALLEST_SIDE:
+        raise UnreadableMediaError(f"has {width} x {height} pixels; at least {_SMALLEST_SIDE} each way are needed")
     if frames > 1 and kind not in ("MPO", "HEIF", "AVIF"):  # whose further pictures are other views of the first
         raise UnreadableMediaError(f"holds {frames} pictures; export one of them, or a video")
     return kind, width, height

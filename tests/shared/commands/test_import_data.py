@@ -73,7 +73,10 @@ def test_file_names_give_label_user_and_takes_cut_into_sessions(tmp_path: Path) 
         names[sample.session_id].add(int(Path(sample.example.media.path).stem.split("_")[2].split("-")[0]))
     assert names == {"session-01": {0, 1, 2, 3, 4}, "session-02": {5, 6, 7, 8, 9}, "session-03": {10, 11}}
     assert "48 new, 0 replaced, 0 unchanged" in result.output
-    assert "1 x does not match the pattern, for example 'other.wav'" in result.output
+    assert (
+        "1 x does not match the pattern, which must cover all of it and its suffix, for example 'other.wav'"
+        in result.output
+    )
     assert "README.md" in result.output
 
 
@@ -315,7 +318,10 @@ def test_every_fault_is_named_and_nothing_is_written(tmp_path: Path) -> None:
     [
         (("--pattern", "("), "invalid regular expression"),
         (("--pattern", r"(?P<name>\d).*"), "needs a group (?P<label>…)"),
-        (("--pattern", r"(?P<label>x)_.*"), "24 x does not match the pattern; for example"),
+        (
+            ("--pattern", r"(?P<label>x)_.*"),
+            "24 x does not match the pattern, which must cover all of it and its suffix; for example",
+        ),
         (("--pattern", r"(?P<label>\d)_.*"), "no user: name one with --user"),
         ((), "is not in a folder that names its label"),
         (("--pattern", r"(?P<label>\d)_(?P<user>.*)"), None),

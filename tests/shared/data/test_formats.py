@@ -370,3 +370,54 @@ def test_without_a_trainer_here_a_source_is_imported_all_the_same(
 def test_texts_without_a_header_whose_labels_are_numbers(tmp_path: Path, text: str) -> None:
     run(write(tmp_path / "t.csv", text), tmp_path / "data", "speech", *USER)
     assert labels(tmp_path / "data", "speech") == {"1": 2, "0": 1}
+
+
+def test_labels_that_were_written_in_two_ways_are_made_one_and_this_is_said(tmp_path: Path) -> None:
+    """The same letters composed and decomposed, as macOS names folders, blanks around, and characters without width."""
+    for folder, texts in (("m\u00fcde", "ab"), ("mu\u0308de", "c"), ("ja ", "d"), ("ja", "e"), ("ne\u200bin", "fg")):
+        for text in texts:
+            write(tmp_path / "texts" / folder / f"{text}.txt", f"words of {text}")
+    output = run(tmp_path / "texts", tmp_path / "data", "speech", *USER).output
+    assert labels(tmp_path / "data", "speech") == {"m\u00fcde": 3, "ja": 2, "nein": 2}
+    assert "whose letters were written in two ways (composed and decomposed): m\u00fcde\n" in output
+    assert "made one, with and without blanks around it: ja\n" in output
+    assert "invisible characters were removed from the labels nein\n" in output
+
+
+def test_names_of_files_that_seem_to_hold_labels_are_offered_as_a_pattern(tmp_path: Path) -> None:
+    for name in ("drink_01.txt", "drink_02.txt", "good morning (1).txt", "good morning (2).txt"):
+        write(tmp_path / "flat" / name, f"words of {name}")
+    reason = refused(tmp_path / "flat", tmp_path / "data", "speech", *USER)
+    assert "is not in a folder that names its label; if its name does (drink, good morning), give --pattern '" in reason
+    pattern = reason.split("--pattern '")[1].split("'")[0]
+    run(tmp_path / "flat", tmp_path / "data", "speech", *USER, "--pattern", pattern)
+    assert labels(tmp_path / "data", "speech") == {"drink": 2, "good morning": 2}
+    write(tmp_path / "flat" / "more", "x").rename(tmp_path / "flat" / "a note.txt")  # of which nobody knows the label
+    assert "--pattern" not in refused(tmp_path / "flat", tmp_path / "more", "speech", *USER)
+
+
+def test_which_keys_of_json_became_what_is_said(tmp_path: Path) -> None:
+    items = [{"sentence": f"words {n}", "intent": "ab"[n % 2], "speaker": "x", "mood": 3} for n in range(4)]
+    for path, text in (
+        (tmp_path / "a.jsonl", "".join(json.dumps(item) + "\n" for item in items)),
+        (tmp_path / "b.json", json.dumps(items)),
+    ):
+        output = run(write(path, text), tmp_path / path.stem, "speech", *USER, "--user-column", "speaker").output
+        assert "keys: user from 'speaker', label from 'intent', text from 'sentence', not used: mood\n" in output
+
+
+def test_frames_of_several_widths_are_doubted(tmp_path: Path) -> None:
+    (tmp_path / "vectors/wave").mkdir(parents=True)
+    for number, width in enumerate((42, 42, 63)):
+        np.save(tmp_path / f"vectors/wave/{number}.npy", np.full((5, width), number + 1, np.float32))
+    reason = refused(tmp_path / "vectors", tmp_path / "data", "gesture", *USER)
+    assert "2 with 42 numbers a frame (wave/0.npy); 1 with 63 numbers a frame (wave/2.npy)" in reason
+    run(tmp_path / "vectors", tmp_path / "data", "gesture", *USER, "--as-is")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("a.xlsx", "save the sheet as CSV"), ("a.docx", "save it as plain text"), ("a.parquet", "export it as CSV, JSON")],
+)
+def test_files_of_other_programs_are_refused_with_what_to_do(tmp_path: Path, name: str, hint: str) -> None:
+    assert hint in refused(write(tmp_path / name, "PK"), tmp_path / "data", "speech", *USER)

@@ -70,6 +70,12 @@ def test_a_jpeg_whose_middle_is_lost_is_refused(tmp_path: Path) -> None:
     read_picture(tmp_path / "more")
 
 
+def test_a_picture_of_a_few_pixels_is_refused(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "dot.png"), flag(15, 40))
+    with pytest.raises(UnreadableMediaError, match="has 40 x 15 pixels; at least 16 each way"):
+        read_picture(tmp_path / "dot.png")
+
+
 def test_pictures_that_look_right_and_are_not(tmp_path: Path) -> None:
     frames = [Image.fromarray(np.full((20, 20, 3), k * 60, np.uint8)) for k in range(3)]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
