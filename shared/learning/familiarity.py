@@ -28,6 +28,7 @@ from shared.learning.folds import Indices
 from shared.learning.heads import Classes, Features, Head, Linear
 from shared.learning.pooled_lda import ledoit_wolf
 
+_AT_ONCE = 8_000_000  # likenesses of rows and references that are in memory at a time: 32 MB
 REFERENCE_NUMBERS = 1_400_000  # at most so many half-precision numbers of references: 2.8 MB
 
 
@@ -46,6 +47,9 @@ class NearestFamiliarity:
     nearest: int
 
     def __call__(self, features: Array) -> Array:
+        rows = max(1, _AT_ONCE // len(self.references))
+        if isinstance(features, np.ndarray) and len(features) > rows:
+            return np.concatenate([self(features[start : start + rows]) for start in range(0, len(features), rows)])
         xp = namespace(features)
         place = features - const(self.centre, features)
         if self.projection is not None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from shared.learning import familiarity
 from shared.learning.classifiers import LDA, NearestCentroid
 from shared.learning.familiarity import (
     NearestFamiliarity,
@@ -53,3 +54,15 @@ def test_one_sample_or_equal_ones_make_a_familiarity_too(classes: list[int], equ
         for fit in (whitened_familiarity, cosine_familiarity, centroid_familiarity):
             found = np.asarray(fit(head, features, truth)(features))
             assert found.shape == (len(classes),) and np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("fit", FITS, ids=lambda fit: fit.__name__)
+def test_many_samples_are_looked_up_a_few_at_a_time(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand samples and as many references were 1.2 GB of distances."""
+    x, y = clusters(0, per_class=100)
+    found = fit(fitter(LDA())(x, y, 4), x, y)
+    whole, sizes = np.asarray(found(x)), []
+    monkeypatch.setattr(familiarity, "_AT_ONCE", 30 * len(found.references))
+    monkeypatch.setattr(familiarity, "namespace", lambda rows: sizes.append(len(rows)) or np)
+    np.testing.assert_allclose(found(x), whole, rtol=1e-5, atol=1e-6)
+    assert max(sizes) == 30 and len(x) > 300
