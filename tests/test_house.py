@@ -43,6 +43,7 @@ TIERS: dict[str, tuple[tuple[set[str], ...], ...]] = {
         ({"training_run"},),
         ({"packaging"}, {"report"}),
         ({"recipe", "ready_features"},),
+        ({"training"}, {"prediction"}),
         ({"commands", "__main__"},),
     ),
     "model_registry": (

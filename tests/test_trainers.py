@@ -16,11 +16,11 @@ import pytest
 from model_registry.names import Modality
 from model_registry.store import Registry
 from shared import recipe
-from shared.commands.predict import LiveModel, classifier_output, portable_model
 from shared.config import load_config
 from shared.learning.candidates import FittedModel
 from shared.learning.decision_rule import DecisionRule
 from shared.learning.heads import Features
+from shared.prediction import LiveModel, classifier_output, portable_model
 from shared.recipe import load_recipe
 from shared.schema_utils import TrainingLogEntry
 from shared.trainers import Trainer, find_trainer, modality_names

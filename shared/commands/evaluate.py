@@ -20,11 +20,11 @@ from model_registry.messages import printable
 from model_registry.names import parse_modality
 from model_registry.storage.resolution import ResolvedVersion
 from shared.commands.completion import installed_modalities
-from shared.commands.predict import LiveModel
 from shared.data.files import RefusedFileError
 from shared.data.formats.annotations import regions
 from shared.data.formats.text_files import read_text
 from shared.errors import ConfigError, DataError, Fault
+from shared.prediction import LiveModel, published_model
 from shared.report.detection import Recording, Span, summary, threshold_for
 from shared.trainers import find_trainer, modality_names
 
@@ -82,7 +82,7 @@ def evaluate_command(
     if spans is not None and len(files) > 1:
         raise click.UsageError("--spans marks one recording; put a .csv or .txt next to each instead")
     with registry.open_version(user, parse_modality(modality), version) as resolved:
-        model = LiveModel(resolved.files["model"], resolved.encoders, resolved.stored["model"].sha256)
+        model = published_model(resolved)
         recordings = [
             _evaluated(model, resolved, path, spans or _spans_next_to(path), window=window, stride=stride)
             for path in files

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,24 +17,22 @@ import click
 from model_registry.commands.completion import completion
 from model_registry.commands.options import promote_settings, registry_settings
 from model_registry.messages import plain
-from model_registry.names import DEFAULT_USER, InvalidNameError, Modality, parse_name
+from model_registry.names import InvalidNameError
 from model_registry.timestamps import utc_now
 from shared.commands.completion import dotted_keys, recorded_users
 from shared.commands.main import error_message, exit_code, run
 from shared.commands.training_summary import training_summary
 from shared.commands.worker import serve
-from shared.errors import ConfigError, Fault, ReplayError, TrainerError
+from shared.errors import TrainerError
 from shared.logs import RunLog
-from shared.packaging.output import bundle_folder, failure_path, output_faults, write_failure
+from shared.packaging.output import failure_path, write_failure
 from shared.trainers import Trainer, all_trainers, find_trainer, parse_known_modality
+from shared.training import TrainingOptions, new_run_id, run_log, train_model
 
 if TYPE_CHECKING:
     from shared.recipe import Recipe
-    from shared.schema_utils import TrainingRequest
 
 Entry = dict[str, Any]
-
-UNKNOWN_USER = "_unknown"  # in the log of a run that failed before its user was known
 
 
 @completion
@@ -199,7 +195,7 @@ class _TrainingCommand(click.Command):
         except click.UsageError as error:
             understood = self.make_context(self.name, list(words), resilient_parsing=True).params
             users = understood.get("users") or ()
-            log = _run_log(self.trainer, users if len(users) == 1 else (), understood.get("run_id"))
+            log = run_log(self.trainer, users if len(users) == 1 else (), understood.get("run_id"))
             entry = _failed(log, error, understood.get("out"))
             if _prints_json(understood):
                 click.echo(json.dumps(entry, ensure_ascii=False))
@@ -208,7 +204,7 @@ class _TrainingCommand(click.Command):
 
 def _train_all(trainer: Trainer, recipe: Recipe, given: Mapping[str, Any]) -> Iterator[tuple[Entry, int]]:
     """Yield the training log entry and the exit code of each user's run, or of the one run of a pool of users."""
-    run_id = given["run_id"] or _new_run_id()
+    run_id = given["run_id"] or new_run_id()
     pool = [name.strip() for name in (given["pool_users"] or "").split(",") if name.strip()]
     if bool(pool) == bool(given["users"]):
         raise click.UsageError("name whose model to train with --user, or several people with --pool-users")
@@ -222,159 +218,16 @@ def _train(
     trainer: Trainer, recipe: Recipe, users: tuple[str, ...], run_id: str, given: Mapping[str, Any]
 ) -> tuple[Entry, int]:
     started = time.perf_counter()
-    log = _run_log(trainer, users, run_id)
+    log = run_log(trainer, users, run_id)
+    names = [field.name for field in fields(TrainingOptions) if field.name not in ("users", "run_id")]
+    options = TrainingOptions(users, run_id, **{name: given[name] for name in names})
     try:
-        outcome = _train_despite_cache(recipe, *_prepare(trainer, recipe, users, run_id, log, given))
-        entry = outcome.entry.model_dump(mode="json")
-        code = 0
+        entry = train_model(trainer, recipe, options, log).entry.model_dump(mode="json")
     except Exception as error:  # the one place of a trainer that catches everything
         return _failed(log, error, given["out"], time.perf_counter() - started), exit_code(error)
     entry["seconds"] = {**entry["seconds"], "total": round(time.perf_counter() - started, 4)}
     log.end(entry["status"])
-    return entry, code
-
-
-def _train_despite_cache(recipe: Recipe, job: Any, config: Any) -> Any:
-    """Train; where replay contradicts features, train once more with what the feature cache holds computed anew."""
-    try:
-        return recipe.train(job, config)
-    except ReplayError as error:
-        if job.cache is None or job.cache.refresh:
-            raise
-        job.log.warn(f"the feature cache may be wrong, and what it holds of this run is computed again: {error}")
-        return recipe.train(replace(job, cache=replace(job.cache, refresh=True)), config)
-
-
-def _prepare(
-    trainer: Trainer, recipe: Recipe, users: tuple[str, ...], run_id: str, log: RunLog, given: Mapping[str, Any]
-) -> tuple[Any, Any]:
-    """Return job and configuration; what is wrong with the command line is found here, before anything is trained."""
-    from threadpoolctl import threadpool_limits
-
-    from shared.config import config_from_request, load_config
-    from shared.features.cache import FeatureCache
-    from shared.job import Job
-
-    threadpool_limits(1)  # sums in another order would give other bytes on another number of cores
-    for user in users:
-        parse_name(user, "--user")
-    parse_name(run_id, "--run-id")
-    request = _parse_request(given["request"], trainer, log)
-    if given["registry"] is not None:
-        given["registry"].check_writable()
-    options: dict[str, dict[str, Any]] = {}
-    if given["seed"] is not None:
-        options["--seed"] = {"seed": given["seed"]}
-    if given["demo_data"] is not None:
-        options["--demo-data"] = {"data": {"include_demo": given["demo_data"]}}
-    if given["sessions"]:
-        options["--session"] = {"data": {"sessions": list(given["sessions"])}}
-    faults = _path_faults(given, trainer.modality, log)
-    try:
-        config = load_config(recipe.config, given["config"], given["settings"], options)
-    except ConfigError as error:
-        raise ConfigError([*faults, *error.faults]) from None
-    log.record(training_config=config.model_dump(mode="json"))
-    if faults:
-        raise ConfigError(faults)
-    if request is not None:
-        config = config_from_request(request.training_config, config)
-        log.record(training_config=config.model_dump(mode="json"))
-    if len(users) > 1 and not config.data.require_consent:
-        raise ConfigError("data.require_consent: only consented examples may be pooled")
-    job = Job(
-        users=users,
-        data=given["data"],
-        out=given["out"],
-        run_id=run_id,
-        registry=given["registry"],
-        data_format=given["data_format"],
-        fingerprint=_fingerprint(trainer, users, given, request),
-        package=trainer.package,
-        promote=given["promote"],
-        cache=FeatureCache() if given["cache"] else None,
-        log=log,
-        request=request,
-    )
-    log.record(job_fingerprint=job.fingerprint)
-    return job, config
-
-
-def _parse_request(text: str | None, trainer: Trainer, log: RunLog) -> TrainingRequest | None:
-    """Return the request of `--request`. Raises ConfigError with all faults, or where it is for another model."""
-    from pydantic import ValidationError
-
-    from shared.schema_faults import faults_of
-    from shared.schema_utils import TrainingRequest
-
-    if text is None:
-        return None
-    try:
-        request = TrainingRequest.model_validate_json(text)
-    except ValidationError as error:
-        raise ConfigError(faults_of(error, TrainingRequest, "--request", None)) from None
-    log.record(**request.log_fields())
-    user = log.fields["user_id"]
-    if (request.user_id, request.modality) != (user, trainer.modality):
-        requested = f"{request.user_id}'s {request.modality} model"
-        raise ConfigError(f"--request: is for {requested}, but this run trains {user}'s {trainer.modality} model")
-    return request
-
-
-def _path_faults(given: Mapping[str, Any], modality: Modality, log: RunLog) -> list[Fault]:
-    """Return what is wrong with the folders that the command line names."""
-    data, out = given["data"], given["out"]
-    faults = output_faults(out, bundle_folder(out, modality, log.fields["user_id"], log.fields["run_id"]))
-    if data.exists() and not data.is_dir():
-        faults.append(Fault(str(data), None, "--data", "is a file; name the folder that holds users/"))
-    return faults
-
-
-def _fingerprint(
-    trainer: Trainer, users: tuple[str, ...], given: Mapping[str, Any], request: TrainingRequest | None
-) -> str:
-    """Return what this job depends on, as the orchestrator computes it beforehand."""
-    from shared.features.pretrained import pretrained_folder
-    from shared.fingerprint import Options, code_fingerprint, data_fingerprints, job_fingerprint
-
-    options = Options(
-        config=given["config"].read_bytes() if given["config"] else b"",
-        overrides=given["settings"],
-        sessions=given["sessions"],
-        seed=given["seed"],
-        demo_data=given["demo_data"],
-        data_format=given["data_format"],
-        training_config=request.training_config if request else {},
-    )
-    code = code_fingerprint(trainer.package, pretrained_folder())
-    data = "+".join(data_fingerprints(given["data"], user, [trainer.modality])[trainer.modality] for user in users)
-    return job_fingerprint(",".join(users), trainer.modality, data, options, code)
-
-
-def _run_log(trainer: Trainer, users: Sequence[str], run_id: str | None) -> RunLog:
-    """Return the log of one run, with what is known of it before anything is read."""
-    log = RunLog()
-    named = [user for user in users if _is_name(user)]
-    user = DEFAULT_USER if len(users) > 1 else named[0] if named else UNKNOWN_USER
-    log.record(
-        user_id=user,
-        users=named,
-        modality=trainer.modality,
-        run_id=run_id if run_id and _is_name(run_id) else _new_run_id(),
-    )
-    return log
-
-
-def _new_run_id() -> str:
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
-
-
-def _is_name(text: str) -> bool:
-    try:
-        parse_name(text)
-    except InvalidNameError:
-        return False
-    return True
+    return entry, 0
 
 
 def _failed(log: RunLog, error: Exception, out: Path | None, seconds: float = 0.0) -> Entry:

@@ -11,12 +11,12 @@ import pytest
 
 from model_registry.names import parse_modality
 from shared.commands.main import run
-from shared.commands.predict import LiveModel
 from shared.commands.train import trainer_command
 from shared.errors import ConfigError, DataError
 from shared.features.encoders import load_encoder
 from shared.features.graph import FeatureGraph, TensorSpec
 from shared.features.pretrained import pretrained_folder
+from shared.prediction import LiveModel
 from speech_context_trainer.preprocessing.context import Confidence, confidence_input
 from speech_context_trainer.preprocessing.text import code_points
 from speech_context_trainer.train import RECIPE, TRAINER, SpeechConfig, usable_candidates

@@ -11,10 +11,10 @@ import pytest
 
 from model_registry.store import Registry
 from shared.commands.main import run
-from shared.commands.predict import LiveModel, portable_model
 from shared.commands.train import trainer_command
 from shared.evaluation import EvaluationConfig
 from shared.features.encoders import load_encoder
+from shared.prediction import LiveModel, portable_model
 from tests.visual_environment_trainer import networks
 from tests.visual_environment_trainer.pictures import (
     ROOMS,

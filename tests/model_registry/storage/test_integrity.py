@@ -18,7 +18,7 @@ from model_registry.storage.resolution import ResolvedVersion
 from model_registry.storage.tokens import add_token, tokens_file
 from model_registry.storage.verification import Damage
 from model_registry.store import Registry
-from shared.commands.predict import LiveModel
+from shared.prediction import LiveModel
 from tests.model_registry.bundles import all_bytes, make_bundle, make_encoder
 from tests.soak import Tally
 

@@ -12,9 +12,9 @@ import pytest
 from demo.make_data import PEOPLE, SESSIONS, write_session
 from model_registry.store import Registry
 from shared.commands.main import model_trainer, run
-from shared.commands.predict import LiveModel, portable_model
 from shared.commands.train import trainer_command
 from shared.errors import ConfigError
+from shared.prediction import LiveModel, portable_model
 from shared.recipe import load_recipe
 from shared.trainers import find_trainer
 

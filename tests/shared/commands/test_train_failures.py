@@ -14,7 +14,7 @@ import pytest
 
 from shared import recipe
 from shared.commands.main import run
-from shared.commands.train import UNKNOWN_USER, trainer_command
+from shared.commands.train import trainer_command
 from shared.config import TrainerConfig
 from shared.data_loader import load_features
 from shared.errors import ReplayError
@@ -22,6 +22,7 @@ from shared.job import Job, ModelSpec
 from shared.recipe import Outcome, Recipe, load, package, validate
 from shared.schema_utils import TrainingLogEntry
 from shared.trainers import find_trainer
+from shared.training import UNKNOWN_USER
 from tests.shared.data.session_folders import features_row, session_folder, write_rows
 from tests.shared.finished_runs import candidate_of
 

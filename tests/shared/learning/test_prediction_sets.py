@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from shared.commands.predict import label_set
 from shared.learning.prediction_sets import LEVEL, fit_set_threshold, held_out_sets, prediction_sets
+from shared.prediction import label_set
 
 
 def _made(sessions: int, each: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
