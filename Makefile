@@ -5,7 +5,7 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := shared model_registry orchestrator gesture_trainer sound_trainer speech_context_trainer visual_environment_trainer
+PACKAGES := shared model_registry orchestrator model_trainer gesture_trainer sound_trainer speech_context_trainer visual_environment_trainer
 export MODEL_TRAINER_DATA ?= $(abspath ../shared/data)
 
 .PHONY: help setup demo test test-fast lint check soak bench bench-accuracy bench-unknown bench-batches bench-sessions bench-recipes mutants lock serve schemas images \

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "model_registry": set(),
     "shared": {"model_registry"},
     "orchestrator": {"shared", "model_registry"},
+    "model_trainer": {"shared", "model_registry"},
     **{trainer: {"shared", "model_registry"} for trainer in TRAINERS},
 }
 TOOLS = ("build_tools", "demo")  # installed, and imported by nobody
@@ -62,6 +63,7 @@ TIERS: dict[str, tuple[tuple[set[str], ...], ...]] = {
 COMMANDS = re.compile(r"(shared|model_registry)/commands/\w+\.py|\w+/__main__\.py")  # which may print and exit
 PICKLE_READERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "torch"}
 Links = Callable[[ast.Module], Iterable[tuple[int, str]]]  # a module's tree -> line, dotted name
+ENTRY_POINT_GROUPS = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"])
 MODULE_NAME = re.compile(rf"(?<![\w./-])(?:{'|'.join(OURS)})(?:\.\w+)+|\b(?:{'|'.join(TRAINERS)})\b")
 
 
@@ -99,13 +101,15 @@ def imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
 def references(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Yield `imports`, and (line, dotted name) of every module of ours that a string names, docstrings aside.
 
-    Strings such as "a.b:c", or code for another process, are imported by whoever gets them.
+    Strings such as "a.b:c", or code for another process, are imported by whoever gets them. The groups of our entry
+    points are named after the distribution, as the Python API's package is, and are no modules.
     """
     found = dict.fromkeys(imports(tree))
     docstrings = {id(text) for text in map(docstring, ast.walk(tree))}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
-            found |= {(node.lineno, match.group()): None for match in MODULE_NAME.finditer(node.value)}
+            named = [match.group() for match in MODULE_NAME.finditer(node.value)]
+            found |= {(node.lineno, name): None for name in named if name not in ENTRY_POINT_GROUPS}
     yield from found
 
 
@@ -291,6 +295,9 @@ def test_a_package_imports_only_what_the_architecture_allows(package: str) -> No
         ("orchestrator", "run('import sys; from tests.paths import ROOT')"),
         ("model_registry", "find('shared.errors:Fault')"),
         ("speech_context_trainer", "entry = 'demo.make_data:main'"),
+        ("shared", "from model_trainer import train"),
+        ("shared", "place = 'model_trainer.training:train'"),
+        ("model_trainer", "from sound_trainer.train import RECIPE"),
     ],
 )
 def test_the_import_rule_notices_each_way_to_break_it(package: str, source: str) -> None:
@@ -306,6 +313,7 @@ def test_the_import_rule_notices_each_way_to_break_it(package: str, source: str)
         "path = 'demo/run.sh'",
         "word = 'shared'",
         "file = 'model_registry.jsonl'",
+        "group = 'model_trainer.commands'",
         "import shared.errors\nfrom model_registry import names",
     ],
 )

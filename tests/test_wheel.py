@@ -76,10 +76,11 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
 
 
 def test_everything_of_ours_is_imported_from_the_wheel(installation: Installation) -> None:
-    code = "import shared, demo, orchestrator, model_registry, build_tools; print(shared.__file__, demo.__file__)"
+    code = "import shared, demo, orchestrator, model_registry, build_tools, model_trainer.estimators as python_api; "
+    code += "print(shared.__file__, demo.__file__, python_api.__file__)"
     python = [installation.venv / "bin" / "python", "-c", code]
     found = subprocess.run(python, cwd=installation.home, env=installation.environment, capture_output=True, text=True)
-    assert len(found.stdout.split()) == 2, found.stderr
+    assert len(found.stdout.split()) == 3, found.stderr
     assert all(path.startswith(str(installation.venv)) for path in found.stdout.split())
 
 

@@ -29,7 +29,14 @@ def parse_features(content: bytes, file_format: str) -> NDArray[np.float32]:
     Raises FeatureFileError where the file is damaged, too large, packed to unpack without end, holds no real
     numbers, no frame, or a NaN or infinite value. Nothing is unpickled.
     """
-    array = read_array(content, file_format)
+    return as_frames(read_array(content, file_format))
+
+
+def as_frames(array: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return (T, D) float32, read-only, of a vector (D,), of frames (T, D), or of frames of points (T, points, axes).
+
+    Raises FeatureFileError for any other shape, and for a NaN or infinite value.
+    """
     if array.ndim == 1:
         array = array.reshape(1, -1)
     if array.ndim == 3:  # frames of points of coordinates

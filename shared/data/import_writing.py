@@ -75,6 +75,7 @@ class Summary:
     encodings: tuple[str, ...] = ()  # of ready-made features, with their shapes
     left_out: tuple[str, ...] = ()  # files that were not imported, with the reason
     warnings: tuple[Fault, ...] = ()
+    record_ids: tuple[str, ...] = ()  # of the samples that were imported, in their order
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,8 @@ def import_samples(
     try:
         if mode.dry_run:
             existing = _existing(root, prepared) if (root / "users").is_dir() else []
-            planned = _plan(_matched(prepared, existing), mode)
+            matched = _matched(prepared, existing)
+            planned = _plan(matched, mode)
         else:
             with writing(root):
                 users = sorted({entry.addition.example.user_id for entry in prepared})
@@ -158,7 +160,8 @@ def import_samples(
                 for user in users:
                     complete_begun(root, user)
                 existing = _existing(root, prepared)
-                planned = _plan(_matched(prepared, existing), mode)
+                matched = _matched(prepared, existing)
+                planned = _plan(matched, mode)
                 _write(root, existing, planned, described, mode, progress)
                 change = _noted(root, planned, note)
     except OSError as error:
@@ -174,6 +177,7 @@ def import_samples(
         encodings=_encodings(prepared),
         left_out=(*unusable, *(f"{_source(entry.sample)}: stands under several labels" for entry in left_out)),
         warnings=tuple(warnings),
+        record_ids=tuple(entry.addition.example.record_id for entry in matched),
     )
 
 
@@ -393,7 +397,7 @@ def _addition(sample: RawSample, origin: Origin, faults: list[Fault]) -> Additio
             record_id=digest,  # until it is known which records exist
             user_id=sample.user or "",
             session_id=sample.session or "",
-            timestamp=datetime.fromtimestamp(int(Path(sample.path).stat().st_mtime), UTC),
+            timestamp=sample.recorded or datetime.fromtimestamp(int(Path(sample.path).stat().st_mtime), UTC),
             modality=origin.modality,
             label=sample.label,
             label_status=origin.label_status,

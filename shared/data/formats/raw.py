@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -70,6 +71,7 @@ class RawSample:
     name: str = ""  # sorts takes; the file's name where there is none
     session_name: str | None = None  # as the source has it, where it cannot be an id
     session_given: bool = False  # by the source or the user, and not by splitting
+    recorded: datetime | None = None  # UTC; None: when the file at `path` was last changed
 
 
 @dataclass

@@ -1,0 +1,83 @@
+"""Our classifiers and features as scikit-learn estimators, for pipelines and searches of one's own.
+
+Example:
+    >>> search = GridSearchCV(
+    ...     make_pipeline(SequenceFeatures(), StandardScaler(), PooledShrinkageLDA()),
+    ...     {"sequencefeatures__features": ["motion_statistics", "resampled"]},
+    ...     cv=LeaveOneGroupOut(),
+    ... )
+    >>> search.fit(sequences, labels, groups=sessions)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from model_trainer.samples import frames_of
+from shared.errors import ConfigError, DataError, Fault
+from shared.features.graph import FeatureGraph, TensorSpec
+from shared.learning.cosine_centroid import CosineCentroidClassifier
+from shared.learning.kernel_ridge import KernelRidgeClassifier
+from shared.learning.pooled_lda import PooledShrinkageLDA
+from shared.ready_features import READY, ReadyFeatures, feature_function
+
+__all__ = [
+    "CosineCentroidClassifier",
+    "KernelRidgeClassifier",
+    "PooledShrinkageLDA",
+    "SequenceFeatures",
+]
+
+
+class SequenceFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Features of sequences of any length: what trainers compute of ready-made features, by the same graph.
+
+    Nothing is learnt; `fit` notes the width of a frame.
+
+    Parameters
+    ----------
+    features : {"motion_statistics", "resampled", "frame_mean"}, default="motion_statistics"
+        Mean, deviation, extremes and speed of each number over time; positions and velocities at 16 times; or the mean
+        frame.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        The numbers of a frame, D.
+    """
+
+    def __init__(self, features: ReadyFeatures = "motion_statistics") -> None:
+        self.features: ReadyFeatures = features
+
+    def fit(self, X: Sequence[ArrayLike], y: Any = None) -> Self:
+        """Note D of sequences X, each (T, D). Raises DataError where they differ in D or hold no numbers."""
+        if self.features not in READY:
+            raise ConfigError(f"features: {self.features!r}: must be one of {', '.join(READY)}")
+        self.n_features_in_ = frames_of(X[0], "X[0]").shape[1]
+        self._sequences(X)
+        return self
+
+    def transform(self, X: Sequence[ArrayLike]) -> NDArray[np.float32]:
+        """Return (n, F) float32 of n sequences, each (T, D). Raises DataError for another D."""
+        check_is_fitted(self, "n_features_in_")
+        contract = (TensorSpec("sequence", "float32", ("frames", self.n_features_in_)),)
+        graph = FeatureGraph(self.features, contract, feature_function(self.features))
+        return np.stack(list(graph.run([{"sequence": sequence} for sequence in self._sequences(X)])))
+
+    def _sequences(self, X: Sequence[ArrayLike]) -> list[NDArray[np.float32]]:
+        width = self.n_features_in_
+        sequences = [frames_of(sequence, f"X[{k}]") for k, sequence in enumerate(X)]
+        faults = [
+            Fault(f"X[{k}]", None, "features", f"{one.shape[1]} numbers a frame, but it was fitted on {width}")
+            for k, one in enumerate(sequences)
+            if one.shape[1] != width
+        ]
+        if faults:
+            raise DataError(faults)
+        return sequences
