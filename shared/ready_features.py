@@ -110,7 +110,7 @@ def ready_candidates(
     keys = [content_key(sequence) for sequence in sequences]
 
     def source_of(features: ReadyFeatures) -> FeatureSource:
-        graph = FeatureGraph(f"{modality}-{features}", contract, feature_function(features))
+        graph = FeatureGraph(f"{modality}-{features}", contract, _function(features))
         return PrecomputedFeatures(graph, featurise(job, graph, samples, keys, background=background))
 
     moving = float(np.median([len(sequence) for sequence in sequences])) > 1
@@ -168,8 +168,7 @@ def _checked(candidate: CandidateConfig[FeatureName]) -> ReadyCandidate:
     return ReadyCandidate.model_validate(candidate.model_dump())
 
 
-def feature_function(features: ReadyFeatures) -> FeatureFunction:
-    """Return what computes these features of a sequence (T, D)."""
+def _function(features: ReadyFeatures) -> FeatureFunction:
     match features:
         case "frame_mean":
             return FrameMean()

@@ -60,3 +60,15 @@ def test_sequences_that_do_not_fit_are_refused() -> None:
         SequenceFeatures().fit(UNEVEN).transform([UNEVEN[1][:, :5]])
     with pytest.raises(ConfigError, match="features: 'pitch': must be one of frame_mean"):
         SequenceFeatures("pitch").fit(UNEVEN)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="coordinates: 4: must be 0, 2 or 3"):
+        SequenceFeatures(coordinates=4).fit(UNEVEN)
+    with pytest.raises(ConfigError, match="coordinates: 5 numbers a frame are no points of 2"):
+        SequenceFeatures(coordinates=2).fit([UNEVEN[0][:, :5]])
+
+
+@pytest.mark.parametrize("features", ["motion_statistics", "resampled"])
+def test_points_look_the_same_from_everywhere(features: Any) -> None:
+    near = SequenceFeatures(features, coordinates=2).fit(UNEVEN)
+    np.testing.assert_allclose(
+        near.transform(UNEVEN), near.transform([3 * sequence + 20 for sequence in UNEVEN]), rtol=2e-3, atol=2e-3
+    )
