@@ -54,6 +54,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "model-trainer readmit": ["user123", "--reason", "x"],
     "model-trainer predict": ["--user", "user123", "--modality", "gesture", "{bundle}/model.onnx"],
     "model-trainer evaluate": ["--user", "user123", "--modality", "gesture", "{bundle}/model.onnx"],
+    "model-trainer field": ["--data", "{data}"],
     "model-trainer check": ["{data}", "--user", "user123", "--html", "{target}"],
     "model-trainer reproduce": ["--user", "user123", "--modality", "gesture", "--data", "{data}"],
     "model-trainer batch": ["--data", "{data}", "--runs", "{runs}"],
@@ -69,6 +70,7 @@ READING = {
 } | {
     "model-trainer check",
     "model-trainer evaluate",
+    "model-trainer field",
     "model-trainer predict",
     "model-trainer reproduce",
 }

@@ -27,6 +27,7 @@ _COMMANDS = {  # name -> where the command is and what it does; imported when it
     "data": ("shared.commands.data:data_group", "List, relabel, move and remove samples, and undo changes."),
     "erase": ("shared.commands.erase:erase_command", "Remove everything of one person for good."),
     "evaluate": ("shared.commands.evaluate:evaluate_command", "Run a published model over long recordings."),
+    "field": ("shared.commands.field:field_command", "Compare models in use with what their training promised."),
     "import": (
         "shared.commands.import_data:import_command",
         "Turn folders, file names, CSV or JSON into the data layout.",

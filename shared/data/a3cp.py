@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +36,7 @@ from shared.data.a3cp_rows import (
     FeaturesReady,
     FinalLabel,
     Governed,
+    PartnerDecision,
     SessionEvent,
     SpeechMessage,
     Transcript,
@@ -394,18 +395,46 @@ def _label(session: _Session, keys: Iterable[str], rows: Sequence[Governed]) -> 
     return session.metadata.training_intent_label if session.metadata else None, status
 
 
+def read_decisions(root: DataRoot, user: str, faults: list[Fault]) -> list[PartnerDecision]:
+    """Return what models predicted for the user in use with what the partner made of it, by time, each record once.
+
+    Rows without a prediction or a final label, such as those that only label a recording, are passed over, and so are
+    demo data and records whose use was refused. Lines that cannot be read are added to `faults`.
+    """
+    reading = Reading()
+    rows = _training_examples(root, user, reading, PartnerDecision, _is_decision)
+    faults += reading.faults
+    latest = {row.record_id: row for row in sorted(rows, key=lambda row: row.timestamp)}
+    kept = (row for row in latest.values() if not row.is_demo and row.consent_given is not False)
+    return sorted(kept, key=lambda row: (row.timestamp, row.record_id))
+
+
+def _is_decision(raw: dict[str, Any]) -> bool:
+    return all(isinstance(raw.get(name), str) and raw[name] for name in ("modality", "predicted_label", "final_label"))
+
+
 def _final_labels(root: DataRoot, user: str, reading: Reading) -> list[FinalLabel]:
-    labels = []
+    return _training_examples(root, user, reading, FinalLabel)
+
+
+def _training_examples(
+    root: DataRoot,
+    user: str,
+    reading: Reading,
+    schema: type[_T],
+    wanted: Callable[[dict[str, Any]], bool] = lambda raw: True,
+) -> list[_T]:
+    rows: list[_T] = []
     for top in (root.path / "data", root.path):
         path = top / "users" / user / "training" / "training_examples.jsonl"
         if not os.path.lexists(path):
             continue
         session = _Session(user, "", str(path), reading, reading.faults)
         for line, raw in _rows(session, root, path):
-            row = _parse(FinalLabel, raw, str(path), line, reading.faults)
+            row = _parse(schema, raw, str(path), line, reading.faults) if wanted(raw) else None
             if row is not None:
-                labels.append(row)
-    return labels
+                rows.append(row)
+    return rows
 
 
 def _feature_file(root: DataRoot, uri: str) -> Path:

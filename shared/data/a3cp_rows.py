@@ -114,6 +114,18 @@ class FinalLabel(Governed):
     timestamp: Timestamp
 
 
+class PartnerDecision(Governed):
+    """What a model predicted in use, and what the partner made of it: the same row as a FinalLabel."""
+
+    record_id: Identifier
+    session_id: Identifier | None = None
+    timestamp: Timestamp
+    modality: str
+    predicted_label: str  # `unknown` where the model rejected the input
+    final_label: str
+    model_version: str | None = None
+
+
 class Transcript(Governed):
     """One utterance, in `transcripts/session_<session>.jsonl`."""
 

@@ -27,6 +27,16 @@ def wilson(successes: float, trials: float, confidence: float = CONFIDENCE) -> I
     return _score_interval(successes, trials, float(stats.norm.ppf(0.5 + confidence / 2)))
 
 
+def exact_interval(successes: int, trials: int, confidence: float = CONFIDENCE) -> Interval:
+    """Return the exact interval of a proportion (Clopper and Pearson 1934); (0, 1) without trials."""
+    from scipy import stats
+
+    if not trials:
+        return 0.0, 1.0
+    low, high = stats.binomtest(successes, trials).proportion_ci(confidence, method="exact")
+    return float(low), float(high)
+
+
 def clustered_interval(correct: NDArray[np.bool_], groups: Indices, confidence: float = CONFIDENCE) -> Interval:
     """Return an interval of the share of `correct` (n,) samples that come in sessions `groups` (n,).
 
