@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -117,6 +117,10 @@ def versions_in_use(
 ) -> Iterator[VersionInUse]:
     """Yield each version of the user that made one of the predictions `rows`, which are in the order of time."""
     entries = {entry.version: entry for entry in registry.entries(user=user, modality=modality)}
+    removed = [f"v{number}" for number in range(1, max(entries, default=0)) if number not in entries]
+    if removed and any(row.model_version is None for row in rows):
+        reason = "predictions that they made and that name no version may count for the version before"
+        click.echo(f"warning: {user}/{modality}: {list_names(removed, 5)} removed; {reason}", err=True)
     times, active = _active_by_time(registry, entries.values())
     made: dict[int, list[Decision]] = defaultdict(list)
     for row in rows:
@@ -138,7 +142,9 @@ def _numbered(version: str) -> int | None:
     return int(digits) if digits.isdecimal() else None
 
 
-def _active_by_time(registry: ReadableRegistry, entries: Any) -> tuple[list[datetime], list[int | None]]:
+def _active_by_time(
+    registry: ReadableRegistry, entries: Iterable[RegistryEntry]
+) -> tuple[list[datetime], list[int | None]]:
     """Return when the active version changed, and which one was active before the first change and after each."""
     events = {
         (datetime.fromisoformat(event.time), event.active)

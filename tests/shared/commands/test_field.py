@@ -135,6 +135,20 @@ def test_rows_that_cannot_be_read_are_named_and_the_others_count(
     assert "training_examples.jsonl:4: timestamp: " in printed.err and "modality of s-10" in printed.err
 
 
+def test_versions_that_were_removed_are_warned_of(
+    registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry.publish(make_bundle(tmp_path / "out", user="anna", run="run3", log=LOG, labels=LABELS))
+    registry.archive("anna", "gesture", 2)
+    registry.gc(keep=0)
+    write_final_labels(tmp_path / "a3cp", rows("s", 1, right=3))
+    given = ["field", "--data", str(tmp_path / "a3cp"), "--registry", str(tmp_path / "models"), "--json"]
+    assert run(lambda: model_trainer(given, standalone_mode=False)) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["model_version"] == "v3"
+    assert "v1, v2 removed; predictions that they made and that name no version may count" in printed.err
+
+
 @pytest.mark.parametrize("words", [("--data", "nowhere"), ("--data", "a3cp", "--false-alarms", "0")])
 def test_a_command_line_that_cannot_be_used_is_said(
     words: tuple[str, ...], registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
