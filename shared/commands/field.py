@@ -168,8 +168,10 @@ def _promise(registry: ReadableRegistry, entry: RegistryEntry) -> Promise:
 
 def _advice(entry: RegistryEntry, report: FieldReport, before: VersionInUse | None) -> Iterator[str]:
     """Yield what to do about drifts and about labels that the model was not trained on."""
-    labels = [drift.label for drift in report.drifts if drift.label is not None]
-    whole = [drift for drift in report.drifts if drift.label is None]
+    lasting = [drift for drift in report.drifts if drift.lasts]
+    labels = sorted({drift.label for drift in lasting if drift.label is not None})
+    whole = any(drift.label is None for drift in lasting)
+    passed = list(dict.fromkeys(drift.session for drift in report.drifts if not drift.lasts))
     if whole and before is not None and before.report.total.accuracy[1][0] > report.total.accuracy[1][1]:
         yield (
             f"{before.entry.model_version} was right more often in use: go back with "
@@ -183,6 +185,8 @@ def _advice(entry: RegistryEntry, report: FieldReport, before: VersionInUse | No
             f"record every label in a session as things are now, then train again: "
             f"{script} --user {entry.user_id} --data DATA --out OUT --registry REGISTRY"
         )
+    if passed:
+        yield f"find out what was different in {list_names(passed, 5)}; the sessions since then are as promised"
     for label, count in report.not_trained.items():
         if count >= _MANY and label != "unknown":
             yield f"{label} was meant {count} times, and the model does not know it: record it in two sessions or more"
@@ -228,9 +232,10 @@ def _sentence(drift: Drift) -> str:
     bound = "at most" if drift.figure == "rejection" else "at least"
     whose = f"of {drift.label} " if drift.label is not None else ""
     where = f"in session {drift.session}" if drift.sessions == 1 else f"in {drift.sessions} sessions to {drift.session}"
+    since = f"; since then {drift.later_count} of {drift.later_trials}" if drift.later_trials else ""
     return (
         f"{drift.week}: {drift.count} of {drift.trials} predictions {whose}were {what} {where}; promised: {bound} "
-        f"{drift.promised:.0%}"
+        f"{drift.promised:.0%}{since}"
     )
 
 
@@ -246,7 +251,7 @@ def _values(version: VersionInUse) -> dict[str, Any]:
         "weeks": {week: _counts_values(counts) for week, counts in report.weeks.items()},
         "labels": {label: _counts_values(counts) for label, counts in report.labels.items()},
         "not_trained": dict(report.not_trained),
-        "drifts": [asdict(drift) for drift in report.drifts],
+        "drifts": [{**asdict(drift), "lasts": drift.lasts} for drift in report.drifts],
         "advice": list(version.advice),
     }
 

@@ -3,8 +3,9 @@
 A promise is the end of the training log's interval that is in the model's favour least: accuracy and recall at their
 lower end, rejection at its upper end. A drift is a figure of a session, or of the last `WINDOW` sessions, that keeps no
 such promise by the exact binomial test. The tests of one week share that week's part of the false alarms a year that
-are allowed (Bonferroni), so the rate holds however many sessions, labels and looks there are. Sessions that differ more
-than those of the training did are outside the promise, and are a drift.
+are allowed (Bonferroni), so the rate holds however many sessions, labels and looks there are. It is that of alarms on
+days that kept the promise. A day that was really different, because the camera was moved, is a drift, too; the sessions
+since then say whether it lasted.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Drift:
-    """A figure that did not keep its promise, at the first session that showed it."""
+    """A figure that did not keep its promise, at the first session that showed it, and what it was since then."""
 
     figure: Figure
     label: str | None  # of a recall
@@ -99,6 +100,16 @@ class Drift:
     trials: int
     promised: float
     p_value: float
+    later_count: int = 0  # right ones, or rejected ones, in the sessions since then
+    later_trials: int = 0
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the figure is still worse than promised in the sessions since then, if there were any."""
+        if not self.later_trials:
+            return True
+        later = self.later_count / self.later_trials
+        return later > self.promised if self.figure == "rejection" else later < self.promised
 
 
 @dataclass(frozen=True)
@@ -133,26 +144,40 @@ def field_report(
 def _drifts(
     decisions: Sequence[Decision], labels: Sequence[str], promise: Promise, false_alarms: float
 ) -> Iterator[Drift]:
-    """Yield the first drift of each figure, in the order of sessions."""
+    """Yield the drifts in the order of sessions; one that the next sessions show, too, is one drift."""
     sessions: dict[str, list[Decision]] = {}
     for decision in decisions:
         if decision.final in labels:
             sessions.setdefault(decision.session, []).append(decision)
-    known: set[tuple[Figure, str | None]] = set()
+    shown_before: set[tuple[Figure, str | None]] = set()
     in_week: Counter[str] = Counter()
     names = list(sessions)
     for number, name in enumerate(names):
         week = sessions[name][0].week
         in_week[week] += 1
+        later = {
+            (figure, label): (count, trials)
+            for figure, label, count, trials, _ in _tested(_joined(sessions, names[number + 1 :]), promise)
+        }
+        shown: set[tuple[Figure, str | None]] = set()
         for span, share in _SPANS.items():
             allowed = false_alarms / _WEEKS * _session_share(in_week[week]) * share
-            some = [one for each in names[max(0, number + 1 - span) : number + 1] for one in sessions[each]]
+            some = _joined(sessions, names[max(0, number + 1 - span) : number + 1])
             for figure, label, count, trials, promised in _tested(some, promise):
                 tests = len(promise.recall or ()) if figure == "recall" else 1
                 p_value = _p_value(figure, count, trials, promised)
-                if p_value <= allowed * _FIGURES[figure] / tests and (figure, label) not in known:
-                    known.add((figure, label))
-                    yield Drift(figure, label, name, week, min(span, number + 1), count, trials, promised, p_value)
+                key = (figure, label)
+                if p_value > allowed * _FIGURES[figure] / tests or key in shown:
+                    continue
+                shown.add(key)
+                if key not in shown_before:
+                    together = min(span, number + 1)
+                    yield Drift(figure, label, name, week, together, count, trials, promised, p_value, *later[key])
+        shown_before = shown
+
+
+def _joined(sessions: Mapping[str, Sequence[Decision]], names: Sequence[str]) -> list[Decision]:
+    return [one for name in names for one in sessions[name]]
 
 
 def _tested(decisions: Sequence[Decision], promise: Promise) -> Iterator[tuple[Figure, str | None, int, int, float]]:

@@ -104,6 +104,20 @@ def test_a_drift_is_said_with_what_to_do(
     assert "promised: accuracy of at least 80%, rejection of at most 20%" in new
 
 
+def test_after_a_day_that_passed_nobody_is_told_to_train_again(
+    registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decisions = [*rows("odd", 1, right=4, wrong=26), *rows("next", 2, right=28, wrong=2)]
+    (line,) = report(tmp_path, decisions, capsys, "--json").splitlines()
+    assert {(drift["figure"], drift["session"], drift["lasts"]) for drift in json.loads(line)["drifts"]} == {
+        ("accuracy", "odd", False),
+        ("recall", "odd", False),
+    }
+    (advice,) = json.loads(line)["advice"]
+    assert advice == "find out what was different in odd; the sessions since then are as promised"
+    assert "promised: at least 80%; since then 28 of 30" in report(tmp_path, decisions, capsys)
+
+
 def test_what_says_nothing_of_use_is_passed_over(
     registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -108,8 +108,25 @@ def test_an_earlier_look_at_the_same_sessions_says_the_same() -> None:
     random = np.random.default_rng(5)
     promised = promise(random)
     decisions = [one for k in range(12) for one in session(random, k, right=0.9 if k < 6 else 0.4)]
-    looks = [field_report(decisions[: (k + 1) * DECISIONS], LABELS, promised).drifts for k in range(12)]
+    looks = [
+        [(drift.figure, drift.label, drift.session) for drift in field_report(decisions[:end], LABELS, promised).drifts]
+        for end in range(DECISIONS, len(decisions) + 1, DECISIONS)
+    ]
     assert looks[-1] and all(looks[-1][: len(look)] == look for look in looks)
+
+
+def test_a_day_that_was_different_passes_and_does_not_hide_a_later_drift() -> None:
+    days = [START + timedelta(days=2 * k) for k in range(20)]
+    decisions = [
+        Decision(day, f"s{k:02d}", "no" if k in (3, 15, 16, 17, 18, 19) else "yes", "yes")
+        for k, day in enumerate(days)
+        for _ in range(10)
+    ]
+    first, second = field_report(decisions, LABELS, Promise(accuracy=0.6)).drifts
+    assert (first.session, first.lasts, first.later_count, first.later_trials) == ("s03", False, 110, 160)
+    assert (second.session, second.lasts, second.later_trials) == ("s15", True, 40)
+    (only,) = field_report(decisions[:40], LABELS, Promise(accuracy=0.6)).drifts
+    assert (only.session, only.lasts, only.later_trials) == ("s03", True, 0)
 
 
 def test_what_became_of_predictions_is_counted_by_week_and_label() -> None:
