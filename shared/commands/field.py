@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,11 @@ from shared.data_loader import known_users
 from shared.errors import ConfigError, DataError, Fault
 from shared.report.field import FALSE_ALARMS, Counts, Decision, Drift, FieldReport, Promise, field_report
 from shared.report.intervals import Interval
+from shared.schema_utils import TrainingRequest
 from shared.trainers import find_trainer, modality_names
 
+_POLICY = "field-1"  # names this rule in a request; another rule will get another name
+_REASON = 1000  # characters of a request's reason
 _MANY = 5  # decisions of a label that the model was not trained on, from which on it is worth recording
 
 
@@ -58,6 +61,11 @@ class VersionInUse:
     help="False alarms of one model that are allowed in a year.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a version.")
+@click.option(
+    "--requests",
+    is_flag=True,
+    help="Print only A3CP's retraining requests, one JSON line for each active model whose drift lasts.",
+)
 def field_command(
     data: Path,
     registry: ReadableRegistry,
@@ -65,6 +73,7 @@ def field_command(
     modality: str | None,
     false_alarms: float,
     as_json: bool,
+    requests: bool,
 ) -> None:
     """Compare what published models do in use with what their training logs promised: by version, week and label.
 
@@ -76,7 +85,10 @@ def field_command(
     Examples:
       model-trainer field --data a3cp --registry models
       model-trainer field --data a3cp --registry models --user anna --modality gesture --json
+      model-trainer field --data a3cp --registry models --requests | model-trainer batch --data a3cp --requests -
     """
+    if as_json and requests:
+        raise click.UsageError("--requests prints requests alone; leave out --json")
     wanted = None if modality is None else parse_modality(modality)
     try:
         root = DataRoot.at(data)
@@ -87,7 +99,10 @@ def field_command(
     for user in users or _users(data):
         for own in _decisions(root, user, faults, wanted).items():
             for version in versions_in_use(registry, user, *own, false_alarms):
-                _print_version(version, as_json)
+                if requests:
+                    _print_request(version)
+                else:
+                    _print_version(version, as_json)
     if faults:
         raise DataError(faults)
 
@@ -190,6 +205,21 @@ def _advice(entry: RegistryEntry, report: FieldReport, before: VersionInUse | No
     for label, count in report.not_trained.items():
         if count >= _MANY and label != "unknown":
             yield f"{label} was meant {count} times, and the model does not know it: record it in two sessions or more"
+
+
+def _print_request(version: VersionInUse) -> None:
+    """Print a request to train again, where the version is the active one and a drift lasts."""
+    entry, lasting = version.entry, [drift for drift in version.report.drifts if drift.lasts]
+    if entry.status == "active" and lasting:
+        request = TrainingRequest(
+            user_id=entry.user_id,
+            modality=entry.modality,
+            timestamp=datetime.now(UTC),
+            retrain_reason=("drift in use: " + ". ".join(map(_sentence, lasting)))[:_REASON],
+            latest_model_version=entry.model_version,
+            policy_config_version=_POLICY,
+        )
+        click.echo(request.to_json())
 
 
 def _print_version(version: VersionInUse, as_json: bool) -> None:

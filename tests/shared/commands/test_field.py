@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from model_registry.store import Registry
+from orchestrator.training_requests import parse_requests
 from shared.commands.main import model_trainer, run
 from tests.model_registry.bundles import make_bundle
 from tests.shared.data.a3cp_folders import write_final_labels
@@ -116,6 +117,22 @@ def test_after_a_day_that_passed_nobody_is_told_to_train_again(
     (advice,) = json.loads(line)["advice"]
     assert advice == "find out what was different in odd; the sessions since then are as promised"
     assert "promised: at least 80%; since then 28 of 30" in report(tmp_path, decisions, capsys)
+
+
+def test_active_models_whose_drift_lasts_are_requested_again(
+    registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = [
+        *rows("old", 1, right=4, wrong=26, model_version="v1"),
+        *rows("good", 2, right=28, wrong=2),
+        *rows("bad", 3, right=4, wrong=26),
+    ]
+    ((slot, request),) = parse_requests(report(tmp_path, bad, capsys, "--requests"), "printed").items()
+    assert (slot, request.latest_model_version) == (("anna", "gesture"), "v2")
+    assert "4 of 30 predictions were right in session bad" in request.retrain_reason
+    passed = [*bad, *rows("next", 4, right=60)]
+    assert report(tmp_path, passed, capsys, "--requests") == ""
+    assert report(tmp_path, bad, capsys, "--requests", "--json", code=2) == ""
 
 
 def test_what_says_nothing_of_use_is_passed_over(
