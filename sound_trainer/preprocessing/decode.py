@@ -131,6 +131,7 @@ def preparation(decoding: Decoding) -> dict[str, Any]:
         "shortest_seconds": _MIN_SECONDS,
         "longest_seconds": decoding.longest_seconds,
         "window_seconds": decoding.window_seconds,
+        "window_step_seconds": HOP / RATE,
         "silent_below_db": SILENT_DB,
     }
 

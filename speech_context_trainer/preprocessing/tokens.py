@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from shared.features.cache import FeatureCache, content_key
 from shared.features.encoders import Encoder, encode_cached
 from speech_context_trainer.preprocessing.pretrained import LONGEST, TOKENIZER_FILE
-from speech_context_trainer.preprocessing.text import CLEANING
+from speech_context_trainer.preprocessing.text import CLEANING, LONGEST_TEXT
 
 Ids = NDArray[np.int64]
 
@@ -37,7 +37,12 @@ def preparation(encoders: Sequence[Encoder], with_surroundings: bool) -> dict[st
         }
         for encoder in encoders
     }
-    return {"steps": list(CLEANING), "surroundings": with_surroundings, "tokenizers": tokenizers}
+    return {
+        "steps": list(CLEANING),
+        "longest_characters": LONGEST_TEXT,
+        "surroundings": with_surroundings,
+        "tokenizers": tokenizers,
+    }
 
 
 def unpadded(rows: Sequence[Ids]) -> list[dict[str, Ids]]:
