@@ -20,7 +20,6 @@ from shared.trainers import find_trainer
 from tests.trainer_runs import PACKAGES, USER, copy_some
 
 EACH = 5  # examples of a label in a session that a model is trained on
-FLOAT_ENCODERS = ("--set", "encoder=lite0", "--set", "few_encoder=lite2")  # see docs/using-a-model.md
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def publish_models(data: Path, folder: Path) -> PublishedModels:
         root = copy_some(data, modality, folder / "data" / modality, EACH)
         trainer = find_trainer(modality)
         words = ["--user", USER, "--data", str(root), "--out", str(folder / "out"), "--registry", str(registry)]
-        words += ["--demo-data", *(FLOAT_ENCODERS if modality == "visual_environment" else ())]
+        words.append("--demo-data")
         command = trainer_command(trainer, load_recipe(trainer))
         assert run(lambda: command(words, standalone_mode=False)) == 0  # noqa: B023 - it runs here
         portable[modality] = folder / f"{modality}.onnx"

@@ -3,11 +3,12 @@ import { Tokenizer } from "@huggingface/tokenizers";
 
 ort.env.wasm.numThreads = 1;
 
-// Opens a model from the bytes of its file. ONNX Runtime for JavaScript does not read an ONNX file's metadata.
+// Opens a model from the bytes of its file. ONNX Runtime for JavaScript does not read an ONNX file's metadata, and with
+// all optimisations it refuses int8 encoders: "Scale and Zero-point must be a scalar".
 export async function openModel(bytes) {
   const metadata = readMetadata(bytes);
   return {
-    session: await ort.InferenceSession.create(bytes),
+    session: await ort.InferenceSession.create(bytes, { graphOptimizationLevel: "basic" }),
     labels: JSON.parse(metadata.labels),
     spec: JSON.parse(metadata.spec),
     encoderFiles: JSON.parse(metadata.encoder_files ?? "{}"),
@@ -161,32 +162,35 @@ export function imageInputs({ spec }, pixels, width, height) {
 
 function resize(pixels, width, [left, top, wide, tall], side) {
   const shrinks = Math.min(wide, tall) > side;
-  const [columns, rows] = [wide, tall].map((length) => weights(length, side, shrinks));
+  const [columns, rows] = [wide, tall].map((length) => (shrinks ? areaWeights : linearWeights)(length, side));
   return Uint8Array.from({ length: side * side * 3 }, (_, place) => {
-    const [row, column, colour] = [Math.floor(place / (side * 3)), Math.floor(place / 3) % side, place % 3];
-    let sum = 0;
-    for (const [y, down] of rows[row]) {
-      for (const [x, across] of columns[column]) {
-        sum += down * across * pixels[((top + y) * width + left + x) * 4 + colour];
-      }
-    }
-    return Math.round(sum);
+    const [row, column] = [rows[Math.floor(place / (side * 3))], columns[Math.floor(place / 3) % side]];
+    const value = (y, x) => pixels[((top + y) * width + left + x) * 4 + (place % 3)];
+    const across = (y) => column.reduce((sum, [x, weight]) => sum + weight * value(y, x), 0);
+    if (shrinks) return Math.round(row.reduce((sum, [y, weight]) => sum + weight * across(y), 0));
+    return (row.reduce((sum, [y, weight]) => sum + ((weight * (across(y) >> 4)) >> 16), 0) + 2) >> 2; // as OpenCV
   });
 }
 
-// For each of `side` places along `length` pixels: which pixels count there, and how much.
-function weights(length, side, shrinks) {
+// For each of `side` places along `length` pixels: the pixels that it covers, and their share of it.
+function areaWeights(length, side) {
   const scale = length / side;
   return Array.from({ length: side }, (_, k) => {
-    const middle = Math.min(Math.max((k + 0.5) * scale - 0.5, 0), length - 1);
-    const first = shrinks ? Math.floor(k * scale) : Math.floor(middle);
-    const last = Math.min(shrinks ? Math.ceil((k + 1) * scale) - 1 : first + 1, length - 1);
-    const found = [];
-    for (let i = first; i <= last; i++) {
-      const overlap = (Math.min(i + 1, (k + 1) * scale) - Math.max(i, k * scale)) / scale;
-      found.push([i, shrinks ? overlap : Math.max(1 - Math.abs(i - middle), 0)]);
-    }
-    return found;
+    const [first, end] = [Math.floor(k * scale), Math.min(Math.ceil((k + 1) * scale), length)];
+    const overlap = (i) => (Math.min(i + 1, (k + 1) * scale) - Math.max(i, k * scale)) / scale;
+    return Array.from({ length: end - first }, (_, i) => [first + i, overlap(first + i)]);
+  });
+}
+
+// For each place: the two pixels that it lies between, and their weights in 2048ths.
+function linearWeights(length, side) {
+  return Array.from({ length: side }, (_, k) => {
+    const place = Math.fround(((k + 0.5) * length) / side - 0.5);
+    const first = Math.floor(place);
+    return [first, first + 1].map((pixel, far) => [
+      Math.min(Math.max(pixel, 0), length - 1),
+      Math.round((far ? place - first : 1 - (place - first)) * 2048),
+    ]);
   });
 }
 
