@@ -37,8 +37,8 @@ demo: setup ## train models for three fictional people and print what was publis
 javascript: tests/javascript/node_modules/.package-lock.json ## install the packages of the JavaScript tests, where there is npm
 
 tests/javascript/node_modules/.package-lock.json: tests/javascript/package-lock.json
-	@if command -v npm >/dev/null; then npm ci --prefix tests/javascript --ignore-scripts --no-audit --no-fund --loglevel error; \
-	    else echo "no npm: the JavaScript tests are skipped"; fi
+	@npm ci --prefix tests/javascript --ignore-scripts --no-audit --no-fund --loglevel error || \
+	    echo "npm is missing or could not install the packages: the tests of JavaScript are skipped" >&2
 
 test: setup javascript ## run the whole test suite
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-NODE_MODULES = Path(__file__).parent / "node_modules"
+
+def installed_packages() -> Path:
+    """Return the folder `node_modules`. The test is skipped where not all packages are installed."""
+    folder = Path(__file__).parent / "node_modules"
+    if not (folder / ".package-lock.json").is_file():  # which npm writes last
+        pytest.skip("no JavaScript packages here; install them with: make javascript")
+    return folder
 
 
 def run_node(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -16,7 +22,5 @@ def run_node(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     node = shutil.which("node")
     if node is None:
         pytest.skip("no Node here; Debian's package is called nodejs")
-    if not NODE_MODULES.is_dir():
-        pytest.skip("no JavaScript packages here; install them with: make javascript")
-    (folder / "node_modules").symlink_to(NODE_MODULES)
+    (folder / "node_modules").symlink_to(installed_packages())
     return subprocess.run([node, *words], cwd=folder, capture_output=True, text=True, timeout=300, check=False)

@@ -21,7 +21,7 @@ from model_registry.commands.reading import export
 from model_registry.names import Modality
 from model_registry.storage.copies import copies_file, read_copies
 from model_registry.store import Registry
-from tests.javascript.packages import NODE_MODULES
+from tests.javascript.packages import installed_packages
 from tests.model_registry.bundles import make_bundle
 from tests.model_registry.service.browser import Browser, chromium
 from tests.paths import ROOT
@@ -35,9 +35,7 @@ MICROPHONE = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-str
 
 def exported(models: PublishedModels, modality: Modality, folder: Path) -> Path:
     """Return a page written by `registry export --form web`."""
-    if not NODE_MODULES.is_dir():
-        pytest.skip("no JavaScript packages here; install them with: make javascript")
-    words = [USER, modality, str(folder), "--form", "web", "--node-modules", str(NODE_MODULES)]
+    words = [USER, modality, str(folder), "--form", "web", "--node-modules", str(installed_packages())]
     done = CliRunner().invoke(export, [*words, "--registry", str(models.registry)])
     assert done.exit_code == 0, done.output
     return folder
@@ -180,11 +178,11 @@ def test_other_models_missing_packages_and_existing_folders_are_refused(
     published_models: PublishedModels, tmp_path: Path
 ) -> None:
     folder = exported(published_models, "sound", tmp_path / "page")
-    before = sorted(tmp_path.iterdir())
+    pinned, before = installed_packages(), sorted(tmp_path.iterdir())
     registry = ["--registry", str(published_models.registry)]
     cases = (
-        ([USER, "gesture", "new"], NODE_MODULES, "models of recorded sound and of speech"),
-        ([USER, "sound", str(folder)], NODE_MODULES, "exists already"),
+        ([USER, "gesture", "new"], pinned, "models of recorded sound and of speech"),
+        ([USER, "sound", str(folder)], pinned, "exists already"),
         ([USER, "sound", "new"], tmp_path / "absent", "npm install --ignore-scripts onnxruntime-web@"),
     )
     for words, packages, reason in cases:
@@ -195,15 +193,13 @@ def test_other_models_missing_packages_and_existing_folders_are_refused(
 
 
 def test_a_model_of_an_earlier_release_and_changed_packages_are_refused(tmp_path: Path) -> None:
-    if not NODE_MODULES.is_dir():
-        pytest.skip("no JavaScript packages here; install them with: make javascript")
-    changed = tmp_path / "node_modules"
+    pinned, changed = installed_packages(), tmp_path / "node_modules"
     for name in ("onnxruntime-web/dist", "@huggingface/tokenizers/dist"):
         (changed / name).mkdir(parents=True)
     (changed / "onnxruntime-web/dist/ort.wasm.bundle.min.mjs").write_text("export const more = 1;")
     store = Registry(tmp_path / "registry")
     store.publish(make_bundle(tmp_path, modality="sound", model=b""))
-    for packages, reason in ((changed, "is not the file of the pinned version"), (NODE_MODULES, "train it again")):
+    for packages, reason in ((changed, "is not the file of the pinned version"), (pinned, "train it again")):
         words = ["user123", "sound", str(tmp_path / "page"), "--form", "web", "--node-modules", str(packages)]
         done = CliRunner().invoke(export, [*words, "--registry", str(store.root)])
         assert done.exit_code != 0 and reason in done.stderr, done.output
