@@ -88,7 +88,13 @@ def train_on_ready_features(
     spec = ModelSpec(
         {"ready_features": True, "encoding": dataset.encoding, "width": width},
         "numbers_v1",
-        {"encoding": dataset.encoding, "numbers_per_frame": width, "steps": ["use the numbers as they are"]},
+        {
+            "encoding": dataset.encoding,
+            "numbers_per_frame": width,
+            "missing_point": 0.0,
+            "shortest_frames": 1,
+            "steps": ["use the numbers as they are", "all zeros are unknown: do not run the model"],
+        },
         encoding=dataset.encoding,
         notes=(f"trained on ready-made features, {dataset.encoding}, of {width} numbers a frame",),
     )

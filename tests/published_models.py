@@ -39,21 +39,24 @@ class PublishedModels:
 
 
 def publish_models(data: Path, folder: Path) -> PublishedModels:
-    """Train and publish a model of every modality of one user, and export each as one file."""
-    registry, portable, files = folder / "registry", {}, {}
+    """Train and publish a model of every modality of one user on some of the demo's data."""
+    portable, files = {}, {}
     for modality in PACKAGES:
         root = copy_some(data, modality, folder / "data" / modality, EACH)
-        trainer = find_trainer(modality)
-        words = ["--user", USER, "--data", str(root), "--out", str(folder / "out"), "--registry", str(registry)]
-        words.append("--demo-data")
-        command = trainer_command(trainer, load_recipe(trainer))
-        assert run(lambda: command(words, standalone_mode=False)) == 0  # noqa: B023 - it runs here
-        portable[modality] = folder / f"{modality}.onnx"
-        exporting = [USER, modality, str(portable[modality]), "--registry", str(registry)]
-        done = CliRunner().invoke(export, exporting)
-        assert done.exit_code == 0, done.output
+        portable[modality] = publish_model(root, folder, modality)
         files[modality] = _files(data, modality, folder / "texts")
-    return PublishedModels(registry, portable, files)
+    return PublishedModels(folder / "registry", portable, files)
+
+
+def publish_model(data: Path, folder: Path, modality: Modality, *options: str) -> Path:
+    """Train a model on a data root and publish it in `<folder>/registry`; return it as one exported file."""
+    trainer, registry, exported = find_trainer(modality), str(folder / "registry"), folder / f"{modality}.onnx"
+    words = ["--user", USER, "--data", str(data), "--out", str(folder / "out"), "--registry", registry, "--demo-data"]
+    command = trainer_command(trainer, load_recipe(trainer))
+    assert run(lambda: command([*words, *options], standalone_mode=False)) == 0
+    done = CliRunner().invoke(export, [USER, modality, str(exported), "--registry", registry])
+    assert done.exit_code == 0, done.output
+    return exported
 
 
 def _files(data: Path, modality: Modality, texts: Path) -> list[Path]:

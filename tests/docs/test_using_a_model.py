@@ -18,8 +18,9 @@ from PIL import Image
 from model_registry.names import Modality
 from tests.javascript.packages import run_node
 from tests.paths import ROOT
-from tests.published_models import PublishedModels
-from tests.trainer_runs import PACKAGES
+from tests.published_models import PublishedModels, publish_model
+from tests.test_ready_features import WIDTH, command, features_folder, sample
+from tests.trainer_runs import PACKAGES, USER, copy_some
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("published_models")]
 PAGE = (ROOT / "docs" / "using-a-model.md").read_text(encoding="utf-8")
@@ -159,6 +160,43 @@ def test_the_javascript_program_answers_as_predict_does(
     assert done.returncode == 0, done.stderr
     expected = published_models.predictions(modality, files)
     assert_same([json.loads(line) for line in done.stdout.splitlines()], expected, TOLERANCE[modality])
+
+
+def compare_programs(models: PublishedModels, modality: Modality, files: list[Path], folder: Path) -> None:
+    """Compare the answers of both programs with those of `model-trainer predict`."""
+    expected = models.predictions(modality, files)
+    for run_program, given in ((run_python, files), (run_javascript, [for_node(path, folder) for path in files])):
+        done = run_program(models.portable[modality], folder, given)
+        assert done.returncode == 0, done.stderr
+        assert_same([json.loads(line) for line in done.stdout.splitlines()], expected, 1e-4)
+
+
+def test_both_programs_run_a_speech_model_without_encoders(
+    published_models: PublishedModels, demo_data: Path, tmp_path: Path
+) -> None:
+    config = str(ROOT / "speech_context_trainer" / "configs" / "without_encoder.yaml")
+    portable = publish_model(
+        copy_some(demo_data, "speech", tmp_path / "data", 8), tmp_path, "speech", "--config", config
+    )
+    models = PublishedModels(tmp_path / "registry", {"speech": portable}, published_models.files)
+    files = [*models.files["speech"][:20]]
+    for number, text in enumerate(("", "ÅNGSTRÖM İstanbul ﬁn \U0001f600", "quarterly revenue forecasts")):
+        files.append(tmp_path / f"{number}.txt")
+        files[-1].write_text(text, encoding="utf-8")
+    compare_programs(models, "speech", files, tmp_path)
+
+
+def test_both_programs_run_a_model_of_ready_made_features(tmp_path: Path) -> None:
+    source = features_folder(tmp_path / "source", 6)
+    words = ["--data", str(tmp_path / "data"), "--modality", "sound", "--user", USER, "--consent"]
+    assert command("import", str(source), *words, "--encoding", "my_extractor_v1") == 0
+    portable = publish_model(tmp_path / "data", tmp_path, "sound")
+    models = PublishedModels(tmp_path / "registry", {"sound": portable}, {})
+    files = []
+    for number, sequence in enumerate((sample("yes", 7, 6), sample("more", 8, 6), np.zeros((6, WIDTH)))):
+        files.append(tmp_path / f"{number}.npz")
+        np.savez(files[-1], features=sequence.astype(np.float32))
+    compare_programs(models, "sound", files, tmp_path)
 
 
 def test_the_pages_module_is_the_one_that_is_installed() -> None:
