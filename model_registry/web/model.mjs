@@ -7,12 +7,13 @@ ort.env.wasm.numThreads = 1;
 // all optimisations it refuses int8 encoders: "Scale and Zero-point must be a scalar".
 export async function openModel(bytes) {
   const metadata = readMetadata(bytes);
-  return {
-    session: await ort.InferenceSession.create(bytes, { graphOptimizationLevel: "basic" }),
-    labels: JSON.parse(metadata.labels),
-    spec: JSON.parse(metadata.spec),
-    encoderFiles: JSON.parse(metadata.encoder_files ?? "{}"),
-  };
+  const spec = JSON.parse(metadata.spec);
+  if (!spec.spec_version?.startsWith("1.")) {
+    throw new Error(`the model's metadata are of another version: ${spec.spec_version}`);
+  }
+  const session = await ort.InferenceSession.create(bytes, { graphOptimizationLevel: "basic" });
+  const encoderFiles = JSON.parse(metadata.encoder_files ?? "{}");
+  return { session, labels: JSON.parse(metadata.labels), spec, encoderFiles };
 }
 
 // An ONNX file is a protobuf message; its field 14 holds the metadata, a pair of key (1) and value (2) each.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -160,6 +161,21 @@ def test_the_javascript_program_answers_as_predict_does(
     assert done.returncode == 0, done.stderr
     expected = published_models.predictions(modality, files)
     assert_same([json.loads(line) for line in done.stdout.splitlines()], expected, TOLERANCE[modality])
+
+
+@pytest.mark.parametrize("version", [None, "2.0.0"])
+def test_metadata_of_another_version_are_refused(
+    published_models: PublishedModels, tmp_path: Path, version: str | None
+) -> None:
+    model = onnx.load(published_models.portable["gesture"])
+    for prop in model.metadata_props:
+        if prop.key == "spec":
+            spec = {key: value for key, value in json.loads(prop.value).items() if key != "spec_version"}
+            prop.value = json.dumps(spec if version is None else spec | {"spec_version": version})
+    onnx.save(model, tmp_path / "other.onnx")
+    for run_program in (run_python, run_javascript):
+        done = run_program(tmp_path / "other.onnx", tmp_path, [])
+        assert done.returncode == 1 and "metadata are of another version" in done.stderr
 
 
 def compare_programs(models: PublishedModels, modality: Modality, files: list[Path], folder: Path) -> None:
