@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PACKAGES := shared model_registry orchestrator model_trainer gesture_trainer sound_trainer speech_context_trainer visual_environment_trainer
 export MODEL_TRAINER_DATA ?= $(abspath ../shared/data)
 
-.PHONY: help setup demo test test-fast lint check soak bench bench-accuracy bench-unknown bench-batches bench-sessions bench-recipes mutants lock serve schemas images \
+.PHONY: help setup demo javascript test test-fast lint check soak bench bench-accuracy bench-unknown bench-batches bench-sessions bench-recipes mutants lock serve schemas images \
 	images-test sbom clean
 
 help: ## list the commands
@@ -34,7 +34,13 @@ $(VENV)/.installed: requirements/lock.txt pyproject.toml
 demo: setup ## train models for three fictional people and print what was published
 	@demo/run.sh
 
-test: setup ## run the whole test suite
+javascript: tests/javascript/node_modules/.package-lock.json ## install the packages of the JavaScript tests, where there is npm
+
+tests/javascript/node_modules/.package-lock.json: tests/javascript/package-lock.json
+	@npm ci --prefix tests/javascript --ignore-scripts --no-audit --no-fund --loglevel error || \
+	    echo "npm is missing or could not install the packages: the tests of JavaScript are skipped" >&2
+
+test: setup javascript ## run the whole test suite
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-fast: setup ## run the tests that take about a second at most, without Docker and real data
@@ -107,4 +113,4 @@ sbom: ## write a software bill of materials of every image to .sbom
 	    docker run --rm -i --network none --entrypoint python $$image - <images/sbom.py >.sbom/$$image.cdx.json; done
 
 clean: ## remove what set-up and the demo created
-	rm -rf $(VENV) .pretrained .demo .sbom .mutants
+	rm -rf $(VENV) .pretrained .demo .sbom .mutants tests/javascript/node_modules

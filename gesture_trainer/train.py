@@ -31,6 +31,7 @@ from gesture_trainer.preprocessing.sequences import (
     Sequences,
     decode,
     landmark_sequences,
+    preparation,
     sequence_windows,
     split_into_windows,
     windows,
@@ -224,18 +225,19 @@ def model_spec(
     if parts:
         notes += (f"parts of {settings.parts} frames are answered, too: {parts}",)
     expected_length = settings.parts if parts else settings.window
-    shortest = min(len(sequence) for sequence in data.sequences)
+    shortest = min(expected_length or 1, *(len(sequence) for sequence in data.sequences))
     decoding: dict[str, Any] = {
         "encoding": data.encoding,
         "width": data.width,
         "extraction": None,
-        "least_frames": min(expected_length or 1, shortest),  # nothing as short as what it was trained on is refused
+        "least_frames": shortest,  # nothing as short as what it was trained on is refused
     }
     if data.extracted:
         decoding |= {"extraction": dict(data.extracted.spec), "task_files": tasks_named(config.extraction)}
     return ModelSpec(
         decode=decoding,
         normalisation_version="points_v1",
+        preparation=preparation(data, shortest, expected_length),
         expected_frame_rate=RATE if data.encoding in EXTRACTED_WIDTHS else None,
         expected_length=expected_length,
         encoding=data.encoding,
@@ -247,7 +249,8 @@ def gesture_candidates(
     job: Job, config: GestureConfig, data: Sequences, background: Sequence[Inputs] = ()
 ) -> list[Candidate]:
     """Return the candidates, preferred first, with the features of the samples and of the `background` computed."""
-    contract = (TensorSpec("sequence", "float32", ("frames", data.width)),)
+    meaning = f"{data.encoding}, a row of {data.width} numbers a frame"
+    contract = (TensorSpec("sequence", "float32", ("frames", data.width), meaning),)
     samples = [{"sequence": sequence} for sequence in data.sequences]
     keys = [content_key(sequence) for sequence in data.sequences]
     # Features of landmarks that other networks find are others: their hashes are part of the features' name.

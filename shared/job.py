@@ -38,8 +38,9 @@ class Job:
 class ModelSpec:
     """What whoever runs the model must know beside its graph."""
 
-    decode: Mapping[str, Any]  # how media become the model's inputs
+    decode: Mapping[str, Any]  # how this project's `decode` makes the model's inputs of media
     normalisation_version: str
+    preparation: Mapping[str, Any] = field(default_factory=dict)  # the same for whoever runs the model without it
     expected_frame_rate: float | None = None
     expected_length: int | None = None
     encoder_refs: tuple[EncoderRef, ...] = ()

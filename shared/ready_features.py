@@ -88,6 +88,13 @@ def train_on_ready_features(
     spec = ModelSpec(
         {"ready_features": True, "encoding": dataset.encoding, "width": width},
         "numbers_v1",
+        {
+            "encoding": dataset.encoding,
+            "numbers_per_frame": width,
+            "missing_point": 0.0,
+            "shortest_frames": 1,
+            "steps": ["use the numbers as they are", "all zeros are unknown: do not run the model"],
+        },
         encoding=dataset.encoding,
         notes=(f"trained on ready-made features, {dataset.encoding}, of {width} numbers a frame",),
     )
@@ -105,7 +112,8 @@ def ready_candidates(
     background: Sequence[Inputs] = (),
 ) -> list[Candidate]:
     """Return the candidates, preferred first, with the features of the sequences (T, D) and the background computed."""
-    contract = (TensorSpec("sequence", "float32", ("frames", sequences[0].shape[1])),)
+    meaning = "ready-made features of the model's encoding, a row a frame"
+    contract = (TensorSpec("sequence", "float32", ("frames", sequences[0].shape[1]), meaning),)
     samples = [{"sequence": sequence} for sequence in sequences]
     keys = [content_key(sequence) for sequence in sequences]
 

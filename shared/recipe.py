@@ -25,18 +25,20 @@ from shared.features.graph_cache import recall
 from shared.features.probes import Probe, accepted_probes
 from shared.job import Job, ModelSpec
 from shared.learning.candidates import Candidate, Rows, fit_candidate
-from shared.learning.prediction_sets import fit_set_threshold
+from shared.learning.prediction_sets import LEVEL, fit_set_threshold
 from shared.packaging.bundle import Bundle, bundle_files, bundle_manifest, write_bundle
-from shared.packaging.export import export_model, replay, spread
+from shared.packaging.export import describe_outputs, export_model, replay, spread
 from shared.packaging.output import json_bytes
 from shared.report.audit import audit
 from shared.report.figures import confusion_picture
 from shared.report.metrics import report, with_probes
 from shared.report.model_card import model_card
 from shared.report.training_log import dataset_fields, evaluation_fields, selection_fields, training_log
-from shared.schema_utils import Example, TrainingLogEntry
+from shared.schema_utils import UNKNOWN, Example, TrainingLogEntry
 from shared.trainers import Trainer
 from shared.training_run import Audit, Exported, Replay, Report, TrainedModel, TrainingRun, Unit
+
+SPEC_VERSION = "1.1.0"  # of a model's metadata `spec`: see docs/using-a-model.md
 
 
 @dataclass(frozen=True)
@@ -236,18 +238,24 @@ def fit(job: Job, validation: Validation, dataset: Dataset, result: Report) -> t
 
 
 def export(job: Job, validation: Validation, dataset: Dataset, spec: ModelSpec, model: TrainedModel) -> Exported:
-    """Return the model as one ONNX graph that says how to decode its inputs and what its labels are."""
+    """Return the model as one ONNX graph that says how its inputs are made, and what its outputs and labels are."""
     graph = model.graph
     described = {
+        "spec_version": SPEC_VERSION,
         "modality": dataset.modality,
         "feature_spec_id": graph.spec_id,
         "normalisation_version": spec.normalisation_version,
-        "inputs": [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in graph.contract],
+        "inputs": [asdict(tensor) for tensor in graph.contract],
+        "outputs": describe_outputs(dataset.labels),
+        "preparation": dict(spec.preparation),
         "decode": dict(spec.decode),
         "encoders": [ref.model_dump() for ref in spec.encoder_refs],
         "expected_frame_rate": spec.expected_frame_rate,
         "expected_length": spec.expected_length,
+        "rejection_threshold": validation.rule.threshold,
+        "unknown": UNKNOWN,
         "set_threshold": fit_set_threshold(validation.probabilities, dataset.label_index, np.array(dataset.groups)),
+        "set_level": LEVEL,
     }
     with job.log.stage("export"):
         recall(graph, job.cache)

@@ -39,10 +39,10 @@ from shared.recipe import Outcome, Recipe, featurise, load, package, validate
 from sound_trainer.modality import TRAINER
 from sound_trainer.preprocessing.augment import Augment, Augmentation
 from sound_trainer.preprocessing.background import background_pieces, sound_windows, typical_seconds
-from sound_trainer.preprocessing.decode import Decoding, Recordings, check_file, decode, open_recordings
+from sound_trainer.preprocessing.decode import Decoding, Recordings, check_file, decode, open_recordings, preparation
 from sound_trainer.preprocessing.embedding import SpeechEmbedding
 from sound_trainer.preprocessing.probes import sound_probes
-from sound_trainer.preprocessing.spectral import Cepstra, FullSpectralFeatures
+from sound_trainer.preprocessing.spectral import RATE, Cepstra, FullSpectralFeatures
 
 SoundFeatures = Literal["speech_embedding", "cepstra", "spectral", ReadyFeatures]
 SoundCandidate = CandidateConfig[SoundFeatures]
@@ -57,7 +57,7 @@ SUITABLE = (  # preferred first
     _candidate(("speech_embedding", "spectral"), type="logistic_regression", C=0.1),
     _candidate(("speech_embedding", "cepstra", "spectral"), type="lda"),
 )
-_WAVE = (TensorSpec("wave", "float32", ("samples",)),)
+_WAVE = (TensorSpec("wave", "float32", ("samples",), f"mono, {RATE} Hz, full scale -1 to 1"),)
 _REPLAYED = 64  # sounds that run through the whole graph before it is published; all run through its head graph
 
 
@@ -87,7 +87,7 @@ def train(job: Job, config: SoundConfig) -> Outcome:
         "decoding": config.decoding.model_dump(mode="json"),
         "typical_seconds": round(typical_seconds(recordings), 3),
     }
-    spec = ModelSpec(described, "loudness_v1", media=recordings.report())
+    spec = ModelSpec(described, "loudness_v1", preparation(config.decoding), media=recordings.report())
     probes = [*sound_probes(recordings, REPORTED), *tested]
     return package(job, validation, recordings, dataset, config, spec, probes, _REPLAYED)
 

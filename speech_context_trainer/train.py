@@ -64,7 +64,7 @@ from speech_context_trainer.preprocessing.context import (
 from speech_context_trainer.preprocessing.label_names import FEW, WithLabelNames, label_to_text
 from speech_context_trainer.preprocessing.probes import speech_probes
 from speech_context_trainer.preprocessing.text import HashedGrams, Sentence, clean, code_points, same_words, sentences
-from speech_context_trainer.preprocessing.tokens import embed_texts
+from speech_context_trainer.preprocessing.tokens import embed_texts, preparation
 from speech_context_trainer.preprocessing.validity import invalid_reason
 
 SpeechFeatures = Literal["ngrams", "minilm", "use", "minilm_context", "use_context", "confidence", ReadyFeatures]
@@ -147,7 +147,8 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
         export_encoder(encoder, job.out)
     references = tuple(EncoderRef(name=e.spec.name, sha256=e.spec.sha256) for e in needed)
     decoding = {"cleaning": "nfc_v1", "surroundings": not SURROUNDINGS.isdisjoint(features)}
-    spec = ModelSpec(decoding, "unit_length_v1", encoder_refs=references, notes=notes)
+    prepared = preparation(needed, decoding["surroundings"] is True)
+    spec = ModelSpec(decoding, "unit_length_v1", prepared, encoder_refs=references, notes=notes)
     probes = [Probe(kind, inputs) for (kind, _), inputs in zip(reported, tested, strict=True)]
     return package(job, validation, samples, dataset, config, spec, [*probes, *others_overheard])
 
@@ -280,11 +281,19 @@ def usable_candidates(config: SpeechConfig, available: Set[str], few: bool) -> l
 
 def _graph(feature: SpeechFeatures, widths: Mapping[str, int]) -> FeatureGraph:
     if feature == "ngrams":
-        return FeatureGraph("speech-ngrams", (TensorSpec("points", "int32", ("length",)),), HashedGrams())
-    spec = TensorSpec(feature, "float32", (widths[feature],))
+        points = TensorSpec("points", "int32", ("length",), "Unicode code points of the cleaned text")
+        return FeatureGraph("speech-ngrams", (points,), HashedGrams())
+    spec = TensorSpec(feature, "float32", (widths[feature],), _meaning(feature))
     weight = CONTEXT_WEIGHT if feature in SURROUNDINGS else 1.0
     function = Confidence(weight) if feature == "confidence" else Sentence(feature, weight)
     return FeatureGraph(f"speech-{feature}", (spec,), function)
+
+
+def _meaning(feature: SpeechFeatures) -> str:
+    if feature == "confidence":
+        return "the speech recogniser's confidence, 0 to 1; -1 where it is not known"
+    text = "location, partner's speech and language, joined with '. '; zeros where there is none"
+    return f"embedding by {ENCODER_OF[feature]} of {text if feature in SURROUNDINGS else 'the cleaned text'}"
 
 
 def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder]) -> Inputs:

@@ -1,15 +1,21 @@
 """What every test has: no deadline on noisy machines, the same examples each time, and folders of its own."""
 
+from __future__ import annotations
+
 import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tests.paths import ROOT
 from tests.soak import TALLY, Tally
+
+if TYPE_CHECKING:
+    from tests.published_models import PublishedModels
 
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=40, database=None)
 settings.register_profile("fast", settings.get_profile("house"), max_examples=10)
@@ -65,3 +71,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         totals.update({name[len(TALLY) :]: count for name, count in report.user_properties if name.startswith(TALLY)})
     if totals:
         terminalreporter.write_line("tried: " + ", ".join(f"{totals[what]:,} {what}" for what in sorted(totals)))
+
+
+@pytest.fixture(scope="session")
+def published_models(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> PublishedModels:
+    """A model of every modality in a registry; tests that share it are of the group `published_models`."""
+    from tests.published_models import publish_models
+
+    return publish_models(demo_data, tmp_path_factory.mktemp("published"))

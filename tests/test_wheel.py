@@ -146,3 +146,9 @@ def _page(installation: Installation) -> str:
     finally:
         service.terminate()
         service.wait(timeout=60)
+
+
+def test_the_files_of_the_web_page_are_installed(installation: Installation) -> None:
+    expected = {path.name for path in (ROOT / "model_registry" / "web").iterdir()}
+    installed = {path.name for path in installation.files() if path.parent.parts[-2:] == ("model_registry", "web")}
+    assert {"index.html", "model.mjs"} <= expected == installed

@@ -69,6 +69,7 @@ from visual_environment_trainer.preprocessing.views import (
     Viewing,
     check_file,
     frame_views,
+    preparation,
     read_views,
 )
 from visual_environment_trainer.robustness import keep_helpful_copies
@@ -137,9 +138,13 @@ def train(job: Job, config: VisualConfig) -> Outcome:
     if encoder is not None:
         export_encoder(encoder, job.out)
     references = () if encoder is None else (EncoderRef(name=encoder.spec.name, sha256=encoder.spec.sha256),)
-    viewing = encoding.viewing.model_dump(mode="json")
     spec = ModelSpec(
-        viewing, "views_v2", encoder_refs=references, notes=tuple(notes + box_notes(dataset)), media=copies
+        encoding.viewing.model_dump(mode="json"),
+        "views_v2",
+        preparation(encoding.viewing),
+        encoder_refs=references,
+        notes=tuple(notes + box_notes(dataset)),
+        media=copies,
     )
     return package(job, validation, seen.samples, dataset, config, spec, probes)
 
@@ -233,7 +238,8 @@ def _features(
     if features == "handmade":
         if encoder is not None:
             raise ConfigError("candidates: the features handmade are for training without an encoder; use embedding")
-        return TensorSpec("image", "uint8", (handmade.SIDE, handmade.SIDE, 3)), handmade.Handmade()
+        image = TensorSpec("image", "uint8", (handmade.SIDE, handmade.SIDE, 3), "the centre view: RGB, rows first")
+        return image, handmade.Handmade()
     if encoder is None:
         raise ConfigError(f"candidates: the features {features} need an image encoder; run `make setup`")
     first, *others = encoder.spec.outputs
@@ -242,7 +248,8 @@ def _features(
         if "mid" not in others:
             raise ConfigError(f"candidates: the encoder {name} has no middle stage; leave out the features middle")
         output, name, weight = "mid", f"{name}_mid", config.middle_weight
-    return TensorSpec(name, "float32", ("views", encoder.spec.outputs[output])), PlaceFeatures(name, weight)
+    meaning = f"output {output} of {encoder.spec.name}, a row a view"
+    return TensorSpec(name, "float32", ("views", encoder.spec.outputs[output]), meaning), PlaceFeatures(name, weight)
 
 
 def _blurred(sample: Numbers, _: np.random.Generator) -> list[Numbers]:

@@ -29,6 +29,15 @@ COORDINATES: dict[Layout, int] = {
     "path_xy": 2,
     "channels": 0,
 }
+ORDER: dict[Layout, str] = {  # of the numbers of a frame
+    "hand_xy": "21 points of one hand, (x, y) each",
+    "hand_xyz": "21 points of one hand, (x, y, z) each",
+    "hands_xyz": "21 points of the left hand, 21 of the right, (x, y, z) each; of 252 numbers the second half are the "
+    "same points in metres, each hand in its own frame",
+    "body_xy": "pose 33, left hand 21, right hand 21, face 32 points of MediaPipe, (x, y) each",
+    "path_xy": "the points of a path, (x, y) each",
+    "channels": "as in the training data",
+}
 _GUESSED: dict[int, Layout] = {42: "hand_xy", 63: "hand_xyz", 126: "hands_xyz", 214: "body_xy", 2: "path_xy"}
 
 

@@ -22,7 +22,7 @@ from gesture_trainer.preprocessing.extraction import (
     without_landmark,
 )
 from gesture_trainer.preprocessing.landmarker import EXTRACTED_WIDTHS, RATE
-from gesture_trainer.preprocessing.layouts import Layout, layout_of
+from gesture_trainer.preprocessing.layouts import COORDINATES, ORDER, Layout, layout_of
 from gesture_trainer.preprocessing.sandbox import Failure
 from gesture_trainer.preprocessing.validity import invalid_reason
 from shared.data.files import RefusedFileError, sha256_of
@@ -107,6 +107,26 @@ def landmark_sequences(
         Sequences(tuple(sequences), encoding, width, layout_of(encoding, width), summary),
         replace(dataset, samples=tuple(kept), ledger=ledger),
     )
+
+
+def preparation(data: Sequences, shortest: int, live: int | None) -> dict[str, Any]:
+    """Return what the numbers of a sequence are, for whoever makes the input `sequence` without `decode`.
+
+    `shortest` is the fewest frames, `live` the length of the windows of a running camera where the model takes them.
+    """
+    landmarks = data.layout not in ("path_xy", "channels")
+    return {
+        "encoding": data.encoding,
+        "numbers_per_frame": data.width,
+        "coordinates_per_point": COORDINATES[data.layout] or None,
+        "order": ORDER[data.layout],
+        "unit": "image coordinates, 0 to 1, x to the right and y down" if landmarks else "as in the training data",
+        "missing_point": 0.0 if landmarks else None,
+        "frames_per_second": RATE if data.encoding in EXTRACTED_WIDTHS else None,
+        "shortest_frames": shortest,
+        "window_frames": live,
+        "steps": ["use the numbers as they are: position and size are normalised in the model"],
+    }
 
 
 _LIVE_FRAMES, _LIVE_STRIDE = 16, 5  # of A3CP's classifier

@@ -256,29 +256,56 @@ def diff(user: str, modality: str, before: str, after: str, registry: ReadableRe
 @click.command()
 @click.argument("user", shell_complete=published_users)
 @click.argument("modality", shell_complete=published_modalities)
-@click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("target", type=click.Path(path_type=Path))
 @click.option("--version", shell_complete=published_versions, help="This version instead of the active one, e.g. v3.")
-@click.option("--form", type=click.Choice(["tar", "onnx"]), help="[default: as the file's name ends]")
+@click.option("--form", type=click.Choice(["tar", "onnx", "web"]), help="[default: as the file's name ends]")
+@click.option(
+    "--node-modules",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="node_modules",
+    show_default=True,
+    help="For a web page: the folder where npm installed onnxruntime-web and @huggingface/tokenizers.",
+)
 @registry_option("read")
 @checking_options
 @guarded
-def export(user: str, modality: str, target: Path, version: str | None, form: Any, registry: ReadableRegistry) -> None:
-    """Write a version to one file: a tar of everything, or one ONNX network that holds its encoders too.
+def export(
+    user: str,
+    modality: str,
+    target: Path,
+    version: str | None,
+    form: Any,
+    node_modules: Path,
+    registry: ReadableRegistry,
+) -> None:
+    """Write a version to a tar of everything, to one ONNX network that holds its encoders too, or to a web page.
+
+    The web page is a folder for any web server. It tries a sound model with the microphone, a speech model with the
+    keyboard, in the browser and offline.
 
     \b
     Examples:
       model-trainer registry export user123 speech user123_speech.onnx
       model-trainer registry export user123 gesture backup.tar --version v2
+      model-trainer registry export user123 sound page --form web --node-modules node_modules
     """
     form = form or target.suffix.removeprefix(".")
-    if form not in ("tar", "onnx"):
+    if form not in ("tar", "onnx", "web"):
         raise click.UsageError(f"{target}: end the name with .tar or .onnx, or give --form")
-    from model_registry.storage import portable  # ONNX takes longer to import than everything else together
+    if form != "web" and target.is_dir():
+        raise click.UsageError(f"{target}: is a folder; name a file")
+    from model_registry.storage import portable, web_page  # ONNX takes longer to import than everything else together
 
     with registry.open_version(user, modality, version) as resolved:
-        portable.export(resolved, target, form)
-        remember_model(registry, resolved, target)
-    click.echo(f"wrote {target} ({target.stat().st_size} bytes)")
+        if form == "web":
+            web_page.export_web(resolved, target, node_modules)
+        else:
+            portable.export(resolved, target, form)
+        remember_model(registry, resolved, target / web_page.MODEL_FILE if form == "web" else target)
+    if form == "web":
+        click.echo(f"wrote {target}; show it with: python3 -m http.server --bind 127.0.0.1 --directory {target}")
+    else:
+        click.echo(f"wrote {target} ({target.stat().st_size} bytes)")
 
 
 def _print_difference(difference: Difference) -> None:

@@ -29,7 +29,7 @@ from model_registry.messages import printable
 from model_registry.names import MODALITY_PATTERN, ROLES, modality_aliases, parse_name, parse_user
 from model_registry.storage.encoders import Sha256
 
-SCHEMA_VERSION = "1.0.0"
+SCHEMA_VERSION = "1.1.0"  # of an entry
 NEWEST_FORMAT: Final = 2  # of a registry's layout
 DOCUMENT_LIMIT = 2 << 20  # bytes; a bundle's description with its whole configuration is a few kB
 FILE_LIMIT = 256 << 20  # bytes of one file of a bundle; a user's own part stays under 4 MB
@@ -116,6 +116,15 @@ class EncoderRef(Document):
     sha256: Sha256
 
 
+class InputTensor(Document):
+    """An input of a model; a name in `shape` is a length that may vary."""
+
+    name: Text
+    dtype: Text
+    shape: tuple[PositiveInt | Text, ...]
+    meaning: Annotated[str, StringConstraints(max_length=500)] = ""
+
+
 class BundleEntry(Document):
     """What is known about a model before it has a version number."""
 
@@ -138,6 +147,9 @@ class BundleEntry(Document):
     expected_frame_rate: FiniteFloat | None = None
     expected_length: PositiveInt | None = None
     rejection_threshold: FiniteFloat | None = None
+    set_threshold: FiniteFloat | None = None  # of a label's probability, for the label set
+    inputs: tuple[InputTensor, ...] = ()
+    preparation: Annotated[dict[str, JsonValue], AfterValidator(_plain)] = {}  # how the inputs are made of media
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -187,6 +199,8 @@ class RegistryEntry(BundleEntry):
     label_map_path: StoredPath
     label_encoder_path: StoredPath
     artifact_hash: Hash
+    label_map_hash: Hash | None = None  # releases before 0.3 wrote neither of these two
+    label_encoder_hash: Hash | None = None  # of the file that A3CP calls encoder_ref
     encoder_refs: tuple[EncoderRef, ...] = ()
     recorded_at: Timestamp | None = None  # in the journal: when the version took this status
 

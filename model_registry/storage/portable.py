@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedRandom
 from pathlib import Path
+from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -54,6 +55,7 @@ def export_onnx(version: ResolvedVersion, target: Path) -> None:
         model = _parsed(content, "the model")
         for name, folder in sorted(version.encoders.items()):
             model = join(read_encoder(folder), folder, name, model)
+        describe_inputs(model, {name: read_encoder(folder) for name, folder in version.encoders.items()})
         names = {ref.name: ref.sha256 for ref in version.entry.encoder_refs}
         texts = {name: _text_files(folder) for name, folder in version.encoders.items()}
         source = version.stored["model"].sha256  # by which an erasure finds the file
@@ -109,9 +111,40 @@ def join(spec: EncoderSpec, folder: Path, name: str, head: onnx.ModelProto) -> o
             encoder.graph.output.append(fitted)
         links.append((fitted.name, entry.name))
     try:
-        return compose.merge_models(encoder, head, links, name=head.graph.name, doc_string="")
+        joined = compose.merge_models(encoder, head, links, name=head.graph.name, doc_string="")
     except ValueError as error:
         raise ConflictError(f"encoder {name} and the model cannot be joined: {error}") from error
+    imports = {imported.domain: imported.version for imported in joined.opset_import}
+    del joined.opset_import[:]
+    joined.opset_import.extend(onnx.helper.make_opsetid(domain, number) for domain, number in imports.items())
+    return joined
+
+
+def describe_inputs(model: onnx.ModelProto, encoders: Mapping[str, EncoderSpec]) -> None:
+    """Let the property `spec` describe the inputs of a file that contains its encoders: those of the encoders, too.
+
+    A model without such a property, or with one that lists no inputs, is left as it is.
+    """
+    spec: Any = next((json.loads(prop.value) for prop in model.metadata_props if prop.key == "spec"), None)
+    if not isinstance(spec, dict) or not isinstance(spec.get("inputs"), list):
+        return
+    own = {tensor["name"]: tensor for tensor in spec["inputs"]}
+    taken = {
+        f"{name}_{entry}": tensor.model_dump(mode="json")
+        for name, encoder in encoders.items()
+        for entry, tensor in encoder.inputs.items()
+    }
+    spec["inputs"] = [
+        own[value.name] if value.name in own else {"name": value.name, **taken[value.name], "shape": _lengths(value)}
+        for value in model.graph.input
+    ]
+    for prop in model.metadata_props:
+        if prop.key == "spec":
+            prop.value = json.dumps(spec, sort_keys=True)
+
+
+def _lengths(value: onnx.ValueInfoProto) -> list[int | str]:
+    return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
 
 
 def _own_lengths(graph: onnx.GraphProto, name: str) -> None:
@@ -130,7 +163,10 @@ def _parsed(content: bytes, what: str) -> onnx.ModelProto:
 
 
 def _fitted(graph: onnx.GraphProto, output: onnx.ValueInfoProto, entry: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
-    """Return the encoder's output with as many axes as the head takes, squeezing the sample axis if necessary."""
+    """Return the encoder's output with as many axes as the head takes, squeezing the sample axis if necessary.
+
+    Where it is squeezed, the encoder's inputs take one sample, and say so.
+    """
     rank, wanted = (len(value.type.tensor_type.shape.dim) for value in (output, entry))
     if rank == wanted:
         return output
@@ -143,6 +179,11 @@ def _fitted(graph: onnx.GraphProto, output: onnx.ValueInfoProto, entry: onnx.Val
     fitted.CopyFrom(output)
     fitted.name = single
     del fitted.type.tensor_type.shape.dim[0]
+    samples = output.type.tensor_type.shape.dim[0].dim_param
+    for value in graph.input:
+        for dim in value.type.tensor_type.shape.dim:
+            if samples and dim.dim_param == samples:
+                dim.dim_value = 1
     return fitted
 
 

@@ -232,11 +232,16 @@ def _bundle_sha256(manifest: BundleManifest) -> str:
     return hashlib.sha256(manifest.to_json()).hexdigest()
 
 
+_SINCE_0_3 = frozenset(["encoding", "set_threshold", "inputs", "preparation"])  # fields of a bundle's entry
+
+
 def _bundle_sha256_of_0_2(manifest: BundleManifest) -> str | None:
-    """Return what release 0.2 recorded for a bundle that it wrote: it did not know `encoding`."""
-    if "encoding" in manifest.entry.model_fields_set:
+    """Return what release 0.2 recorded for a bundle that it wrote: it did not know the fields _SINCE_0_3."""
+    if not manifest.entry.model_fields_set.isdisjoint(_SINCE_0_3):
         return None
-    dumped = manifest.model_dump(mode="json", exclude={"entry": {"encoding"}})
+    dumped = manifest.model_dump(mode="json", exclude={"entry": set(_SINCE_0_3)})
+    if "schema_version" not in manifest.entry.model_fields_set:
+        dumped["entry"]["schema_version"] = "1.0.0"
     return hashlib.sha256((json.dumps(dumped, ensure_ascii=False, indent=1) + "\n").encode()).hexdigest()
 
 
@@ -286,6 +291,8 @@ def _finish(
         label_map_path=paths["label_map"],
         label_encoder_path=paths["label_encoder"],
         artifact_hash=f"sha256:{manifest.files['model'].sha256}",
+        label_map_hash=f"sha256:{manifest.files['label_map'].sha256}",
+        label_encoder_hash=f"sha256:{manifest.files['label_encoder'].sha256}",
         encoder_refs=manifest.encoder_refs,
     )
     files = {role: file.model_copy(update={"name": names[role]}) for role, file in manifest.files.items()}

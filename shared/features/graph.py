@@ -29,11 +29,12 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One named input of a model: its dtype and shape, where a letter stands for a length that varies."""
+    """One named input of a model: dtype, shape, where a name stands for a length that varies, and meaning."""
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+    meaning: str = ""  # unit, range and order of the numbers, for whoever runs the model
 
     def check(self, value: np.ndarray) -> None:
         """Raise ValueError if `value` does not fit."""

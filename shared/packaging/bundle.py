@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import joblib
+import numpy as np
 
 from model_registry.storage.durable import staged_folder
-from model_registry.storage.entry import BundleEntry, BundleManifest, StoredFile
+from model_registry.storage.entry import BundleEntry, BundleManifest, InputTensor, StoredFile
 from shared.errors import ConfigError, Fault
+from shared.learning.prediction_sets import fit_set_threshold
 from shared.packaging.output import bundle_folder, json_bytes, output_error
 from shared.training_run import TrainingRun
 
@@ -76,6 +78,11 @@ def bundle_manifest(run: TrainingRun, files: Mapping[str, bytes], timestamp: str
             expected_frame_rate=spec.expected_frame_rate,
             expected_length=spec.expected_length,
             rejection_threshold=run.validation.rule.threshold,
+            set_threshold=fit_set_threshold(
+                run.validation.probabilities, dataset.label_index, np.array(dataset.groups)
+            ),
+            inputs=tuple(InputTensor(**asdict(tensor)) for tensor in run.model.graph.contract),
+            preparation=dict(spec.preparation),
         ),
     )
 

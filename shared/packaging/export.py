@@ -35,6 +35,31 @@ from shared.training_run import Exported, Replay
 OUTPUTS = ("label", "probabilities", "accepted", "score")
 
 
+def describe_outputs(labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Return name, dtype, shape and meaning of each output of a model with these labels."""
+    return [
+        {"name": "label", "dtype": "int64", "shape": [], "meaning": "the most probable label, as an index of labels"},
+        {
+            "name": "probabilities",
+            "dtype": "float32",
+            "shape": [len(labels)],
+            "meaning": "one for each of labels; they add up to 1",
+        },
+        {
+            "name": "accepted",
+            "dtype": "bool",
+            "shape": [],
+            "meaning": "score >= rejection_threshold; where false, the prediction is unknown",
+        },
+        {
+            "name": "score",
+            "dtype": "float32",
+            "shape": [],
+            "meaning": "how well the input fits what the model was trained on; higher is better",
+        },
+    ]
+
+
 def export_model(
     graph: FeatureGraph,
     width: int,

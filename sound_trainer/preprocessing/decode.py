@@ -27,7 +27,7 @@ from shared.ready_features import decode_ready_features
 from shared.schema_utils import Example, Schema
 from sound_trainer.preprocessing.riff import has_no_length, share_present
 from sound_trainer.preprocessing.spectral import HOP, RATE
-from sound_trainer.preprocessing.validity import invalid_reason
+from sound_trainer.preprocessing.validity import SILENT_DB, invalid_reason
 
 VERSION = "wave_v4"  # of the decoding; part of the cache's keys
 _MIN_SECONDS = 0.02
@@ -111,6 +111,29 @@ def _mixed(samples: NDArray[np.float32]) -> Wave:
     levels = np.sqrt(np.mean(samples**2, axis=1))
     cancelled = _decibels(levels.max()) - _decibels(np.sqrt(np.mean(mono**2))) > _CANCELLED_DB
     return samples[int(levels.argmax())] if cancelled else mono
+
+
+def preparation(decoding: Decoding) -> dict[str, Any]:
+    """Return what `read_wave` does, for whoever makes the input `wave` without it."""
+    return {
+        "sample_rate": RATE,
+        "channels": 1,
+        "full_scale": 1.0,
+        "steps": [
+            "mix the channels down to their mean, or take the loudest where it is quieter than that by more than "
+            f"{_CANCELLED_DB:g} dB",
+            f"resample to {RATE} Hz with a filter against aliasing",
+            f"of a sound longer than {decoding.window_seconds:g} s, take those {decoding.window_seconds:g} s that "
+            "hold the most energy",
+            f"silence is unknown: where the peak, without a constant offset, is below {SILENT_DB:g} dB, do not run "
+            "the model",
+        ],
+        "shortest_seconds": _MIN_SECONDS,
+        "longest_seconds": decoding.longest_seconds,
+        "window_seconds": decoding.window_seconds,
+        "window_step_seconds": HOP / RATE,
+        "silent_below_db": SILENT_DB,
+    }
 
 
 def recording_notes(path: Path) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_SILENT_DB = -75.0  # relative to full scale
+SILENT_DB = -75.0  # of the peak, without a constant offset, relative to full scale
 
 
 def invalid_reason(mono: NDArray[np.float32]) -> str | None:
@@ -15,4 +15,4 @@ def invalid_reason(mono: NDArray[np.float32]) -> str | None:
     """
     peak = float(np.max(np.abs(mono - np.mean(mono, dtype=np.float64))))
     level = 20 * np.log10(max(peak, 1e-6))
-    return f"is silent: its peak is {level:.0f} dB" if level < _SILENT_DB else None
+    return f"is silent: its peak is {level:.0f} dB" if level < SILENT_DB else None

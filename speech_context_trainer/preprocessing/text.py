@@ -29,6 +29,14 @@ def clean(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())[:LONGEST_TEXT]
 
 
+CLEANING = (
+    "Unicode normalisation NFC",
+    "each run of white space becomes one blank; none at the beginning or end",
+    f"cut after {LONGEST_TEXT} characters",
+    "without a letter or digit it is unknown: do not run the model",
+)
+
+
 def sentences(text: str) -> list[str]:
     """Return the sentences of a text that hold a word."""
     return [part for part in re.split(r"(?<=[.!?…])\s+", text) if invalid_reason(part) is None]

@@ -15,7 +15,8 @@ from tokenizers import Tokenizer
 
 from shared.features.cache import FeatureCache, content_key
 from shared.features.encoders import Encoder, encode_cached
-from speech_context_trainer.preprocessing.pretrained import TOKENIZER_FILE
+from speech_context_trainer.preprocessing.pretrained import LONGEST, TOKENIZER_FILE
+from speech_context_trainer.preprocessing.text import CLEANING, LONGEST_TEXT
 
 Ids = NDArray[np.int64]
 
@@ -24,6 +25,24 @@ def tokenise(encoder: Encoder, texts: Sequence[str]) -> list[Ids]:
     """Return each text's (t,) int64 ids, start and end included; long texts are cut as `tokenizer.json` says."""
     tokenizer = _tokenizer(os.getpid(), encoder.folder / TOKENIZER_FILE)
     return [np.asarray(encoding.ids, dtype=np.int64) for encoding in tokenizer.encode_batch_fast(list(texts))]
+
+
+def preparation(encoders: Sequence[Encoder], with_surroundings: bool) -> dict[str, Any]:
+    """Return how a text becomes a model's inputs, for whoever makes them without `decode`."""
+    tokenizers = {
+        encoder.spec.name: {
+            "file": TOKENIZER_FILE,
+            "sha256": encoder.spec.files[TOKENIZER_FILE],
+            "longest_tokens": LONGEST,  # start and end included
+        }
+        for encoder in encoders
+    }
+    return {
+        "steps": list(CLEANING),
+        "longest_characters": LONGEST_TEXT,
+        "surroundings": with_surroundings,
+        "tokenizers": tokenizers,
+    }
 
 
 def unpadded(rows: Sequence[Ids]) -> list[dict[str, Ids]]:

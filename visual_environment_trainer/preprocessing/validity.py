@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from visual_environment_trainer.preprocessing.images import BlankImageError
 
-_BLACK = 16  # of 255: no pixel of a covered lens is brighter, but for one in a hundred
-_UNIFORM = 4  # of 255: pixels of a blank image differ by no more, but for two in a hundred
+BLACK = 16  # of 255: no pixel of a covered lens is brighter, but for one in a hundred
+UNIFORM = 4  # of 255: pixels of a blank image differ by no more, but for two in a hundred
 
 
 def require_content(views: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -25,6 +25,6 @@ def invalid_reason(views: NDArray[np.uint8]) -> str | None:
     They hold nothing where all are black, as from a covered lens, or of one colour.
     """
     low, high = np.percentile(views, [1, 99], axis=(1, 2))  # (V, 3) each
-    if high.max() < _BLACK:
+    if high.max() < BLACK:
         return "is black"
-    return "is of one colour" if (high - low).max() < _UNIFORM else None
+    return "is of one colour" if (high - low).max() < UNIFORM else None

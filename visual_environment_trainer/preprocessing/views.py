@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -14,6 +14,7 @@ from pydantic import Field
 from shared.errors import DataError, Fault
 from shared.schema_utils import Box, Example, Schema
 from visual_environment_trainer.preprocessing.images import Pixels, UnreadableImageError, read_image
+from visual_environment_trainer.preprocessing.validity import BLACK, UNIFORM
 from visual_environment_trainer.preprocessing.videos import VIDEO_SUFFIXES, read_frames
 
 ViewName = Literal["centre", "start", "end"]
@@ -46,6 +47,31 @@ def read_views(path: Path, viewing: Viewing, example: Example | None = None) -> 
     else:
         frames = [read_image(path, viewing.side, box)]
     return frame_views(frames, viewing)
+
+
+def preparation(viewing: Viewing) -> dict[str, Any]:
+    """Return what `read_views` does, for whoever makes views without it."""
+    return {
+        "colours": "RGB",
+        "layout": "view, row, column, colour",
+        "range": [0, 255],
+        "side": viewing.side,
+        "views": list(viewing.views),
+        "region": None if viewing.region is None else viewing.region.model_dump(mode="json"),
+        "centre_aspect": _SQUASH,
+        "steps": [
+            "turn the image upright (EXIF orientation); cut out the region (shares of width and height), if any",
+            f"cut the views: centre is the middle, its longer side at most {_SQUASH:g} times the shorter; start and "
+            "end are the squares at both ends of the longer side; of views that are the same part keep one",
+            "resize each to side x side pixels, whatever its shape: mean of the area where its shorter side is longer "
+            "than that, else bilinear",
+            f"without content it is unknown: where no view's 99th percentile of a colour reaches {BLACK}, or none's is "
+            f"{UNIFORM} above its 1st, do not run the model",
+        ],
+        "frames_per_second": viewing.frames_per_second,
+        "black_below": BLACK,
+        "uniform_below": UNIFORM,
+    }
 
 
 def frame_views(frames: Sequence[Pixels], viewing: Viewing) -> Views:

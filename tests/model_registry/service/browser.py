@@ -81,6 +81,24 @@ class Browser:
         """Return the value of a JavaScript expression on the page."""
         return self.ask("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
 
+    def wait_for(self, script: str) -> Any:
+        """Return the value of a JavaScript expression, or of its promise, once it is true; an exception fails."""
+        answer = self.ask(
+            "Runtime.evaluate",
+            expression=f"""(async () => {{
+                for (let k = 0; k < 200; k++) {{
+                    const value = await ({script});
+                    if (value) return value;
+                    await new Promise((done) => setTimeout(done, 100));
+                }}
+            }})()""",
+            returnByValue=True,
+            awaitPromise=True,
+            userGesture=True,
+        )
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
     def resize(self, width: int, height: int) -> None:
         """Make the page as large as a screen."""
         self.ask(
@@ -119,15 +137,15 @@ class Browser:
 
 
 @contextmanager
-def chromium(headers: dict[str, str]) -> Iterator[Browser]:
-    """Start Chromium and yield a page that sends `headers` with every request."""
+def chromium(headers: dict[str, str], *more: str) -> Iterator[Browser]:
+    """Start Chromium with `more` options and yield a page that sends `headers` with every request."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("no Chromium here; Debian's package is called chromium")
     loop = asyncio.new_event_loop()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
-        command = [program, *options, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
+        command = [program, *options, *more, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
         try:
             assert process.stderr is not None

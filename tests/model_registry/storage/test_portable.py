@@ -117,6 +117,21 @@ def test_the_portable_file_answers_as_encoder_and_model_do(tmp_path: Path, rank:
     assert described["encoder_files"] == {"lite0": {"encoder.json": encoder_spec(network).text()}}
 
 
+def test_the_portable_file_describes_its_own_inputs_and_names_each_operator_set_once(tmp_path: Path) -> None:
+    own = {"name": "points", "dtype": "float32", "shape": [2], "meaning": "two points"}
+    for rank, count in ((1, 1), (2, "lite0_n")):
+        head = onnx.load_model_from_string(head_network(rank))
+        spec = {"k": 1, "inputs": [{"name": "lite0", "dtype": "float32", "shape": [3], "meaning": "embedding"}, own]}
+        onnx.helper.set_model_props(head, {"spec": json.dumps(spec)})
+        store = publish(tmp_path / str(rank), head.SerializeToString(), encoder_network())
+        store.export("user123", "visual_environment", tmp_path / "portable.onnx", form="onnx")
+        joined = onnx.load(tmp_path / "portable.onnx")
+        described = next(json.loads(prop.value) for prop in joined.metadata_props if prop.key == "spec")
+        image = {"name": "lite0_image", "dtype": "float32", "shape": [count, 4], "meaning": "made up"}
+        assert described == {"k": 1, "inputs": [image, own]}
+        assert [imported.domain for imported in joined.opset_import] == [""]
+
+
 def test_lengths_that_two_encoders_call_the_same_may_differ(tmp_path: Path) -> None:
     network = encoder_network()
     for name in ("one", "two"):
