@@ -46,7 +46,7 @@ TIERS: dict[str, tuple[tuple[set[str], ...], ...]] = {
         ({"commands", "__main__"},),
     ),
     "model_registry": (
-        ({"errors", "messages", "timestamps"},),
+        ({"errors", "messages", "metrics", "timestamps"},),
         ({"names"},),
         ({"storage"},),
         ({"folders"},),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from model_registry.metrics import OF_NO_SESSION, metric_name
 from shared.report.charts import interval_chart, line_chart, timeline_chart
 from shared.report.pages import page_environment
 from shared.schema_utils import TrainingLogEntry
@@ -17,20 +18,6 @@ _VERDICTS = {
     "good": "This model does well on {unseen} it was not trained on.",
     "weak": "This model makes mistakes that matter. Read what to do next before relying on it.",
     "insufficient data": "There is not enough data to know how well this model works.",
-}
-_METRICS = {  # where the name is not the key with blanks
-    "top2_accuracy": "top-2 accuracy",
-    "f1_macro": "macro F1",
-    "ece": "expected calibration error",
-    "ece_calibrated": "expected calibration error with calibration",
-    "ece_uncalibrated": "expected calibration error without calibration",
-    "accuracy_accepted": "accuracy of accepted recordings",
-    "optimism_gap": "random split accuracy minus accuracy",
-    "background_acceptance": "acceptance of background",
-    "set_coverage": "coverage of prediction sets",
-    "set_size": "mean size of prediction sets",
-    "probe_acceptance": "acceptance of inputs that no label can be",
-    "open_set_auroc": "open-set detection AUROC (label held out)",
 }
 _UNSEEN = {"session": "days", "person": "people"}
 
@@ -45,6 +32,7 @@ def model_card(entry: TrainingLogEntry, result: Report) -> bytes:
         result=result,
         metrics=result.metrics,
         headline="" if result.scheme == "within-session" else _headline(result),
+        of_no_session=OF_NO_SESSION,
         intervals=result.scheme != "within-session",
         charts=_charts(result),
         sessions=_sessions(dumped.get("timeline", [])),
@@ -100,11 +88,6 @@ def _sessions(timeline: Sequence[dict[str, Any]]) -> str:
 def _reproduce(entry: TrainingLogEntry) -> str:
     words = ["model-trainer", "reproduce", "--user", entry.user_id, "--modality", entry.modality]
     return f"{shlex.join(words)} --version VERSION --registry REGISTRY --data DATA"
-
-
-def metric_name(key: str) -> str:
-    """Return what the card calls a metric."""
-    return _METRICS.get(key, key.replace("_", " "))
 
 
 @lru_cache(maxsize=1)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from model_registry.messages import marked
 
 
 def page_environment() -> Any:
@@ -19,15 +20,8 @@ def page_environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"day": _day, "marked": _marked, "percent": lambda value: f"{100 * value:.0f}\u00a0%"}
+    environment.filters |= {"day": _day, "marked": marked, "percent": lambda value: f"{100 * value:.0f}\u00a0%"}
     return environment
-
-
-def _marked(text: str) -> Any:
-    """Return text as HTML, with what is between backticks as code."""
-    from markupsafe import Markup, escape
-
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _day(text: str) -> str:
