@@ -33,3 +33,8 @@ def marked(text: str) -> Any:
     from markupsafe import Markup, escape  # only pages need it
 
     return Markup(re.sub(r"`([^`]+)`", r'<code dir="auto">\1</code>', str(escape(text))))
+
+
+def sentence(text: str) -> str:
+    """Return what a log or an error says as a sentence: with a capital letter and a full stop."""
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."

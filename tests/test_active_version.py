@@ -304,7 +304,7 @@ def test_log_and_card_hold_every_figure_and_name_a_label_of_one_session(
         for name in ("precision", "recall", "f1"):
             assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
         assert row["within_session"] == (row["label"] == label) == (row["sessions"] == 1)
-    assert f"recorded in one session only: {label}" in found["verdict_reasons"]
+    assert f"recorded in one session only: `{label}`" in found["verdict_reasons"]
 
     plain = " ".join(re.sub("<[^>]+>", " ", (Path(entry["bundle"]) / "model_card.html").read_text()).split())
     assert f"{label} one session only: not tested on another day" in plain

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from model_registry.errors import CorruptError
-from model_registry.messages import marked
+from model_registry.messages import marked, sentence
 from model_registry.metrics import OF_NO_SESSION, Metric, grouped, metric, metric_keys, metric_name
 from model_registry.service.api_reading import Store, file_response
 from model_registry.service.charts import pair_chart, versions_chart
@@ -60,11 +60,6 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f}\u00a0%"
 
 
-def _sentence(text: str) -> str:
-    """Return what a training log says in passing as a sentence."""
-    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."
-
-
 def _accuracy(entry: RegistryEntry) -> Metric | None:
     """Return a version's accuracy; without an interval where the data say too little of other days."""
     accuracy = metric(entry.metrics, "accuracy")
@@ -74,7 +69,7 @@ def _accuracy(entry: RegistryEntry) -> Metric | None:
 
 
 _templates.filters |= {
-    **{"when": _when, "size": _size, "percent": _percent, "sentence": _sentence, "marked": marked},
+    **{"when": _when, "size": _size, "percent": _percent, "sentence": sentence, "marked": marked},
     **{"metric": metric, "metric_name": metric_name, "accuracy": _accuracy},
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -19,6 +20,8 @@ _VERDICTS = {
     "weak": "This model makes mistakes that matter. Read what to do next before relying on it.",
     "insufficient data": "There is not enough data to know how well this model works.",
 }
+_MANY = 12  # labels or rows, beyond which a table shows what matters most and the rest on a click
+_ROWS = 60  # of a table of records or sessions; the training log has all
 _UNSEEN = {"session": "days", "person": "people"}
 
 
@@ -30,6 +33,11 @@ def model_card(entry: TrainingLogEntry, result: Report) -> bytes:
         kind=title_of(entry.modality),
         verdict=_VERDICTS[result.verdict].format(unseen=_UNSEEN[result.unit]),
         result=result,
+        many=len(result.labels) > _MANY,
+        few=_MANY,
+        weakest=sorted(result.labels, key=lambda row: row.recall),
+        shown=_ROWS,
+        left_out=Counter(row["reason"] for row in dumped.get("dropped", [])).most_common(_ROWS),
         metrics=result.metrics,
         headline="" if result.scheme == "within-session" else _headline(result),
         of_no_session=OF_NO_SESSION,

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from model_registry.messages import marked
+from model_registry.messages import marked, sentence
 
 
 def page_environment() -> Any:
@@ -20,7 +20,12 @@ def page_environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"day": _day, "marked": marked, "percent": lambda value: f"{100 * value:.0f}\u00a0%"}
+    environment.filters |= {
+        "day": _day,
+        "marked": marked,
+        "sentence": sentence,
+        "percent": lambda value: f"{100 * value:.0f}\u00a0%",
+    }
     return environment
 
 
