@@ -1,7 +1,8 @@
-"""The monitor over HTTP: a page that updates itself, the state as JSON, and metrics for Prometheus. Reads only."""
+"""The monitor over HTTP: a page that updates itself, state and failures as JSON, logs, and metrics for Prometheus."""
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,29 +12,38 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from model_registry.errors import InvalidNameError
+from model_registry.names import parse_modality, parse_user
+from orchestrator.failures import read_failures
 from orchestrator.progress import Follower, Progress
+from orchestrator.run_folder import RunFolder
 
 _PAGE = Path(__file__).with_name("monitor.html")
-_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:"
+_LOG_BYTES = 1 << 20  # of the end of a log
 
 
 def page_server(follower: Follower, host: str, port: int) -> ThreadingHTTPServer:
-    """Return a server of `/`, `/state.json` and `/metrics`; port 0 takes a free one. Raises OSError."""
+    """Return a server of `/`, `/state.json`, `/failures.json`, `/logs/<user>/<modality>` and `/metrics`.
+
+    Port 0 takes a free one. Raises OSError.
+    """
     lock = threading.Lock()  # one read at a time: a follower remembers how far it has read
 
     def read() -> Progress:
         with lock:
             return follower.read()
 
-    return ThreadingHTTPServer((host, port), partial(_Handler, read))
+    return ThreadingHTTPServer((host, port), partial(_Handler, read, follower.folder))
 
 
 class _Handler(BaseHTTPRequestHandler):
     server_version = "model-trainer"
     sys_version = ""
 
-    def __init__(self, read: Callable[[], Progress], *rest: object) -> None:
+    def __init__(self, read: Callable[[], Progress], folder: RunFolder, *rest: object) -> None:
         self._read = read
+        self._folder = folder
         super().__init__(*rest)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
@@ -42,6 +52,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._respond("text/html; charset=utf-8", _PAGE.read_bytes())
         elif path == "/state.json":
             self._respond("application/json", self._read().model_dump_json().encode())
+        elif path == "/failures.json":
+            self._respond("application/json", failures_json(self._folder))
+        elif path.startswith("/logs/"):
+            log = _last_bytes(self._folder, path.removeprefix("/logs/"))
+            self.send_error(404) if log is None else self._respond("text/plain; charset=utf-8", log)
         elif path == "/metrics":
             self._respond("text/plain; version=0.0.4; charset=utf-8", metrics(self._read()))
         else:
@@ -62,6 +77,32 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Log nothing: the page polls every second."""
+
+
+def failures_json(folder: RunFolder) -> bytes:
+    """Return all failures of a run folder as JSON, each with what changed about it and whether it has a log."""
+    report = read_failures(folder)
+    rows = [
+        each.model_dump()
+        | {"change": report.change(each), "of_data": each.of_data, "log": folder.log(*each.slot) is not None}
+        for each in report.failures
+    ]
+    mended = [each.model_dump() for each in report.mended]
+    return json.dumps({"batch": report.batch, "failures": rows, "mended": mended}, ensure_ascii=False).encode()
+
+
+def _last_bytes(folder: RunFolder, name: str) -> bytes | None:
+    """Return the end of the log of `<user>/<modality>`, or None where there is none."""
+    user, _, modality = name.partition("/")
+    try:
+        log = folder.log(parse_user(user), parse_modality(modality))
+    except InvalidNameError:
+        return None
+    if log is None:
+        return None
+    with log.open("rb") as file:
+        file.seek(max(log.stat().st_size - _LOG_BYTES, 0))
+        return file.read()
 
 
 class _Gauges:
