@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,7 +16,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from model_registry.errors import InvalidNameError
 from model_registry.names import parse_modality, parse_user
-from orchestrator.failures import read_failures
+from orchestrator.failures import FailureReport, read_failures
 from orchestrator.progress import Follower, Progress
 from orchestrator.run_folder import RunFolder
 
@@ -58,7 +60,9 @@ class _Handler(BaseHTTPRequestHandler):
             log = _last_bytes(self._folder, path.removeprefix("/logs/"))
             self.send_error(404) if log is None else self._respond("text/plain; charset=utf-8", log)
         elif path == "/metrics":
-            self._respond("text/plain; version=0.0.4; charset=utf-8", metrics(self._read()))
+            self._respond(
+                "text/plain; version=0.0.4; charset=utf-8", metrics(self._read(), read_failures(self._folder))
+            )
         else:
             self.send_error(404)
 
@@ -106,10 +110,11 @@ def _last_bytes(folder: RunFolder, name: str) -> bytes | None:
 
 
 class _Gauges:
-    """A batch's state as Prometheus gauges."""
+    """A batch's state and failures as Prometheus gauges, without any name of a person."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, report: FailureReport) -> None:
         self._progress = progress
+        self._report = report
 
     def collect(self) -> Iterator[Metric]:
         jobs = GaugeMetricFamily("model_trainer_jobs", "Jobs of the batch by state.", labels=["modality", "state"])
@@ -124,6 +129,21 @@ class _Gauges:
             for state, count in counts.items():
                 jobs.add_metric([row.modality, state], count)
         yield jobs
+        failures = GaugeMetricFamily(
+            "model_trainer_failures",
+            "Users and modalities without a version, by what kind of end, cause, and what the batch changed about it.",
+            labels=["modality", "kind", "cause", "change"],
+        )
+        counts_of_failures = Counter(
+            (each.modality, "no_model" if each.of_data else "failed", each.cause, self._report.change(each))
+            for each in self._report.failures
+        )
+        for labels, number in sorted(counts_of_failures.items()):
+            failures.add_metric(labels, number)
+        yield failures
+        if self._progress.started:
+            started = datetime.fromisoformat(self._progress.started).timestamp()
+            yield GaugeMetricFamily("model_trainer_batch_started_seconds", "When the batch began, since 1970.", started)
         rate, finished = self._progress.jobs_per_second, self._progress.finished
         yield GaugeMetricFamily("model_trainer_jobs_per_second", "Jobs ended per second.", rate)
         yield GaugeMetricFamily("model_trainer_batch_finished", "1 when the batch has ended.", int(finished))
@@ -132,8 +152,8 @@ class _Gauges:
             yield GaugeMetricFamily("model_trainer_eta_seconds", "Estimated seconds to the end.", left)
 
 
-def metrics(progress: Progress) -> bytes:
+def metrics(progress: Progress, report: FailureReport) -> bytes:
     """Return the state in Prometheus' text format."""
     registry = CollectorRegistry()
-    registry.register(_Gauges(progress))
+    registry.register(_Gauges(progress, report))
     return generate_latest(registry)
