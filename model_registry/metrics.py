@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_NAMES = {  # where the name is not the key with blanks
+NAMES = {  # where the name is not the key with blanks
     "top2_accuracy": "top-2 accuracy",
     "f1_macro": "macro F1",
     "ece": "expected calibration error",
@@ -20,7 +20,7 @@ _NAMES = {  # where the name is not the key with blanks
     "open_set_auroc": "open-set detection AUROC (label held out)",
     "unknown_auroc": "open-set detection AUROC (label held out)",  # as older versions call it
 }
-_GROUPS = {  # heading -> metrics, in the order in which people read them
+GROUPS = {  # heading -> metrics, in the order in which people read them
     "Accuracy": (
         *("accuracy", "balanced_accuracy", "f1_macro", "top2_accuracy", "majority_baseline"),
         *("random_split_accuracy", "optimism_gap", "set_coverage", "set_size"),
@@ -32,7 +32,7 @@ _GROUPS = {  # heading -> metrics, in the order in which people read them
     "Calibration": ("ece", "ece_calibrated", "ece_uncalibrated"),
 }
 OF_NO_SESSION = ("probe_acceptance", "background_acceptance")  # their intervals hold without a second session
-_OTHERS = "Others"
+OTHERS = "Others"
 _ENDS = ("_low", "_high")
 
 
@@ -52,7 +52,7 @@ class Metric:
 
 def metric_name(key: str) -> str:
     """Return what people call a metric."""
-    return _NAMES.get(key, key.replace("_", " "))
+    return NAMES.get(key, key.replace("_", " "))
 
 
 def metric(metrics: Mapping[str, float], key: str) -> Metric | None:
@@ -66,14 +66,14 @@ def metric(metrics: Mapping[str, float], key: str) -> Metric | None:
 def metric_keys(metrics: Mapping[str, float]) -> list[str]:
     """Return the keys of `metrics` that are no end of another's interval, in the order of the groups."""
     ends = {key + end for key in metrics for end in _ENDS if all(key + each in metrics for each in _ENDS)}
-    order = {key: k for k, key in enumerate(key for keys in _GROUPS.values() for key in keys)}
+    order = {key: k for k, key in enumerate(key for keys in GROUPS.values() for key in keys)}
     return sorted(metrics.keys() - ends, key=lambda key: (order.get(key, len(order)), key))
 
 
 def grouped(keys: list[str]) -> dict[str, list[str]]:
     """Return heading -> those of `keys` that belong under it; those that no group names are under the last heading."""
-    headings = {key: heading for heading, keys in _GROUPS.items() for key in keys}
+    headings = {key: heading for heading, keys in GROUPS.items() for key in keys}
     groups: dict[str, list[str]] = {}
     for key in keys:
-        groups.setdefault(headings.get(key, _OTHERS), []).append(key)
+        groups.setdefault(headings.get(key, OTHERS), []).append(key)
     return groups

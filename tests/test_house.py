@@ -47,7 +47,7 @@ TIERS: dict[str, tuple[tuple[set[str], ...], ...]] = {
     ),
     "model_registry": (
         ({"errors", "messages", "metrics", "timestamps"},),
-        ({"names"},),
+        ({"names"}, {"languages"}),
         ({"storage"},),
         ({"folders"},),
         ({"store"}, {"http_schemas"}, {"copying"}),

@@ -6,20 +6,22 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
+from model_registry.languages import Words
 from model_registry.metrics import Metric
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 200, 80, 632, 12, 168
+ACCURACY = "Accuracy of each version."
 _NAMED = 8  # versions that have room for their names
 
 
-def versions_chart(versions: Sequence[tuple[str, Metric]], active: str | None) -> Markup:
+def versions_chart(versions: Sequence[tuple[str, Metric]], active: str | None, language: Words) -> Markup:
     """Return a chart of versions and their accuracy, in order; `active` is ringed, lines are intervals."""
-    described = escape("; ".join(f"{version}: {_percent(accuracy)}" for version, accuracy in versions))
+    described = escape("; ".join(f"{version}: {_described(accuracy, language)}" for version, accuracy in versions))
     step = (_RIGHT - _LEFT) / len(versions)
     parts = [
-        Markup(
-            '<svg class="versions" role="img" viewBox="0 0 {} {}" aria-label="Accuracy of each version. {}.">'
-        ).format(_WIDTH, _HEIGHT, described)
+        Markup('<svg class="versions" role="img" viewBox="0 0 {} {}" aria-label="{} {}.">').format(
+            _WIDTH, _HEIGHT, language.text(ACCURACY), described
+        )
     ]
     for share in (0.0, 0.5, 1.0):
         parts.append(Markup('<path class="grid" d="M{} {:.0f}H{}"/>').format(_LEFT, _down(share), _RIGHT))
@@ -59,9 +61,11 @@ def pair_chart(before: Metric | None, after: Metric | None) -> Markup:
     return Markup("").join([*parts, Markup("</svg>")])
 
 
-def _percent(accuracy: Metric) -> str:
-    text = f"{accuracy.value:.0%}"
-    return text if accuracy.low is None else f"{text}, interval {accuracy.low:.0%} to {accuracy.high:.0%}"
+def _described(accuracy: Metric, language: Words) -> str:
+    text = language.percent(accuracy.value)
+    if accuracy.low is None or accuracy.high is None:
+        return text
+    return f"{text} ({language.percent(accuracy.low)} – {language.percent(accuracy.high)})"
 
 
 def _down(share: float) -> float:

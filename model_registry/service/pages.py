@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import groupby
 from typing import Annotated, Any, TypeVar
 
@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from model_registry.errors import CorruptError
+from model_registry.languages import CATALOGUES, Language, install, preferred_language, words
 from model_registry.messages import marked, sentence
 from model_registry.metrics import OF_NO_SESSION, Metric, grouped, metric, metric_keys, metric_name
 from model_registry.service.api_reading import Store, file_response
@@ -37,27 +38,25 @@ _LABELS_SHOWN = 100
 _ROWS_SHOWN = 50  # of each table in which versions are compared
 _SETTING = 200  # characters of a setting's value
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; form-action 'self'"
-_templates = Environment(
-    loader=PackageLoader("model_registry.service"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
+# What templates translate of values, besides metrics and headings: verdicts, statuses, events.
+WORDS = (
+    *("Good", "Weak", "Insufficient data"),
+    *("active", "candidate", "archived", "publish", "promote", "rollback", "archive", "remove"),
+    *("This version has no model card.", "Examples of sessions that differ", "Data and code that differ"),
+    "Settings that differ",
 )
 
 
-def _when(timestamp: str) -> str:
-    """Return a timestamp as people read it."""
-    return datetime.fromisoformat(timestamp).astimezone(UTC).strftime("%-d %B %Y, %H:%M UTC")
+def _language(request: Request) -> Language:
+    return preferred_language(request.headers.get("accept-language", ""))
+
+
+Reading = Annotated[Language, Depends(_language)]
 
 
 def _size(count: int) -> str:
     """Return a number of bytes as people read it."""
     return f"{count} bytes" if count < 1000 else f"{count / 1000:.1f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f}\u00a0%"
 
 
 def _accuracy(entry: RegistryEntry) -> Metric | None:
@@ -68,44 +67,63 @@ def _accuracy(entry: RegistryEntry) -> Metric | None:
     return replace(accuracy, low=None, high=None)
 
 
-_templates.filters |= {
-    **{"when": _when, "size": _size, "percent": _percent, "sentence": sentence, "marked": marked},
-    **{"metric": metric, "metric_name": metric_name, "accuracy": _accuracy},
-}
+@lru_cache
+def _environment(language: Language) -> Environment:
+    """Return the templates in a language."""
+    environment = Environment(
+        loader=PackageLoader("model_registry.service"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    install(environment, words(language, CATALOGUES))
+    environment.filters |= {
+        **{"size": _size, "sentence": sentence, "marked": marked},
+        **{"metric": metric, "metric_name": metric_name, "accuracy": _accuracy},
+    }
+    return environment
 
 
 @router.get("/")
 def index(
-    store: Store, reader: Reader, search: Annotated[str, Query(max_length=100)] = "", page: PageNumber = 1
+    store: Store,
+    reader: Reader,
+    language: Reading,
+    search: Annotated[str, Query(max_length=100)] = "",
+    page: PageNumber = 1,
 ) -> HTMLResponse:
     """List users and their active versions; `search` looks for a part of the user's id."""
     matching = [user for user in store.users() if search.strip().lower() in user.lower()]
-    rows = [(user, _slots(store, user)) for user in _on_page(matching, page, USERS_ON_A_PAGE)]
+    rows = [(user, _slots(store, user, language)) for user in _on_page(matching, page, USERS_ON_A_PAGE)]
     pages = _page_count(len(matching), USERS_ON_A_PAGE)
-    return _page("index.html", search=search, rows=rows, total=len(matching), page=page, pages=pages)
+    return _page(language, "index.html", search=search, rows=rows, total=len(matching), page=page, pages=pages)
 
 
 @router.get("/users/{user}")
-def user_page(store: Store, reader: Reader, user: str) -> HTMLResponse:
+def user_page(store: Store, reader: Reader, language: Reading, user: str) -> HTMLResponse:
     """Show one user's modalities: the active version of each, and the accuracy of all versions."""
-    return _page("user.html", user=user, slots=_slots(store, user))
+    return _page(language, "user.html", user=user, slots=_slots(store, user, language))
 
 
 @router.get("/users/{user}/{modality}")
-def slot(store: Store, reader: Reader, user: str, modality: str, page: PageNumber = 1) -> HTMLResponse:
+def slot(
+    store: Store, reader: Reader, language: Reading, user: str, modality: str, page: PageNumber = 1
+) -> HTMLResponse:
     """List the versions of one user and modality, newest first, with their accuracy and history."""
     damaged: list[Damage] = []
     entries = list(store.entries(user=user, modality=modality, on_damage=damaged.append))
     events = [] if any(damage.version is None for damage in damaged) else store.history(user, modality)
     versions = [entry.model_version for entry in entries[::-1]]
     return _page(
+        language,
         "slot.html",
         user=user,
         modality=modality,
         entries=_on_page(entries[::-1], page, VERSIONS_ON_A_PAGE),
         versions=versions[:VERSIONS_ON_A_PAGE],
         pair=versions[1::-1] if len(versions) > 1 else None,
-        chart=_chart(_on_page(entries[::-1], page, VERSIONS_ON_A_PAGE)[::-1]),
+        chart=_chart(_on_page(entries[::-1], page, VERSIONS_ON_A_PAGE)[::-1], language),
         events=_on_page(events[::-1], page, VERSIONS_ON_A_PAGE),
         older=0,
         damaged=_reasons(store, damaged),
@@ -116,7 +134,13 @@ def slot(store: Store, reader: Reader, user: str, modality: str, page: PageNumbe
 
 @router.get("/users/{user}/{modality}/compare")
 def compare(
-    store: Store, reader: Reader, user: str, modality: str, before: VersionInQuery, after: VersionInQuery
+    store: Store,
+    reader: Reader,
+    language: Reading,
+    user: str,
+    modality: str,
+    before: VersionInQuery,
+    after: VersionInQuery,
 ) -> HTMLResponse:
     """Compare two versions: verdicts, recall of each label, metrics, data and settings."""
     difference = store.diff(user, modality, before, after)
@@ -127,6 +151,7 @@ def compare(
     events = store.history(user, modality)
     published = [f"v{event.version}" for event in reversed(events) if event.event == "publish"][:VERSIONS_ON_A_PAGE]
     return _page(
+        language,
         "compare.html",
         old=old,
         new=new,
@@ -150,7 +175,7 @@ def compare(
 
 
 @router.get("/users/{user}/{modality}/{version}")
-def version(store: Store, reader: Reader, user: str, modality: str, version: str) -> HTMLResponse:
+def version(store: Store, reader: Reader, language: Reading, user: str, modality: str, version: str) -> HTMLResponse:
     """Show a version: verdict, accuracy, labels and advice first, then its metrics, history and files."""
     record = store.show(user, modality, version)
     files = store.resolve(user, modality, version).stored
@@ -160,6 +185,7 @@ def version(store: Store, reader: Reader, user: str, modality: str, version: str
         labels.sort(key=lambda row: row.recall)
     events = record.events[::-1]
     return _page(
+        language,
         "version.html",
         entry=record.entry,
         evaluation=evaluation,
@@ -174,11 +200,11 @@ def version(store: Store, reader: Reader, user: str, modality: str, version: str
 
 
 @router.get("/users/{user}/{modality}/{version}/card")
-def card(store: Store, reader: Reader, user: str, modality: str, version: str) -> Response:
+def card(store: Store, reader: Reader, language: Reading, user: str, modality: str, version: str) -> Response:
     """Show a version's model card. It came from a trainer, so it may run no scripts and load nothing."""
     path = store.resolve(user, modality, version).files.get("model_card")
     if path is None:
-        return _page("missing.html", what="This version has no model card.", status=404)
+        return _page(language, "missing.html", what="This version has no model card.", status=404)
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
     return HTMLResponse(path.read_bytes(), headers=_headers(policy))
 
@@ -219,7 +245,7 @@ class _LabelChange:
         return pair_chart(self.before, self.after)
 
 
-def _slots(store: Registry, user: str) -> list[_Slot]:
+def _slots(store: Registry, user: str, language: Language) -> list[_Slot]:
     """Return the modalities of one user, sorted, those that are damaged included."""
     damaged: list[Damage] = []
     entries = sorted(store.entries(user=user, on_damage=damaged.append), key=lambda entry: entry.modality)
@@ -229,21 +255,23 @@ def _slots(store: Registry, user: str) -> list[_Slot]:
             modality=modality,
             active=next((entry for entry in slots.get(modality, ()) if entry.status == "active"), None),
             count=len(slots.get(modality, ())),
-            chart=_chart(slots.get(modality, ())),
+            chart=_chart(slots.get(modality, ()), language),
             damaged=tuple(_reasons(store, [damage for damage in damaged if damage.modality == modality])),
         )
         for modality in sorted({*slots, *(damage.modality for damage in damaged)})
     ]
 
 
-def _chart(entries: Sequence[RegistryEntry]) -> Markup:
+def _chart(entries: Sequence[RegistryEntry], language: Language) -> Markup:
     """Return a chart of the newest versions' accuracy, oldest first; nothing where fewer than two have one."""
     known = [(entry, accuracy) for entry in entries if (accuracy := _accuracy(entry)) is not None]
     known = sorted(known, key=lambda pair: pair[0].version)[-VERSIONS_ON_A_PAGE:]
     if len(known) < 2:
         return Markup("")
     active = next((entry.model_version for entry, _ in known if entry.status == "active"), None)
-    return versions_chart([(entry.model_version, accuracy) for entry, accuracy in known], active)
+    return versions_chart(
+        [(entry.model_version, accuracy) for entry, accuracy in known], active, words(language, CATALOGUES)
+    )
 
 
 def _reasons(store: Registry, damaged: Sequence[Damage]) -> list[str]:
@@ -306,8 +334,10 @@ def _page_count(items: int, most: int) -> int:
     return max(1, -(-items // most))
 
 
-def _page(template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
-    return HTMLResponse(_templates.get_template(template).render(**values), status, headers=_headers(_POLICY))
+def _page(language: Language, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    page = _environment(language).get_template(template).render(**values)
+    headers = {**_headers(_POLICY), "Content-Language": language, "Vary": "Accept-Language"}
+    return HTMLResponse(page, status, headers=headers)
 
 
 def _headers(policy: str) -> Mapping[str, str]:

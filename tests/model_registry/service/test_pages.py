@@ -137,7 +137,7 @@ def test_a_version_leads_with_verdict_accuracy_labels_advice_and_card(client: Te
     text = client.get("/users/person07/gesture/v2").text
     shown = plain_text(text[text.index("<body>") :])
     order = (
-        "Weak – this version is active", "Balanced accuracy is 0.50", "50 %",
+        "Weak – active", "Balanced accuracy is 0.50", "50 %",
         "of recordings from sessions that it was not trained on were recognised. The 95 % confidence interval is 30 %",
         "drink 30 % (20 % – 90 %)", "28 more labels", "Record 6 more of", "Read the model card", "Compare with v1",
         "Accuracy accuracy 0.500 (0.300 – 0.700)", "macro F1", "majority baseline", "Unknown coverage 0.900",
@@ -179,7 +179,7 @@ def test_two_versions_are_compared_label_by_label(client: TestClient) -> None:
 def test_accuracy_over_versions_is_drawn_and_said(client: TestClient) -> None:
     for path in ("/users/person07", "/users/person07/gesture"):
         text = client.get(path).text
-        said = "v1: 91%; v2: 50%, interval 30% to 70%; v3: 75%, interval 55% to 95%."
+        said = "v1: 91\u00a0%; v2: 50\u00a0% (30\u00a0% – 70\u00a0%); v3: 75\u00a0% (55\u00a0% – 95\u00a0%)."
         assert said in text and text.count('<circle class="active"') == 1, path
     assert "<svg" not in client.get("/users/person08/gesture").text
 
@@ -200,6 +200,32 @@ def test_a_log_of_another_shape_leaves_a_page_without_what_it_does_not_say(log: 
     store.publish(make_bundle(tmp_path, log=log))
     text = reading_client(store).get("/users/user123/gesture/v1").text
     assert '<bdi lang="">drink</bdi>, ' in text and "What to do next" not in text
+
+
+@pytest.mark.parametrize(
+    ("asked", "language", "said"),
+    [
+        ("de-DE,en;q=0.5", "de", ["Schwach", "Genauigkeit", "Das 95\u00a0%-Konfidenzintervall reicht von",
+                                  "0,500 (0,300 – 0,700)", "Die balancierte Genauigkeit ist 0.50", "Es wird mit",
+                                  "Modellkarte lesen", "1. März 2026"]),
+        ("es", "es", ["Débil", "Exactitud", "El intervalo de confianza del 95\u00a0%", "se confunde con",
+                      "1 de marzo de 2026"]),
+        ("fr", "en", ["Weak", "Accuracy", "Read the model card", "1 March 2026"]),
+    ],
+)  # fmt: skip
+def test_pages_speak_the_language_of_the_browser(
+    client: TestClient, asked: str, language: str, said: list[str]
+) -> None:
+    page = client.get("/users/person07/gesture/v2", headers={"Accept-Language": asked})
+    assert f'<html lang="{language}">' in page.text and page.headers["content-language"] == language
+    assert page.headers["vary"] == "Accept-Language"
+    assert [text for text in said if text not in page.text] == []
+    for path in PAGES:
+        text = client.get(path, headers={"Accept-Language": asked}).text
+        assert f'<html lang="{language}">' in text and "%(" not in text
+        if language != "en":
+            words = plain_text(re.sub("<bdi.*?</bdi>", "", text[text.index("<body>") :]))
+            assert re.findall(r"\b(?:the|of|is|are|and|version|versions)\b", words) == [], path
 
 
 def test_no_page_is_larger_than_100_kb(tmp_path: Path) -> None:
