@@ -14,6 +14,8 @@ from model_registry.languages import CATALOGUES, LANGUAGES, read_catalogue
 from model_registry.metrics import GROUPS, NAMES, OTHERS, metric_name
 from model_registry.service.charts import ACCURACY
 from model_registry.service.pages import WORDS
+from shared.report.model_card import CHARTS, GOOD, NOT_GOOD, OTHER_TEXTS
+from shared.report.pages import OWN_CATALOGUES
 
 ROOT = Path(__file__).resolve().parent.parent
 Message = str | tuple[str, str]  # with its plural
@@ -26,9 +28,25 @@ def registry_messages() -> list[Message]:
     return unique([*template_messages(ROOT / "model_registry" / "service" / "templates"), *values])
 
 
-def template_messages(folder: Path) -> Iterator[Message]:
+def card_messages() -> list[Message]:
+    """Return every message of the model card that the registry's pages do not have."""
+    texts = [
+        *GOOD.values(),
+        *NOT_GOOD.values(),
+        *OTHER_TEXTS,
+        *(text for heading, said in CHARTS.items() for text in (heading, *said)),
+    ]
+    known = {*registry_messages()}
+    return [
+        message
+        for message in unique([*template_messages(OWN_CATALOGUES.parent, "model_card.html"), *texts])
+        if message not in known
+    ]
+
+
+def template_messages(folder: Path, names: str = "*.html") -> Iterator[Message]:
     """Yield the messages of Jinja templates."""
-    for path in sorted(folder.glob("*.html")):
+    for path in sorted(folder.glob(names)):
         found = babel_extract(BytesIO(path.read_bytes()), ("_", "gettext", "ngettext"), (), {"silent": "false"})
         for _, function, message, _ in found:
             texts = [text for text in message if text] if isinstance(message, tuple) else [message]
@@ -60,7 +78,7 @@ def write_catalogues(folder: Path, messages: Iterable[Message]) -> None:
 
 def all_messages() -> dict[Path, list[Message]]:
     """Return the folder of each package's catalogues -> its messages."""
-    return {CATALOGUES: registry_messages()}
+    return {CATALOGUES: registry_messages(), OWN_CATALOGUES: card_messages()}
 
 
 def main() -> None:

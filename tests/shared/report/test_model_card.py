@@ -111,14 +111,14 @@ def test_the_card_gives_every_metric_with_its_interval(card: Path) -> None:
         re.sub("<[^>]+>", " ", card.read_text("utf-8")).replace("\u00a0", " ").replace("&nbsp;", " ").split()
     )
     for told in (
-        "The 95 % confidence interval is 60 % to 90 %",
-        "always predicting the most frequent label would reach 50 %",
+        "The 95 % confidence interval is 60 % to 90 %.",
+        "Always predicting the most frequent label would reach 50 %.",
         "They held it for 91 %, with 1.3 labels on average",
         "among its two most probable for 93 % of them (top-2 accuracy)",
         "reports 92 %: 12 percentage points more than can be expected on another day",
         "It accepted 90 % of them (coverage)",
         "which is a false rejection rate of 10 %. Of those that it accepted, 88 % were right",
-        "it is 7% with it and 21% without",
+        "it is 7 % with it and 21 % without",
         "macro F1 0.770 0.610 – 0.890",
         "open-set detection AUROC (label held out) 0.830",
         "Label Precision Recall F1 Support Open-set AUROC",
@@ -126,7 +126,7 @@ def test_the_card_gives_every_metric_with_its_interval(card: Path) -> None:
     ):
         assert told in plain, told
     once = _card(card.with_name("once.html"), scheme="within-session").read_text("utf-8")
-    assert "All are from one session: on another day it may be less" in once and "A random split" not in once
+    assert "so there is no interval: on another day it may be less" in once and "A random split" not in once
     shown = once[once.index("<body>") :]
     assert "there is no interval" in shown
     assert "60\u00a0%" not in shown and "0.610 – 0.890" not in shown and "(0.70 – 0.97)" not in shown
@@ -198,6 +198,25 @@ def test_a_card_of_forty_labels_is_short_and_keeps_labels_in_view(tmp_path: Path
         ), "the label stays beside its row"
 
 
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        ("de", ["Gesten von ana", "Schwach", "5. März 2026", "Nehmen Sie ", "Das 95\u00a0%-Konfidenzintervall reicht",
+                "in 4 von 20 Fällen als", "Lernkurve", "Kalibrierungsfehler ist 7\u00a0%", "Sitzungen nach Zeit"]),
+        ("es", ["Gestos de ana", "Débil", "5 de marzo de 2026", "Grabe ", "se predijo como", "4 veces de 20"]),
+    ],
+)  # fmt: skip
+def test_the_card_speaks_the_language_of_the_configuration(language: str, said: list[str], tmp_path: Path) -> None:
+    path = _card(tmp_path / "card.html", labels=FORTY, training_config={"seed": 0, "lang": language})
+    text = path.read_text("utf-8")
+    assert f'<html lang="{language}">' in text and "%(" not in text
+    assert [each for each in said if each not in text] == []
+    reader = text[text.index("<body>") : text.index('<div class="engineer"')]
+    reader = re.sub(r'<(span|td) lang="en">.*?</\1>|<bdi.*?</bdi>|<code.*?</code>|aria-label="[^"]*"', "", reader)
+    plain = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", reader))
+    assert re.findall(r"\b(?:the|of|is|are|and|not|label|recordings)\b", plain) == []
+
+
 def test_labels_are_laid_out_in_their_own_direction(tmp_path: Path) -> None:
     advice = f"Record 6 more of `{ARABIC}` in a new session: it is confused with `thirsty`."
     metrics = {"advice": [advice], "chosen": "lda", "audit": {"suspected_labels": []}, "temperature": 1.0}
@@ -225,7 +244,7 @@ def test_long_lists_are_cut_and_counted(tmp_path: Path) -> None:
     path = _card(tmp_path / "card.html", dropped=dropped, timeline=timeline)
     text = path.read_text("utf-8")
     assert path.stat().st_size < 100_000
-    for said in ("<li>2000: too short</li>", "<li>1000: silent</li>", "And 2940 more;", "And 340 more;"):
+    for said in ('2000: <span lang="en">too short', '1000: <span lang="en">silent', "And 2940 more;", "And 340 more;"):
         assert said in text
 
 
@@ -246,8 +265,8 @@ def test_a_screen_reader_is_told_every_point_of_every_chart(card: Path) -> None:
         told = page.run("document.querySelector('#confusion tbody').innerText.split(/\\s+/).join(' ')")
     assert any("70%: 60%; 90%: 95%" in name for name in names)
     assert any("10: 60%; 40: 80%" in name for name in names)
-    assert any("2026-03-01: 10 samples, 80% recognised; 2026-03-02: 20 samples" in name for name in names)
-    assert any("80%, between 60% and 90%; always the most frequent label: 50%" in name for name in names)
+    assert any("2026-03-01: 10 recordings, 80\u00a0% recognised; 2026-03-02: 20 recordings" in name for name in names)
+    assert any("80% (60% – 90%); always the most frequent label: 50%" in name for name in names)
     assert told.startswith("hungry<b> 16 4 0")
 
 
@@ -282,6 +301,6 @@ def test_charts_tell_their_points_and_escape_their_words() -> None:
     chart = line_chart(((0.5, 0.25), (1.0, 1.0)), "a<b", "y", "T")
     assert "50%: 25%; 100%: 100%" in chart and "a&lt;b" in chart and "a<b" not in chart
     interval = interval_chart(0.5, 0.25, 0.75, [("a<b", 0.1)], "T")
-    assert "50%, between 25% and 75%; a&lt;b: 10%" in interval and "a<b" not in interval
+    assert "50% (25% – 75%); a&lt;b: 10%" in interval and "a<b" not in interval
     many = timeline_chart([(f"2026-03-{k:02d}T00:00:00Z", k, 1.0) for k in range(1, 29)], "T")
     assert many.count("<rect") == 56 and many.count("<text") == 2

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_registry.languages import CATALOGUES, LANGUAGES, words
+from model_registry.languages import LANGUAGES
+from shared.report import audit
 from shared.report.advice import advise
 from shared.report.metrics import judge, with_probes
+from shared.report.pages import page_words
 from shared.training_run import LabelReport, Unit
 from tests.shared.finished_runs import finished_run
 
@@ -27,7 +29,7 @@ def untranslated(sentences: tuple[str, ...]) -> list[tuple[str, str]]:
     """Return language and sentence of those that some language does not know, or knows in part only."""
     found = []
     for language, sentence in itertools.product(LANGUAGES[1:], sentences):
-        said = words(language, CATALOGUES).logged_text(sentence)
+        said = page_words(language).logged_text(sentence)
         if said == sentence or {"session", "sessions", "people", "sample", "samples"} & {*said.strip(".").split()}:
             found.append((language, sentence))
     return found
@@ -66,3 +68,11 @@ def test_every_piece_of_advice_is_translated(unit: Unit, tmp_path: Path) -> None
     assert len(set(lines)) >= 8 and any("confused with `eat`" in line for line in lines)
     assert any("no single label" in line for line in lines) and any("More of the same" in line for line in lines)
     assert untranslated(tuple(lines)) == []
+
+
+def test_every_warning_of_the_audit_is_translated(tmp_path: Path) -> None:
+    report = finished_run(tmp_path).report
+    report = replace(report, metrics=report.metrics | {"optimism_gap": 0.3, "random_split_accuracy": 0.9})
+    warnings = [*audit._warnings(report, 1, (0.9, 0.2), 1), *audit._warnings(report, 5, None, 5)]
+    assert len(set(warnings)) == 6
+    assert untranslated(tuple(warnings)) == []
