@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
 
 def printable(text: object) -> str:
@@ -24,3 +26,15 @@ def list_names(names: Sequence[str], most: int) -> str:
 def and_more(count: int, noun: str = "") -> str:
     """Return `and 3 more`, or with a noun `and 3 more figures`."""
     return f"and {count} more {noun}".rstrip()
+
+
+def marked(text: str) -> Any:
+    """Return text as HTML, with what is between backticks as code that is laid out in its own direction."""
+    from markupsafe import Markup, escape  # only pages need it
+
+    return Markup(re.sub(r"`([^`]+)`", r'<code dir="auto">\1</code>', str(escape(text))))
+
+
+def sentence(text: str) -> str:
+    """Return what a log or an error says as a sentence: with a capital letter and a full stop."""
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."

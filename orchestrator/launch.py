@@ -20,6 +20,7 @@ from model_registry.names import Modality
 from model_registry.promotion import PromotionPolicy
 from orchestrator.backends import Tls
 from orchestrator.batch import Control
+from orchestrator.failure_report import report_command
 from orchestrator.jobs import one_line, trainer_commands
 from orchestrator.lifecycle import Settings, follow, launch, only_requested, plan_batch
 from orchestrator.plan import BatchSpec, parse_modalities, parse_users
@@ -40,14 +41,15 @@ Examples:
   model-trainer batch --data /shared/data --runs /shared/runs --registry /shared/models --scheduler tcp://host:8786
   model-trainer batch --data data --timeout 300 --memory 2G --max-failures 20
   model-trainer batch --data data --backend docker --memory 2G --cpus 1
+  model-trainer batch report runs
   model-trainer batch --data data --config sound=sound.yaml --set gesture:evaluation.folds=4
 """
 
 
-@click.command(epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(invoke_without_command=True, epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="model-trainer")
 @click.option(
-    "--data", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="The data root."
+    "--data", type=click.Path(exists=True, file_okay=False, path_type=Path), help="The data root.  [required]"
 )
 @click.option("--users", default="all", show_default=True, help="Comma-separated user ids, or all that have data.")
 @click.option("--modalities", default="all", show_default=True, help="Comma-separated modalities, or all.")
@@ -113,7 +115,8 @@ Examples:
     type=_FILE,
     help='JSON file with other commands of trainers, such as {"sound": ["venv/bin/python", "-m", "my_sound.train"]}.',
 )
-def main(**options: Any) -> None:
+@click.pass_context
+def main(context: click.Context, /, **options: Any) -> None:
     """Train every user on every modality that has data, publish the models and print a table of them.
 
     What is published already and has not changed is left alone, so the same command continues an interrupted batch. A
@@ -124,6 +127,10 @@ def main(**options: Any) -> None:
     a run folder in use, 3 for a data root that cannot be used, 5 for an internal error or a lost cluster, 130 or 143
     when stopped by Ctrl-C or SIGTERM.
     """
+    if context.invoked_subcommand is not None:
+        return
+    if options["data"] is None:
+        raise click.MissingParameter(ctx=context, param_hint="'--data'", param_type="option")
     os.umask(0o077)  # whatever is written may be a person's data; trainers inherit it
     try:
         code = run(CommandLine(**options))
@@ -134,6 +141,9 @@ def main(**options: Any) -> None:
         click.echo(f"error: internal:\n{traceback.format_exc()}", err=True)
         code = TrainerError.exit_code
     sys.exit(code)
+
+
+main.add_command(report_command)
 
 
 @dataclass(frozen=True)

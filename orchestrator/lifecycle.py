@@ -25,6 +25,7 @@ from model_registry.storage.verification import Damage, log_damage
 from orchestrator.backends import Backend, Tls
 from orchestrator.backends.process import ThreadedBackend
 from orchestrator.batch import Control, Stop, run_batch, stopped_by_signals
+from orchestrator.failures import failures_before
 from orchestrator.jobs import Commands, Outcome, one_line, trainer_commands
 from orchestrator.lock import batch_lock
 from orchestrator.plan import BatchSpec, ModelSlot, Plan, make_plan
@@ -237,7 +238,7 @@ def _batch(settings: Settings, spec: BatchSpec, backend: Backend, stop: Stop) ->
     folder, begun = settings.folder, time.monotonic()
     plan = plan_batch(settings, spec)
     options = {"data": str(spec.data), "registry": settings.registry.address, "slots": settings.slots}
-    folder.begin(options, plan.jobs)
+    folder.begin(options, plan.jobs, failures_before(folder, spec, plan))
     tally = Tally()
     with _progress_lines(len(plan.jobs)) as print_outcome:
 

@@ -36,7 +36,12 @@ Examples:
 @click.argument("runs", type=click.Path(path_type=Path))
 @click.option("--once", is_flag=True, help="Show the present state and exit.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines instead of a table.")
-@click.option("--serve", "address", metavar="[HOST:]PORT", help="Serve a page, /state.json and /metrics until stopped.")
+@click.option(
+    "--serve",
+    "address",
+    metavar="[HOST:]PORT",
+    help="Serve a page, /state.json, /failures.json, logs and /metrics until stopped; it asks for no password.",
+)
 def main(runs: Path, once: bool, as_json: bool, address: str | None) -> None:
     """Show what the batch in the folder RUNS is doing: totals, rate, time left, running jobs, last errors.
 

@@ -1,9 +1,12 @@
-"""The monitor over HTTP: a page that updates itself, the state as JSON, and metrics for Prometheus. Reads only."""
+"""The monitor over HTTP: a page that updates itself, state and failures as JSON, logs, and metrics for Prometheus."""
 
 from __future__ import annotations
 
+import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,29 +14,38 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from model_registry.errors import InvalidNameError
+from model_registry.names import parse_modality, parse_user
+from orchestrator.failures import FailureReport, read_failures
 from orchestrator.progress import Follower, Progress
+from orchestrator.run_folder import RunFolder
 
 _PAGE = Path(__file__).with_name("monitor.html")
-_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:"
+_LOG_BYTES = 1 << 20  # of the end of a log
 
 
 def page_server(follower: Follower, host: str, port: int) -> ThreadingHTTPServer:
-    """Return a server of `/`, `/state.json` and `/metrics`; port 0 takes a free one. Raises OSError."""
+    """Return a server of `/`, `/state.json`, `/failures.json`, `/logs/<user>/<modality>` and `/metrics`.
+
+    Port 0 takes a free one. Raises OSError.
+    """
     lock = threading.Lock()  # one read at a time: a follower remembers how far it has read
 
     def read() -> Progress:
         with lock:
             return follower.read()
 
-    return ThreadingHTTPServer((host, port), partial(_Handler, read))
+    return ThreadingHTTPServer((host, port), partial(_Handler, read, follower.folder))
 
 
 class _Handler(BaseHTTPRequestHandler):
     server_version = "model-trainer"
     sys_version = ""
 
-    def __init__(self, read: Callable[[], Progress], *rest: object) -> None:
+    def __init__(self, read: Callable[[], Progress], folder: RunFolder, *rest: object) -> None:
         self._read = read
+        self._folder = folder
         super().__init__(*rest)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
@@ -42,8 +54,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._respond("text/html; charset=utf-8", _PAGE.read_bytes())
         elif path == "/state.json":
             self._respond("application/json", self._read().model_dump_json().encode())
+        elif path == "/failures.json":
+            self._respond("application/json", failures_json(self._folder))
+        elif path.startswith("/logs/"):
+            log = _last_bytes(self._folder, path.removeprefix("/logs/"))
+            self.send_error(404) if log is None else self._respond("text/plain; charset=utf-8", log)
         elif path == "/metrics":
-            self._respond("text/plain; version=0.0.4; charset=utf-8", metrics(self._read()))
+            self._respond(
+                "text/plain; version=0.0.4; charset=utf-8", metrics(self._read(), read_failures(self._folder))
+            )
         else:
             self.send_error(404)
 
@@ -64,11 +83,38 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing: the page polls every second."""
 
 
-class _Gauges:
-    """A batch's state as Prometheus gauges."""
+def failures_json(folder: RunFolder) -> bytes:
+    """Return all failures of a run folder as JSON, each with what changed about it and whether it has a log."""
+    report = read_failures(folder)
+    rows = [
+        each.model_dump()
+        | {"change": report.change(each), "of_data": each.of_data, "log": folder.log(*each.slot) is not None}
+        for each in report.failures
+    ]
+    mended = [each.model_dump() for each in report.mended]
+    return json.dumps({"batch": report.batch, "failures": rows, "mended": mended}, ensure_ascii=False).encode()
 
-    def __init__(self, progress: Progress) -> None:
+
+def _last_bytes(folder: RunFolder, name: str) -> bytes | None:
+    """Return the end of the log of `<user>/<modality>`, or None where there is none."""
+    user, _, modality = name.partition("/")
+    try:
+        log = folder.log(parse_user(user), parse_modality(modality))
+    except InvalidNameError:
+        return None
+    if log is None:
+        return None
+    with log.open("rb") as file:
+        file.seek(max(log.stat().st_size - _LOG_BYTES, 0))
+        return file.read()
+
+
+class _Gauges:
+    """A batch's state and failures as Prometheus gauges, without any name of a person."""
+
+    def __init__(self, progress: Progress, report: FailureReport) -> None:
         self._progress = progress
+        self._report = report
 
     def collect(self) -> Iterator[Metric]:
         jobs = GaugeMetricFamily("model_trainer_jobs", "Jobs of the batch by state.", labels=["modality", "state"])
@@ -83,6 +129,21 @@ class _Gauges:
             for state, count in counts.items():
                 jobs.add_metric([row.modality, state], count)
         yield jobs
+        failures = GaugeMetricFamily(
+            "model_trainer_failures",
+            "Users and modalities without a version, by what kind of end, cause, and what the batch changed about it.",
+            labels=["modality", "kind", "cause", "change"],
+        )
+        counts_of_failures = Counter(
+            (each.modality, "no_model" if each.of_data else "failed", each.cause, self._report.change(each))
+            for each in self._report.failures
+        )
+        for labels, number in sorted(counts_of_failures.items()):
+            failures.add_metric(labels, number)
+        yield failures
+        if self._progress.started:
+            started = datetime.fromisoformat(self._progress.started).timestamp()
+            yield GaugeMetricFamily("model_trainer_batch_started_seconds", "When the batch began, since 1970.", started)
         rate, finished = self._progress.jobs_per_second, self._progress.finished
         yield GaugeMetricFamily("model_trainer_jobs_per_second", "Jobs ended per second.", rate)
         yield GaugeMetricFamily("model_trainer_batch_finished", "1 when the batch has ended.", int(finished))
@@ -91,8 +152,8 @@ class _Gauges:
             yield GaugeMetricFamily("model_trainer_eta_seconds", "Estimated seconds to the end.", left)
 
 
-def metrics(progress: Progress) -> bytes:
+def metrics(progress: Progress, report: FailureReport) -> bytes:
     """Return the state in Prometheus' text format."""
     registry = CollectorRegistry()
-    registry.register(_Gauges(progress))
+    registry.register(_Gauges(progress, report))
     return generate_latest(registry)

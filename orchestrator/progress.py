@@ -65,7 +65,7 @@ class Follower:
     """Follows one run folder; `read` takes in what was appended since it was last called."""
 
     def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
+        self.folder = folder
         self._reset(None)
 
     def _reset(self, identity: tuple[int, int] | None) -> None:
@@ -91,7 +91,7 @@ class Follower:
         rate = self._rate(done)
         left = total - done
         return Progress(
-            runs=str(self._folder.root),
+            runs=str(self.folder.root),
             started=self._started,
             total=total,
             done=done,
@@ -123,16 +123,16 @@ class Follower:
 
     def _read_journal(self) -> None:
         try:
-            status = self._folder.journal.stat()
+            status = self.folder.journal.stat()
         except FileNotFoundError:
             return
         identity = (status.st_dev, status.st_ino)
         if identity != self._identity:
             self._reset(identity)
-            plan = read_json(self._folder.plan) or {}
+            plan = read_json(self.folder.plan) or {}
             self._totals.update(job["modality"] for job in plan.get("jobs", ()))
         while True:
-            lines, offset = tail(self._folder.journal, self._offset)
+            lines, offset = tail(self.folder.journal, self._offset)
             if offset == self._offset:
                 return
             self._offset = offset
@@ -169,7 +169,7 @@ class Follower:
             self._running.clear()
 
     def _read_events(self, key: tuple[str, Modality]) -> None:
-        lines, self._offsets[key] = tail(self._folder.events(*key), self._offsets[key])
+        lines, self._offsets[key] = tail(self.folder.events(*key), self._offsets[key])
         for line in reversed(lines):
             if line.get("event") == "stage":
                 done, total = line.get("done"), line.get("total")

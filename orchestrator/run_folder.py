@@ -1,6 +1,7 @@
 """The folder of a batch: where its plan, its journal and each job's files are, and how they are written.
 
 run.json            the plan: options and jobs
+failures.json       what ended without a version before this batch, and since when
 journal.jsonl       a line when a job starts, is retried and ends, appended; what the monitor follows
 jobs/<user>/<modality>/
     job.json        the job and its command
@@ -66,19 +67,30 @@ class RunFolder:
         return self.root / "summary.json"
 
     @property
+    def failures(self) -> Path:
+        return self.root / "failures.json"
+
+    @property
     def bundles(self) -> Path:
         return self.root / "bundles"
 
     def job(self, user: str, modality: Modality) -> Path:
         return self.root / "jobs" / user / modality
 
+    def log(self, user: str, modality: Modality) -> Path | None:
+        """Return the training log entry of the last job, or what its trainer printed before it crashed; or None."""
+        paths = self.job(user, modality) / "log.json", self.events(user, modality)
+        return next((path for path in paths if path.is_file() and path.stat().st_size), None)
+
     def events(self, user: str, modality: Modality) -> Path:
         return self.job(user, modality) / "events.jsonl"
 
-    def begin(self, options: Mapping[str, Any], jobs: Iterable[Job]) -> None:
-        """Write the plan of a new batch and start its journal. Bundles and jobs of earlier batches stay."""
+    def begin(self, options: Mapping[str, Any], jobs: Iterable[Job], failures: Mapping[str, Any] | None = None) -> None:
+        """Write the plan of a new batch, what failed before it, and start its journal. Bundles and jobs stay."""
         self.bundles.mkdir(parents=True, exist_ok=True)
         remove_abandoned(self.bundles)  # what killed trainers left
+        if failures is not None:
+            write_json(self.failures, failures)  # before the journal that it takes in is replaced
         listed = [job.model_dump(mode="json") for job in jobs]
         write_json(self.plan, {"format": 1, "started": utc_now(), "options": dict(options), "jobs": listed})
         write_json(self.journal, {"time": utc_now(), "event": "batch", "total": len(listed)})

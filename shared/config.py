@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 
+from model_registry.languages import Language
 from shared.data.files import reason_of
 from shared.data_loader import DataFilter
 from shared.errors import ConfigError, Fault
@@ -37,6 +38,7 @@ class TrainerConfig(Schema):
     """What every modality's configuration has."""
 
     seed: int = Field(default=0, ge=0, lt=2**32, description="decides every random choice")
+    lang: Language = Field(default="en", description="language of the model card: English, German or Spanish")
     minimum_per_label: int = Field(default=2, ge=1, description="a label with fewer samples is an error")
     data: DataFilter = Field(default_factory=DataFilter, description="which examples are used")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)

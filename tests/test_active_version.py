@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from model_registry.client import RemoteRegistry
+from model_registry.metrics import metric_name
 from model_registry.storage.tokens import add_token, tokens_file
 from model_registry.store import Registry
 from orchestrator.jobs import Job, Outcome
@@ -24,7 +25,6 @@ from shared.commands.train import trainer_command
 from shared.features.pretrained import pretrained_folder
 from shared.fingerprint import code_files, library_versions
 from shared.recipe import load_recipe
-from shared.report.model_card import metric_name
 from shared.trainers import find_trainer, modality_names
 from tests.model_registry.service.serving import served
 
@@ -304,7 +304,7 @@ def test_log_and_card_hold_every_figure_and_name_a_label_of_one_session(
         for name in ("precision", "recall", "f1"):
             assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
         assert row["within_session"] == (row["label"] == label) == (row["sessions"] == 1)
-    assert f"recorded in one session only: {label}" in found["verdict_reasons"]
+    assert f"recorded in one session only: `{label}`" in found["verdict_reasons"]
 
     plain = " ".join(re.sub("<[^>]+>", " ", (Path(entry["bundle"]) / "model_card.html").read_text()).split())
     assert f"{label} one session only: not tested on another day" in plain

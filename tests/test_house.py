@@ -48,8 +48,8 @@ TIERS: dict[str, tuple[tuple[set[str], ...], ...]] = {
         ({"commands", "__main__"},),
     ),
     "model_registry": (
-        ({"errors", "messages", "timestamps"},),
-        ({"names"},),
+        ({"errors", "messages", "metrics", "timestamps"},),
+        ({"names"}, {"languages"}),
         ({"storage"},),
         ({"folders"},),
         ({"store"}, {"http_schemas"}, {"copying"}),

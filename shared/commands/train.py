@@ -16,6 +16,7 @@ import click
 
 from model_registry.commands.completion import completion
 from model_registry.commands.options import promote_settings, registry_settings
+from model_registry.languages import LANGUAGES
 from model_registry.messages import plain
 from model_registry.names import InvalidNameError
 from model_registry.timestamps import utc_now
@@ -59,6 +60,7 @@ _OPTIONS = (
         shell_complete=_config_keys,
         help="Override one configuration key.",
     ),
+    click.Option(["--lang"], type=click.Choice(LANGUAGES), help="Language of the model card, as --set lang=de does."),
     click.Option(["--session", "sessions"], multiple=True, help="Use these sessions only; repeat for several."),
     click.Option(["--seed"], type=click.IntRange(0, 2**32 - 1), help="Overrides the configuration's seed."),
     click.Option(
@@ -210,6 +212,8 @@ def _train_all(trainer: Trainer, recipe: Recipe, given: Mapping[str, Any]) -> It
         raise click.UsageError("name whose model to train with --user, or several people with --pool-users")
     if pool and not given["consent_to_pool"]:
         raise click.UsageError("--pool-users needs --consent-to-pool: everyone named must have agreed to it")
+    if given["lang"] is not None:
+        given = {**given, "settings": (*given["settings"], f"lang={given['lang']}")}
     for users in [tuple(dict.fromkeys(pool))] if pool else [(user,) for user in dict.fromkeys(given["users"])]:
         yield _train(trainer, recipe, users, run_id, given)
 

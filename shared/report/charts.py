@@ -44,9 +44,7 @@ def interval_chart(value: float, low: float, high: float, beside: Sequence[tuple
     def at(share: float) -> float:
         return left + (right - left) * share
 
-    described = "; ".join(
-        [f"{value:.0%}, between {low:.0%} and {high:.0%}", *(f"{name}: {x:.0%}" for name, x in beside)]
-    )
+    described = "; ".join([f"{value:.0%} ({low:.0%} – {high:.0%})", *(f"{name}: {x:.0%}" for name, x in beside)])
     name = escape(f"{title}: {described}.")
     parts = [
         f'<svg class="interval" role="img" viewBox="0 0 {width:.0f} 56" aria-label="{name}">',
@@ -62,12 +60,11 @@ def interval_chart(value: float, low: float, high: float, beside: Sequence[tuple
     return "".join([*parts, "</svg>"])
 
 
-def timeline_chart(rows: Sequence[tuple[str, int, float]], title: str) -> str:
+def timeline_chart(rows: Sequence[tuple[str, int, float]], described: str) -> str:
     """Return an SVG with one bar a session, in order: (time in ISO 8601, samples, share recognised)."""
-    described = "; ".join(f"{start[:10]}: {count} samples, {share:.0%} recognised" for start, count, share in rows)
     most, bottom, tall, step = max(count for _, count, _ in rows), 84.0, 64.0, min(624 / len(rows), 208.0)
     parts = [
-        f'<svg class="timeline" role="img" viewBox="0 0 640 112" aria-label="{escape(f"{title}. {described}.")}">',
+        f'<svg class="timeline" role="img" viewBox="0 0 640 112" aria-label="{escape(described)}">',
         f'<path class="grid" d="M8 {bottom}H632"/>',
     ]
     named = {0, len(rows) - 1} if step < _APART else set(range(len(rows)))

@@ -21,7 +21,7 @@ from shared.data.media.previews import FRAMES, SECONDS, preview
 from shared.data.records import Dropped, Record
 from shared.errors import Fault
 from shared.progress import Progress, silent
-from shared.report.pages import page_environment
+from shared.report.pages import page_environment, page_words
 from shared.report.traces import trace
 from shared.trainers import title_of
 
@@ -301,4 +301,4 @@ def _modality(
 
 @lru_cache(maxsize=1)
 def _template() -> Any:
-    return page_environment().get_template("data_page.html")
+    return page_environment(page_words("en")).get_template("data_page.html")

@@ -103,12 +103,12 @@ def judge(
         reasons.append(f"every label was recorded {only}, so nothing shows {elsewhere}")
     few = [row.label for row in labels if row.support < 5]
     if few:
-        reasons.append(f"fewer than 5 samples of {', '.join(few)}")
+        reasons.append(f"fewer than 5 samples of {_quoted(few)}")
     if reasons:
         return "insufficient data", tuple(reasons)
     single = [row.label for row in labels if row.within_session]
     if single:
-        reasons.append(f"recorded {only}: {', '.join(single)}")
+        reasons.append(f"recorded {only}: {_quoted(single)}")
     if metrics["accuracy_low"] <= metrics["majority_baseline"]:
         reasons.append("the interval of its accuracy includes that of always predicting the most frequent label")
     if metrics["balanced_accuracy"] < 0.8:
@@ -125,8 +125,13 @@ def judge(
         )
     poor = [row.label for row in labels if row.recall <= 0.5]
     if poor:
-        reasons.append(f"not more than half recognised of {', '.join(poor)}")
+        reasons.append(f"not more than half recognised of {_quoted(poor)}")
     return ("weak", tuple(reasons)) if reasons else ("good", ())
+
+
+def _quoted(labels: Sequence[str]) -> str:
+    """Return labels as text that pages show as code, each in its own direction."""
+    return ", ".join(f"`{label}`" for label in labels)
 
 
 def with_probes(result: Report, kinds: Sequence[str], accepted: NDArray[np.bool_]) -> Report:

@@ -3,98 +3,108 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
+from model_registry.languages import Words
+from model_registry.metrics import OF_NO_SESSION, metric_name
 from shared.report.charts import interval_chart, line_chart, timeline_chart
-from shared.report.pages import page_environment
+from shared.report.pages import page_environment, page_words
 from shared.schema_utils import TrainingLogEntry
 from shared.trainers import title_of
-from shared.training_run import Report
+from shared.training_run import Report, Unit
 
-_VERDICTS = {
-    "good": "This model does well on {unseen} it was not trained on.",
+GOOD: dict[Unit, str] = {
+    "session": "This model does well on days it was not trained on.",
+    "person": "This model does well on people it was not trained on.",
+}
+NOT_GOOD = {
     "weak": "This model makes mistakes that matter. Read what to do next before relying on it.",
     "insufficient data": "There is not enough data to know how well this model works.",
 }
-_METRICS = {  # where the name is not the key with blanks
-    "top2_accuracy": "top-2 accuracy",
-    "f1_macro": "macro F1",
-    "ece": "expected calibration error",
-    "ece_calibrated": "expected calibration error with calibration",
-    "ece_uncalibrated": "expected calibration error without calibration",
-    "accuracy_accepted": "accuracy of accepted recordings",
-    "optimism_gap": "random split accuracy minus accuracy",
-    "background_acceptance": "acceptance of background",
-    "set_coverage": "coverage of prediction sets",
-    "set_size": "mean size of prediction sets",
-    "probe_acceptance": "acceptance of inputs that no label can be",
-    "open_set_auroc": "open-set detection AUROC (label held out)",
+CHARTS = {  # heading -> names of its axes, and what is to be read from it
+    "Learning curve": (
+        *("samples trained on", "accuracy"),
+        "If the line still rises at its end, more samples will help.",
+    ),
+    "Accuracy by coverage": (
+        *("coverage", "accuracy"),
+        "Coverage is the share of recordings that it accepts; it rejects the others as `unknown`. The line shows how "
+        "accurate it is where it accepts only those that it is most certain of.",
+    ),
+    "Reliability": (
+        *("confidence", "accuracy"),
+        "On the dashed line it is right as often as its confidence says. The expected calibration error is %(used)s; "
+        "on sessions that the calibration was not fitted on it is %(with)s with it and %(without)s without, and the "
+        "better is used.",
+    ),
 }
-_UNSEEN = {"session": "days", "person": "people"}
+OTHER_TEXTS = (
+    *("always the most frequent label", "Sessions by time", "%(day)s: %(recordings)s recordings, %(share)s recognised"),
+    *("Accuracy", "Good", "Weak", "Insufficient data"),
+)
+_MANY = 12  # labels or rows, beyond which a table shows what matters most and the rest on a click
+_ROWS = 60  # of a table of records or sessions; the training log has all
 
 
 def model_card(entry: TrainingLogEntry, result: Report) -> bytes:
-    """Return the card as UTF-8 HTML that loads nothing from elsewhere."""
+    """Return the card as UTF-8 HTML that loads nothing from elsewhere, in the language that the configuration names."""
     dumped = entry.model_dump(mode="json")
-    page: str = _template().render(
+    language = page_words(entry.training_config.get("lang", "en"))
+    page: str = _template(language).render(
         entry=dumped,
         kind=title_of(entry.modality),
-        verdict=_VERDICTS[result.verdict].format(unseen=_UNSEEN[result.unit]),
+        verdict=GOOD[result.unit] if result.verdict == "good" else NOT_GOOD[result.verdict],
         result=result,
+        many=len(result.labels) > _MANY,
+        few=_MANY,
+        weakest=sorted(result.labels, key=lambda row: row.recall),
+        shown=_ROWS,
+        left_out=Counter(row["reason"] for row in dumped.get("dropped", [])).most_common(_ROWS),
         metrics=result.metrics,
-        headline="" if result.scheme == "within-session" else _headline(result),
+        headline="" if result.scheme == "within-session" else _headline(result, language),
+        of_no_session=OF_NO_SESSION,
         intervals=result.scheme != "within-session",
-        charts=_charts(result),
-        sessions=_sessions(dumped.get("timeline", [])),
+        charts=list(_charts(result, language)),
+        sessions=_sessions(dumped.get("timeline", []), language),
         reproduce=_reproduce(entry),
     )
     return page.encode()
 
 
-def _headline(result: Report) -> str:
+def _headline(result: Report, language: Words) -> str:
     """Return a chart of the accuracy with its interval and the majority baseline."""
-    metrics = result.metrics
-    return interval_chart(
-        metrics["accuracy"],
-        metrics["accuracy_low"],
-        metrics["accuracy_high"],
-        [("always the most frequent label", metrics["majority_baseline"])],
-        "Accuracy",
-    )
+    metrics, baseline = result.metrics, language.text("always the most frequent label")
+    interval = (metrics["accuracy"], metrics["accuracy_low"], metrics["accuracy_high"])
+    return interval_chart(*interval, [(baseline, metrics["majority_baseline"])], language.text("Accuracy"))
 
 
-def _charts(result: Report) -> list[tuple[str, str, str]]:
-    """Return heading, explanation and SVG of each curve that there are points for."""
-    charts = []
-    if len(result.learning_curve) > 1:
-        most = float(result.learning_curve[-1][0])
-        chart = line_chart(result.learning_curve, "samples trained on", "accuracy", "Learning curve", most)
-        charts.append(("Learning curve", "If the line still rises at its end, more samples will help.", chart))
-    if len(result.accuracy_by_coverage) > 1:
-        chart = line_chart(result.accuracy_by_coverage, "coverage", "accuracy", "Accuracy by coverage")
-        explained = (
-            "Coverage is the share of recordings that it accepts; it rejects the others as `unknown`. The line shows "
-            "how accurate it is where it accepts only those that it is most certain of."
-        )
-        charts.append(("Accuracy by coverage", explained, chart))
-    if result.reliability:
-        points = [(confidence, accuracy) for confidence, accuracy, _ in result.reliability]
-        chart = line_chart(points, "confidence", "accuracy", "Reliability", diagonal=True)
-        explained = (
-            "On the dashed line it is right as often as its confidence says. The expected calibration error is "
-            f"{result.metrics['ece']:.0%}; on sessions that the calibration was not fitted on it is "
-            f"{result.metrics['ece_calibrated']:.0%} with it and {result.metrics['ece_uncalibrated']:.0%} without, and "
-            "the better is used."
-        )
-        charts.append(("Reliability", explained, chart))
-    return charts
+def _charts(result: Report, language: Words) -> Iterator[tuple[str, str, str]]:
+    """Yield heading, explanation and SVG of each curve that there are points for."""
+    for heading, points, most, diagonal in (
+        ("Learning curve", result.learning_curve, None, False),
+        ("Accuracy by coverage", result.accuracy_by_coverage, 1.0, False),
+        ("Reliability", [(confidence, accuracy) for confidence, accuracy, _ in result.reliability], 1.0, True),
+    ):
+        if len(points) < (1 if diagonal else 2):
+            continue
+        title, across, down, explained = map(language.text, (heading, *CHARTS[heading]))
+        if diagonal:
+            shares = {"used": "ece", "with": "ece_calibrated", "without": "ece_uncalibrated"}
+            explained %= {name: language.percent(result.metrics[key]) for name, key in shares.items()}
+        yield title, explained, line_chart(points, across, down, title, most or float(points[-1][0]), diagonal)
 
 
-def _sessions(timeline: Sequence[dict[str, Any]]) -> str:
+def _sessions(timeline: Sequence[dict[str, Any]], language: Words) -> str:
     rows = [(row["started"], row["samples"], row["recognised"] / row["samples"]) for row in timeline]
-    return timeline_chart(rows, "Sessions by time") if rows else ""
+    text = language.text("%(day)s: %(recordings)s recordings, %(share)s recognised")
+    described = "; ".join(
+        text % {"day": start[:10], "recordings": count, "share": language.percent(share)}
+        for start, count, share in rows
+    )
+    return timeline_chart(rows, f"{language.text('Sessions by time')}. {described}.") if rows else ""
 
 
 def _reproduce(entry: TrainingLogEntry) -> str:
@@ -102,13 +112,8 @@ def _reproduce(entry: TrainingLogEntry) -> str:
     return f"{shlex.join(words)} --version VERSION --registry REGISTRY --data DATA"
 
 
-def metric_name(key: str) -> str:
-    """Return what the card calls a metric."""
-    return _METRICS.get(key, key.replace("_", " "))
-
-
-@lru_cache(maxsize=1)
-def _template() -> Any:
-    environment = page_environment()
+@lru_cache
+def _template(language: Words) -> Any:
+    environment = page_environment(language)
     environment.filters["metric"] = metric_name
     return environment.get_template("model_card.html")

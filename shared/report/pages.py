@@ -1,14 +1,22 @@
-"""What the pages of this package share: their templates' environment, filters and style (`style.css`)."""
+"""What the pages of this package share: their templates' environment, language, filters and style (`style.css`)."""
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from model_registry.languages import CATALOGUES, Language, Words, install, words
+from model_registry.messages import marked, sentence
 
-def page_environment() -> Any:
+OWN_CATALOGUES = Path(__file__).parent / "locale"
+
+
+def page_words(language: Language) -> Words:
+    """Return a language with the translations of this package's pages, and those of the registry's."""
+    return words(language, OWN_CATALOGUES, CATALOGUES)
+
+
+def page_environment(language: Words) -> Any:
     """Return an environment of Jinja that finds the templates of this package, and escapes all that it inserts."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -19,17 +27,6 @@ def page_environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"day": _day, "marked": _marked, "percent": lambda value: f"{100 * value:.0f}\u00a0%"}
+    install(environment, language)
+    environment.filters |= {"marked": marked, "sentence": sentence}
     return environment
-
-
-def _marked(text: str) -> Any:
-    """Return text as HTML, with what is between backticks as code."""
-    from markupsafe import Markup, escape
-
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
-
-
-def _day(text: str) -> str:
-    moment = datetime.fromisoformat(text)
-    return f"{moment.day} {moment:%B %Y}"

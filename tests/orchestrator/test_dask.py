@@ -20,7 +20,7 @@ pytest.importorskip("distributed", reason="the dask extra is not installed")
 pytestmark = pytest.mark.slow
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
@@ -72,7 +72,7 @@ def test_killing_workers_and_the_scheduler_costs_no_version_and_makes_none_twice
     users = [f"user{number}" for number in range(10)]
     for user in users:
         place.add(user, modality_names())
-    port = _free_port()
+    port = free_port()
     address = f"tcp://127.0.0.1:{port}"
     with _process(place, *_scheduler(place, port)) as scheduler, _process(place, *_worker(address)) as workers:
         batch = place.start("--scheduler", address, quiet=True)
@@ -103,7 +103,7 @@ def _wait_until_published(place: Place, batch: subprocess.Popen[str], count: int
 
 def test_a_scheduler_that_is_not_there_is_a_usage_error(place: Place) -> None:
     place.add("ana")
-    done = place.launch("--scheduler", f"tcp://127.0.0.1:{_free_port()}", timeout=200)
+    done = place.launch("--scheduler", f"tcp://127.0.0.1:{free_port()}", timeout=200)
     assert done.returncode == 2
     assert "--scheduler tcp://127.0.0.1" in done.stderr and "Traceback" not in done.stderr
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.jobs import Job, failed
+from orchestrator.jobs import Cause, Job, failed
 from orchestrator.lock import batch_lock
 from orchestrator.monitor_page import page_server
 from orchestrator.progress import Follower
@@ -152,7 +152,11 @@ def test_the_page_updates_itself_in_a_browser(tmp_path: Path) -> None:
         folder.record("finished", failed(JOBS[0], "internal", "<b>no</b> samples").model_dump())
         _see(page, "1 of 3 jobs ended, 1 failed")
         assert page.run("document.getElementById('running').rows[0].cells[0].textContent") == "ben"
-        assert page.run("document.getElementById('errors').textContent") == "ana speech: internal: <b>no</b> samples"
+        _see(page, "1 without a version, 1 of them failed; 1 match", "count")
+        cells = "[...document.getElementById('failures').rows[0].cells].map((cell) => cell.textContent)"
+        user, modality, cause, reason, since, log = page.run(cells)
+        assert (user, modality, cause, reason, log) == ("ana", "speech", "internal", "<b>no</b> samples", "")
+        assert since.endswith(" UTC, new")
         assert page.run("document.getElementById('bar').value") == 1
         assert ("progressbar", "jobs ended") in [(role.lower(), name) for role, name in page.accessible()]
         faults = [event for event in page.events if event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")]
@@ -171,14 +175,51 @@ def test_the_page_fits_a_phone_and_passes_axe(scheme: str, tmp_path: Path) -> No
         page.prefer(scheme)
         page.open(f"http://127.0.0.1:{server.server_port}/")
         _see(page, "1 of 3 jobs ended, 1 failed")
+        _see(page, "1 match", "count")
         assert page.run("document.documentElement.scrollWidth") <= 360
         assert page.violations() == []
-        page.screenshot(tmp_path / "monitor.png")
+        page.screenshot(tmp_path / f"monitor-{scheme}.png")
         server.shutdown()
 
 
-def _see(page: Browser, text: str) -> None:
+def test_the_page_lists_all_failures_filters_them_and_links_their_logs(tmp_path: Path) -> None:
+    jobs = [Job(user=f"u{n:03}", modality="speech", data="data", fingerprint="a.b.c") for n in range(300)]
+    folder = RunFolder(tmp_path / "runs")
+    folder.begin({}, jobs)
+    for number, job in enumerate(jobs):
+        cause: Cause = "data" if number % 3 else "internal"
+        folder.record("finished", failed(job, cause, f"reason {number}").model_dump())
+    (folder.start_job(jobs[7], ["x"]) / "log.json").write_text('{"status": "failure <b>"}')
+    with page_server(Follower(folder), "127.0.0.1", 0) as server, chromium({}) as page:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        page.open(f"{address}/")
+        _see(page, "300 without a version, 100 of them failed; 300 match, the first 200 are listed", "count")
+        assert page.run("document.getElementById('failures').rows.length") == 200
+        _choose(page, "text", "value", "u007")
+        _see(page, "; 1 match", "count")
+        link = page.run("document.querySelector('#failures a').href")
+        assert link == f"{address}/logs/u007/speech"
+        kind, log = _get(link)
+        assert kind == "text/plain; charset=utf-8" and log == '{"status": "failure <b>"}'
+        _choose(page, "text", "value", "")
+        _choose(page, "cause", "value", "internal")
+        _see(page, "; 100 match", "count")
+        _choose(page, "changed", "checked", True)
+        _see(page, "; 100 match", "count")
+        for path in ("logs/u007", "logs/u008/speech", "logs/..%2f../speech", "logs/u007/../../journal.jsonl"):
+            with pytest.raises(urllib.error.HTTPError):
+                _get(f"{address}/{path}")
+        server.shutdown()
+
+
+def _choose(page: Browser, control: str, field: str, value: object) -> None:
+    element = f"document.getElementById('{control}')"
+    page.run(f"{element}.{field} = {json.dumps(value)}; {element}.dispatchEvent(new Event('input'))")
+
+
+def _see(page: Browser, text: str, place: str = "head") -> None:
     until = time.monotonic() + 30
-    while text not in str(page.run("document.getElementById('head').textContent")):
+    while text not in str(page.run(f"document.getElementById('{place}').textContent")):
         assert time.monotonic() < until, page.run("document.body.textContent")
         time.sleep(0.1)

@@ -57,6 +57,17 @@ def test_json_is_printed_on_request_and_into_a_pipe(tmp_path: Path) -> None:
     assert {json.loads(line)["event"] for line in piped.stderr.splitlines()} >= {"stage", "end"}
 
 
+def test_the_card_is_in_the_language_of_the_command(tmp_path: Path) -> None:
+    done = subprocess.run(_words(tmp_path, "--lang", "de"), cwd=ROOT, capture_output=True, text=True, timeout=120)
+    entry = json.loads(done.stdout)
+    assert done.returncode == 0 and entry["training_config"]["lang"] == "de"
+    card = (Path(entry["bundle"]) / "model_card.html").read_text("utf-8")
+    assert '<html lang="de">' in card and "Genauigkeit" in card
+    for words in (["--lang", "fr"], ["--set", "lang=fr"]):
+        wrong = subprocess.run(_words(tmp_path, *words), cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert wrong.returncode == 2 and "de" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
 def test_a_failure_is_its_reason_and_where_the_log_is(tmp_path: Path) -> None:
     words = _words(tmp_path, "--run-id", "r1", "--set", "gate.minimum_accuracy=1.0")
     log = tmp_path / "out" / "failures" / "speech_ana_r1.json"

@@ -74,14 +74,14 @@ def test_good_needs_every_condition() -> None:
     ("metrics", "labels", "sessions", "verdict", "reason"),
     [
         (GOOD, [_label("a")], 1, "insufficient data", "one session"),
-        (GOOD, [_label("a", support=3)], 3, "insufficient data", "fewer than 5 samples of a"),
+        (GOOD, [_label("a", support=3)], 3, "insufficient data", "fewer than 5 samples of `a`"),
         (GOOD | {"accuracy_low": 0.3}, [_label("a")], 3, "weak", "always predicting the most frequent label"),
         (GOOD | {"balanced_accuracy": 0.6}, [_label("a")], 3, "weak", "balanced accuracy is 0.60"),
         (GOOD | {"coverage": 0.7}, [_label("a")], 3, "weak", "false rejection rate is 30%, above 20%"),
         (GOOD | {"false_acceptance_rate": 0.2}, [_label("a")], 3, "weak", "20% or more (perhaps 30%)"),
         ({k: v for k, v in GOOD.items() if "acceptance" not in k}, [_label("a")], 3, "weak", "was not measured"),
-        (GOOD, [_label("a", recall=0.5)], 3, "weak", "not more than half recognised of a"),
-        (GOOD, [_label("a", within=True)], 3, "weak", "one session only: a"),
+        (GOOD, [_label("a", recall=0.5)], 3, "weak", "not more than half recognised of `a`"),
+        (GOOD, [_label("a", within=True)], 3, "weak", "one session only: `a`"),
     ],
 )
 def test_anything_less_is_said(

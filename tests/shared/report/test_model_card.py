@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,17 @@ from tests.model_registry.service.browser import Browser, chromium
 
 ADVICE = "Record 6 more of `hungry<b>` in a new session: it is confused with `thirsty`."
 LABELS = ("hungry<b>", "thirsty", "a label that is as long as labels may be, in order to be long")
+ARABIC = "\u0623\u0631\u064a\u062f \u0645\u0627\u0621"  # "I want water", written from right to left
+FORTY = (*LABELS, ARABIC, "y" * 200, *(f"label {k}" for k in range(35)))
 
 
 def _card(
-    path: Path, verdict: str = "weak", scheme: str = "leave-one-session-out", gap: float = 0.12, **changes: Any
+    path: Path,
+    verdict: str = "weak",
+    scheme: str = "leave-one-session-out",
+    gap: float = 0.12,
+    labels: tuple[str, ...] = LABELS,
+    **changes: Any,
 ) -> Path:
     rows = tuple(
         LabelReport(label, 0.9, 0.8, 0.6, 0.9, 0.85, 20, 3, label == LABELS[1], 0.7, 0.97, 0.66, 0.95, 0.81)
@@ -43,6 +51,10 @@ def _card(
         {"session_id": f"s{k}" * 12, "started": f"2026-03-0{k}T10:00:00.000Z", "samples": 10 * k, "recognised": 8 * k}
         for k in (1, 2, 3)
     ]
+    if labels != LABELS:
+        rows = tuple(replace(rows[0], label=label, recall=1 - k / 50) for k, label in enumerate(labels))
+        table = 15 * np.eye(len(labels), dtype=int) + np.eye(len(labels), k=1, dtype=int)
+        result = replace(result, labels=rows, confusion_matrix=table)
     entry: dict[str, Any] = {
         "user_id": "ana", "modality": "gesture", "timestamp": "2026-03-05T10:00:00Z", "status": "success",
         "sample_count": 60, "session_count": 3, "verdict": verdict, "run_id": "r1", "labels": LABELS,
@@ -99,14 +111,14 @@ def test_the_card_gives_every_metric_with_its_interval(card: Path) -> None:
         re.sub("<[^>]+>", " ", card.read_text("utf-8")).replace("\u00a0", " ").replace("&nbsp;", " ").split()
     )
     for told in (
-        "The 95 % confidence interval is 60 % to 90 %",
-        "always predicting the most frequent label would reach 50 %",
+        "The 95 % confidence interval is 60 % to 90 %.",
+        "Always predicting the most frequent label would reach 50 %.",
         "They held it for 91 %, with 1.3 labels on average",
         "among its two most probable for 93 % of them (top-2 accuracy)",
         "reports 92 %: 12 percentage points more than can be expected on another day",
         "It accepted 90 % of them (coverage)",
         "which is a false rejection rate of 10 %. Of those that it accepted, 88 % were right",
-        "it is 7% with it and 21% without",
+        "it is 7 % with it and 21 % without",
         "macro F1 0.770 0.610 – 0.890",
         "open-set detection AUROC (label held out) 0.830",
         "Label Precision Recall F1 Support Open-set AUROC",
@@ -114,7 +126,7 @@ def test_the_card_gives_every_metric_with_its_interval(card: Path) -> None:
     ):
         assert told in plain, told
     once = _card(card.with_name("once.html"), scheme="within-session").read_text("utf-8")
-    assert "All are from one session: on another day it may be less" in once and "A random split" not in once
+    assert "so there is no interval: on another day it may be less" in once and "A random split" not in once
     shown = once[once.index("<body>") :]
     assert "there is no interval" in shown
     assert "60\u00a0%" not in shown and "0.610 – 0.890" not in shown and "(0.70 – 0.97)" not in shown
@@ -146,12 +158,94 @@ def test_the_card_fits_a_phone_and_a_screen_and_complains_of_nothing(width: int,
         assert _faults(page) == []
 
 
-@pytest.mark.parametrize("verdict", ["good", "weak", "insufficient data"])
-def test_the_card_passes_axe(verdict: str, tmp_path: Path) -> None:
-    path = _card(tmp_path / "card.html", verdict)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_card_passes_axe_in_light_and_dark(scheme: str, tmp_path: Path) -> None:
     with chromium({}) as page:
+        page.resize(360, 740)
+        page.prefer(scheme)
+        for k, verdict in enumerate(("good", "weak", "insufficient data")):
+            path = _card(tmp_path / f"{k}.html", verdict, labels=FORTY if k else LABELS)
+            page.open(path.as_uri())
+            page.run("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+            assert page.violations() == [], verdict
+            paper = page.run("getComputedStyle(document.body).backgroundColor")
+            assert paper == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 27)"}[scheme]
+
+
+def test_a_card_of_forty_labels_is_short_and_keeps_labels_in_view(tmp_path: Path) -> None:
+    path = _card(tmp_path / "card.html", labels=FORTY)
+    assert path.stat().st_size < 100_000
+    with chromium({}) as page:
+        page.resize(360, 740)
         page.open(path.as_uri())
-        assert page.violations() == []
+        assert page.run("document.documentElement.scrollWidth") <= 360
+        assert page.run("document.documentElement.scrollHeight") < 10_000
+        first = "document.querySelector('[aria-label=\"Labels of lowest recall\"] tbody').rows"
+        assert page.run(f"[{first}.length, {first}[0].cells[0].innerText]") == [12, "label 34"]
+        assert page.run("document.querySelector('#confusion').checkVisibility()") is False
+        page.run("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+        assert page.run("document.querySelectorAll('#confusion thead th').length") == 41
+        assert page.run("[...document.querySelectorAll('#confusion tbody tr')].every((row) => row.cells.length === 41)")
+        cells = "document.querySelectorAll('#confusion tbody tr')[3].cells"
+        assert page.run(f"[{cells}[0].innerText, {cells}[4].innerText, {cells}[5].innerText]") == [
+            f"4 {ARABIC}",
+            "15",
+            "1",
+        ]
+        page.run("document.querySelector('.many').scrollLeft = 500")
+        assert page.run(f"{cells}[0].getBoundingClientRect().left") == page.run(
+            "document.querySelector('.many').getBoundingClientRect().left"
+        ), "the label stays beside its row"
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        ("de", ["Gesten von ana", "Schwach", "5. März 2026", "Nehmen Sie ", "Das 95\u00a0%-Konfidenzintervall reicht",
+                "in 4 von 20 Fällen als", "Lernkurve", "Kalibrierungsfehler ist 7\u00a0%", "Sitzungen nach Zeit"]),
+        ("es", ["Gestos de ana", "Débil", "5 de marzo de 2026", "Grabe ", "se predijo como", "4 veces de 20"]),
+    ],
+)  # fmt: skip
+def test_the_card_speaks_the_language_of_the_configuration(language: str, said: list[str], tmp_path: Path) -> None:
+    path = _card(tmp_path / "card.html", labels=FORTY, training_config={"seed": 0, "lang": language})
+    text = path.read_text("utf-8")
+    assert f'<html lang="{language}">' in text and "%(" not in text
+    assert [each for each in said if each not in text] == []
+    reader = text[text.index("<body>") : text.index('<div class="engineer"')]
+    reader = re.sub(r'<(span|td) lang="en">.*?</\1>|<bdi.*?</bdi>|<code.*?</code>|aria-label="[^"]*"', "", reader)
+    plain = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", reader))
+    assert re.findall(r"\b(?:the|of|is|are|and|not|label|recordings)\b", plain) == []
+
+
+def test_labels_are_laid_out_in_their_own_direction(tmp_path: Path) -> None:
+    advice = f"Record 6 more of `{ARABIC}` in a new session: it is confused with `thirsty`."
+    metrics = {"advice": [advice], "chosen": "lda", "audit": {"suspected_labels": []}, "temperature": 1.0}
+    metrics |= {"candidates": {"lda": 0.8}, "rejection_threshold": 0.0}
+    text = _card(tmp_path / "card.html", labels=FORTY, metrics=metrics).read_text("utf-8")
+    outside = re.sub(r'<bdi lang="">[^<]*</bdi>|<code dir="auto">[^<]*</code>', "", text)
+    assert ARABIC in text and ARABIC not in outside
+
+
+def test_a_table_that_is_wider_than_the_screen_shows_that_it_goes_on(card: Path) -> None:
+    with chromium({}) as page:
+        page.resize(360, 740)
+        page.open(card.as_uri())
+        wide = "document.querySelector('[aria-label=Labels]')"
+        assert page.run(f"{wide}.scrollWidth > {wide}.clientWidth")
+        assert page.run(f"getComputedStyle({wide}).backgroundAttachment") == "local, local, scroll, scroll"
+
+
+def test_long_lists_are_cut_and_counted(tmp_path: Path) -> None:
+    dropped = [{"record_id": f"r{k}", "reason": "too short" if k % 3 else "silent"} for k in range(3000)]
+    timeline = [
+        {"session_id": f"s{k}", "started": "2026-03-01T10:00:00.000Z", "samples": 10, "recognised": 8}
+        for k in range(400)
+    ]
+    path = _card(tmp_path / "card.html", dropped=dropped, timeline=timeline)
+    text = path.read_text("utf-8")
+    assert path.stat().st_size < 100_000
+    for said in ('2000: <span lang="en">too short', '1000: <span lang="en">silent', "And 2940 more;", "And 340 more;"):
+        assert said in text
 
 
 def test_axe_finds_what_is_wrong(tmp_path: Path) -> None:
@@ -171,8 +265,8 @@ def test_a_screen_reader_is_told_every_point_of_every_chart(card: Path) -> None:
         told = page.run("document.querySelector('#confusion tbody').innerText.split(/\\s+/).join(' ')")
     assert any("70%: 60%; 90%: 95%" in name for name in names)
     assert any("10: 60%; 40: 80%" in name for name in names)
-    assert any("2026-03-01: 10 samples, 80% recognised; 2026-03-02: 20 samples" in name for name in names)
-    assert any("80%, between 60% and 90%; always the most frequent label: 50%" in name for name in names)
+    assert any("2026-03-01: 10 recordings, 80\u00a0% recognised; 2026-03-02: 20 recordings" in name for name in names)
+    assert any("80% (60% – 90%); always the most frequent label: 50%" in name for name in names)
     assert told.startswith("hungry<b> 16 4 0")
 
 
@@ -184,6 +278,15 @@ def test_the_card_prints_on_pages_without_losing_anything_at_the_side(card: Path
         assert page.run("document.documentElement.scrollWidth") <= 720
         paper = base64.b64decode(page.ask("Page.printToPDF", printBackground=True)["data"])
     assert paper.startswith(b"%PDF") and 2 <= paper.count(b"/Type /Page\n") <= 8
+
+
+def test_what_is_behind_a_click_is_printed(tmp_path: Path) -> None:
+    with chromium({}) as page:
+        page.open(_card(tmp_path / "card.html", labels=FORTY).as_uri())
+        visible = "document.querySelector('#confusion td').checkVisibility({contentVisibilityAuto: true})"
+        assert page.run(visible) is False
+        page.ask("Emulation.setEmulatedMedia", media="print")
+        assert page.run(visible) is True
 
 
 def test_a_card_without_sessions_or_advice_is_whole(tmp_path: Path) -> None:
@@ -198,6 +301,6 @@ def test_charts_tell_their_points_and_escape_their_words() -> None:
     chart = line_chart(((0.5, 0.25), (1.0, 1.0)), "a<b", "y", "T")
     assert "50%: 25%; 100%: 100%" in chart and "a&lt;b" in chart and "a<b" not in chart
     interval = interval_chart(0.5, 0.25, 0.75, [("a<b", 0.1)], "T")
-    assert "50%, between 25% and 75%; a&lt;b: 10%" in interval and "a<b" not in interval
+    assert "50% (25% – 75%); a&lt;b: 10%" in interval and "a<b" not in interval
     many = timeline_chart([(f"2026-03-{k:02d}T00:00:00Z", k, 1.0) for k in range(1, 29)], "T")
     assert many.count("<rect") == 56 and many.count("<text") == 2

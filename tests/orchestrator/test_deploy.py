@@ -1,0 +1,153 @@
+"""What `deploy/` offers operators: units that systemd accepts, commands that exist, metrics that are exported."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sysconfig
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+import yaml
+from click.testing import CliRunner
+from fastapi.testclient import TestClient
+
+from model_registry.service.server import create_app
+from model_registry.store import Registry
+from orchestrator.failures import read_failures
+from orchestrator.jobs import Job, failed
+from orchestrator.monitor_page import metrics
+from orchestrator.progress import Follower
+from orchestrator.run_folder import RunFolder
+from shared.commands.main import model_trainer
+from tests.orchestrator.orchestrated import Place
+from tests.orchestrator.test_dask import free_port
+from tests.paths import ROOT
+
+DEPLOY = ROOT / "deploy"
+INSTALLED = "/opt/model-trainer/bin/model-trainer"
+PROGRAM = Path(sysconfig.get_path("scripts"), "model-trainer")
+
+
+def verified(folder: Path, changes: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Let systemd check copies of the units, with the program and user of this machine and `changes` of their text."""
+    units = []
+    for path in sorted([*DEPLOY.glob("*.service"), *DEPLOY.glob("*.timer")]):
+        text = path.read_text("utf-8").replace(INSTALLED, str(PROGRAM)).replace("User=model-trainer", "User=root")
+        for old, new in changes.items():
+            text = text.replace(old, new)
+        units.append(folder / path.name)
+        units[-1].write_text(text)
+    command = ["systemd-analyze", "verify", "--man=no", *map(str, units)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    done = verified(tmp_path, {})
+    assert (done.returncode, done.stderr) == (0, "")
+    for change in ({"KillMode=mixed": "KillMode=some"}, {"OnCalendar=*-*-* 01:30": "OnCalendar=at night"}):
+        assert "ailed to parse" in verified(tmp_path, change).stderr, change
+
+
+def cluster() -> dict[str, Any]:
+    return yaml.safe_load((DEPLOY / "cluster.yaml").read_text("utf-8"))  # type: ignore[no-any-return]
+
+
+def commands() -> list[list[str]]:
+    """Return the words after `model-trainer` in every unit, the cron line and the compose file."""
+    texts = "\n".join(path.read_text("utf-8") for path in sorted(DEPLOY.iterdir()))
+    found = [shlex.split(line) for line in re.findall(rf"{INSTALLED} ([^\n;>]+)", texts)]
+    services = cluster()["services"]
+    found += [services[name]["command"] for name in ("registry", "monitor")]
+    return [*found, ["batch", *services["batch"]["command"]]]
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_and_option_exists(words: list[str]) -> None:
+    names = [word for word in words[:2] if re.fullmatch("[a-z]+", word)]
+    shown = CliRunner().invoke(model_trainer, [*names, "--help"])
+    assert shown.exit_code == 0
+    for option in (word for word in words if word.startswith("--")):
+        assert f"{option} " in shown.output, option
+
+
+def test_the_compose_file_of_a_cluster_follows_the_specification_and_is_hardened() -> None:
+    place = distribution("check-jsonschema").locate_file("check_jsonschema/builtin_schemas/vendor/compose-spec.json")
+    validator = jsonschema_rs.validator_for(json.loads(Path(str(place)).read_text("utf-8")))
+    assert [error.message for error in validator.iter_errors(cluster())] == []
+    for name, service in cluster()["services"].items():
+        assert service["read_only"] is True and service["cap_drop"] == ["ALL"], name
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_cluster_train_and_publish(place: Place) -> None:
+    """With the scheduler's address of this machine in place of the network's names."""
+    pytest.importorskip("distributed", reason="the dask extra is not installed")
+    services, port = cluster()["services"], str(free_port())
+
+    def command(name: str) -> list[str]:
+        words = [*services[name]["entrypoint"], *services[name]["command"]]
+        return [word.replace("scheduler:8786", f"127.0.0.1:{port}").replace("8786", port) for word in words]
+
+    place.add("ana")
+    dask = Path(sysconfig.get_path("scripts"), "dask")
+    running = []
+    try:
+        for name in ("scheduler", "worker"):
+            running.append(
+                subprocess.Popen([dask, *command(name)[1:]], env=place.environment(), stderr=subprocess.DEVNULL)
+            )
+        batch = command("batch")
+        assert batch[:2] == ["model-trainer", "batch"]
+        done = place.launch(*batch[batch.index("--scheduler") :])
+        assert done.returncode == 0, done.stderr
+    finally:
+        for process in running:
+            process.terminate()
+            process.wait(60)
+    assert place.versions() == {"ana speech": ["v1"]}
+
+
+def test_every_metric_of_the_alerts_is_exported(tmp_path: Path) -> None:
+    rules = yaml.safe_load((DEPLOY / "alerts.yml").read_text("utf-8"))["groups"][0]["rules"]
+    expressions = "\n".join(rule["expr"] for rule in rules)
+    named = set(re.findall(r"\b(?:registry|model_trainer)_\w+", expressions))
+    exported = exposition(tmp_path)
+    assert len(rules) >= 5 and len(named) >= 5
+    for name in named:
+        assert re.search(rf"^{name}[{{ ]", exported, re.M), name
+    for label, value in re.findall(r'(\w+)="([^"]+)"', expressions):
+        if label != "job":
+            assert f'{label}="{value}"' in exported, (label, value)
+
+
+def test_the_page_for_operators_describes_every_metric(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "operating.md").read_text("utf-8")
+    ours = set(re.findall(r"^# TYPE ((?:registry|model_trainer)_\w+)", exposition(tmp_path), re.M))
+    assert len(ours) >= 8
+    assert {name for name in ours if not name.endswith("_created") and f"`{name}" not in page} == set()
+
+
+def test_metrics_name_nobody(tmp_path: Path) -> None:
+    assert "secret_person" not in exposition(tmp_path)
+
+
+def exposition(folder: Path) -> str:
+    """Return what the service and the monitor export after a request and in a batch with a failure."""
+    store = Registry(folder / "registry")
+    store.created()
+    client = TestClient(create_app(store))
+    client.get("/health")
+    runs = RunFolder(folder / "runs")
+    job = Job(user="secret_person", modality="speech", data="d", fingerprint="a.b.c")
+    runs.begin({}, [job])
+    runs.record("finished", failed(job, "internal", "x").model_dump())
+    return client.get("/metrics").text + metrics(Follower(runs).read(), read_failures(runs)).decode()

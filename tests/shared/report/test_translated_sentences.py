@@ -1,0 +1,78 @@
+"""Reasons of a verdict and advice are in English in the log; pages must know every one of them to translate it."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model_registry.languages import LANGUAGES
+from shared.report import audit
+from shared.report.advice import advise
+from shared.report.metrics import judge, with_probes
+from shared.report.pages import page_words
+from shared.training_run import LabelReport, Unit
+from tests.shared.finished_runs import finished_run
+
+BAD = {"accuracy_low": 0.1, "majority_baseline": 0.3, "balanced_accuracy": 0.5, "coverage": 0.5}
+ACCEPTING = {"false_acceptance_rate": 0.4, "false_acceptance_rate_high": 0.6}
+
+
+def label(name: str, support: int, sessions: int, recall: float, within: bool = False) -> LabelReport:
+    return LabelReport(name, 0.9, recall, 0.7, 1.0, 0.9, support, sessions, within)
+
+
+def untranslated(sentences: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return language and sentence of those that some language does not know, or knows in part only."""
+    found = []
+    for language, sentence in itertools.product(LANGUAGES[1:], sentences):
+        said = page_words(language).logged_text(sentence)
+        if said == sentence or {"session", "sessions", "people", "sample", "samples"} & {*said.strip(".").split()}:
+            found.append((language, sentence))
+    return found
+
+
+@pytest.mark.parametrize("unit", ["session", "person"])
+def test_every_reason_of_a_verdict_is_translated(unit: Unit, tmp_path: Path) -> None:
+    two = [label("drink water", 3, 1, 0.4, within=True), label("eat", 20, 3, 0.2, within=True)]
+    many = [replace(row, support=20) for row in two]
+    reasons: list[str] = []
+    for metrics, labels, sessions, scheme in (
+        (BAD, two, 1, "within-session"),
+        (BAD, two, 3, "within-session"),
+        (BAD, many, 3, "leave-one-session-out"),
+        (BAD | ACCEPTING, many, 3, "leave-one-session-out"),
+    ):
+        reasons += judge(metrics, labels, sessions, scheme, unit)[1]
+    result = replace(finished_run(tmp_path).report, reasons=())
+    for kind in ("hum", "background"):
+        reasons += with_probes(result, [kind] * 4, np.arange(4) < 2).reasons
+    assert len(set(reasons)) >= 12
+    assert untranslated(tuple(reasons)) == []
+    assert untranslated(("something that nobody says",)) != []
+
+
+@pytest.mark.parametrize("unit", ["session", "person"])
+def test_every_piece_of_advice_is_translated(unit: Unit, tmp_path: Path) -> None:
+    result = replace(finished_run(tmp_path).report, unit=unit)
+    lines: list[str] = []
+    for support, sessions, recall in itertools.product((1, 4, 20), (1, 2, 3), (0.2, 0.95)):
+        rows = (label("drink water", support, sessions, recall), label("eat", 20, 3, 0.95))
+        for confused in (0, 10):
+            table = np.array([[2, confused], [0, 20]])
+            curve = ((10, 0.5), (20, 0.5))
+            lines += advise(replace(result, labels=rows, confusion_matrix=table, learning_curve=curve))
+    assert len(set(lines)) >= 8 and any("confused with `eat`" in line for line in lines)
+    assert any("no single label" in line for line in lines) and any("More of the same" in line for line in lines)
+    assert untranslated(tuple(lines)) == []
+
+
+def test_every_warning_of_the_audit_is_translated(tmp_path: Path) -> None:
+    report = finished_run(tmp_path).report
+    report = replace(report, metrics=report.metrics | {"optimism_gap": 0.3, "random_split_accuracy": 0.9})
+    warnings = [*audit._warnings(report, 1, (0.9, 0.2), 1), *audit._warnings(report, 5, None, 5)]
+    assert len(set(warnings)) == 6
+    assert untranslated(tuple(warnings)) == []
