@@ -18,7 +18,7 @@ from model_registry.storage.resolution import ResolvedVersion
 
 MODEL_FILE = "model.onnx"
 _PAGE = ("index.html", "page.css", "page.mjs", "model.mjs", "recorder.mjs")
-_LICENCE = "onnxruntime-web-LICENSE.txt"
+_LICENCE, _TOKENIZERS_LICENCE = "onnxruntime-web-LICENSE.txt", "tokenizers-LICENSE.txt"
 _PACKAGES = "onnxruntime-web@1.30.0 @huggingface/tokenizers@0.2.0"
 _RUNTIME: Mapping[str, Sha256] = {  # files of these packages, below node_modules
     f"{package}/{name}": sha256
@@ -63,8 +63,8 @@ def export_web(version: ResolvedVersion, target: Path, node_modules: Path) -> No
             runtime = stage / "runtime"
             runtime.mkdir()
             for path in _RUNTIME:
-                shutil.copyfile(node_modules / path, runtime / path.rpartition("/")[2])
-            (runtime / "LICENSE").rename(runtime / "tokenizers-LICENSE.txt")
+                name = path.rpartition("/")[2]
+                shutil.copyfile(node_modules / path, runtime / (_TOKENIZERS_LICENCE if name == "LICENSE" else name))
             (runtime / _LICENCE).write_bytes(files("model_registry").joinpath("web", _LICENCE).read_bytes())
     except FileExistsError:
         raise ConflictError(f"{target}: exists already; name a new folder") from None
