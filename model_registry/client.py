@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import httpx
@@ -49,7 +48,14 @@ from model_registry.http_schemas import (
 from model_registry.names import parse_modality, parse_user, parse_version
 from model_registry.storage import restoring
 from model_registry.storage.comparison import Difference, compare_versions
-from model_registry.storage.durable import ensure_folder, file_sha256, path_errors, staged_file, storage_errors
+from model_registry.storage.durable import (
+    ensure_folder,
+    file_sha256,
+    path_errors,
+    staged_file,
+    storage_errors,
+    temporary_folder,
+)
 from model_registry.storage.encoders import SPEC_FILE, read_encoder
 from model_registry.storage.entry import BundleManifest, Document, ExportForm, RegistryEntry, Status
 from model_registry.storage.erasure import Erased, Removed
@@ -140,8 +146,7 @@ class RemoteRegistry:
 
         Only its encoders are kept for the next time, in the cache folder.
         """
-        with TemporaryDirectory(prefix="registry-") as folder:
-            into = Path(folder)
+        with temporary_folder() as into:
             yield self.fetch(user, modality, into, version, encoders_into=encoder_cache(into))
 
     def training_log(self, user: str, modality: str, version: str | int | None = None) -> bytes:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import fsspec
@@ -22,7 +21,7 @@ from model_registry.errors import CorruptError, NoRegistryError, NotFoundError, 
 from model_registry.folders import configured_signatures
 from model_registry.names import is_modality, parse_modality, parse_user, parse_version
 from model_registry.storage.comparison import Difference, compare_versions
-from model_registry.storage.durable import path_errors, read_file, storage_errors
+from model_registry.storage.durable import path_errors, read_file, storage_errors, temporary_folder
 from model_registry.storage.entry import FILE_LIMIT, ExportForm, RegistryEntry, Status
 from model_registry.storage.history import VersionRecord
 from model_registry.storage.layout import ModelSlot
@@ -57,13 +56,13 @@ class MirrorRegistry:
     @contextmanager
     def open_version(self, user: str, modality: str, version: str | int | None = None) -> Iterator[ResolvedVersion]:
         """Yield the active version, or `version`, copied into a temporary folder. Raises what `fetch` raises."""
-        with TemporaryDirectory(prefix="registry-") as folder:
-            yield self.fetch(user, modality, Path(folder), version)
+        with temporary_folder() as folder:
+            yield self.fetch(user, modality, folder, version)
 
     def training_log(self, user: str, modality: str, version: str | int | None = None) -> bytes:
         """Return the training log of a user's own active version, or of `version`. Raises NotFoundError."""
-        with TemporaryDirectory(prefix="registry-") as folder:
-            resolved = self._fetch(user, modality, Path(folder), version, with_encoders=False)
+        with temporary_folder() as folder:
+            resolved = self._fetch(user, modality, folder, version, with_encoders=False)
             if resolved.fallback:
                 raise NotFoundError(f"{user}/{modality}: no active version of their own")
             return read_file(resolved.files["training_log"], FILE_LIMIT)
@@ -125,9 +124,9 @@ class MirrorRegistry:
     @contextmanager
     def _documents(self, user: str | None, modality: str | None, on_damage: OnDamage) -> Iterator[Registry]:
         """Yield a registry in a temporary folder that has histories, manifests and entries, but no other files."""
-        with TemporaryDirectory(prefix="registry-") as folder:
+        with temporary_folder() as folder:
             source = _Source.of(self.url)
-            copy = source.copied(Path(folder), self)
+            copy = source.copied(folder, self)
             for name in source.users() if user is None else [parse_user(user)]:
                 for kind in source.modalities(name) if modality is None else [parse_modality(modality)]:
                     try:

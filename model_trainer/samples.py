@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from model_registry.storage.durable import temporary_folder
 from shared.data.feature_files import (
     FEATURE_SUFFIXES,
     SIZE_LIMIT,
@@ -96,11 +96,11 @@ def as_file(sample: Sample, place: str, trainer: Trainer) -> Iterator[Path]:
     if path is not None:
         yield path
         return
-    with TemporaryDirectory(prefix="model-trainer-") as folder:
+    with temporary_folder() as folder:
         if isinstance(sample, str):
-            path = Path(folder, "sample.txt")
+            path = folder / "sample.txt"
             path.write_text(_text_of(sample, place), encoding="utf-8")
         else:
-            path = Path(folder, "sample.npz")
+            path = folder / "sample.npz"
             path.write_bytes(features_bytes(frames_of(sample, place)))
         yield path

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any, Self, TextIO, overload
 
@@ -19,6 +18,7 @@ from model_registry.location import WritableRegistry, open_writable_registry
 from model_registry.names import InvalidNameError, Modality, parse_name
 from model_registry.promotion import PromotionPolicy
 from model_registry.promotion import publish as publish_bundle
+from model_registry.storage.durable import temporary_folder
 from model_registry.storage.encoders import copy_encoder
 from model_trainer.model import Model, bundle_model
 from model_trainer.samples import Sample, content_of, place_of
@@ -197,8 +197,8 @@ def train(
         whose = "everyone in people" if people is not None else user_id
         raise ConfigError(f"consent: nothing is trained before {whose} agreed to it; state that with consent=True")
     raw = _raw_samples(trainer, samples, labels, sessions, people, recorded)
-    with ExitStack() as held, TemporaryDirectory(prefix="model-trainer-") as temporary:
-        data, out = Path(temporary), Path(held.enter_context(TemporaryDirectory(prefix="model-trainer-")))
+    with ExitStack() as held, temporary_folder() as data:
+        out = held.enter_context(temporary_folder())
         placed, faults = _placed(raw, user_id)
         origin = Origin(trainer.modality, consent=True, encoding=encoding)
         with _Wording(data).raising():

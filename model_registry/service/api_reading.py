@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -35,6 +35,7 @@ from model_registry.service.path_parameters import (
     VersionInPath,
     VersionInQuery,
 )
+from model_registry.storage.durable import temporary_folder
 from model_registry.storage.encoders import read_encoder
 from model_registry.storage.entry import ExportForm, RegistryEntry, Status
 from model_registry.storage.resolution import ResolvedVersion
@@ -224,15 +225,12 @@ def export(
     form: ExportForm = "tar",
 ) -> FileResponse:
     """Send a version as one file: a tar of everything, or one ONNX network that includes its encoders."""
-    folder = TemporaryDirectory(prefix="model-registry-")
     name = f"{parse_user(user)}_{parse_modality(modality)}_v{parse_version(version)}.{form}"
-    path = Path(folder.name) / name
-    try:
+    with ExitStack() as stack:
+        path = stack.enter_context(temporary_folder()) / name
         store.export(user, modality, path, version=version, form=form)
-    except BaseException:
-        folder.cleanup()
-        raise
-    return FileResponse(path, filename=name, background=BackgroundTask(folder.cleanup))
+        sent = stack.pop_all()
+    return FileResponse(path, filename=name, background=BackgroundTask(sent.close))
 
 
 def file_response(request: Request, version: ResolvedVersion, role: str) -> Response:

@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from model_registry.errors import LockedError, NotFoundError, StorageError, UnusablePathError
@@ -237,6 +238,28 @@ def staging_folder(parent: Path) -> Iterator[Path]:
         if _same_folder(fd, folder):
             shutil.rmtree(folder, ignore_errors=True)
         os.close(fd)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a private folder outside of every registry and data root, removed at the end.
+
+    Nobody knows whose data the folders of killed processes hold, so the next process that needs one removes them.
+    """
+    place = Path(tempfile.gettempdir())
+    _remove_left(place)
+    with staging_folder(place) as held:
+        folder = held / "files"  # which may be locked, as `held` is
+        folder.mkdir(mode=0o700)
+        yield folder
+
+
+@lru_cache
+def _remove_left(place: Path) -> None:
+    """Remove the temporary folders of killed processes, once in a process."""
+    for left in abandoned_folders(place):
+        with suppress(StorageError):  # somebody else's
+            destroy(left)
 
 
 @contextmanager

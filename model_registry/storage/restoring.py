@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import shutil
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Protocol
 from model_registry.errors import ConflictError, CorruptError, RefusedBundleError
 from model_registry.messages import printable
 from model_registry.names import ROLES
-from model_registry.storage.durable import read_file, storage_errors
+from model_registry.storage.durable import read_file, storage_errors, temporary_folder
 from model_registry.storage.encoders import SPEC_FILE
 from model_registry.storage.entry import (
     DOCUMENT_LIMIT,
@@ -92,8 +91,8 @@ def unpacked(archive: Path, trusted: frozenset[str] | None = None) -> Iterator[U
     what its manifest says, UntrustedError unless one of the public keys `trusted`, if they are given, has signed it,
     DocumentError, StorageError.
     """
-    with tempfile.TemporaryDirectory(prefix="restore-") as scratch, storage_errors("restore"):
-        bundle = _unpack(archive, Path(scratch))
+    with temporary_folder() as scratch, storage_errors("restore"):
+        bundle = _unpack(archive, scratch)
         yield _as_bundle(bundle, trusted)
 
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -17,6 +16,7 @@ from model_registry.folders import own_copies
 from model_registry.location import WritableRegistry
 from model_registry.names import DEFAULT_USER, parse_user
 from model_registry.storage.copies import copies_file, copies_of, forget_copies
+from model_registry.storage.durable import temporary_folder
 from model_registry.storage.entry import FILE_LIMIT, CopyRecord, RegistryEntry, parse_json
 from model_registry.storage.tombstones import add_readmission, add_tombstone, check_reason
 from model_registry.store import Registry
@@ -195,11 +195,11 @@ def _retrained(model: PooledModel, user: str, registry: WritableRegistry, data: 
     recipe = load_recipe(trainer)
     threadpool_limits(1)
     config = parse_config(recipe.config, dict(entry.config), f"the configuration of v{entry.version}")
-    with TemporaryDirectory(prefix="retrain-") as out:
+    with temporary_folder() as out:
         job = Job(
             users,
             data,
-            Path(out),
+            out,
             run_id=run_id,
             data_format=model.log.get("data_format", "auto"),
             fingerprint=f"without {entry.run_id}",

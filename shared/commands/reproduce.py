@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from model_registry.commands.completion import published_users, published_versio
 from model_registry.commands.options import registry_option
 from model_registry.location import ReadableRegistry
 from model_registry.messages import and_more, list_names
+from model_registry.storage.durable import temporary_folder
 from model_registry.storage.entry import FILE_LIMIT, parse_json
 from model_registry.storage.resolution import ResolvedVersion
 from shared.commands.completion import installed_modalities
@@ -55,13 +55,13 @@ def reproduce_command(
     """
     with (
         registry.open_version(user, modality, version) as resolved,
-        tempfile.TemporaryDirectory(prefix="reproduce-") as out,
+        temporary_folder() as out,
     ):
         if resolved.fallback:
             raise ConfigError(
                 f"{user}/{modality}: no active version but the pooled one; write --user {resolved.entry.user_id}"
             )
-        differences = list(reproduce(resolved, find_trainer(resolved.modality), data, Path(out)))
+        differences = list(reproduce(resolved, find_trainer(resolved.modality), data, out))
     name = f"{resolved.user}/{resolved.modality} v{resolved.version}"
     if as_json:
         click.echo(json.dumps({"version": name, "identical": not differences, "differences": differences}))

@@ -31,7 +31,7 @@ from model_registry.storage.tombstones import add_tombstone
 
 _TOPS = (".", "logs", "data")  # A3CP keeps users/ and transcripts/ below these
 _PAGE_USER = re.compile(r'<meta name="user" content="([A-Za-z0-9._-]+)">')  # of pages of `check --html`
-_TEMPORARY = re.compile(r"(registry|model-registry|restore|reproduce)-.+")  # folders that killed commands left
+_TEMPORARY = re.compile(r"(registry|model-registry|restore|reproduce)-.+")  # of killed commands, until release 0.2
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,13 @@ def erase_copy(record: CopyRecord, person: Person, places: Places) -> None:
 def erase_temporary(person: Person, places: Places) -> None:
     """Remove what killed commands left of a person in the folder for temporary files."""
     top = Path(tempfile.gettempdir())
+    abandoned = abandoned_folders(top)
     for folder in sorted(top.iterdir()):
         with suppress(OSError):
             if not folder.is_dir() or folder.stat().st_uid != os.getuid():
                 continue
             killed = _TEMPORARY.fullmatch(folder.name) and next(_concerning(folder, person), None) is not None
-            if killed or folder in abandoned_folders(top):
+            if killed or folder in abandoned:
                 places.remove(folder)
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from model_registry.errors import NotFoundError
-from model_registry.storage.durable import copy_file, file_sha256, staging_folder
+from model_registry.storage.durable import copy_file, file_sha256, temporary_folder
 from shared.errors import Fault
 
 _PLACE = re.compile(r"line (\d+) column (\d+)")
@@ -104,7 +103,7 @@ def private_copy(place: Path, sha256: str) -> Iterator[Path]:
     RefusedFileError where it cannot be read, or is another one by now.
     """
     try:
-        with staging_folder(Path(tempfile.gettempdir())) as folder:
+        with temporary_folder() as folder:
             copy = folder / place.name
             actual, _ = copy_file(place, copy, place.stat().st_size)
             if actual != sha256:

@@ -8,8 +8,8 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from model_registry.storage.durable import temporary_folder
 from shared.data.files import RefusedFileError
 
 SUFFIX = ".zip"
@@ -26,10 +26,10 @@ def unpacked(source: Path) -> Iterator[Path]:
     if source.suffix.lower() != SUFFIX or source.is_dir():
         yield source
         return
-    with TemporaryDirectory(prefix="import-") as folder:
-        _unpack(source, Path(folder))
-        inside = [path for path in Path(folder).iterdir() if path.name[0] != "." and path.name != "__MACOSX"]
-        yield inside[0] if len(inside) == 1 and inside[0].is_dir() else Path(folder)
+    with temporary_folder() as folder:
+        _unpack(source, folder)
+        inside = [path for path in folder.iterdir() if path.name[0] != "." and path.name != "__MACOSX"]
+        yield inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
 
 
 def _unpack(source: Path, folder: Path) -> None:

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -46,6 +47,7 @@ from model_registry.storage.durable import (
     staging_folder,
     storage_errors,
     sync_tree,
+    temporary_folder,
     temporary_name,
     write_file_atomically,
     write_new,
@@ -131,6 +133,30 @@ def test_a_folder_replaces_the_old_one_or_is_refused_or_not_needed(tmp_path: Pat
         raise RuntimeError
     assert (target / "file").read_text() == "two"
     assert sorted(item.name for item in tmp_path.iterdir()) == ["empty", "folder"]
+
+
+def test_the_next_who_needs_a_temporary_folder_removes_those_of_the_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may hold recordings: of an archive that was unpacked, of a model that was being trained."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    child = os.fork()
+    if child == 0:
+        with temporary_folder() as folder:
+            (folder / "recording.wav").write_bytes(b"ana's voice")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    (left,) = tmp_path.iterdir()
+    assert (left / "files/recording.wav").is_file() and left.stat().st_mode & 0o777 == 0o700
+    durable._remove_left.cache_clear()
+    with temporary_folder() as first, temporary_folder() as second:
+        durable._remove_left.cache_clear()
+        with temporary_folder() as third:
+            kept = {folder.parent for folder in (first, second, third)}
+            assert set(tmp_path.iterdir()) == kept and left not in kept
+            with locked(third):
+                pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_only_what_no_living_process_holds_is_abandoned(tmp_path: Path) -> None:
