@@ -153,6 +153,7 @@ def _renames(_context: click.Context, _parameter: click.Parameter, values: tuple
     type=click.Choice([UNUSABLE, CONTRADICTIONS]),
     help="Import the others, where files cannot be decoded or stand under two labels; can be repeated.",
 )
+@click.option("--use-partial", is_flag=True, help="Use recordings that were cut short as far as they are whole.")
 @click.option("--decode/--no-decode", default=True, show_default=True, help="Decode every media file beforehand.")
 @click.option("--dry-run", is_flag=True, help="Show what would be imported, and write nothing.")
 @click.option("--as-is", is_flag=True, help="Import although the structure of the source is doubtful.")
@@ -192,6 +193,7 @@ def import_command(
     link: bool,
     replace: bool,
     leave_out: tuple[str, ...],
+    use_partial: bool,
     decode: bool,
     dry_run: bool,
     as_is: bool,
@@ -213,6 +215,8 @@ def import_command(
         raise click.UsageError("--pattern parses file names: it needs a folder as source")
     if link and packed:
         raise click.UsageError("--link needs files of their own: unpack the zip file, and import the folder")
+    if use_partial and not decode:
+        raise click.UsageError("--use-partial needs --decode, which finds out what is whole")
     trainer = all_trainers().get(modality)  # None in an image without it
     options = ReadOptions(
         columns=Columns(
@@ -241,7 +245,7 @@ def import_command(
         _settle_doubts(findings, faults, as_is)
         origin = Origin(modality, consent, performer, labeler, label_status, demo, encoding)
         note = f"imported from {source.name}"
-        mode = Mode(link, replace, frozenset(leave_out), dry_run)
+        mode = Mode(link, replace, frozenset(leave_out), dry_run, use_partial)
 
         def check(files: Sequence[tuple[Path, Example]]) -> list[tuple[str | None, tuple[str, ...]]]:
             return [(checked.refusal, checked.notes) for checked in check_files(modality, files, progress=bar)]

@@ -22,6 +22,7 @@ from shared.data.feature_files import features_bytes
 from shared.data.files import DataRoot, RefusedFileError, sha256_of
 from shared.data.formats.raw import RawSample
 from shared.data.identity import content_of, contradicting, repeated_under_two_labels, text_sha256
+from shared.data.media.partial import whole_seconds
 from shared.data.own_layout import is_own, read_own
 from shared.data.records import Record
 from shared.data.session_writer import Addition, file_of, write_session, writing
@@ -32,6 +33,7 @@ from shared.schema_utils import Example, FeaturesRef, FileRef, LabelStatus, Sess
 
 _RECORDS = uuid.UUID("5b0c2d1e-8a44-5f0e-9d53-6d6f64656c74")  # the same sample gets the same record id everywhere
 
+_SPARE_SECONDS = 0.05  # before the end of what is whole: players and decoders differ by as much
 UNUSABLE = "unusable"  # files that cannot be decoded
 CONTRADICTIONS = "contradictions"  # files that stand under two labels
 # Decodes files: for each, why it cannot be used (None where it can) and what should be known of it.
@@ -61,6 +63,7 @@ class Mode:
     replace: bool = False  # existing records with another label, session or consent are replaced, not refused
     leave_out: frozenset[str] = frozenset()  # of UNUSABLE and CONTRADICTIONS
     dry_run: bool = False  # nothing is written
+    use_partial: bool = False  # of files that were cut short, the part that is whole
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def import_samples(
     warnings: list[Fault] = []
     unusable: list[str] = []
     if check is not None and not faults:
-        prepared, refused = _checked(prepared, check, warnings)
+        prepared, refused = _checked(prepared, check, warnings, mode.use_partial)
         if UNUSABLE in mode.leave_out:
             unusable = [str(fault) for fault in refused]
         else:
@@ -182,25 +185,55 @@ def import_samples(
 
 
 def _checked(
-    prepared: Sequence[_Prepared], check: CheckFiles, warnings: list[Fault]
+    prepared: Sequence[_Prepared], check: CheckFiles, warnings: list[Fault], use_partial: bool
 ) -> tuple[list[_Prepared], list[Fault]]:
-    """Return the samples that can be used, and a fault for each other; what should be known goes to `warnings`."""
+    """Return the samples that can be used, and a fault for each other; what should be known goes to `warnings`.
+
+    With `use_partial` a refused recording that was cut short is used up to there, if that can be used.
+    """
     files = [(entry, entry.sample.content) for entry in prepared if isinstance(entry.sample.content, Path)]
-    results = check([(path, entry.addition.example) for entry, path in files])
+    results = list(check([(path, entry.addition.example) for entry, path in files]))
+    if use_partial:
+        prepared, files, results = _shortened(prepared, files, results, check)
     faults: dict[int, Fault] = {}
     notes: dict[str, list[RawSample]] = defaultdict(list)
     for (entry, path), (refusal, texts) in zip(files, results, strict=True):
         if refusal is not None:
             reason = refusal if entry.sample.line is None else f"{path.name}: {refusal}"
-            faults[id(entry)] = Fault(
-                entry.sample.path, entry.sample.line, "(file)", f"{reason}; --leave-out {UNUSABLE} imports the others"
-            )
+            remedy = f"--leave-out {UNUSABLE} imports the others"
+            if refusal.startswith("is cut") and not use_partial:
+                remedy += ", --use-partial takes what is whole of it"
+            faults[id(entry)] = Fault(entry.sample.path, entry.sample.line, "(file)", f"{reason}; {remedy}")
         for text in texts:
             notes[text].append(entry.sample)
     for text, samples in notes.items():
         others = f" ({len(samples)} files)" if len(samples) > 1 else ""
         warnings.append(Fault(samples[0].path, samples[0].line, "(file)", text + others))
     return [entry for entry in prepared if id(entry) not in faults], list(faults.values())
+
+
+_Checked = list[tuple[str | None, Sequence[str]]]
+
+
+def _shortened(
+    prepared: Sequence[_Prepared], files: list[tuple[_Prepared, Path]], results: _Checked, check: CheckFiles
+) -> tuple[Sequence[_Prepared], list[tuple[_Prepared, Path]], _Checked]:
+    """Return the same, where each refused recording has become its whole part, if that can be used."""
+    shorter: dict[int, tuple[_Prepared, float]] = {}
+    for number, ((entry, path), (refusal, _)) in enumerate(zip(files, results, strict=True)):
+        if refusal is not None and entry.addition.example.offset is None and (seconds := whole_seconds(path)):
+            offset = round(seconds - _SPARE_SECONDS, 2)
+            if offset > (entry.addition.example.onset or 0.0):
+                example = entry.addition.example.model_copy(update={"offset": offset})
+                shorter[number] = (replace(entry, addition=replace(entry.addition, example=example)), offset)
+    again = check([(files[number][1], entry.addition.example) for number, (entry, _) in shorter.items()])
+    swapped: dict[int, _Prepared] = {}
+    for (number, (entry, offset)), (refusal, notes) in zip(shorter.items(), again, strict=True):
+        if refusal is None:
+            swapped[id(files[number][0])] = entry
+            files[number] = (entry, files[number][1])
+            results[number] = (None, (*notes, f"was cut short: used up to {offset:.2f} s"))
+    return [swapped.get(id(entry), entry) for entry in prepared], files, results
 
 
 def _noted(root: Path, plan: _Plan, source: str) -> str | None:

@@ -26,6 +26,8 @@ from sound_trainer.preprocessing.decode import (
     read_wave,
     recording_notes,
 )
+from tests.shared.commands.test_import_data import refused, run
+from tests.shared.data.test_cases import records
 from tests.visual_environment_trainer.pictures import film, flag
 
 Write = Callable[..., None]
@@ -219,3 +221,23 @@ def test_the_day_of_a_recording_is_its_own_and_not_the_files(tmp_path: Path) -> 
     days = {name: recorded_day(tmp_path / name) for name in ("taken.jpg", "plain.jpg", "film.mp4")}
     file_day = f"{datetime.fromtimestamp(1_700_000_000):%Y-%m-%d}"
     assert days == {"taken.jpg": "2024-05-01", "plain.jpg": file_day, "film.mp4": "2024-05-02"}
+
+
+def test_a_recording_that_was_cut_short_is_used_as_far_as_it_is_whole_if_somebody_says_so(tmp_path: Path) -> None:
+    folder = tmp_path / "recordings" / "yes"
+    folder.mkdir(parents=True)
+    times = np.arange(32_000) / 16_000
+    soundfile.write(folder / "a.wav", 0.3 * np.sin(2 * np.pi * 300 * times * (1 + times)), 16_000)
+    whole = (folder / "a.wav").read_bytes()
+    (folder / "a.wav").write_bytes(whole[:40_000])  # 1.25 of 2 s
+    (folder / "b.wav").write_bytes(b"no sound at all")
+    words = ("--user", "anna", "--decode", "--leave-out", "unusable")
+    reason = refused(tmp_path / "recordings", tmp_path / "data", "sound", "--user", "anna", "--decode")
+    assert "a.wav: (file): is cut short" in reason and "--use-partial takes what is whole of it" in reason
+    result = run(tmp_path / "recordings", tmp_path / "data", "sound", *words, "--use-partial")
+    assert "a.wav: (file): was cut short: used up to 1." in result.output and "b.wav" in result.output
+    (example,) = records(tmp_path / "data")
+    assert example.offset is not None and 1.1 < example.offset < 1.25
+    again = run(tmp_path / "recordings", tmp_path / "data", "sound", *words, "--use-partial")
+    assert "0 new, 0 replaced, 1 unchanged" in again.output
+    assert "needs --decode" in refused(folder, tmp_path / "data", "sound", "--user", "anna", "--use-partial")
