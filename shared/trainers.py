@@ -49,6 +49,12 @@ class Trainer:
     accepts: frozenset[str] = frozenset(["audio", "image", "video", "text", "features"])  # what its samples may be
     extracts: bool = False  # features of an encoding from recordings, which may be mixed with ready-made ones
     commands: Mapping[str, Command] = field(default_factory=dict)
+    a3cp_name: str = ""  # what A3CP's messages call it, where that is not the modality; `parse_modality` knows it, too
+
+    @property
+    def message_name(self) -> str:
+        """The modality in A3CP's messages."""
+        return self.a3cp_name or self.modality
 
 
 def modality_names() -> tuple[Modality, ...]:

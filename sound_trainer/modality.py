@@ -10,4 +10,5 @@ TRAINER = Trainer(
     image="sound-trainer",
     cost=Cost(start_seconds=3.0, seconds_per_sample=0.007),
     accepts=frozenset(["audio", "video", "features"]),  # a video's sound
+    a3cp_name="audio",
 )

@@ -10,4 +10,5 @@ TRAINER = Trainer(
     image="visual-trainer",
     cost=Cost(start_seconds=4.0, seconds_per_sample=0.011),
     accepts=frozenset(["image", "video", "features"]),
+    a3cp_name="image",
 )

@@ -47,9 +47,9 @@ def predict_command(
     """Run a published model on FILES, of a folder on those in it: one JSON line a file.
 
     The version is verified before it is loaded. Each line holds `classifier_output`: a score for every label, and
-    `unknown`; `label_set` are the labels that cannot be excluded at 90 %. A file that holds nothing to classify
-    (silence, an empty text, a black image, no landmarks) is `unknown`, with a `reason`. A file that cannot be used is
-    named on standard error; the others are classified.
+    `unknown`; `label_set` are the labels that cannot be excluded at 90 %; `modality` is the name in A3CP's messages. A
+    file that holds nothing to classify (silence, an empty text, a black image, no landmarks) is `unknown`, with a
+    `reason`. A file that cannot be used is named on standard error; the others are classified.
 
     \b
     Examples:
@@ -95,7 +95,7 @@ def _classify(model: LiveModel, modality: Modality, described: Mapping[str, Any]
 def _described(resolved: ResolvedVersion) -> dict[str, Any]:
     return {
         "user_id": resolved.user,
-        "modality": resolved.modality,
+        "modality": find_trainer(resolved.modality).message_name,  # the line is what goes into an A3CPMessage
         "model_version": f"v{resolved.version}",
         "fallback": resolved.fallback,
     }

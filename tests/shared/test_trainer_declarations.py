@@ -25,6 +25,15 @@ Declare = Callable[..., None]
 HEAVY = ("numpy", "scipy", "sklearn", "pydantic", "onnx", "onnxruntime", "shared.job", "gesture_trainer.train")
 
 
+A3CP_MODALITIES = {"gesture", "audio", "speech", "image", "multimodal"}  # of its messages
+
+
+def test_messages_have_the_names_that_a3cp_knows_and_that_lead_back() -> None:
+    names = {trainer.message_name: modality for modality, trainer in all_trainers().items()}
+    assert len(names) == len(all_trainers()) and names.keys() <= A3CP_MODALITIES
+    assert {name: parse_known_modality(name) for name in names} == names
+
+
 @pytest.fixture
 def declare(monkeypatch: pytest.MonkeyPatch) -> Iterator[Declare]:
     """A function that declares values as the only trainers: entry point name -> value, None for a missing package."""

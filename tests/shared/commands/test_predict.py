@@ -17,6 +17,7 @@ from shared.errors import ConfigError
 from shared.prediction import LiveModel, portable_model
 from shared.recipe import load_recipe
 from shared.trainers import find_trainer
+from tests.published_models import PublishedModels
 
 USER = PEOPLE[0].user_id
 
@@ -58,6 +59,16 @@ def test_a_version_and_its_portable_file_answer_alike(
     for one, two in zip(lines, others, strict=True):
         assert one["classifier_output"] == two["classifier_output"]
         assert one["label"] == two["label"] == max(one["classifier_output"], key=one["classifier_output"].__getitem__)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("published_models")
+def test_a_line_names_the_modality_as_a3cps_messages_do(published_models: PublishedModels) -> None:
+    named = {
+        modality: published_models.predictions(modality, files[:1])[0]["modality"]
+        for modality, files in published_models.files.items()
+    }
+    assert named == {"gesture": "gesture", "sound": "audio", "speech": "speech", "visual_environment": "image"}
 
 
 def test_of_a_folder_its_files_are_classified_and_a_bad_one_costs_itself_alone(
