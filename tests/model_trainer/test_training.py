@@ -89,6 +89,21 @@ def test_it_is_saved_and_published_as_often_as_one_likes(tmp_path: Path) -> None
     assert Registry(tmp_path / "models").resolve("ana", "gesture").version == 1
 
 
+def test_what_was_closed_is_not_used_any_more(tmp_path: Path) -> None:
+    with train("sound", **FOUND.columns, user_id="ana", consent=True) as result:
+        assert refusal(lambda: result.publish(tmp_path / "models", promote="maybe")).startswith(
+            "promote: 'maybe': must"
+        )
+    for use in (
+        lambda: result.card,
+        lambda: result.predict(FOUND.samples[0]),
+        lambda: result.save(tmp_path),
+        lambda: result.publish(tmp_path / "models"),
+    ):
+        assert refusal(use) == "the sound model of ana was closed; load it again"
+    assert list(tmp_path.iterdir()) == [tmp_path / "temporary"]
+
+
 def refusal(call: Any) -> str:
     with pytest.raises((TrainerError, RegistryError)) as raised:
         call()
@@ -115,6 +130,30 @@ def test_a_default_model_is_trained_from_several_people() -> None:
         assert (result.user_id, result.log["users"]) == ("_default", ["ana", "ben", "cem"])
         labels = {record: label for record, label, _ in result.log["metrics"]["predictions"]}
         assert [labels[record] for record in result.record_ids] == FOUND.labels
+
+
+class Frame:
+    """As much of a data frame as matters: iterated, it gives its columns."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.rows.shape[1]))
+
+    def to_numpy(self) -> np.ndarray:
+        return self.rows
+
+
+def test_samples_may_be_the_rows_of_a_matrix_or_of_a_data_frame() -> None:
+    vectors = labelled(None)
+    matrix, labels, sessions = np.stack(vectors.samples), np.array(vectors.labels), np.array(vectors.sessions)
+    given: list[Any] = [vectors.samples, matrix, Frame(matrix)]
+    models = [train("sound", each, labels, sessions=sessions, user_id="ana", consent=True) for each in given]
+    assert len({result.model_bytes for result in models}) == 1
 
 
 def test_the_configuration_is_a_mapping_or_a_file(tmp_path: Path) -> None:
@@ -145,6 +184,11 @@ def test_the_times_of_recording_are_those_given() -> None:
         ({"seed": -1}, ConfigError, "seed: seed: must be a whole number of at least 0"),
         ({"config": {"foo": 1}}, ConfigError, "config: foo: is not a known key"),
         ({"config": {"gate": {"minimum_accuracy": 2}}}, ConfigError, "config: gate.minimum_accuracy: must be a number"),
+        ({"config": [1]}, ConfigError, "config: must be a path or a mapping, not list"),
+        ({"samples": [], "labels": [], "sessions": []}, DataError, "samples: length: there is none"),
+        ({"sessions": ["", *FOUND.sessions[1:]]}, DataError, "sessions[0]: value: is empty"),
+        ({"labels": ["unknown"] * 36}, DataError, "samples[0]: label: 'unknown' is the prediction for a rejected"),
+        ({"recorded": [datetime(2025, 3, 1)] * 36}, DataError, "samples[0]: timestamp: must carry a time zone"),
         ({"config": "nowhere.yaml"}, ConfigError, "nowhere.yaml: (whole): file not found"),
         ({"labels": FOUND.labels[:-1]}, DataError, "labels: length: 35 values for 36 samples; give one for each"),
         ({"sessions": [*FOUND.sessions, "day9"]}, DataError, "sessions: length: 37 values for 36 samples"),
