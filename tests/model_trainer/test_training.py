@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from model_registry.errors import RegistryError
 from model_registry.store import Registry
@@ -239,16 +240,20 @@ def test_a_text_under_two_labels_is_warned_of_at_its_place() -> None:
         assert warning.startswith("samples")
 
 
-def test_the_caller_keeps_arrays_threads_and_umask() -> None:
-    from threadpoolctl import threadpool_info
+def threads() -> dict[str, int]:
+    """Return how many threads each library of numerics uses."""
+    return {library["filepath"]: library["num_threads"] for library in threadpool_info()}
 
-    before, mask = {info["filepath"]: info["num_threads"] for info in threadpool_info()}, os.umask(0o22)
+
+def test_the_caller_keeps_arrays_threads_and_umask() -> None:
+    array, mask = np.ascontiguousarray(FOUND.samples[0]), os.umask(0o22)
     try:
-        array = np.ascontiguousarray(FOUND.samples[0])
-        train("sound", **{**FOUND.columns, "samples": changed(0, array)}, user_id="ana", consent=True)
-        assert array.flags.writeable
+        with threadpool_limits(2):
+            before = threads()
+            train("sound", **{**FOUND.columns, "samples": changed(0, array)}, user_id="ana", consent=True)
+            after = threads()
         assert os.umask(0o22) == 0o22
     finally:
         os.umask(mask)
-    after = {info["filepath"]: info["num_threads"] for info in threadpool_info()}
-    assert {path: after[path] for path in before} == before
+    assert 2 in before.values() and {library: after[library] for library in before} == before
+    assert array.flags.writeable
