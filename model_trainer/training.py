@@ -375,9 +375,9 @@ class _Wording:
         text = text.replace("--set ", "")
         if str(self.data) not in text:
             return text
-        for place, sample in self._lines.items():
-            text = re.sub(re.escape(place) + r"(?!\d)", sample, text)
-        return re.sub(re.escape(str(self.data)) + r"[^\s:,]*", "samples", text)
+        data = re.escape(str(self.data))
+        text = re.sub(data + r"\S*?\.jsonl:\d+", lambda line: self._lines.get(line.group(), line.group()), text)
+        return re.sub(data + r"[^\s:,]*", "samples", text)
 
     @cached_property
     def _lines(self) -> dict[str, str]:
