@@ -24,6 +24,18 @@ from shared.recipe import Recipe, load_recipe
 from shared.trainers import Trainer, find_trainer
 
 
+@dataclass
+class Files:
+    """What was copied to run a model, until it is closed."""
+
+    stack: ExitStack
+    closed: bool = False
+
+    def close(self) -> None:
+        self.closed = True
+        self.stack.close()
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A trained model that is ready to classify.
@@ -40,12 +52,12 @@ class Model:
     rejection_threshold: float | None = None  # scores below it are `unknown`; None for a portable file
     properties: Mapping[str, Any] = field(default_factory=dict, repr=False)  # how it decodes and what it expects
     _live: LiveModel = field(kw_only=True, repr=False)
-    _held: ExitStack = field(kw_only=True, repr=False)
+    _files: Files = field(kw_only=True, repr=False)
     _trainer: Trainer = field(kw_only=True, repr=False)
     _recipe: Recipe = field(kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
-        weakref.finalize(self, self._held.close)
+        weakref.finalize(self, self._files.close)
 
     def __enter__(self) -> Self:
         return self
@@ -55,7 +67,12 @@ class Model:
 
     def close(self) -> None:
         """Remove what was copied here to run the model; it cannot be used afterwards."""
-        self._held.close()
+        self._files.close()
+
+    def require_open(self) -> None:
+        """Raise ConfigError for a model that was closed."""
+        if self._files.closed:
+            raise ConfigError(f"the {self.modality} model of {self.user_id or 'a file'} was closed; load it again")
 
     @property
     def set_threshold(self) -> float | None:
@@ -82,11 +99,13 @@ class Model:
 
         Raises:
             DataError: for a sample that cannot be used, such as one of another width.
+            ConfigError: for a model that was closed.
 
         Example:
             >>> model.predict("hum.wav").label
             'yes'
         """
+        self.require_open()
         if isinstance(samples, list | tuple):
             return [self._predict(sample, f"samples[{k}]") for k, sample in enumerate(samples)]
         return self._predict(samples, "sample")
@@ -208,7 +227,7 @@ def _opened(live: LiveModel, user: str | None, modality: Modality, stack: ExitSt
         labels=tuple(properties["labels"]),
         properties=MappingProxyType(properties["spec"]),
         _live=live,
-        _held=stack.pop_all(),
+        _files=Files(stack.pop_all()),
         _trainer=trainer,
         _recipe=load_recipe(trainer),
         **described,

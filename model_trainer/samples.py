@@ -74,9 +74,9 @@ def frames_of(sample: Sample, place: str) -> NDArray[np.float32]:
     Raises DataError, naming `place`, for any other shape, for what is no numbers, and for NaN or infinite values.
     """
     try:
-        array = np.array(sample)  # a copy: the caller may change theirs
+        array = np.asarray(sample)
     except ValueError:
-        array = np.array(None)
+        array = np.asarray(None)
     if array.dtype.kind not in "fiu":
         reason = f"must be numbers, a text or a path, not {type(sample).__name__}"
         raise DataError([Fault(place, None, "features", reason)])

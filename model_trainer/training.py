@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, Self, TextIO, overload
 
 from model_registry.location import WritableRegistry, open_writable_registry
 from model_registry.names import InvalidNameError, Modality, parse_name
-from model_registry.promotion import PromotionPolicy
+from model_registry.promotion import POLICIES, PromotionPolicy
 from model_registry.promotion import publish as publish_bundle
 from model_registry.storage.durable import temporary_folder
 from model_registry.storage.encoders import copy_encoder
@@ -25,6 +25,7 @@ from model_trainer.samples import Sample, content_of, place_of
 from shared.data.files import DataRoot
 from shared.data.formats.labels import clean_labels
 from shared.data.formats.raw import Content, Findings, RawSample
+from shared.data.formats.walking import natural
 from shared.data.import_sessions import SessionSplit, assign
 from shared.data.import_writing import Mode, Origin, import_samples
 from shared.data.own_layout import read_own
@@ -35,6 +36,8 @@ from shared.prediction import Prediction
 from shared.recipe import Outcome, load_recipe
 from shared.trainers import Trainer, find_trainer, parse_known_modality
 from shared.training import TrainingOptions, new_run_id, run_log, train_model
+
+_MANY = 5  # faults of one kind that are each said
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class TrainingResult:
         return self._file("model")
 
     def _file(self, role: str) -> bytes:
+        self.model.require_open()
         bundle = self._outcome.bundle
         return (bundle.folder / bundle.manifest.files[role].name).read_bytes()
 
@@ -115,7 +119,7 @@ class TrainingResult:
         to `encoders` in the same folder, one copy for all bundles.
 
         Raises:
-            ConfigError: where the folder cannot be written, or holds this bundle already.
+            ConfigError: where the folder cannot be written, or holds this bundle already, and after `close`.
         """
         bundle = self._outcome.bundle
         files = {role: self._file(role) for role in bundle.manifest.files}
@@ -134,8 +138,12 @@ class TrainingResult:
             promote: whether it becomes the active version: "always", "never", or "if-better": unless it is worse.
 
         Raises:
+            ConfigError: for another value of `promote`, and after `close`.
             RegistryError: where the registry refuses it or cannot be written.
         """
+        self.model.require_open()
+        if promote not in POLICIES:
+            raise ConfigError(f"promote: {promote!r}: must be one of {', '.join(POLICIES)}")
         if isinstance(registry, str | os.PathLike):
             registry = open_writable_registry(os.fspath(registry))
         publication, promotion = publish_bundle(self._outcome.bundle.folder, registry, promote)
@@ -192,11 +200,14 @@ def train(
         >>> result.predict("hum9.wav").label
     """
     trainer = find_trainer(_parsed(parse_known_modality, modality))
-    users = _users(user_id, people, len(samples))
+    users = _users(user_id, people)
+    if not isinstance(config, str | os.PathLike | Mapping | None):
+        raise ConfigError(f"config: must be a path or a mapping, not {type(config).__name__}")
     if not consent:
         whose = "everyone in people" if people is not None else user_id
         raise ConfigError(f"consent: nothing is trained before {whose} agreed to it; state that with consent=True")
-    raw = _raw_samples(trainer, samples, labels, sessions, people, recorded)
+    rows = getattr(samples, "to_numpy", lambda: samples)()  # of a data frame, whose own elements are its columns
+    raw = _raw_samples(trainer, rows, labels, sessions, people, recorded)
     with ExitStack() as held, temporary_folder() as data:
         out = held.enter_context(temporary_folder())
         placed, faults = _placed(raw, user_id)
@@ -229,7 +240,7 @@ def train(
         )
 
 
-def _users(user_id: str | None, people: Sequence[str] | None, count: int) -> tuple[str, ...]:
+def _users(user_id: str | None, people: Sequence[str] | None) -> tuple[str, ...]:
     """Return whose data are trained on. Raises ConfigError."""
     if (user_id is None) == (people is None):
         raise ConfigError("user_id: name whose model to train, or with people the person of each sample")
@@ -262,22 +273,31 @@ def _raw_samples(
         for name, column in columns.items()
         if column is not None and len(column) != len(samples)
     ]
+    if not len(samples):
+        faults.append(Fault("samples", None, "length", "there is none"))
     if faults:
         raise DataError(faults)
+    persons: Sequence[str | None] = [None] * len(samples) if people is None else list(people)
+    times: Sequence[datetime | None] = [None] * len(samples) if recorded is None else list(recorded)
     now = datetime.now(UTC).replace(microsecond=0)
     raw: list[RawSample] = []
-    for k, (sample, label, session) in enumerate(zip(samples, labels, sessions, strict=True)):
+    rows = zip(samples, labels, sessions, persons, times, strict=True)
+    for k, (sample, label, session, person, time) in enumerate(rows):
         place = place_of(sample, f"samples[{k}]", trainer)
+        wrong = [
+            Fault(f"{name}[{k}]", None, "type", f"must be a text, not {type(value).__name__}")
+            for name, value in (("labels", label), ("sessions", session))
+            if not isinstance(value, str)
+        ]
+        if session == "":
+            wrong.append(Fault(f"sessions[{k}]", None, "value", "is empty; name the session of each sample"))
         try:
             content = content_of(sample, place, trainer)
-            time = recorded[k] if recorded is not None else _changed(sample, content, now)
         except DataError as error:
-            faults += error.faults
+            faults += [*wrong, *error.faults]
             continue
-        for name, value in (("labels", label), ("sessions", session)):
-            if not isinstance(value, str):
-                faults.append(Fault(f"{name}[{k}]", None, "type", f"must be a text, not {type(value).__name__}"))
-        if not isinstance(label, str) or not isinstance(session, str):
+        if wrong:
+            faults += wrong
             continue
         raw.append(
             RawSample(
@@ -285,14 +305,29 @@ def _raw_samples(
                 line=None,
                 label=str(label),
                 content=content,
-                user=None if people is None else str(people[k]),
+                user=person,
                 session=str(session),
-                recorded=time,
+                recorded=time or _changed(sample, content, now),
             )
         )
     if faults:
-        raise DataError(faults)
+        raise DataError(_of_a_kind(faults))
     return raw
+
+
+def _of_a_kind(faults: Sequence[Fault]) -> list[Fault]:
+    """Return the faults, those with the same reason as one at its first place where they are many."""
+    kinds: dict[tuple[str, str], list[Fault]] = {}
+    for fault in faults:
+        kinds.setdefault((fault.field, fault.reason), []).append(fault)
+    kept: list[Fault] = []
+    for alike in kinds.values():
+        if len(alike) <= _MANY:
+            kept += alike
+        else:
+            first = min(alike, key=lambda fault: natural(fault.path))
+            kept.append(replace(first, reason=f"{first.reason} ({len(alike)} samples)"))
+    return kept
 
 
 def _changed(sample: Sample, content: Content, now: datetime) -> datetime:
@@ -325,7 +360,7 @@ class _Wording:
         try:
             yield
         except TrainerError as error:
-            faults = [self._fault(fault) for fault in error.faults]
+            faults = _of_a_kind([self._fault(fault) for fault in error.faults])
             raise type(error)(faults or self.text(str(error))) from None
 
     def _fault(self, fault: Fault) -> Fault:
@@ -340,9 +375,9 @@ class _Wording:
         text = text.replace("--set ", "")
         if str(self.data) not in text:
             return text
-        for place, sample in self._lines.items():
-            text = re.sub(re.escape(place) + r"(?!\d)", sample, text)
-        return re.sub(re.escape(str(self.data)) + r"[^\s:,]*", "samples", text)
+        data = re.escape(str(self.data))
+        text = re.sub(data + r"\S*?\.jsonl:\d+", lambda line: self._lines.get(line.group(), line.group()), text)
+        return re.sub(data + r"[^\s:,]*", "samples", text)
 
     @cached_property
     def _lines(self) -> dict[str, str]:
