@@ -78,8 +78,8 @@ def export_model(
 def _head_graph(width: int, fitted: FittedModel, rule: DecisionRule, cache: FeatureCache | None) -> bytes:
     """Return the graph from features (1, width) to the prediction.
 
-    What heads of one kind and size have in common is traced once, with inputs in the place of what was learnt; the
-    numbers themselves are put in afterwards. That all of them were is proved by replay.
+    Heads of one kind and size share a graph that is traced once, with inputs in place of the fitted parameters; these
+    are bound to it afterwards. Replay proves that all of them were.
     """
     with collected_constants() as numbers:
         _predictions(np.zeros((1, width), np.float32), fitted, rule)
@@ -131,8 +131,8 @@ def replay(
     parts = [(through_all, part) for part in _parts(whole)] + [(through_head_graph, part) for part in _parts(rest)]
     worst, done = 0.0, 0
     with ThreadPoolExecutor(2) as pool:
-        found = pool.map(lambda part: max(map(*part)), parts)
-        for (_, rows), difference in zip(parts, found, strict=True):
+        differences = pool.map(lambda part: max(map(*part)), parts)
+        for (_, rows), difference in zip(parts, differences, strict=True):
             worst = max(worst, difference)
             for _ in rows:
                 done += 1
@@ -147,18 +147,18 @@ def _parts(rows: Sequence[int], size: int = 16) -> Iterator[Sequence[int]]:
 
 
 def _predictions(features: Array, fitted: FittedModel, rule: DecisionRule) -> dict[str, Array]:
-    label, chances, accepted, score = rule(fitted.head(features), fitted.familiarity(features))
-    xp = namespace(chances)
-    found = {"label": label, "accepted": accepted, "score": score}
-    return {"probabilities": xp.reshape(chances, (-1,)), **{k: xp.reshape(v, ()) for k, v in found.items()}}
+    label, probabilities, accepted, score = rule(fitted.head(features), fitted.familiarity(features))
+    xp = namespace(probabilities)
+    scalars = {"label": label, "accepted": accepted, "score": score}
+    return {"probabilities": xp.reshape(probabilities, (-1,)), **{k: xp.reshape(v, ()) for k, v in scalars.items()}}
 
 
 def _difference(
-    found: Sequence[Any], expected: Sequence[Features], row: int, rule: DecisionRule, tolerance: float
+    outputs: Sequence[Any], expected: Sequence[Features], row: int, rule: DecisionRule, tolerance: float
 ) -> float:
-    label, chances, accepted, score = found
-    difference = float(np.max(np.abs(chances - expected[1][row])))
-    first, second = np.sort(expected[1][row])[::-1][:2] if len(chances) > 1 else (1.0, 0.0)
+    label, probabilities, accepted, score = outputs
+    difference = float(np.max(np.abs(probabilities - expected[1][row])))
+    first, second = np.sort(expected[1][row])[::-1][:2] if len(probabilities) > 1 else (1.0, 0.0)
     scale = max(1.0, abs(float(expected[3][row])))
     close = abs(float(score) - float(expected[3][row])) <= 10 * tolerance * scale
     near_threshold = abs(float(expected[3][row]) - rule.threshold) <= 10 * tolerance * scale
@@ -166,7 +166,7 @@ def _difference(
     flipped = bool(accepted) != bool(expected[2][row]) and not near_threshold
     if not np.isfinite(difference) or difference > tolerance or wrong or flipped or not close:
         raise ReplayError(
-            f"sample {row}: the exported graph answers {int(label)} with {chances.max():.6f}, "
+            f"sample {row}: the exported graph predicts {int(label)} with {probabilities.max():.6f}, "
             f"training {int(expected[0][row])} with {first:.6f}; probabilities differ by {difference:.2g}"
         )
     return difference

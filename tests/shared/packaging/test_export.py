@@ -88,7 +88,7 @@ def _wrong_temperature(fitted: FittedModel, rule: DecisionRule) -> tuple[FittedM
 @pytest.mark.parametrize("wrong", [_wrong_head, _wrong_threshold, _wrong_temperature])
 def test_a_graph_that_predicts_otherwise_is_refused(wrong, whole) -> None:  # type: ignore[no-untyped-def]
     exported, features, samples, fitted, rule = _exported()
-    with pytest.raises(ReplayError, match="the exported graph answers"):
+    with pytest.raises(ReplayError, match="the exported graph predicts"):
         replay(exported, features, samples, whole, *wrong(fitted, rule))
 
 
