@@ -318,6 +318,18 @@ def test_a_page_fits_a_phone_and_says_everything_to_a_screen_reader(
     assert (tmp_path / "phone.png").stat().st_size > 5000
 
 
+@pytest.mark.parametrize("language", ["de", "es"])
+def test_translated_pages_fit_a_phone_and_pass_axe(store: Registry, secret: str, language: str) -> None:
+    headers = {"Authorization": f"Bearer {secret}", "Accept-Language": language}
+    with served(store) as address, chromium(headers) as page:
+        page.resize(360, 740)
+        for path in PAGES:
+            page.open(address + path)
+            assert page.run("document.documentElement.lang") == language
+            assert page.run("document.documentElement.scrollWidth") <= 360, path
+            assert page.violations() == [], path
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_passes_axe(browser: tuple[Browser, str], path: str, scheme: str) -> None:
