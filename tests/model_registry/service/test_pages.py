@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -174,6 +175,20 @@ def test_two_versions_are_compared_label_by_label(client: TestClient) -> None:
     assert f'Gained: <bdi lang="">{ARABIC}' in gained and 'Lost: <bdi lang="">stop</bdi>' in gained
     assert client.get("/users/person07/gesture/compare?before=v1&after=v9").status_code == 404
     assert client.get("/users/person07/gesture/compare?before=v1&after=<b>").status_code == 422
+
+
+def test_a_version_without_a_card_says_so_in_words(tmp_path: Path) -> None:
+    store = Registry(tmp_path / "registry")
+    bundle = make_bundle(tmp_path)
+    description = json.loads((bundle / "bundle.json").read_text())
+    del description["files"]["model_card"]
+    (bundle / "model_card.html").unlink()
+    (bundle / "bundle.json").write_text(json.dumps(description))
+    store.publish(bundle)
+    client = reading_client(store)
+    assert "/card" not in client.get("/users/user123/gesture/v1").text
+    page = client.get("/users/user123/gesture/v1/card", headers={"Accept-Language": "de"})
+    assert page.status_code == 404 and "Diese Version hat keine Modellkarte." in page.text
 
 
 def test_accuracy_over_versions_is_drawn_and_said(client: TestClient) -> None:
