@@ -51,14 +51,17 @@ class Words:
 
     def date(self, moment: str) -> str:
         """Return the day of a time in ISO 8601: 5 March 2026."""
-        from babel.dates import format_date
-
-        return str(format_date(datetime.fromisoformat(moment), "long", locale=_REGIONS[self.language]))
+        return self._day(datetime.fromisoformat(moment))
 
     def time(self, moment: str) -> str:
         """Return a time in ISO 8601, to the minute: 5 March 2026, 10:00 UTC."""
         utc = datetime.fromisoformat(moment).astimezone(UTC)
-        return f"{self.date(utc.isoformat())}, {utc:%H:%M} UTC"
+        return f"{self._day(utc)}, {utc:%H:%M} UTC"
+
+    def _day(self, moment: datetime) -> str:
+        from babel.dates import format_date
+
+        return str(format_date(moment, "long", locale=_REGIONS[self.language]))
 
     def number(self, value: float, digits: int = 3, sign: bool = False) -> str:
         """Return a number with so many digits after the point, or the comma where the language has one."""

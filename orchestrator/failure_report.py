@@ -19,7 +19,7 @@ _EXAMPLES = """\b
 Examples:
   model-trainer batch report runs                    # what the last batch changed
   model-trainer batch report runs --all --cause internal
-  model-trainer batch report runs --quiet             # in cron: a mail only where something changed
+  model-trainer batch report runs --quiet            # in cron: a mail only where something changed
   model-trainer batch report runs --all --json
 """
 

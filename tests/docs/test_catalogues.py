@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from docs.catalogues import all_messages, unique, write_catalogues
 from model_registry.languages import CATALOGUES, LANGUAGES, Language, read_catalogue, words
 from shared.trainers import modality_names
+from tests.paths import ROOT
 
 FOLDERS = all_messages()
 TRANSLATED = [(folder, language) for folder in FOLDERS for language in LANGUAGES[1:]]
@@ -46,6 +48,13 @@ def test_a_catalogue_has_nothing_else_and_is_as_it_is_written(folder: Path, lang
     assert (copy / f"{language}.po").read_bytes() == (folder / f"{language}.po").read_bytes()
     write_catalogues(copy, FOLDERS[folder][1:])
     assert (copy / f"{language}.po").read_bytes() != (folder / f"{language}.po").read_bytes()
+
+
+def test_the_catalogues_are_part_of_the_package() -> None:
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["package-data"]["*"]
+    for folder in FOLDERS:
+        included = {path for pattern in patterns for path in folder.parent.glob(pattern)}
+        assert included >= {folder / f"{language}.po" for language in LANGUAGES[1:]}
 
 
 @pytest.mark.parametrize("language", LANGUAGES[1:])

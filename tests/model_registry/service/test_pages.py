@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -176,6 +177,20 @@ def test_two_versions_are_compared_label_by_label(client: TestClient) -> None:
     assert client.get("/users/person07/gesture/compare?before=v1&after=<b>").status_code == 422
 
 
+def test_a_version_without_a_card_says_so_in_words(tmp_path: Path) -> None:
+    store = Registry(tmp_path / "registry")
+    bundle = make_bundle(tmp_path)
+    description = json.loads((bundle / "bundle.json").read_text())
+    del description["files"]["model_card"]
+    (bundle / "model_card.html").unlink()
+    (bundle / "bundle.json").write_text(json.dumps(description))
+    store.publish(bundle)
+    client = reading_client(store)
+    assert "/card" not in client.get("/users/user123/gesture/v1").text
+    page = client.get("/users/user123/gesture/v1/card", headers={"Accept-Language": "de"})
+    assert page.status_code == 404 and "Diese Version hat keine Modellkarte." in page.text
+
+
 def test_accuracy_over_versions_is_drawn_and_said(client: TestClient) -> None:
     for path in ("/users/person07", "/users/person07/gesture"):
         text = client.get(path).text
@@ -316,6 +331,18 @@ def test_a_page_fits_a_phone_and_says_everything_to_a_screen_reader(
     assert [url for url in asked if not url.startswith("data:")] == [address + path]
     page.screenshot(tmp_path / "phone.png")
     assert (tmp_path / "phone.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("language", ["de", "es"])
+def test_translated_pages_fit_a_phone_and_pass_axe(store: Registry, secret: str, language: str) -> None:
+    headers = {"Authorization": f"Bearer {secret}", "Accept-Language": language}
+    with served(store) as address, chromium(headers) as page:
+        page.resize(360, 740)
+        for path in PAGES:
+            page.open(address + path)
+            assert page.run("document.documentElement.lang") == language
+            assert page.run("document.documentElement.scrollWidth") <= 360, path
+            assert page.violations() == [], path
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

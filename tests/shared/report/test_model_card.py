@@ -215,6 +215,11 @@ def test_the_card_speaks_the_language_of_the_configuration(language: str, said: 
     reader = re.sub(r'<(span|td) lang="en">.*?</\1>|<bdi.*?</bdi>|<code.*?</code>|aria-label="[^"]*"', "", reader)
     plain = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", reader))
     assert re.findall(r"\b(?:the|of|is|are|and|not|label|recordings)\b", plain) == []
+    with chromium({}) as page:
+        page.resize(360, 740)
+        page.open(path.as_uri())
+        assert page.run("document.documentElement.scrollWidth") <= 360
+        assert page.violations() == []
 
 
 def test_labels_are_laid_out_in_their_own_direction(tmp_path: Path) -> None:
