@@ -171,6 +171,9 @@ def test_a_folder_without_permission_is_one_line(files: dict[str, str], tmp_path
         shutil.copytree(tmp_path, place / "files")
         files = {key: value.replace(str(tmp_path), str(place / "files")) for key, value in files.items()}
         (place / "locked" / "registry").mkdir(parents=True)
+        (place / "file").touch()
+        for path in ARGUMENTS:  # refused, too, after importing what the user without rights may not be able to read
+            invoke(path, words_for(path, files, str(place / "file")))
         allow_everything(place)
         (place / "locked").chmod(0)
         address = str(place / "locked" / "registry")
