@@ -29,7 +29,9 @@ for part in cffLib colorLib cu2qu designspaceLib feaLib merge mtiLib otlLib pens
 done
 rm -f fontTools/misc/bezierTools*
 # Rich colours the source code of tracebacks; ours is printed plain, and none is in another language.
-find . -path './pygments/lexers/*.py' ! -name '_*' ! -name python.py -delete
+find . -path './pygments/lexers/*.py*' ! -name '__init__.*' ! -name '_mapping.*' ! -name 'python.*' -delete
+# Pages are in English, German and Spanish.
+find . -path './babel/locale-data/*.dat' ! -name root.dat ! -name 'en*' ! -name 'de*' ! -name 'es*' -delete
 rm -rf matplotlib/mpl-data/sample_data matplotlib/backends/web_backend matplotlib/mpl-data/fonts/afm \
     matplotlib/mpl-data/fonts/pdfcorefonts sklearn/datasets/data sklearn/datasets/images cv2/data
 # Symbols that only a debugger reads. The libraries that wheels carry in *.libs were laid out by hand; leave them.
