@@ -10,9 +10,10 @@ The folder given as data root holds A3CP's `logs/` and `data/` (or their content
 Finalised transcripts may also be messages of modality `speech` in the session log.
 
 A label is, in this order: the latest final label or label correction of the record, the intent that the capture was
-opened with, the intent of the whole session. Consent that is refused anywhere counts as refused; where nothing says
-anything of it, it is not given, unless somebody states it for the whole folder. Demo data that are marked anywhere
-count as demo data. Unknown fields and repeated records are tolerated.
+opened with, the intent of the whole session. What a model predicted is a label only where the partner accepted it; a
+final label whose status is `unconfirmed` is none, and what was rejected since then is left out. Consent that is refused
+anywhere counts as refused; where nothing says anything of it, it is not given, unless somebody states it for the whole
+folder. Demo data that are marked anywhere count as demo data. Unknown fields and repeated records are tolerated.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from shared.data.files import DataRoot, RefusedFileError, json_lines
 from shared.data.records import Dropped, Reading, Record, foreign_modality
 from shared.errors import Fault
 from shared.schema_faults import Key, faults_of
-from shared.schema_utils import Example, LabelStatus, SessionMetadata
+from shared.schema_utils import UNKNOWN, Example, LabelStatus, SessionMetadata
 from shared.trainers import modality_names, parse_known_modality
 
 SUPPORTED_VERSION = (1, 0, 0)
@@ -209,10 +210,7 @@ def _take(event: Event, raw: dict[str, Any], line: int, session: _Session) -> No
     if event.capture_id is not None:
         session.captures[event.record_id] = event.capture_id
     label = event.final_label or event.label_correction
-    if label:
-        derived: LabelStatus = "corrected" if event.label_correction else "confirmed"
-        correction = _Correction(event.timestamp, label, event.label_status or derived)
-        session.corrections.setdefault(key, []).append(correction)
+    _add_correction(session, key, event, label, "corrected" if event.label_correction else "confirmed")
     if event.source == "session_manager":
         about = _parse(SessionEvent, raw, session.path, line, session.faults, ("event",))
         if about is not None:
@@ -248,10 +246,16 @@ def _merged(session: _Session, event: Event, about: SessionEvent) -> SessionMeta
 def _take_final_label(row: FinalLabel, session: _Session) -> None:
     key = row.capture_id or session.captures.get(row.record_id, row.record_id)
     session.governed.setdefault(key, []).append(row)
-    label = row.final_label or row.label_correction
-    if label:
-        derived: LabelStatus = "corrected" if row.partner_action == "correct" or row.label_correction else "confirmed"
-        correction = _Correction(row.timestamp, label, row.label_status or derived)
+    corrected = row.partner_action == "correct" or row.label_correction
+    _add_correction(
+        session, key, row, row.final_label or row.label_correction, "corrected" if corrected else "confirmed"
+    )
+
+
+def _add_correction(session: _Session, key: str, row: Governed, label: str | None, status: LabelStatus) -> None:
+    """Note a label that a row gives to a record, unless the row says that nobody has confirmed it yet."""
+    if label and row.label_status != "unconfirmed":
+        correction = _Correction(row.timestamp, label, row.label_status or status)
         session.corrections.setdefault(key, []).append(correction)
 
 
@@ -310,9 +314,7 @@ def _add_transcripts(session: _Session, root: DataRoot) -> None:
             known.add(record_id)
             said.add((row.timestamp, row.transcript))
             session.governed.setdefault(record_id, []).append(row)
-            if row.label_correction:
-                correction = _Correction(row.timestamp, row.label_correction, row.label_status or "corrected")
-                session.corrections.setdefault(record_id, []).append(correction)
+            _add_correction(session, record_id, row, row.label_correction, "corrected")
             content = _speech(row.timestamp, row.transcript, row)
             keys = (record_id, row.capture_id or record_id, segment)
             example = _example(session, record_id, keys, content, name, line)
@@ -349,6 +351,9 @@ def _example(
     unique = dict.fromkeys(keys)
     rows = [row for key in unique for row in session.governed.get(key, ())]
     label, status = _label(session, unique, rows)
+    if label and label.strip().casefold() == UNKNOWN:
+        session.reading.ledger.append(Dropped(record_id, "its label is unknown", path, line))
+        return None
     if not label:
         if status != "rejected" and session.metadata is not None and session.metadata.is_training_data:
             session.faults.append(Fault(path, line, "label", f"is missing: {_NOT_LABELLED}"))
@@ -384,11 +389,13 @@ def _example(
 def _label(session: _Session, keys: Iterable[str], rows: Sequence[Governed]) -> tuple[str | None, LabelStatus]:
     """Return a record's label and its status: final label or correction, capture's intent, session's intent."""
     corrections = [given for key in keys for given in session.corrections.get(key, ())]
-    statuses: list[LabelStatus] = [row.label_status for row in rows if row.label_status is not None]
+    stated = [row for row in rows if row.label_status is not None]
+    latest = max(reversed(stated), key=lambda row: row.timestamp, default=None)
+    status: LabelStatus = (latest and latest.label_status) or "unconfirmed"
     if corrections:
         last = max(corrections, key=lambda given: given.timestamp)
-        return last.label, last.status
-    status: LabelStatus = statuses[-1] if statuses else "unconfirmed"
+        rejected = status == "rejected" and latest is not None and latest.timestamp >= last.timestamp
+        return last.label, status if rejected else last.status
     for key in keys:
         if key in session.intents:
             return session.intents[key], status
@@ -399,18 +406,21 @@ def read_decisions(root: DataRoot, user: str, faults: list[Fault]) -> list[Partn
     """Return what models predicted for the user in use with what the partner made of it, by time, each record once.
 
     Rows without a prediction or a final label, such as those that only label a recording, are passed over, and so are
-    demo data and records whose use was refused. Lines that cannot be read are added to `faults`.
+    demo data, records whose use was refused, and labels that nobody has confirmed yet or that were rejected. Lines
+    that cannot be read are added to `faults`.
     """
     reading = Reading()
     rows = _training_examples(root, user, reading, PartnerDecision, _is_decision)
     faults += reading.faults
     latest = {row.record_id: row for row in sorted(rows, key=lambda row: row.timestamp)}
-    kept = (row for row in latest.values() if not row.is_demo and row.consent_given is not False)
+    decided = (row for row in latest.values() if row.label_status not in ("unconfirmed", "rejected"))
+    kept = (row for row in decided if not row.is_demo and row.consent_given is not False)
     return sorted(kept, key=lambda row: (row.timestamp, row.record_id))
 
 
 def _is_decision(raw: dict[str, Any]) -> bool:
-    return all(isinstance(raw.get(name), str) and raw[name] for name in ("modality", "predicted_label", "final_label"))
+    names = ["modality", "predicted_label"] + ["final_label"] * (raw.get("partner_action") != "accept")
+    return all(isinstance(raw.get(name), str) and raw[name] for name in names)
 
 
 def _final_labels(root: DataRoot, user: str, reading: Reading) -> list[FinalLabel]:

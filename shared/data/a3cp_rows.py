@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints, model_validator
 
 from shared.schema_utils import FeaturesRef, Fraction, Identifier, LabelStatus, Timestamp
 
@@ -14,6 +14,7 @@ class Governed(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
+    timestamp: Timestamp
     label_status: LabelStatus | None = None
     label_correction: str | None = None
     consent_given: StrictBool | None = None
@@ -33,7 +34,6 @@ class Event(Governed):
     schema_version: Annotated[str, StringConstraints(pattern=r"^\d{1,6}\.\d{1,6}\.\d{1,6}$")]
     record_id: Identifier
     user_id: Identifier
-    timestamp: Timestamp
     session_id: Identifier | None = None
     modality: str | None = None
     source: str | None = None
@@ -103,23 +103,32 @@ class SessionEvent(BaseModel):
     session_notes: str | None = None
 
 
-class FinalLabel(Governed):
-    """A label that a partner accepted or corrected, in `training_examples.jsonl`."""
+class TrainingExample(Governed):
+    """A row of `training_examples.jsonl`."""
 
     record_id: Identifier
     session_id: Identifier | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_accepted_label(cls, raw: Any) -> Any:
+        """Make a prediction that the partner accepted the final label, where the row does not repeat it."""
+        if not isinstance(raw, dict) or raw.get("partner_action") != "accept" or raw.get("final_label"):
+            return raw
+        return {**raw, "final_label": raw.get("label_correction") or raw.get("predicted_label")}
+
+
+class FinalLabel(TrainingExample):
+    """A label that a partner accepted or corrected."""
+
     capture_id: Identifier | None = None
     final_label: str | None = None
     partner_action: Literal["accept", "correct"] | None = None
-    timestamp: Timestamp
 
 
-class PartnerDecision(Governed):
+class PartnerDecision(TrainingExample):
     """What a model predicted in use, and what the partner made of it: the same row as a FinalLabel."""
 
-    record_id: Identifier
-    session_id: Identifier | None = None
-    timestamp: Timestamp
     modality: str
     predicted_label: str  # `unknown` where the model rejected the input
     final_label: str
@@ -130,7 +139,6 @@ class Transcript(Governed):
     """One utterance, in `transcripts/session_<session>.jsonl`."""
 
     transcript: str
-    timestamp: Timestamp
     session_id: Identifier
     user_id: Identifier
     record_id: Identifier | None = None

@@ -146,11 +146,26 @@ def test_what_says_nothing_of_use_is_passed_over(
         row(2, "s", "drink", "stop", 1, consent_given=False),
         {key: value for key, value in row(3, "s", "drink", "stop", 1).items() if key != "predicted_label"},
         row(4, "s", "drink", "stop", 1, modality="audio"),  # no model of it
+        row(5, "s", "drink", "drink", 1, label_status="unconfirmed"),  # what was predicted, confirmed by nobody
+        row(6, "s", "drink", "stop", 1, label_status="rejected"),
     ]
     (line,) = report(tmp_path, decisions, capsys, "--json").splitlines()
     assert (json.loads(line)["total"]["decisions"], json.loads(line)["total"]["right"]) == (1, 1)
     assert report(tmp_path, decisions, capsys, "--modality", "sound") == ""
     assert report(tmp_path, decisions, capsys, "--user", "ben") == ""
+
+
+def test_an_accepted_prediction_counts_where_its_row_does_not_repeat_the_label(
+    registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    accepted = {key: value for key, value in row(0, "s", "drink", "drink", 1).items() if key != "final_label"}
+    silent = {
+        key: value
+        for key, value in row(1, "s", "drink", "drink", 1).items()
+        if key not in ("final_label", "partner_action")
+    }
+    (line,) = report(tmp_path, [accepted, silent], capsys, "--json").splitlines()
+    assert (json.loads(line)["total"]["decisions"], json.loads(line)["total"]["right"]) == (1, 1)
 
 
 def test_rows_that_cannot_be_read_are_named_and_the_others_count(

@@ -376,3 +376,81 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     features.rename(tmp_path / "outside")
     features.symlink_to(tmp_path / "outside")
     assert "leads out of the data root" in str(refusal(root))
+
+
+def decision(capture: str, predicted: str, final: str | None, action: str | None, **fields: Any) -> dict[str, Any]:
+    """Return the row in which a partner accepts or corrects what a model predicted of a capture."""
+    value = {
+        "record_id": f"{capture}-ready",
+        "session_id": "use",
+        "modality": "gesture",
+        "predicted_label": predicted,
+        "final_label": final,
+        "partner_action": action,
+        "consent_given": True,
+        "is_demo": False,
+        "timestamp": "2026-03-01T11:00:00.000Z",
+    } | fields
+    return {key: item for key, item in value.items() if item is not None}
+
+
+def session_in_use(root: Path, captures: int) -> list[dict[str, Any]]:
+    """Write a training session of four captures, and a session in use whose captures nobody has labelled."""
+    write_log(root, "s1", recorded_session(root, "s1", {f"t{k}": label for k, label in enumerate(LABELS.values())}))
+    events = [session_start("use", is_training_data=False)]
+    events += [features_ready(root, f"c{k}", "use", k) for k in range(captures)]
+    write_log(root, "use", events)
+    return events
+
+
+def test_predictions_train_once_the_partner_accepted_or_corrected_them(tmp_path: Path) -> None:
+    session_in_use(tmp_path, 6)
+    rows = [
+        decision("c0", "eat", "eat", "accept"),
+        decision("c1", "eat", None, "accept"),  # the row need not repeat the label
+        decision("c2", "eat", "drink", "correct"),
+        decision("c3", "unknown", "drink", "correct"),
+        decision("c4", "eat", None, None),  # nobody said anything
+        decision("c5", "eat", "eat", None, label_status="unconfirmed"),  # the prediction again, confirmed by nobody
+    ]
+    write_final_labels(tmp_path, rows)
+    dataset = load(tmp_path)
+    in_use = {s.record_id: (s.label, s.example.label_status) for s in dataset.samples if s.session_id == "use"}
+    assert in_use == {
+        "c0-ready": ("eat", "confirmed"),
+        "c1-ready": ("eat", "confirmed"),
+        "c2-ready": ("drink", "corrected"),
+        "c3-ready": ("drink", "corrected"),
+    }
+    assert {d.record_id: d.reason for d in dataset.ledger} == {"c4-ready": "no label", "c5-ready": "no label"}
+
+
+def test_an_unconfirmed_prediction_does_not_replace_the_intent(tmp_path: Path) -> None:
+    events = recorded_session(tmp_path, "use", LABELS)
+    write_log(tmp_path, "use", events)
+    write_final_labels(tmp_path, [decision("c1", "drink", "drink", None, label_status="unconfirmed")])
+    assert labels_of(load(tmp_path)) == LABELS
+
+
+def test_what_nobody_could_name_is_left_out_and_stops_nothing(tmp_path: Path) -> None:
+    session_in_use(tmp_path, 2)
+    write_final_labels(
+        tmp_path, [decision("c0", "unknown", "unknown", "accept"), decision("c1", "eat", "Unknown", "correct")]
+    )
+    dataset = load(tmp_path)
+    assert len(dataset) == 4
+    assert {(d.record_id, d.reason) for d in dataset.ledger} == {
+        ("c0-ready", "its label is unknown"),
+        ("c1-ready", "its label is unknown"),
+    }
+
+
+@pytest.mark.parametrize(("hour", "trains"), [(10, True), (12, False)])  # the partner decided at 11
+def test_what_was_rejected_after_it_was_confirmed_is_left_out(tmp_path: Path, hour: int, trains: bool) -> None:
+    events = session_in_use(tmp_path, 1)
+    rejection = event("rejection", "use", capture_id="c0", label_status="rejected")
+    write_log(tmp_path, "use", [*events, rejection | {"timestamp": f"2026-03-01T{hour}:30:00.000Z"}])
+    write_final_labels(tmp_path, [decision("c0", "eat", "drink", "correct")])
+    dataset = load(tmp_path)
+    assert [s.label for s in dataset.samples if s.session_id == "use"] == ["drink"] * trains
+    assert [d.reason for d in dataset.ledger] == ["label is rejected"] * (not trains)
