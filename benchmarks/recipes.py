@@ -96,7 +96,7 @@ def measure(prepared: Prepared, own: Split, number: int, names: Sequence[str] | 
     present, _ = np.unique(prepared.classes[own.train], return_inverse=True)
     defaults = prepared.defaults(np.searchsorted(present, prepared.classes[own.train]))
     start = time.perf_counter()
-    known = _Run(prepared, own.train, own.test)
+    known = RecipeRun(prepared, own.train, own.test)
     chosen, predicted, chances, accepted, _ = known.by_default(defaults)
     seconds = time.perf_counter() - start
     truth = prepared.classes[own.test]
@@ -109,7 +109,7 @@ def measure(prepared: Prepared, own: Split, number: int, names: Sequence[str] | 
     rest = own.train[~np.isin(prepared.classes[own.train], left_out)]
     if len(unknown) and len(present) - len(left_out) > 1:
         others = own.test[~np.isin(truth, left_out)]
-        *_, results, scores = _Run(prepared, rest, np.concatenate([others, unknown])).by_default([chosen])
+        *_, results, scores = RecipeRun(prepared, rest, np.concatenate([others, unknown])).by_default([chosen])
         unknown_accepted = results[len(others) :]
         is_known = np.arange(len(scores)) < len(others)
         area = float(roc_auc_score(is_known, scores)) if len(others) else None
@@ -128,7 +128,7 @@ def measure(prepared: Prepared, own: Split, number: int, names: Sequence[str] | 
     )
 
 
-class _Run:
+class RecipeRun:
     """Candidates on some training and test samples, both numbered within them, as are the classes."""
 
     def __init__(self, prepared: Prepared, train: Indices, test: Indices) -> None:

@@ -112,6 +112,13 @@ class LiveModel:
         Rejected: `unknown` is 1 and all others 0. Accepted: `unknown` is 0 and the others sum to 1.
         Raises DataError for a file that cannot be used, InvalidInputError for one that holds nothing to classify.
         """
+        return classifier_output(self.properties["labels"], *self.probabilities(path, recipe))
+
+    def probabilities(self, path: Path, recipe: Recipe) -> tuple[NDArray[np.float32], bool]:
+        """Return (K,) float32, how probable each of the model's labels is for one file, and whether it is accepted.
+
+        Raises DataError for a file that cannot be used, InvalidInputError for one that holds nothing to classify.
+        """
         from shared.features.encoders import Encoder, load_encoder
 
         encoders = {name: load_encoder(folder.resolve()) for name, folder in self.encoders.items()}
@@ -124,7 +131,7 @@ class LiveModel:
         inputs |= {name: np.concatenate(parts) for name, parts in encoder_inputs.items()}
         wanted = {tensor.name: inputs[tensor.name] for tensor in self.session.get_inputs()}
         chances, accepted = self.session.run(["probabilities", "accepted"], wanted)
-        return classifier_output(self.properties["labels"], chances, bool(accepted))
+        return np.asarray(chances), bool(accepted)
 
     def predict(self, path: Path, recipe: Recipe) -> Prediction:
         """Return the prediction for one file; one that holds nothing to classify is `unknown`, with a reason.

@@ -21,6 +21,7 @@ from model_registry.messages import list_names
 from model_registry.names import InvalidNameError, Modality, parse_modality
 from model_registry.storage.entry import FILE_LIMIT, RegistryEntry, parse_json
 from shared.commands.completion import installed_modalities
+from shared.commands.proposals import print_proposals
 from shared.commands.tables import print_table
 from shared.data.a3cp import read_decisions
 from shared.data.a3cp_rows import PartnerDecision
@@ -66,6 +67,12 @@ class VersionInUse:
     is_flag=True,
     help="Print only A3CP's retraining requests, one JSON line for each active model whose drift lasts.",
 )
+@click.option(
+    "--propose",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Print only the N samples of each user and modality that are worth confirming first.",
+)
 def field_command(
     data: Path,
     registry: ReadableRegistry,
@@ -74,6 +81,7 @@ def field_command(
     false_alarms: float,
     as_json: bool,
     requests: bool,
+    propose: int | None,
 ) -> None:
     """Compare what published models do in use with what their training logs promised: by version, week and label.
 
@@ -85,10 +93,13 @@ def field_command(
     Examples:
       model-trainer field --data a3cp --registry models
       model-trainer field --data a3cp --registry models --user anna --modality gesture --json
+      model-trainer field --data a3cp --registry models --user anna --propose 10
       model-trainer field --data a3cp --registry models --requests | model-trainer batch --data a3cp --requests -
     """
     if as_json and requests:
         raise click.UsageError("--requests prints requests alone; leave out --json")
+    if propose is not None and requests:
+        raise click.UsageError("--propose and --requests each print one thing alone; leave out one of them")
     wanted = None if modality is None else parse_modality(modality)
     try:
         root = DataRoot.at(data)
@@ -97,6 +108,9 @@ def field_command(
     next(iter(registry.entries()), None)  # refused now, where there is none
     faults: list[Fault] = []
     for user in users or _users(data):
+        if propose is not None:
+            print_proposals(root, user, wanted, registry, propose, as_json, faults)
+            continue
         for own in _decisions(root, user, faults, wanted).items():
             for version in versions_in_use(registry, user, *own, false_alarms):
                 if requests:

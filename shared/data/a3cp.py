@@ -58,6 +58,7 @@ _NO_CONSENT = (
     "they are left out. If it was, say who states it: --consent-by NAME of check, or "
     "--set data.consent_by=NAME of a trainer"
 )
+_NO_LABEL = "-"
 _NOT_LABELLED = "no final label, label correction, capture intent or session intent gives it a label"
 
 
@@ -83,6 +84,7 @@ class _Session:
     ready: list[tuple[int, Event, FeaturesReady]] = field(default_factory=list)
     messages: list[tuple[int, Event, SpeechMessage]] = field(default_factory=list)
     consent_stated: bool = False  # by somebody, for whatever says nothing of it
+    placeholder: str | None = None  # the label of examples that have none; without it they are left out
     without_consent: int = 0  # examples of which nothing says whether consent was given
     # By capture id, or by record id where there is no capture:
     intents: dict[str, str] = field(default_factory=dict)
@@ -125,11 +127,12 @@ def read_a3cp(
     sessions: Collection[str] | None = None,
     *,
     consent_stated: bool = False,
+    placeholder: str | None = None,
 ) -> Reading:
     """Read the user's labelled captures and transcripts of `modality` (None: of all) from A3CP's logs.
 
     With `consent_stated`, consent is given for all of which nothing says whether it is; otherwise a warning counts
-    them.
+    them. With a `placeholder`, what has no label is read, too, and has this one.
 
     A capture or transcript without any label is a fault in a session that was declared training data, and left
     out otherwise. Sessions that were not chosen are read for the ledger, and their faults are ignored.
@@ -142,7 +145,7 @@ def read_a3cp(
     labels = _final_labels(root, user, reading)
     unsaid = 0
     for log in logs:
-        session = _Session(user, log.stem, str(log), reading, consent_stated=consent_stated)
+        session = _Session(user, log.stem, str(log), reading, consent_stated=consent_stated, placeholder=placeholder)
         _read_log(session, root, log, labels)
         reading.session_ids.append(session.session_id)
         if session.metadata is not None:
@@ -351,6 +354,7 @@ def _example(
     unique = dict.fromkeys(keys)
     rows = [row for key in unique for row in session.governed.get(key, ())]
     label, status = _label(session, unique, rows)
+    label = label or session.placeholder
     if label and label.strip().casefold() == UNKNOWN:
         session.reading.ledger.append(Dropped(record_id, "its label is unknown", path, line))
         return None
@@ -400,6 +404,21 @@ def _label(session: _Session, keys: Iterable[str], rows: Sequence[Governed]) -> 
         if key in session.intents:
             return session.intents[key], status
     return session.metadata.training_intent_label if session.metadata else None, status
+
+
+def read_unconfirmed(root: DataRoot, user: str, modality: Modality | None) -> Reading:
+    """Read the user's captures and transcripts of `modality` (None: of all) whose label nobody has decided about yet.
+
+    A record's label is the intent that it was recorded with, or `-` where there is none. Demo data and records whose
+    use was refused are left out.
+    """
+    reading = read_a3cp(root, user, modality, consent_stated=True, placeholder=_NO_LABEL)
+    reading.records = [
+        record
+        for record in reading.records
+        if record.example.label_status == "unconfirmed" and record.example.consent_given and not record.example.is_demo
+    ]
+    return reading
 
 
 def read_decisions(root: DataRoot, user: str, faults: list[Fault]) -> list[PartnerDecision]:
