@@ -17,6 +17,7 @@ from shared.commands.train import trainer_command
 from shared.recipe import load_recipe
 from shared.trainers import find_trainer
 from tests.model_registry.bundles import make_bundle
+from tests.published_models import PublishedModels
 from tests.shared.data.a3cp_folders import event, features_ready, session_start, write_final_labels, write_log
 
 PERSON = PEOPLE[0]
@@ -147,6 +148,24 @@ def test_transcripts_are_read_by_the_log_and_by_nobody_where_there_is_no_log(
     _, errors = proposals(models, tmp_path, capsys, "3")
     assert f"warning: {USER}/speech" in errors
     assert proposals(models, tmp_path, capsys, "3", "--user", "nobody") == ("", "")
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("published_models")
+def test_transcripts_are_proposed_with_what_was_said_around_them(
+    published_models: PublishedModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = [path.read_text(encoding="utf-8") for path in published_models.files["speech"][:6]]
+    words = {"modality": "speech", "source": "asr", "context_location": "kitchen", "ASR_confidence_score": 0.7}
+    write_use(
+        tmp_path,
+        [event(f"m{k}", "use", k, user=USER, **words, context_partner_speech=text) for k, text in enumerate(texts)],
+    )
+    printed, _ = proposals(published_models.registry, tmp_path, capsys, "9", "--json")
+    proposed = {line["record_id"]: line for line in map(json.loads, printed.splitlines())}
+    assert proposed.keys() == {f"m{k}" for k in range(len(set(texts)))}
+    for k, prediction in enumerate(published_models.predictions("speech", published_models.files["speech"][:6])):
+        assert prediction["label"] in ("unknown", proposed[f"m{k}"]["predicted_label"])
 
 
 def test_one_thing_at_a_time(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
