@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -31,10 +32,17 @@ from model_registry.store import Registry
     metavar="GB",
     help="What all unfinished uploads may have together.",
 )
+@click.option(
+    "--field",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, readable=True),
+    help="What `model-trainer field --json` printed: shown on the pages of versions, and counted in /metrics.",
+)
 @registry_option("folder")
 @signing_option
 @guarded
-def serve(host: str, port: int, person_quota: float, uploads_quota: float, registry: Registry) -> None:
+def serve(
+    host: str, port: int, person_quota: float, uploads_quota: float, field: Path | None, registry: Registry
+) -> None:
     """Serve the registry over HTTP: an API under /v1, pages for people at /.
 
     Clients need a token; create one first. Put a TLS proxy in front where others can listen.
@@ -46,13 +54,16 @@ def serve(host: str, port: int, person_quota: float, uploads_quota: float, regis
     """
     try:
         from model_registry.service import server
+        from model_registry.service.field import read_field_file
         from model_registry.service.limits import Limits
     except ModuleNotFoundError as error:
         raise click.UsageError(f"{error.name} is missing: pip install 'model-trainer[serve]'") from None
     if not read_tokens(tokens_file(registry.existing())).tokens:
         click.echo("no tokens yet, so no client gets in: model-trainer registry token add NAME --scope read", err=True)
+    if field is not None:
+        read_field_file(field)  # refused now, where it is something else
     limits = Limits(person_bytes=int(person_quota * 1e9), uploads_bytes=int(uploads_quota * 1e9))
-    server.serve(registry, host, port, limits)
+    server.serve(registry, host, port, limits, field=field)
 
 
 @click.command()

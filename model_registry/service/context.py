@@ -31,6 +31,7 @@ from model_registry.errors import (
     RegistryError,
     StorageError,
 )
+from model_registry.service.field import FieldFile
 from model_registry.service.limits import Limits, RateLimiter
 from model_registry.service.quotas import Quotas
 from model_registry.storage.tokens import Scope, Token, read_tokens, token_hash
@@ -60,6 +61,7 @@ class Service:
     tokens_path: Path
     limits: Limits
     metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
+    in_use: FieldFile = field(default_factory=lambda: FieldFile(None))
 
     def __post_init__(self) -> None:
         self._requests = RateLimiter(self.limits.requests_a_minute, self.limits.remembered)

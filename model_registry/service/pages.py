@@ -19,7 +19,7 @@ from model_registry.messages import marked, sentence
 from model_registry.metrics import OF_NO_SESSION, Metric, grouped, metric, metric_keys, metric_name
 from model_registry.service.api_reading import Store, file_response
 from model_registry.service.charts import pair_chart, versions_chart
-from model_registry.service.context import needs
+from model_registry.service.context import needs, service_of
 from model_registry.service.path_parameters import VersionInQuery
 from model_registry.storage.entry import RegistryEntry
 from model_registry.storage.evaluation import Evaluation, LabelEvaluation, read_evaluation
@@ -175,7 +175,9 @@ def compare(
 
 
 @router.get("/users/{user}/{modality}/{version}")
-def version(store: Store, reader: Reader, language: Reading, user: str, modality: str, version: str) -> HTMLResponse:
+def version(
+    store: Store, reader: Reader, language: Reading, request: Request, user: str, modality: str, version: str
+) -> HTMLResponse:
     """Show a version: verdict, accuracy, labels and advice first, then its metrics, history and files."""
     record = store.show(user, modality, version)
     files = store.resolve(user, modality, version).stored
@@ -192,6 +194,7 @@ def version(store: Store, reader: Reader, language: Reading, user: str, modality
         weakest=labels[:_LABELS_FIRST],
         others=labels[_LABELS_FIRST:_LABELS_SHOWN],
         before=_version_before(store, record.entry),
+        in_use=service_of(request).in_use.of(user, record.entry.modality, record.entry.model_version),
         groups=_metric_groups(record.entry, evaluation),
         events=events[:_ROWS_SHOWN],
         older=max(len(events) - _ROWS_SHOWN, 0),

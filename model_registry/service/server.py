@@ -16,6 +16,7 @@ from model_registry.errors import RegistryError
 from model_registry.service import api_reading, api_writing, pages
 from model_registry.service.connections import protocol
 from model_registry.service.context import Service, malformed, refusal
+from model_registry.service.field import FieldFile, count_in_use
 from model_registry.service.limits import GuardedBody, Limits
 from model_registry.service.metrics import RequestMetrics, exposition
 from model_registry.storage import durable
@@ -36,9 +37,17 @@ _REFUSALS = {
 }
 
 
-def create_app(registry: Registry, *, tokens: Path | None = None, limits: Limits | None = None) -> FastAPI:
-    """Return the service for a registry. Nothing is scanned or written."""
-    service = Service(registry, tokens or tokens_file(registry.root), limits or Limits())
+def create_app(
+    registry: Registry, *, tokens: Path | None = None, limits: Limits | None = None, field: Path | None = None
+) -> FastAPI:
+    """Return the service for a registry. Nothing is scanned or written.
+
+    `field` is a file that `model-trainer field --json` printed, for what versions do in use.
+    """
+    in_use = FieldFile(field)
+    service = Service(registry, tokens or tokens_file(registry.root), limits or Limits(), in_use=in_use)
+    if field is not None:
+        count_in_use(in_use, service.metrics)
     app = FastAPI(
         title="Model registry",
         version="1",
@@ -81,7 +90,15 @@ def create_app(registry: Registry, *, tokens: Path | None = None, limits: Limits
     return app
 
 
-def serve(registry: Registry, host: str, port: int, limits: Limits, *, tokens: Path | None = None) -> None:
+def serve(
+    registry: Registry,
+    host: str,
+    port: int,
+    limits: Limits,
+    *,
+    tokens: Path | None = None,
+    field: Path | None = None,
+) -> None:
     """Handle requests until interrupted. Raises NoRegistryError where the folder holds no registry."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
@@ -90,7 +107,7 @@ def serve(registry: Registry, host: str, port: int, limits: Limits, *, tokens: P
     log.setLevel(logging.INFO)
     registry.changeable()
     durable.LOCK_SECONDS = limits.lock_seconds  # a request waits less than a command, so that threads stay free
-    server_of(create_app(registry, tokens=tokens, limits=limits), limits, host=host, port=port).run()
+    server_of(create_app(registry, tokens=tokens, limits=limits, field=field), limits, host=host, port=port).run()
 
 
 def server_of(app: FastAPI, limits: Limits, **options: Any) -> uvicorn.Server:
