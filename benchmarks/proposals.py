@@ -187,33 +187,39 @@ def gain(values: Sequence[float]) -> tuple[float, float, float]:
 @click.command()
 @click.option("--source", "names", multiple=True, type=click.Choice(list(SOURCES)), help="Only these.")
 @click.option("--replays", default=10, type=click.IntRange(min=2), show_default=True, help="Replays of each person.")
-def main(names: tuple[str, ...], replays: int) -> None:
-    """Print the mean accuracy over the sessions in use, and what is gained over random choice, with its interval."""
-    table = Table("data", "way", "accuracy", "at the end", "gain", "95 % interval")
+@click.option("--seed", default=0, show_default=True, help="Seed of the first replay; each later one has the next.")
+def main(names: tuple[str, ...], replays: int, seed: int) -> None:
+    """Print the mean accuracy over the sessions in use, and what is gained over random choice, with its interval.
+
+    `labels` is how many confirmed samples it took on average to reach the accuracy that random choice has at the end.
+    """
+    table = Table("data", "way", "accuracy", "at the end", "labels", "gain", "95 % interval")
     for name in names or SOURCES:
         if name != "people" and not SOURCE.is_dir():
             click.echo(
                 f"{name}: no real data at {SOURCE}; set MODEL_TRAINER_DATA to the folder that holds it", err=True
             )
             continue
-        curves = _measure(SOURCES[name], replays)
-        random = curves["random"].mean(axis=(1, 2))
+        curves = _measure(SOURCES[name], range(seed, seed + replays))
+        random, end = curves["random"].mean(axis=(1, 2)), curves["random"][:, :, -1].mean()
         for way, own in curves.items():
             mean, low, high = gain((own.mean(axis=(1, 2)) - random).tolist())
-            cells = [f"{own.mean():.3f}", f"{own[:, :, -1].mean():.3f}", f"{mean:+.3f}", f"{low:+.3f} to {high:+.3f}"]
-            table.add_row(SOURCES[name].title, way, *cells)
+            reached = np.flatnonzero(own.mean(axis=(0, 1)) >= end)
+            labels = str((reached[0] + 1) * CONFIRMED) if len(reached) else ""
+            cells = [f"{own.mean():.3f}", f"{own[:, :, -1].mean():.3f}", labels]
+            table.add_row(SOURCES[name].title, way, *cells, f"{mean:+.3f}", f"{low:+.3f} to {high:+.3f}")
     Console(width=120).print(table)
 
 
-def _measure(source: Source, replays: int) -> dict[str, NDArray[np.float64]]:
+def _measure(source: Source, seeds: Sequence[int]) -> dict[str, NDArray[np.float64]]:
     """Return for each way the accuracies (replays, people, sessions in use)."""
     curves: dict[str, list[list[NDArray[np.float64]]]] = {way: [] for way in WAYS}
     with threadpool_limits(1):
-        for seed in range(replays):
+        for seed in seeds:
             own = list(source.replays(seed))
             for way, choose in WAYS.items():
                 curves[way].append([accuracies(replay, choose, seed) for replay in own])
-            click.echo(f"{source.title}: replay {seed + 1} of {replays}", err=True)
+            click.echo(f"{source.title}: replay {seed} of {seeds[0]} to {seeds[-1]}", err=True)
     return {way: np.array(values) for way, values in curves.items()}
 
 

@@ -31,13 +31,13 @@ def margins(probabilities: Features) -> NDArray[np.float64]:
 
 def propose(probabilities: Features, count: int) -> Indices:
     """Return (at most count,) int64: the rows of probabilities (n, K) to label, the most helpful first."""
-    from sklearn.cluster import AgglomerativeClustering  # slow to import
+    from scipy.cluster.hierarchy import fcluster, linkage  # slow to import
 
     pool = np.argsort(margins(probabilities), kind="stable")[: max(_MOST, count)]
     if len(pool) < 2:
         return pool[:count]
     position = np.log(np.asarray(probabilities, np.float64)[pool] + _LEAST)
-    clusters = AgglomerativeClustering(None, distance_threshold=_APART, linkage="average").fit_predict(position)
+    clusters = fcluster(linkage(position, "average"), _APART, "distance")
     taken: Counter[int] = Counter()
     turns = []  # of each sample: how many of its cluster come before it
     for cluster in clusters.tolist():
