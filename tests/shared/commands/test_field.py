@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from model_registry.service.field import read_field_file
 from model_registry.store import Registry
 from orchestrator.training_requests import parse_requests
 from shared.commands.main import model_trainer, run
@@ -83,6 +84,17 @@ def test_each_prediction_counts_for_the_version_that_was_active(
     assert total["accuracy_interval"] == pytest.approx([0.4735, 0.9968], abs=1e-4)  # Clopper and Pearson's
     assert second["promised"] == {"accuracy": 0.8, "rejection": 0.2, "recall": {"drink": 0.7, "stop": 0.7}}
     assert (second["drifts"], second["advice"]) == ([], [])
+
+
+def test_the_registrys_service_reads_what_is_printed(
+    registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decisions = [*rows("named", 1, right=0, rejected=3, model_version="v1"), *rows("bad", 3, right=4, wrong=26)]
+    (tmp_path / "field.jsonl").write_text(report(tmp_path, decisions, capsys, "--json"))
+    rejected, drifting = read_field_file(tmp_path / "field.jsonl").values()
+    assert (rejected.model_version, rejected.total.rejected, rejected.kept) == ("v1", 3, None)
+    assert (drifting.model_version, drifting.total.right, drifting.kept) == ("v2", 4, "broken")
+    assert drifting.drifts_now
 
 
 def test_a_drift_is_said_with_what_to_do(
