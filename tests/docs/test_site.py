@@ -7,16 +7,19 @@ import posixpath
 import re
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
+import model_trainer.estimators
+from model_trainer import Model, Prediction, Published, TrainingResult
 from tests.paths import ROOT
 
 pytest.importorskip("material", reason="needs mkdocs-material; make setup installs it")
+pytest.importorskip("mkdocstrings", reason="needs mkdocstrings; make setup installs it")
 pytest.importorskip("mkdocs", reason="needs mkdocs; make setup installs it")
 from docs.site_pages import PROJECT_FILES, site_links
 
@@ -97,6 +100,17 @@ def test_every_page_of_the_documentation_is_on_the_site(site: Path) -> None:
     assert [str(place) for place in sorted(places) if not (site / place).is_file()] == []
     assert "SequenceFeatures" in (site / "python-api.html").read_text(encoding="utf-8")
     assert not [path for path in site.rglob("*") if path.suffix in (".py", ".ipynb")]
+
+
+@pytest.mark.slow
+def test_the_reference_has_all_of_the_python_api_with_its_fields(site: Path) -> None:
+    text = (site / "python-reference.html").read_text(encoding="utf-8")
+    names = [f"model_trainer.{name}" for name in model_trainer.__all__]
+    names += [f"model_trainer.estimators.{name}" for name in model_trainer.estimators.__all__]
+    assert len(names) > 10 and [name for name in names if name not in SitePage(text).anchors] == []
+    documented = (Model, Prediction, Published, TrainingResult)
+    named = [f"{kind.__name__}.{one.name}" for kind in documented for one in fields(kind) if one.name[0] != "_"]
+    assert len(named) > 15 and [name for name in named if f'title="model_trainer.{name}"' not in text] == []
 
 
 def test_a_fault_of_each_kind_is_noticed(tmp_path: Path) -> None:
