@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from model_registry.store import Registry
 from tests.paths import ROOT
 from tests.test_readme import bash_blocks, run_blocks
 
@@ -57,3 +58,18 @@ def test_the_operator_trains_serves_backs_up_and_erases(folder: Path) -> None:
     assert "2 checked, 0 differ" in output and output.rstrip().endswith("1 checked, 0 differ from what was published")
     assert [path for path in folder.rglob("*") if "ben" in path.name] == []
     assert (folder / "data/users/ana").is_dir() and (folder / "backup/ana_gesture.tar").is_file()
+
+
+def test_the_integrator_runs_a_model_and_reports_how_it_does(folder: Path) -> None:
+    output = run_tutorial("integrator", folder)
+    assert "40 predictions agree" in output
+    predictions = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    assert len({prediction["label"] for prediction in predictions}) > 2
+    assert {prediction["version"] for prediction in predictions} == {"v1"}
+    after_promotion = output.split("registry promote ana gesture v2")[1]
+    assert '"version": "v2"' in after_promotion
+    registry = Registry(folder / "models")
+    assert registry.resolve("ana", "gesture").entry.model_version == "v1"  # rolled back
+    assert json.loads((folder / "second.json").read_text())["entry"]["model_version"] == "v2"
+    report = output.split("model-trainer field --data a3cp --registry models")[1]
+    assert "ana, gesture, v1 (active)" in report and "promised: accuracy" in report
