@@ -73,3 +73,19 @@ def test_the_integrator_runs_a_model_and_reports_how_it_does(folder: Path) -> No
     assert json.loads((folder / "second.json").read_text())["entry"]["model_version"] == "v2"
     report = output.split("model-trainer field --data a3cp --registry models")[1]
     assert "ana, gesture, v1 (active)" in report and "promised: accuracy" in report
+
+
+def test_the_teacher_comes_from_recordings_to_a_model_that_is_used(folder: Path) -> None:
+    (folder / "data").rename(folder / "phone")  # what stands for the telephone there
+    output = run_tutorial("teacher", folder)
+    versions = [Registry(folder / "models").resolve("ana", "sound", version).entry for version in ("v1", "v2", "v3")]
+    assert [entry.verdict for entry in versions] == ["insufficient data", "weak", "weak"]
+    assert versions[0].metrics["accuracy"] > versions[1].metrics["accuracy"]
+    widths = [entry.metrics["accuracy_high"] - entry.metrics["accuracy_low"] for entry in versions]
+    assert widths[2] < widths[1] / 2  # much narrower
+    assert Registry(folder / "models").resolve("ana", "sound").entry.model_version == "v3"
+    assert "one session only" in output and "no faults" in output and (folder / "check.html").is_file()
+    assert "40 new, 0 replaced, 80 unchanged" in output
+    predictions = [json.loads(line) for line in output.splitlines() if line.startswith('{"file": ')]
+    right = [p["label"] == Path(p["file"]).parent.name for p in predictions]
+    assert len(right) == 16 and sum(right) >= 8 and {"yes", "no", "unknown"} == {p["label"] for p in predictions}
