@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PACKAGES := shared model_registry orchestrator model_trainer gesture_trainer sound_trainer speech_context_trainer visual_environment_trainer
 export MODEL_TRAINER_DATA ?= $(abspath ../shared/data)
 
-.PHONY: help setup demo javascript test test-fast lint check soak bench bench-accuracy bench-unknown bench-batches bench-sessions bench-recipes mutants lock serve schemas images \
+.PHONY: help setup demo javascript test test-fast lint check soak bench bench-accuracy bench-unknown bench-batches bench-sessions bench-recipes mutants lock serve schemas site images \
 	images-test sbom clean
 
 help: ## list the commands
@@ -88,6 +88,9 @@ serve: setup ## serve the registry over HTTP on port 8077 (MODEL_TRAINER_REGISTR
 schemas: setup ## write docs/schemas again
 	@$(BIN)/python docs/schemas/write.py
 
+site: setup ## write the documentation as a site to .site; fails on a broken link
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 COMPILE := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 SHARED := shared/requirements.txt model_registry/requirements.txt requirements/images.txt
 lock: ## pin every package again, with hashes (needs uv)
@@ -113,4 +116,4 @@ sbom: ## write a software bill of materials of every image to .sbom
 	    docker run --rm -i --network none --entrypoint python $$image - <images/sbom.py >.sbom/$$image.cdx.json; done
 
 clean: ## remove what set-up and the demo created
-	rm -rf $(VENV) .pretrained .demo .sbom .mutants tests/javascript/node_modules
+	rm -rf $(VENV) .pretrained .demo .site .sbom .mutants tests/javascript/node_modules

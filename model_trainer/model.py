@@ -42,15 +42,24 @@ class Model:
 
     What was copied here to run it (from a service, or by `train`) is removed when the model is closed, by `close()` or
     at the end of a `with` block, and at the latest when nothing refers to it any more.
+
+    Attributes:
+        user_id: the requested user; None for a portable file.
+        modality: such as gesture.
+        labels: in the order of the model's probabilities; `unknown` is never one.
+        version: such as v3; None where it is in no registry.
+        fallback: whether it is the pooled model, which stands in for one of the user's own.
+        rejection_threshold: scores below it are `unknown`; None for a portable file.
+        properties: how it decodes and what it expects.
     """
 
-    user_id: str | None  # the requested user; None for a portable file
+    user_id: str | None
     modality: Modality
-    labels: tuple[str, ...]  # in the order of the model's probabilities; `unknown` is never one
-    version: str | None = None  # such as v3; None where it is in no registry
-    fallback: bool = False  # whether it is the pooled model, which stands in for one of the user's own
-    rejection_threshold: float | None = None  # scores below it are `unknown`; None for a portable file
-    properties: Mapping[str, Any] = field(default_factory=dict, repr=False)  # how it decodes and what it expects
+    labels: tuple[str, ...]
+    version: str | None = None
+    fallback: bool = False
+    rejection_threshold: float | None = None
+    properties: Mapping[str, Any] = field(default_factory=dict, repr=False)
     _live: LiveModel = field(kw_only=True, repr=False)
     _files: Files = field(kw_only=True, repr=False)
     _trainer: Trainer = field(kw_only=True, repr=False)

@@ -42,11 +42,17 @@ _MANY = 5  # faults of one kind that are each said
 
 @dataclass(frozen=True)
 class Published:
-    """What a training result was published as."""
+    """What a training result was published as.
 
-    version: str  # such as v3
-    status: str  # active, or candidate where it was not better than the active version
-    reason: str  # why it became the active version, or did not
+    Attributes:
+        version: such as v3.
+        status: active, or candidate where it was not better than the active version.
+        reason: why it became the active version, or did not.
+    """
+
+    version: str
+    status: str
+    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,14 +61,23 @@ class TrainingResult:
 
     Its files lie in a private temporary folder. They are removed by `close()` or at the end of a `with` block, and at
     the latest when nothing refers to the result any more: `save` or `publish` what is to be kept.
+
+    Attributes:
+        user_id: `_default` for a model of several people.
+        modality: such as gesture.
+        metrics: by name, such as accuracy: across sessions that were held out.
+        verdict: good, weak or insufficient data.
+        log: the training log entry.
+        record_ids: what log and card call each sample, in the order of the samples.
+        model: the trained model.
     """
 
-    user_id: str  # `_default` for a model of several people
+    user_id: str
     modality: Modality
-    metrics: Mapping[str, float] = field(repr=False)  # by name, such as accuracy: across sessions that were held out
-    verdict: str  # good | weak | insufficient data
-    log: Mapping[str, Any] = field(repr=False)  # the training log entry
-    record_ids: tuple[str, ...] = field(repr=False)  # what log and card call each sample, in the order of the samples
+    metrics: Mapping[str, float] = field(repr=False)
+    verdict: str
+    log: Mapping[str, Any] = field(repr=False)
+    record_ids: tuple[str, ...] = field(repr=False)
     model: Model = field(repr=False)
     _outcome: Outcome = field(kw_only=True, repr=False)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, order=True)
 class Fault:
-    """One thing wrong in a user's input: where (`path`, `line`), in which `field`, and why."""
+    """One thing wrong in a user's input: where (`path`, `line`), in which `field`, and why (`reason`)."""
 
     path: str
     line: int | None

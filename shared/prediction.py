@@ -32,12 +32,18 @@ class Prediction:
 
     `scores` is A3CP's classifier_output: label -> score, `unknown` among them. Rejected: `unknown` is 1 and all others
     are 0. Accepted: `unknown` is 0 and the others sum to 1.
+
+    Attributes:
+        label: the most probable one, or `unknown`.
+        scores: for each label, and for `unknown`.
+        label_set: those that cannot be excluded at 90 %; None for a model of an earlier release.
+        reason: why a sample that holds nothing to classify is `unknown`.
     """
 
-    label: str  # the most probable one, or `unknown`
+    label: str
     scores: Mapping[str, float] = field(repr=False)
-    label_set: tuple[str, ...] | None = None  # those that cannot be excluded at 90 %; None: an earlier release's model
-    reason: str | None = None  # why a sample that holds nothing to classify is `unknown`
+    label_set: tuple[str, ...] | None = None
+    reason: str | None = None
 
     @property
     def accepted(self) -> bool:

@@ -35,8 +35,9 @@ class KernelRidgeClassifier(DecisionClassifier):
     ----------
     classes_ : ndarray of shape (n_classes,)
     coef_ : ndarray of shape (n_features, n_classes), of the linear kernel
-    landmarks_ : ndarray of shape (n_landmarks, n_features), dual_coef_ : (n_landmarks, n_classes), gamma_ : float, of
-        the RBF kernel
+    landmarks_ : ndarray of shape (n_landmarks, n_features), of the RBF kernel
+    dual_coef_ : ndarray of shape (n_landmarks, n_classes), of the RBF kernel
+    gamma_ : float, of the RBF kernel
     """
 
     def __init__(
