@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -301,6 +302,7 @@ def _checked(path: str, kind: type[_Kind], sha256: str) -> _Kind:
         raise CorruptError(str(error)) from None
     if hashlib.sha256(data).hexdigest() != sha256:
         raise CorruptError(f"{path}: is not what was published")
-    if _identity(os.lstat(path)) == identity:
-        _documents.remember(path, identity, (sha256, document))
+    with suppress(FileNotFoundError):  # removed in this moment
+        if _identity(os.lstat(path)) == identity:
+            _documents.remember(path, identity, (sha256, document))
     return document

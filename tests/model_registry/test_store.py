@@ -176,6 +176,23 @@ def test_the_description_of_an_encoder_counts(store: Registry, tmp_path: Path) -
         store.resolve("user123", "speech")
 
 
+def test_an_entry_that_is_removed_while_it_is_read_is_read(
+    store: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others erase while somebody lists: what was read before the file went is what was published."""
+    store.publish(make_bundle(tmp_path))
+    real = verification.read_file
+
+    def removed_meanwhile(path: Path, limit: int) -> bytes:
+        data = real(path, limit)
+        if path.name == "registry_entry.json":
+            path.unlink()
+        return data
+
+    monkeypatch.setattr(verification, "read_file", removed_meanwhile)
+    assert [entry.version for entry in store.entries()] == [1]
+
+
 def test_a_hash_is_remembered_only_of_a_file_that_has_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two changes within one tick of the clock leave the times as they were."""
     path = tmp_path / "file"
