@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from model_registry.errors import NotFoundError
 from model_registry.location import ReadableRegistry
 from model_registry.names import Modality
+from model_registry.storage.durable import temporary_folder
 from model_registry.storage.resolution import ResolvedVersion
 from shared.commands.tables import print_table
 from shared.data.a3cp import is_a3cp, read_unconfirmed
@@ -118,7 +118,7 @@ def _classified(
 
     recipe = load_recipe(find_trainer(modality))
     encoding = model.properties["spec"]["decode"].get("encoding")
-    with TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         for record in records:
             sample = verified(root, record, faults)
             if sample is None:
