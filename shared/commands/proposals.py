@@ -128,7 +128,7 @@ def _classified(
                 faults.append(record.fault("event.raw_features_ref.encoding", reason))
                 continue
             try:
-                yield sample, *model.probabilities(_file(sample, Path(folder)), recipe)
+                yield sample, *model.probabilities(_file(sample, folder), recipe)
             except InvalidInputError:
                 continue  # silence or an empty text: nobody can say what was meant
             except DataError as error:
