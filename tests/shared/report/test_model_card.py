@@ -2,6 +2,7 @@
 
 import base64
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -291,6 +292,9 @@ def test_what_is_behind_a_click_is_printed(tmp_path: Path) -> None:
         visible = "document.querySelector('#confusion td').checkVisibility({contentVisibilityAuto: true})"
         assert page.run(visible) is False
         page.ask("Emulation.setEmulatedMedia", media="print")
+        until = time.monotonic() + 20
+        while page.run(visible) is False and time.monotonic() < until:
+            time.sleep(0.05)  # the page is laid out again at its next frame
         assert page.run(visible) is True
 
 
