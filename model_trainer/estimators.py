@@ -41,7 +41,7 @@ SequenceFeatureSet = Literal["frame_mean", "motion_statistics", "resampled"]
 class SequenceFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Features of sequences of any length, which trainers have, too, computed by the same graph.
 
-    Nothing is learnt; `fit` notes the width of a frame.
+    It has no parameters to fit: `fit` notes the width of a frame.
 
     Parameters
     ----------
