@@ -1,10 +1,12 @@
-"""Time and memory of `import` and `check` on many short sounds, against decoding them alone on two threads.
+"""Time and memory of `import` and `check` on many short sounds, against decoding and copying them alone.
 
 Run: .venv/bin/python -m benchmarks.importing [--count 10000] [--rate 44100] [--seconds 1]
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,20 +33,23 @@ finally:
 @click.option("--rate", type=click.IntRange(8000), default=44_100, show_default=True, help="Of the sounds, in Hz.")
 @click.option("--seconds", type=click.FloatRange(0.1), default=1.0, show_default=True, help="That each sound lasts.")
 def main(count: int, rate: int, seconds: float) -> None:
-    """Print seconds and the peak of memory of decoding, importing and checking, and their ratio."""
+    """Print seconds and the peak of memory of importing and checking, and their ratio to decoding on two threads."""
     with tempfile.TemporaryDirectory() as folder:
         source, data = Path(folder, "source"), Path(folder, "data")
         files = write_sounds(source, count, rate, seconds)
         decoding = seconds_of_decoding(files)
         click.echo(f"{'decoding':<24}{decoding:8.1f} s")
+        copying = seconds_of_copying(files, Path(folder, "copies"))
+        click.echo(f"{'copying':<24}{copying:8.1f} s  {copying / decoding:5.2f} times decoding")
         options = ("--data", data, "--modality", "sound", "--user", "ana", "--consent", "--session-size", "10")
         for name, words in {
             "import": ("import", source, *options),
+            "import, linked": ("import", source, "--link", "--data", Path(folder, "linked"), *options[2:]),
             "import again": ("import", source, *options),
             "check, nothing cached": ("check", data),
             "check again": ("check", data),
         }.items():
-            cache = Path(folder, "import" if name.startswith("import") else "check")
+            cache = Path(folder, {"import, linked": "linked"}.get(name, name.split()[0].strip(",")))
             taken, megabytes = measured([str(word) for word in words], cache)
             click.echo(f"{name:<24}{taken:8.1f} s  {taken / decoding:5.2f} times decoding  {megabytes:6.0f} MB")
 
@@ -72,6 +77,16 @@ def seconds_of_decoding(files: list[Path]) -> float:
     with ThreadPoolExecutor(2) as pool:
         for _ in pool.map(lambda path: read_wave(path, decoding)[0].shape, files):
             pass
+    return time.perf_counter() - started
+
+
+def seconds_of_copying(files: list[Path], folder: Path) -> float:
+    """Return how long it takes to copy the files, and until the copies are on the disk."""
+    folder.mkdir()
+    started = time.perf_counter()
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
+    os.sync()
     return time.perf_counter() - started
 
 
