@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import tempfile
 from collections import Counter
@@ -18,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import click
 import numpy as np
 import yaml
 from numpy.typing import NDArray
@@ -36,6 +38,12 @@ from shared.errors import ConfigError
 from shared.schema_utils import Schema
 
 TABLE = Path(__file__).with_name("data_sets.yaml")
+sets_option = click.option(
+    "--sets",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=lambda: os.environ.get("MODEL_TRAINER_SETS") or ".",
+    help="Folder that the sets' repositories were cloned into (default: MODEL_TRAINER_SETS).",
+)
 USER = "somebody"  # whose all samples are, where a set names no users
 _PALM = 1  # of the 22 joints of a Leap Motion hand: MediaPipe's 21 landmarks have none
 

@@ -8,7 +8,6 @@ calibrated on it and tested on the sessions that were held out. All other candid
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from scipy.special import stdtrit
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
-from benchmarks.data_sets import DataSet, data_root, data_sets
+from benchmarks.data_sets import DataSet, data_root, data_sets, sets_option
 from benchmarks.prepared import BASELINES, Prepared, PrepareFor, prepare, subset
 from benchmarks.real_data import ROOT
 from shared.data_loader import users_with_data
@@ -345,12 +344,7 @@ def _candidates_of(path: Path | None) -> list[Mapping[str, Any]]:
 
 @click.command()
 @click.option("--modality", "modalities", multiple=True, type=click.Choice(modality_names()), help="Only these.")
-@click.option(
-    "--sets",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    default=lambda: os.environ.get("MODEL_TRAINER_SETS") or ".",
-    help="Folder that the sets' repositories were cloned into (default: MODEL_TRAINER_SETS).",
-)
+@sets_option
 @click.option("--only", "names", multiple=True, help="Only the sets of these names.")
 @click.option("--k", "ks", multiple=True, default=("3", "5", "10", "20", ALL), help="Samples a label, or all.")
 @click.option("--draws", default=6, help="Draws for each set and k; each holds out other sessions.")

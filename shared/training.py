@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model_registry.errors import NotFoundError
 from model_registry.location import WritableRegistry
 from model_registry.names import DEFAULT_USER, InvalidNameError, Modality, parse_name
 from model_registry.promotion import PromotionPolicy
+from model_registry.storage.entry import FILE_LIMIT, parse_json
 from shared.errors import ConfigError, Fault, ReplayError
 from shared.logs import RunLog
 from shared.packaging.output import bundle_folder, output_faults
@@ -45,6 +47,7 @@ class TrainingOptions:
     demo_data: bool | None = None
     data_format: DataFormat = "auto"
     request: str | None = None  # A3CP's training request as JSON
+    add_label: bool = False  # keep the candidate of the active version in `registry` instead of comparing again
     cache: bool = True
 
 
@@ -82,6 +85,8 @@ def _prepare(trainer: Trainer, recipe: Recipe, options: TrainingOptions, log: Ru
     request = _parse_request(options.request, trainer, log)
     if options.registry is not None:
         options.registry.check_writable()
+    if options.add_label:
+        options = replace(options, settings=(*options.settings, _active_candidate(trainer, options, log)))
     sections: dict[str, Mapping[str, Any]] = {}
     if isinstance(options.config, Mapping):
         sections["config"] = options.config
@@ -142,6 +147,35 @@ def _parse_request(text: str | None, trainer: Trainer, log: RunLog) -> TrainingR
         requested = f"{request.user_id}'s {request.modality} model"
         raise ConfigError(f"--request: is for {requested}, but this run trains {user}'s {trainer.modality} model")
     return request
+
+
+def _active_candidate(trainer: Trainer, options: TrainingOptions, log: RunLog) -> str:
+    """Return the setting that keeps features and classifier of the active version. Raises ConfigError without one."""
+    user, option = log.fields["user_id"], "--add-label"
+    if options.registry is None:
+        raise ConfigError(f"{option}: needs --registry, whose active version says what to keep")
+    if options.request is not None or any(setting.startswith("candidates") for setting in options.settings):
+        other = "--request" if options.request is not None else "--set candidates"
+        raise ConfigError(f"{option}: {other} names features and classifier, too; leave one of the two out")
+    try:
+        data = options.registry.training_log(user, trainer.modality)
+    except NotFoundError:
+        raise ConfigError(
+            f"{option}: {user} has no active {trainer.modality} model yet; train one without {option} first"
+        ) from None
+    active = parse_json(data, "training log", FILE_LIMIT)
+    metrics = active.get("metrics")
+    candidate = metrics.get("chosen_candidate") if isinstance(metrics, dict) else None
+    if candidate is None:
+        raise ConfigError(
+            f"{option}: the log of {user}'s active {trainer.modality} model does not say what it was made of; "
+            f"train once without {option}"
+        )
+    log.warn(
+        f"features and classifier are those of {active['model_version']}, and were chosen with most of these samples: "
+        f"the accuracy may be slightly optimistic; train without {option} to compare all candidates"
+    )
+    return f"candidates={json.dumps([candidate])}"
 
 
 def _path_faults(options: TrainingOptions, modality: Modality, log: RunLog) -> list[Fault]:

@@ -72,6 +72,11 @@ _OPTIONS = (
     click.Option(["--data-format"], type=click.Choice(["auto", "own", "a3cp"]), default="auto", show_default=True),
     click.Option(["--run-id"], help="Name of this run; generated when absent."),
     click.Option(["--request"], metavar="JSON", help="The A3CP training request that this run fulfils."),
+    click.Option(
+        ["--add-label"],
+        is_flag=True,
+        help="Keep features and classifier of the active version in --registry: only labels are new.",
+    ),
     click.Option(["--cache/--no-cache"], default=True, show_default=True, help="Keep features by content hash."),
     click.Option(["--json", "as_json"], is_flag=True, help="Print the training log entry on a terminal, too."),
     click.Option(["--verbose"], is_flag=True, help="Print the traceback of a failure, too."),
@@ -152,6 +157,7 @@ def trainer_command(trainer: Trainer, recipe: Recipe | None = None) -> click.Com
         Examples:
           {name} --user ana --data data --out out
           {name} --user ana --data data --out out --registry models --set seed=7
+          {name} --user ana --data data --out out --registry models --add-label
           {name} --pool-users ana,ben --consent-to-pool --data data --out out --registry models
         """,
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Annotated, Generic, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from pydantic import BeforeValidator, Field
@@ -176,6 +176,7 @@ class Candidate:
     isotropic: bool = False  # classifier and familiarity treat all directions alike: validation may change the axes
     features: tuple[str, ...] = ()
     classifier: ClassifierConfig | None = None
+    configured: Mapping[str, Any] | None = None  # what names it among a configuration's `candidates`
     fit_on_subset: FitOnSubset | None = None  # fits as `fit` does, faster, where no copies join the training rows
 
 
@@ -219,6 +220,7 @@ def build_candidates(
             isotropic=isotropic_familiarity and config.classifier.isotropic,
             features=names,
             classifier=config.classifier,
+            configured=config.model_dump(mode="json"),
         )
         plain.append(candidate)
         if isinstance(source, PrecomputedFeatures) and len(source.computed.copies):

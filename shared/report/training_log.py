@@ -150,6 +150,7 @@ def evaluation_metrics(report: Report, validation: Validation, dataset: Dataset)
         "open_set_auroc": {labels[k]: value for k, value in validation.left_out.auroc.items()},
         "candidates": validation.candidates,
         "chosen": validation.winner.name,
+        "chosen_candidate": validation.winner.configured,
         "chosen_by_fold": list(validation.chosen_by_fold),
         "temperature": validation.rule.temperature,
         "rejection_threshold": validation.rule.threshold,
