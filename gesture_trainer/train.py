@@ -177,7 +177,11 @@ def background_probes(job: Job, dataset: Dataset, config: GestureConfig, data: S
         raise DataError([dataset.background[0].fault("encoding", reason)])
     size = int(np.median([len(sequence) for sequence in data.sequences]))
     cut = [piece for sequence in others.sequences for piece in windows(sequence, size, size) or [sequence]]
-    return background_pieces([{"sequence": piece} for piece in cut])
+    rate = RATE if data.encoding in EXTRACTED_WIDTHS else None
+    return background_pieces(
+        [{"sequence": piece} for piece in cut],
+        lambda piece: 0.0 if rate is None else len(np.asarray(piece["sequence"])) / rate,
+    )
 
 
 def extraction_notes(job: Job, data: Sequences) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ NAMES = {  # where the name is not the key with blanks
     "accuracy_accepted": "accuracy of accepted recordings",
     "optimism_gap": "random split accuracy minus accuracy",
     "background_acceptance": "acceptance of background",
+    "false_alarms_per_hour": "false alarms an hour of background",
     "set_coverage": "coverage of prediction sets",
     "set_size": "mean size of prediction sets",
     "probe_acceptance": "acceptance of inputs that no label can be",
@@ -28,10 +29,12 @@ GROUPS = {  # heading -> metrics, in the order in which people read them
     "Unknown": (
         *("coverage", "accuracy_accepted", "false_rejection_rate", "false_rejection", "false_acceptance_rate"),
         *("false_acceptance", "open_set_auroc", "unknown_auroc", "probe_acceptance", "background_acceptance"),
+        "false_alarms_per_hour",
     ),
     "Calibration": ("ece", "ece_calibrated", "ece_uncalibrated"),
 }
-OF_NO_SESSION = ("probe_acceptance", "background_acceptance")  # their intervals hold without a second session
+# Their intervals hold without a second session.
+OF_NO_SESSION = ("probe_acceptance", "background_acceptance", "false_alarms_per_hour")
 OTHERS = "Others"
 _ENDS = ("_low", "_high")
 

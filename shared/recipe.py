@@ -279,7 +279,7 @@ def probe(
     if not probes:
         return result
     with job.log.stage("replay"):
-        result = with_probes(result, [p.kind for p in probes], accepted_probes(exported.model, probes))
+        result = with_probes(result, probes, accepted_probes(exported.model, probes))
     job.log.record(**evaluation_fields(result, validation, dataset))
     return result
 

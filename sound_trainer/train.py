@@ -38,7 +38,7 @@ from shared.ready_features import (
 from shared.recipe import Outcome, Recipe, featurise, load, package, validate
 from sound_trainer.modality import TRAINER
 from sound_trainer.preprocessing.augment import Augment, Augmentation
-from sound_trainer.preprocessing.background import background_pieces, sound_windows, typical_seconds
+from sound_trainer.preprocessing.background import background_pieces, seconds, sound_windows, typical_seconds
 from sound_trainer.preprocessing.decode import Decoding, Recordings, check_file, decode, open_recordings, preparation
 from sound_trainer.preprocessing.embedding import SpeechEmbedding
 from sound_trainer.preprocessing.probes import sound_probes
@@ -80,7 +80,7 @@ def train(job: Job, config: SoundConfig) -> Outcome:
     with job.log.stage("decode"):
         recordings = open_recordings(job, dataset, config.decoding)
     background = [probe.inputs for seed in FITTED for probe in sound_probes(recordings, seed)]
-    noise, tested = split_background(background_pieces(dataset, config.decoding, recordings))
+    noise, tested = split_background(background_pieces(dataset, config.decoding, recordings), seconds)
     candidates = sound_candidates(job, config, recordings, [*background, *noise])
     validation = validate(job, candidates, dataset, config)
     described = {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import soundfile
@@ -54,7 +56,31 @@ def test_background_is_trained_and_tested_on_and_is_no_label(
     share = rows[BACKGROUND]["accepted"] / rows[BACKGROUND]["count"]
     metrics = entry["training_metrics"]
     assert metrics["background_acceptance_low"] <= metrics["background_acceptance"] == share
-    assert "Of background recordings" in (Path(entry["bundle"]) / "model_card.html").read_text()
+    card = (Path(entry["bundle"]) / "model_card.html").read_text()
+    assert "Of background recordings" in card
+    timed = modality in ("gesture", "sound")
+    assert ("false_alarms_per_hour" in metrics) == ("false alarms an hour" in card) == timed
+
+
+def test_a_video_of_the_background_is_cut_into_its_frames(
+    demo_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = _with_background(demo_data, "visual_environment", tmp_path / "data", 1)
+    video, random = tmp_path / "walk.mp4", np.random.default_rng(0)
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"mp4v"), 10.0, (64, 48))
+    for _ in range(80):
+        writer.write(random.integers(0, 255, (48, 64, 3), np.uint8))
+    writer.release()
+    (file,) = [path for path in root.glob("users/*/sessions/*/examples.jsonl") if BACKGROUND in path.read_text()]
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    (line,) = [line for line in lines if line["label"] == BACKGROUND]
+    line["media"] = {"path": "walk.mp4", "sha256": hashlib.sha256(video.read_bytes()).hexdigest()}
+    shutil.move(video, file.parent / "walk.mp4")
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    entry = runs_of(find_trainer("visual_environment"), tmp_path / "out", capsys)(root).entry
+    assert entry["status"] == "success", entry["error_message"]
+    (row,) = [row for row in entry["metrics"]["probes"] if row["kind"] == BACKGROUND]
+    assert row["count"] == 4, "eight frames, one a second; half of them are trained on"
 
 
 def test_one_recording_of_background_is_no_fault_and_counts_as_data(demo_data: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,14 +18,15 @@ from pydantic import Field
 from model_registry.storage.entry import EncoderRef
 from shared.commands.train import trainer_main
 from shared.config import TrainerConfig
+from shared.data.files import RefusedFileError, private_copy
 from shared.data.media.video import read_timing
-from shared.data_loader import Dataset
+from shared.data_loader import Dataset, Sample
 from shared.errors import ConfigError, DataError, Fault, InvalidInputError
 from shared.features.arrays import Inputs
 from shared.features.cache import content_key
 from shared.features.encoders import Encoder, export_encoder
 from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec
-from shared.features.probes import FITTED, REPORTED, split_background
+from shared.features.probes import FITTED, MOST_BACKGROUND, REPORTED, split_background
 from shared.job import Job, ModelSpec
 from shared.learning.candidates import (
     Auto,
@@ -126,8 +128,7 @@ def train(job: Job, config: VisualConfig) -> Outcome:
     seen = encode_images(job, dataset, encoding)
     sessions, copies = group_near_duplicates(job, dataset, seen)
     few = int(np.bincount(dataset.label_index).max()) <= FEW_EACH
-    scenes = encode_images(job, dataset.of_background, encoding).samples if dataset.background else []
-    background, tested = split_background([[scene] for scene in scenes])
+    background, tested = split_background(background_scenes(job, dataset, encoding))
     background += [probe.inputs for probe in visual_probes(dataset, encoding, FITTED[0])]
     probes = [*visual_probes(dataset, encoding, REPORTED), *tested]
     candidates = visual_candidates(job, config, encoder, seen.samples, few, background)
@@ -147,6 +148,38 @@ def train(job: Job, config: VisualConfig) -> Outcome:
         media=copies,
     )
     return package(job, validation, seen.samples, dataset, config, spec, probes)
+
+
+def background_scenes(job: Job, dataset: Dataset, encoding: Encoding) -> list[list[Inputs]]:
+    """Return what the model takes of each background recording: of an image, or of each frame of a video.
+
+    Raises DataError for a file that cannot be used.
+    """
+    videos = [sample.path is not None and sample.path.suffix.lower() in VIDEO_SUFFIXES for sample in dataset.background]
+    images = tuple(sample for sample, video in zip(dataset.background, videos, strict=True) if not video)
+    scenes: list[list[Inputs]] = []
+    if images:
+        scenes += [
+            [one] for one in encode_images(job, replace(dataset.of_background, samples=images), encoding).samples
+        ]
+    for sample in (sample for sample, video in zip(dataset.background, videos, strict=True) if video):
+        scenes.append(_scene_frames(sample, encoding))
+    return [pieces for pieces in scenes if pieces]
+
+
+def _scene_frames(sample: Sample, encoding: Encoding) -> list[Inputs]:
+    """Return what the model takes of at most 2 * MOST_BACKGROUND frames of a background video, spread evenly."""
+    try:
+        with private_copy(Path(str(sample.path)), sample.content_sha256) as path:
+            step = max(1 / encoding.viewing.frames_per_second, read_timing(path).seconds / (2 * MOST_BACKGROUND))
+            onset, offset = sample.example.onset or 0.0, sample.example.offset or np.inf
+            return [
+                window.inputs
+                for window in _frame_windows(path, encoding, step)
+                if window.inputs is not None and window.onset < offset and window.offset > onset
+            ]
+    except (UnreadableImageError, RefusedFileError) as error:
+        raise DataError([sample.media_fault(str(error))]) from None
 
 
 def wanted_encoders(config: VisualConfig, count: int) -> list[str | OwnEncoder]:
@@ -287,20 +320,23 @@ def video_windows(
 
     Raises DataError for a file that cannot be used.
     """
-    viewing = Viewing.model_validate(spec["decode"])
-    encoding = Encoding(viewing, next(iter(encoders.values()), None))
-    step = cutting.stride or 1 / viewing.frames_per_second
+    encoding = Encoding(Viewing.model_validate(spec["decode"]), next(iter(encoders.values()), None))
     try:
         if path.suffix.lower() not in VIDEO_SUFFIXES:
             raise UnreadableImageError("is no video; classify images with: model-trainer predict")
-        seconds = read_timing(path).seconds
-        middles = [float(middle) for middle in np.arange(step / 2, max(seconds, step), step)]
-        for middle, frame in zip(middles, frames_shown(path, middles), strict=False):
-            views = frame_views([cut_out(frame, viewing.region)], viewing)
-            inputs = encoding([views])[0] if invalid_reason(views) is None else None
-            yield Window(middle - step / 2, min(middle + step / 2, max(seconds, step)), inputs)
+        yield from _frame_windows(path, encoding, cutting.stride or 1 / encoding.viewing.frames_per_second)
     except UnreadableImageError as error:
         raise DataError([Fault(str(path), None, "media", str(error))]) from None
+
+
+def _frame_windows(path: Path, encoding: Encoding, step: float) -> Iterator[Window]:
+    """Yield the frame in the middle of every `step` seconds. Raises UnreadableImageError."""
+    seconds = read_timing(path).seconds
+    middles = [float(middle) for middle in np.arange(step / 2, max(seconds, step), step)]
+    for middle, frame in zip(middles, frames_shown(path, middles), strict=False):
+        views = frame_views([cut_out(frame, encoding.viewing.region)], encoding.viewing)
+        inputs = encoding([views])[0] if invalid_reason(views) is None else None
+        yield Window(middle - step / 2, min(middle + step / 2, max(seconds, step)), inputs)
 
 
 RECIPE = Recipe(VisualConfig, train, decode, check_file, video_windows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,27 +21,30 @@ MOST_BACKGROUND = 100  # pieces of background recordings that are trained on, an
 
 @dataclass(frozen=True)
 class Probe:
-    """One input that no label can be, and what it is, such as `white noise`."""
+    """One input that no label can be, and what it is, such as `white noise`; how long it was recorded, in seconds."""
 
     kind: str
     inputs: Inputs
+    seconds: float = 0.0
 
 
-def split_background(recordings: Sequence[Sequence[Inputs]]) -> tuple[list[Inputs], list[Probe]]:
+def split_background(
+    recordings: Sequence[Sequence[Inputs]], seconds: Callable[[Inputs], float] = lambda piece: 0.0
+) -> tuple[list[Inputs], list[Probe]]:
     """Return pieces of background to train on, and others to test on; both are taken of each recording in turn.
 
-    The pieces of one recording stay together, unless there is only one.
+    The pieces of one recording stay together, unless there is only one. `seconds` says how long a piece lasts.
     """
     if len(recordings) == 1:
         half = (len(recordings[0]) + 1) // 2
         recordings = [recordings[0][:half], recordings[0][half:]]
     fitted, tested = ([piece for pieces in recordings[k::2] for piece in pieces] for k in (0, 1))
-    return _some(fitted), background_pieces(tested)
+    return _some(fitted), background_pieces(tested, seconds)
 
 
-def background_pieces(pieces: Sequence[Inputs]) -> list[Probe]:
+def background_pieces(pieces: Sequence[Inputs], seconds: Callable[[Inputs], float] = lambda piece: 0.0) -> list[Probe]:
     """Return pieces of background to test on."""
-    return [Probe(BACKGROUND, piece) for piece in _some(pieces)]
+    return [Probe(BACKGROUND, piece, seconds(piece)) for piece in _some(pieces)]
 
 
 def _some(pieces: Sequence[Inputs]) -> list[Inputs]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from shared.report.intervals import CONFIDENCE, Interval, wilson
+from shared.report.intervals import poisson_rate_interval, wilson
 
 _THRESHOLDS = 300  # at most so many are tried
 
@@ -84,15 +84,6 @@ def summary(recordings: Sequence[Recording], threshold: float | None = None) -> 
     if found:
         result |= {"recall": sum(found) / len(found), "recall_interval": list(wilson(sum(found), len(found)))}
     return result
-
-
-def poisson_rate_interval(count: int, time: float, confidence: float = CONFIDENCE) -> Interval:
-    """Return the exact interval of a rate (Garwood 1936) at which `count` events were seen in `time`."""
-    from scipy.stats import chi2
-
-    tail = (1 - confidence) / 2
-    low = float(chi2.ppf(tail, 2 * count)) / 2 if count else 0.0
-    return low / time, float(chi2.ppf(1 - tail, 2 * count + 2)) / 2 / time
 
 
 def threshold_for(recordings: Sequence[Recording], most_per_hour: float) -> float | None:

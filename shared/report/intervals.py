@@ -52,6 +52,15 @@ def clustered_interval(correct: NDArray[np.bool_], groups: Indices, confidence: 
     return spread_interval(rate, len(correct), variance, sessions, confidence)
 
 
+def poisson_rate_interval(count: int, time: float, confidence: float = CONFIDENCE) -> Interval:
+    """Return the exact interval of a rate (Garwood 1936) at which `count` events were seen in `time`."""
+    from scipy.stats import chi2
+
+    tail = (1 - confidence) / 2
+    low = float(chi2.ppf(tail, 2 * count)) / 2 if count else 0.0
+    return low / time, float(chi2.ppf(1 - tail, 2 * count + 2)) / 2 / time
+
+
 def spread_interval(
     value: float, trials: float, variance: float, sessions: int, confidence: float = CONFIDENCE
 ) -> Interval:

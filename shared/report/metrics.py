@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from shared.evaluation import Validation
+from shared.features.probes import Probe
 from shared.learning.calibration import calibration_error, calibration_gaps, reliability
 from shared.learning.folds import Indices
 from shared.learning.heads import Classes, Features
@@ -25,6 +26,7 @@ from shared.report.intervals import (
     bootstrap_variance,
     clustered_interval,
     drawn_weights,
+    poisson_rate_interval,
     spread_interval,
     wilson,
 )
@@ -134,11 +136,12 @@ def _quoted(labels: Sequence[str]) -> str:
     return ", ".join(f"`{label}`" for label in labels)
 
 
-def with_probes(result: Report, kinds: Sequence[str], accepted: NDArray[np.bool_]) -> Report:
-    """Return the report with the share of probes (n,) of these kinds that the model accepted, and its verdict.
+def with_probes(result: Report, probes: Sequence[Probe], accepted: NDArray[np.bool_]) -> Report:
+    """Return the report with the share of probes (n,) that the model accepted, and its verdict.
 
-    Probes are of no session, so the interval is Wilson's.
+    Probes are of no session, so the interval is Wilson's. Each accepted piece of background counts as one false alarm.
     """
+    kinds = [probe.kind for probe in probes]
     of_kind = {kind: accepted[[k == kind for k in kinds]] for kind in dict.fromkeys(kinds)}
     rows = tuple(ProbeReport(kind, len(hits), int(hits.sum())) for kind, hits in of_kind.items())
     metrics, verdict, reasons = dict(result.metrics), result.verdict, result.reasons
@@ -155,6 +158,12 @@ def with_probes(result: Report, kinds: Sequence[str], accepted: NDArray[np.bool_
             named = ", ".join(row.kind for row in mine if row.accepted)
             reasons = (*reasons, f"it accepts {hits / count:.0%} of {what}, perhaps {high:.0%} ({named})")
             verdict = "weak" if verdict == "good" else verdict
+    hours = sum(probe.seconds for probe in probes if probe.kind == BACKGROUND) / 3600
+    if hours:
+        alarms = sum(row.accepted for row in rows if row.kind == BACKGROUND)
+        low, high = poisson_rate_interval(alarms, hours)
+        name = "false_alarms_per_hour"
+        metrics |= {name: alarms / hours, f"{name}_low": low, f"{name}_high": high}
     return replace(result, metrics=metrics, probes=rows, verdict=verdict, reasons=reasons)
 
 

@@ -48,6 +48,11 @@ def background_pieces(dataset: Dataset, decoding: Decoding, recordings: Recordin
     return [own for own in pieces if own]
 
 
+def seconds(piece: Inputs) -> float:
+    """Return how long a piece lasts."""
+    return float(np.asarray(piece["wave"]).size / RATE)
+
+
 def typical_seconds(recordings: Recordings) -> float:
     """Return the median length of the person's sounds."""
     return float(np.median([quality.seconds for quality in recordings.quality]))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import poisson
 
-from shared.report.detection import Recording, Span, WindowPrediction, poisson_rate_interval, summary, threshold_for
+from shared.report.detection import Recording, Span, WindowPrediction, summary, threshold_for
+from shared.report.intervals import poisson_rate_interval
 
 
 def predictions(text: str, score: float = 1.0) -> tuple[WindowPrediction, ...]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
 
+from shared.features.probes import Probe
 from shared.learning.calibration import calibration_error, reliability
 from shared.report.metrics import judge, with_probes
 from shared.training_run import LabelReport
@@ -57,13 +58,24 @@ def test_no_good_model_accepts_a_twentieth_of_what_no_label_can_be(
 ) -> None:
     result = replace(finished_run(tmp_path).report, verdict=verdict, reasons=())
     hits = np.arange(20) < accepted
-    found = with_probes(result, ["tone", *["hum"] * 19], hits)
+    found = with_probes(result, [Probe(kind, {}) for kind in ("tone", *["hum"] * 19)], hits)
     assert found.verdict == expected
     assert found.metrics["probe_acceptance"] == accepted / 20
     assert 0 <= found.metrics["probe_acceptance_low"] <= accepted / 20 < found.metrics["probe_acceptance_high"]
     assert [(row.kind, row.count, row.accepted) for row in found.probes] == [("tone", 1, accepted), ("hum", 19, 0)]
     if accepted:
         assert found.reasons[-1] == "it accepts 5% of inputs that no label can be, perhaps 24% (tone)"
+
+
+def test_accepted_background_is_a_false_alarm_in_the_time_that_was_recorded(tmp_path: Path) -> None:
+    result = finished_run(tmp_path).report
+    probes = [*(Probe("background", {}, 1.8) for _ in range(100)), *(Probe("hum", {}, 5.0) for _ in range(10))]
+    metrics = with_probes(result, probes, np.arange(110) % 50 == 0).metrics
+    assert metrics["false_alarms_per_hour"] == pytest.approx(2 / 0.05)
+    ends = (metrics["false_alarms_per_hour_low"], metrics["false_alarms_per_hour_high"])
+    assert ends == pytest.approx((4.84, 144.5), rel=1e-2)
+    untimed = [Probe("background", {}) for _ in range(4)]
+    assert "false_alarms_per_hour" not in with_probes(result, untimed, np.arange(4) > 1).metrics
 
 
 def test_good_needs_every_condition() -> None:

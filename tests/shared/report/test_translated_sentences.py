@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from model_registry.languages import LANGUAGES
+from shared.features.probes import Probe
 from shared.report import audit
 from shared.report.advice import advise
 from shared.report.metrics import judge, with_probes
@@ -49,7 +50,7 @@ def test_every_reason_of_a_verdict_is_translated(unit: Unit, tmp_path: Path) -> 
         reasons += judge(metrics, labels, sessions, scheme, unit)[1]
     result = replace(finished_run(tmp_path).report, reasons=())
     for kind in ("hum", "background"):
-        reasons += with_probes(result, [kind] * 4, np.arange(4) < 2).reasons
+        reasons += with_probes(result, [Probe(kind, {})] * 4, np.arange(4) < 2).reasons
     assert len(set(reasons)) >= 12
     assert untranslated(tuple(reasons)) == []
     assert untranslated(("something that nobody says",)) != []
