@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from model_registry.messages import list_names, printable
 from shared.data.files import parse_json
 
 SIZE_LIMIT = 64 * 1024**2  # bytes, of the file and of what it unpacks to
@@ -106,7 +107,11 @@ def _member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
         return arrays[_MEMBER]
     if arrays.keys() == {_UNNAMED}:
         return arrays[_UNNAMED]
-    raise FeatureFileError("holds no array named 'features'")
+    held = list_names([printable(name.removesuffix(".npy")) for name in arrays], 4)
+    raise FeatureFileError(
+        f"holds no array named 'features', but {held or 'none'}; a feature file is one sample: write a file for each, "
+        "in a folder of its label"
+    )
 
 
 def _array(raw: bytes) -> NDArray[np.floating]:

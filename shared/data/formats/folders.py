@@ -174,8 +174,14 @@ def _read_background(findings: Findings) -> None:
 
 
 def _suggest_pattern(findings: Findings) -> None:
-    """Where no folder names a label, but the files do (`drink_01.wav`), say with which pattern they are read."""
+    """Where no folder names a label, but files do (`drink_01.wav`) or one of several levels, say how to read them."""
     lost = [name for name, reason in findings.skipped if reason == _NO_LABEL]
+    depths = {name.count("/") for name in lost}
+    if lost and not findings.samples and min(depths) > 2:
+        example = {3: "user/session/label"}.get(min(depths), "/".join(["-"] * (min(depths) - 1) + ["label"]))
+        reason = f"lies in {min(depths)} levels of folders; say what each is, such as --levels {example}"
+        findings.skipped = [(name, reason if why == _NO_LABEL else why) for name, why in findings.skipped]
+        return
     matches = [_NUMBERED.fullmatch(Path(name).name) for name in lost]
     labels = sorted({match["label"] for match in matches if match})
     if findings.samples or len(labels) < 2 or not all(matches):
@@ -211,6 +217,10 @@ def _doubt_structure(folder: Path, findings: Findings) -> None:
     second = {sample.session for sample in findings.samples if sample.session is not None}
     listed = list_names(sorted(by_top), 5)
     confirm = "or give --levels label/session if they are labels all the same" if second else "or give --levels label"
+    if all(map(names.looks_like_kind, by_top)):
+        instead = "give --levels -/label" if second else "give --label NAME, or the file that lists the labels"
+        reason = f"the top folder is called after its files and not after a label ({listed}); {instead}, {confirm}"
+        findings.doubts.append(Fault(str(folder), None, "label", reason))
     splits = [name for name in by_top if name.lower() in names.SPLITS]
     if splits and len(splits) >= len(by_top) - 1:
         below = "-/label" if second else "-"

@@ -28,6 +28,11 @@ FRAMES = (
 )
 INDICES = ("", "unnamed:_0", "index", "id", "idx", "row", "row_id", "row_number", "no", "nr", "#")
 SPLITS = frozenset(["train", "training", "valid", "validation", "val", "dev", "test", "testing", "eval"])
+_KIND = re.compile(
+    r"(?:audio|wav|mp3|clip|sound|recording|image|img|photo|picture|frame|video|file|sample|text|transcript|feature"
+    r"|landmark|keypoint)s?|media|data(?:set)?|csv|npy",
+    re.IGNORECASE,
+)
 _SESSION = re.compile(
     r"(?:s|sess|session|sitting|day|date|week|fold|rec|recording|run|batch|round|block|visit|trial)[-_ ]?\d+"
     r"|(?:mon|tue|wed|thu|fri|sat|sun)(?:[a-z]*day)?|\d{4}[-_.]?\d{2}[-_.]?\d{2}.*",
@@ -51,3 +56,8 @@ def first_of(usual: Iterable[str], present: Iterable[str]) -> str | None:
 def looks_like_session(name: str) -> bool:
     """Return whether a folder's name is one of a session rather than of a label: `s1`, `fold3`, `mon`."""
     return _SESSION.fullmatch(name) is not None
+
+
+def looks_like_kind(name: str) -> bool:
+    """Return whether a folder is called after the kind of its files, such as `wav` or `images`."""
+    return _KIND.fullmatch(name) is not None

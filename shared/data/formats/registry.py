@@ -23,6 +23,8 @@ from shared.errors import ConfigError, Fault
 Reader = Callable[[Path, ReadOptions], Findings]
 
 _TABLES = (".csv", ".tsv")
+_LISTS = (".json", ".jsonl")
+MOST_LISTS = 3  # files of JSON in a folder of media; more are samples of their own
 READERS: Mapping[str, Reader] = {
     ".csv": read_table,
     ".tsv": read_table,
@@ -81,7 +83,7 @@ def _read_directory(folder: Path, options: ReadOptions) -> Findings:
     """Read a folder of files, a data set whose table names its files, or a folder of tables."""
     if options.pattern is None and not options.levels:
         if not options.wants_text and (table := _table_of_files(folder, options)) is not None:
-            findings = read_table(table, replace(options, media=options.media or folder))
+            findings = READERS[table.suffix.lower()](table, replace(options, media=options.media or folder))
             findings.notes.insert(0, f"read as: files that {table.relative_to(folder)} lists")
             return findings
         if files := _only_tables(folder):
@@ -90,22 +92,38 @@ def _read_directory(folder: Path, options: ReadOptions) -> Findings:
 
 
 def _table_of_files(folder: Path, options: ReadOptions) -> Path | None:
-    """Return the table in a folder (or one below) whose header has files and labels, as ESC-50 and Common Voice do."""
-    found = []
-    for path in (*folder.iterdir(), *(inner for top in folder.iterdir() if top.is_dir() for inner in top.iterdir())):
-        if path.suffix.lower() in _TABLES and path.is_file() and not path.is_symlink():
-            try:
-                header = parse_table(read_text(path).text, ReadOptions(), path).header or ()
-            except (RefusedFileError, QuotationMarkError):
-                continue
-            if names.first_of(names.PATHS, header) and names.first_of((*names.LABELS, *names.TEXTS), header):
-                found.append(path)
+    """Return the table in a folder (or one below) that lists files with labels, as ESC-50 and Common Voice have it.
+
+    It is a table whose header names both, or one of at most MOST_LISTS files of JSON.
+    """
+    near = [*folder.iterdir(), *(inner for top in folder.iterdir() if top.is_dir() for inner in top.iterdir())]
+    files = [path for path in near if path.is_file() and not path.is_symlink()]
+    json_files = [path for path in files if path.suffix.lower() in _LISTS]
+    found = [path for path in files if path.suffix.lower() in _TABLES and _header_lists_files(path)]
+    if len(json_files) <= MOST_LISTS and len(json_files) < len(files):
+        found += [path for path in json_files if _items_are_files(path, replace(options, media=folder))]
     if len(found) > 1:
         found = [path for path in found if path.stem in (options.splits or (_BEST_PART,))] or found
     if len(found) > 1:
         parts = ", ".join(sorted(path.stem for path in found))
         raise ConfigError(f"{folder}: several tables list files; choose with --split among {parts}")
     return found[0] if found else None
+
+
+def _header_lists_files(table: Path) -> bool:
+    try:
+        header = parse_table(read_text(table).text, ReadOptions(), table).header or ()
+    except (RefusedFileError, QuotationMarkError):
+        return False
+    return bool(names.first_of(names.PATHS, header) and names.first_of((*names.LABELS, *names.TEXTS), header))
+
+
+def _items_are_files(path: Path, options: ReadOptions) -> bool:
+    try:
+        samples = read_json(path, options).samples
+    except (RefusedFileError, ConfigError):
+        return False
+    return any(isinstance(sample.content, Path) for sample in samples)
 
 
 def _only_tables(folder: Path) -> list[Path]:

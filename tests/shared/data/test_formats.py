@@ -277,6 +277,11 @@ def test_files_of_another_kind_name_the_label_that_is_lost(tmp_path: Path) -> No
         (["fold1/a/1.wav", "fold2/b/2.wav"], "look like sessions and not like labels"),
         (["2024-05-01/a/1.wav", "2024-05-02/b/2.wav"], "look like sessions and not like labels"),
         (["s1/1.wav", "s2/2.wav"], "look like sessions and not like labels"),
+        (["wav/1.wav", "wav/2.wav"], "called after its files and not after a label (wav); give --label NAME"),
+        (
+            ["audio/yes/1.wav", "audio/no/2.wav"],
+            "called after its files and not after a label (audio); give --levels -/",
+        ),
         ([f"a/t1/frame_{k:03d}.wav" for k in range(9)], "look like frames of one film"),
         (["Yes/1.wav", "yes /2.wav"], "'Yes' and 'yes' differ in case or blanks only"),
     ],
@@ -394,6 +399,35 @@ def test_names_of_files_that_seem_to_hold_labels_are_offered_as_a_pattern(tmp_pa
     assert labels(tmp_path / "data", "speech") == {"drink": 2, "good morning": 2}
     write(tmp_path / "flat" / "more", "x").rename(tmp_path / "flat" / "a note.txt")  # of which nobody knows the label
     assert "--pattern" not in refused(tmp_path / "flat", tmp_path / "more", "speech", *USER)
+
+
+def test_levels_of_folders_that_say_more_than_two_things_are_asked_for(tmp_path: Path) -> None:
+    for name in ("ana/mon/yes/1.wav", "ana/tue/no/1.wav", "ben/mon/yes/1.wav", "ben/tue/no/1.wav"):
+        write(tmp_path / "deep" / name, name)
+    options = ("--modality", "sound", "--consent", "--as-is")
+    reason = refused(tmp_path / "deep", tmp_path / "data", "sound", "--consent", "--user", "x")
+    assert "4 x lies in 3 levels of folders; say what each is, such as --levels user/session/label" in reason
+    run(tmp_path / "deep", tmp_path / "data", "sound", *options[2:], "--levels", "user/session/label")
+    assert {path.name for path in (tmp_path / "data" / "users").iterdir() if path.name[0] != "."} == {"ana", "ben"}
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "labels.json", "meta/metadata.jsonl"])
+def test_json_that_lists_the_files_of_a_folder_names_their_labels(tmp_path: Path, name: str) -> None:
+    items = [{"file_name": f"{n}.wav", "label": "ab"[n % 2]} for n in range(4)]
+    for item in items:
+        write(tmp_path / "set" / "audio" / item["file_name"], str(item))
+    lines = "".join(json.dumps(item) + "\n" for item in items) if name.endswith("l") else json.dumps(items)
+    write(tmp_path / "set" / name, lines)
+    result = run(tmp_path / "set", tmp_path / "data", "sound", *USER)
+    assert f"read as: files that {name} lists" in result.output
+    assert labels(tmp_path / "data", "sound") == {"a": 2, "b": 2}
+
+
+def test_an_archive_of_several_arrays_is_no_sample_and_its_names_are_said(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    np.savez(tmp_path / "a" / "set.npz", X=np.ones((4, 3), np.float32), y=np.arange(4))
+    reason = refused(tmp_path / "a" / "set.npz", tmp_path / "data", "gesture", *USER, "--label", "a")
+    assert "holds no array named 'features', but 'X', 'y'; a feature file is one sample" in reason
 
 
 def test_which_keys_of_json_became_what_is_said(tmp_path: Path) -> None:
