@@ -8,7 +8,6 @@ all labels.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -17,25 +16,13 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from benchmarks.data_sets import DataSet, data_root, data_sets, sets_option
-from benchmarks.prepared import Prepared, prepare
+from benchmarks.data_sets import sets_option
+from benchmarks.prepared import Prepared
 from benchmarks.proposals import gain
-from benchmarks.recipes import RecipeRun, Split, balanced, split
-from shared.data_loader import users_with_data
-from shared.errors import TrainerError
+from benchmarks.recipes import RecipeRun, Split, balanced, figures_of_sets
 from shared.trainers import modality_names
 
 Row = tuple[float, float, float, float]  # old labels' accuracy: all compared, kept; seconds: all compared, kept
-
-
-def draws(one: DataSet, sets: Path, each: int, number: int) -> Iterator[Row]:
-    """Yield what each draw came to."""
-    root = data_root(one, sets)
-    people = [prepare(one.modality, root, user, []) for user in users_with_data(root)]
-    for k in range(number):
-        own = split(people[k % len(people)](1), each, k + k // len(people), k)
-        if own is not None and len(np.unique(people[k % len(people)](1).classes[own.train])) > 2:
-            yield measure(people[k % len(people)](len(own.train)), own, k)
 
 
 def measure(prepared: Prepared, own: Split, number: int) -> Row:
@@ -69,20 +56,11 @@ def main(modalities: tuple[str, ...], sets: Path, each: int, number: int) -> Non
     threadpool_limits(1)
     table = Table("modality", "set", "draws", "all compared", "kept", "difference", "seconds", "kept")
     differences: dict[str, list[float]] = {}
-    for one in data_sets():
-        if modalities and one.modality not in modalities:
-            continue
-        try:
-            rows = np.array(list(draws(one, sets, each, number)))
-        except TrainerError as error:
-            click.echo(f"{one.name}: left out: {str(error).splitlines()[0]}", err=True)
-            continue
-        if len(rows):
-            full, kept, slow, fast = rows.mean(axis=0)
-            differences.setdefault(one.modality, []).append(kept - full)
-            cells = [f"{full:.3f}", f"{kept:.3f}", f"{kept - full:+.3f}", f"{slow:.2f}", f"{fast:.2f}"]
-            table.add_row(one.modality, one.name, str(len(rows)), *cells)
-            click.echo(" ".join([one.name, *cells]), err=True)
+    for one, rows in figures_of_sets(modalities, sets, each, number, measure):
+        full, kept, slow, fast = rows.mean(axis=0)
+        differences.setdefault(one.modality, []).append(kept - full)
+        cells = [f"{full:.3f}", f"{kept:.3f}", f"{kept - full:+.3f}", f"{slow:.2f}", f"{fast:.2f}"]
+        table.add_row(one.modality, one.name, str(len(rows)), *cells)
     Console(width=120).print(table)
     for modality, values in differences.items():
         if len(values) > 1:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from benchmarks.prepared import BASELINES, Prepared, PrepareFor, prepare, subset
 from benchmarks.real_data import ROOT
 from shared.data_loader import users_with_data
 from shared.errors import TrainerError
-from shared.evaluation import EvaluationConfig, validate_by_session
+from shared.evaluation import EvaluationConfig, Validation, validate_by_session
 from shared.learning.calibration import calibration_error
 from shared.learning.candidates import Candidate, fit_candidate, fit_head
 from shared.learning.folds import Indices, session_folds
@@ -138,11 +138,17 @@ class RecipeRun:
 
     def by_default(self, names: Sequence[str]) -> tuple[str, Classes, Any, NDArray[np.bool_], NDArray[np.float32]]:
         """Choose among the candidates `names`; return the choice and the winner's answers to the test samples."""
-        prepared = self._prepared
-        candidates = [subset(prepared.candidates[name], self._train) for name in names]
-        sessions, times = ([of[k] for k in self._train] for of in (prepared.sessions, prepared.times))
-        found = validate_by_session(candidates, self._classes, sessions, times, PLAIN, 0)
-        whole = subset(prepared.candidates[found.winner.name], self._both)
+        return self.predictions(self.validated(names))
+
+    def validated(self, names: Sequence[str]) -> Validation:
+        """Validate the candidates `names` on the training samples, by session."""
+        candidates = [subset(self._prepared.candidates[name], self._train) for name in names]
+        sessions, times = ([of[k] for k in self._train] for of in (self._prepared.sessions, self._prepared.times))
+        return validate_by_session(candidates, self._classes, sessions, times, PLAIN, 0)
+
+    def predictions(self, found: Validation) -> tuple[str, Classes, Any, NDArray[np.bool_], NDArray[np.float32]]:
+        """Return a validation's choice and what it answers to the test samples, fitted on all training samples."""
+        whole = subset(self._prepared.candidates[found.winner.name], self._both)
         fitted = fit_candidate(whole, self._whole_classes(), self._own, len(self._labels))
         rows = whole.source.rows(self._own).base[len(self._own) :]
         predicted, chances, accepted, score = map(np.asarray, found.rule(*fitted(rows)))
@@ -248,6 +254,37 @@ def run(
         if found:
             rows.append(summary(one, k, found))
     return rows
+
+
+def figures_of_sets(
+    modalities: Sequence[str],
+    sets: Path,
+    each: int,
+    draws: int,
+    measure: Callable[[Prepared, Split, int], tuple[float, ...]],
+) -> Iterator[tuple[DataSet, NDArray[np.float64]]]:
+    """Yield each set of the modalities (default: all) with what `measure` returns for each draw, (draws, figures).
+
+    Sets that cannot be read are named and left out.
+    """
+    for one in data_sets():
+        if modalities and one.modality not in modalities:
+            continue
+        try:
+            root = data_root(one, sets)
+            people = [prepare(one.modality, root, user, []) for user in users_with_data(root)]
+            rows = []
+            for number in range(draws):
+                of = people[number % len(people)]
+                own = split(of(1), each, number + number // len(people), number)
+                if own is not None:
+                    rows.append(measure(of(len(own.train)), own, number))
+        except TrainerError as error:
+            click.echo(f"{one.name}: left out: {str(error).splitlines()[0]}", err=True)
+            continue
+        if rows:
+            click.echo(f"{one.name}: {len(rows)} draws", err=True)
+            yield one, np.array(rows)
 
 
 def tables(rows: Sequence[Mapping[str, Any]], console: Console) -> None:

@@ -20,8 +20,12 @@ LEVEL = 0.9
 def fit_set_threshold(probabilities: Features, classes: Classes, groups: Indices) -> float:
     """Return the threshold for held-out probabilities (n, K) of samples of `classes` (n,) in sessions `groups` (n,).
 
-    The sample to come counts as one that no threshold but 0 covers.
+    The sample to come counts as one that no threshold but 0 covers. Samples of labels that one session only has are
+    left out, where others have more: the model that they were held out from did not know their label.
     """
+    kept = _in_several(classes, groups)
+    if kept.any():
+        probabilities, classes, groups = probabilities[kept], classes[kept], groups[kept]
     true = probabilities[np.arange(len(classes)), classes].astype(np.float64)
     _, session, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     weight = 1.0 / sizes[session]
@@ -29,6 +33,12 @@ def fit_set_threshold(probabilities: Features, classes: Classes, groups: Indices
     missed = np.cumsum(weight[order]) - weight[order] + 1.0 / np.max(sizes)  # by a threshold just above each
     allowed = np.flatnonzero(missed <= (1 - LEVEL) * weight.sum())
     return float(true[order][allowed[-1]]) if len(allowed) else 0.0
+
+
+def _in_several(classes: Classes, groups: Indices) -> NDArray[np.bool_]:
+    """Return (n,) whether each sample's label occurs in several sessions."""
+    label, _ = np.unique(np.stack([classes, groups]), axis=1)
+    return np.asarray(np.bincount(label, minlength=int(classes.max()) + 1)[classes] > 1)
 
 
 def prediction_sets(probabilities: Features, threshold: float) -> NDArray[np.bool_]:

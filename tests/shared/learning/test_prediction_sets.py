@@ -33,6 +33,18 @@ def test_a_long_session_weighs_no_more_than_a_short_one() -> None:
     assert fit_set_threshold(chances, classes, np.zeros(1010, np.int64)) == pytest.approx(0.9)
 
 
+def test_a_label_of_one_session_does_not_make_all_sets_hold_everything() -> None:
+    chances, classes, groups = _made(4, 60, 0)
+    alone = groups == 3
+    lost = np.where(np.arange(4) == 3, 0.0, 1 / 3).astype(np.float32)  # of a model that did not know the fourth label
+    rows = np.concatenate([chances[~alone], np.tile(lost, (60, 1))])
+    truth = np.concatenate([classes[~alone], np.full(60, 3)])
+    known = truth != 3
+    whole = fit_set_threshold(rows[known | alone], truth[known | alone], groups[known | alone])
+    assert whole == fit_set_threshold(rows[known], truth[known], groups[known]) > 0
+    assert fit_set_threshold(rows[alone], truth[alone], groups[alone]) == 0.0, "nothing else is known"
+
+
 def test_with_too_few_samples_nothing_is_excluded() -> None:
     chances = np.array([[0.9, 0.1], [0.8, 0.2]], np.float32)
     assert fit_set_threshold(chances, np.zeros(2, np.int64), np.zeros(2, np.int64)) == 0.0
