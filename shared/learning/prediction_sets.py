@@ -37,7 +37,8 @@ def fit_set_threshold(probabilities: Features, classes: Classes, groups: Indices
 
 def _in_several(classes: Classes, groups: Indices) -> NDArray[np.bool_]:
     """Return (n,) whether each sample's label occurs in several sessions."""
-    label, _ = np.unique(np.stack([classes, groups]), axis=1)
+    member = np.unique(groups, return_inverse=True)[1]
+    label, _ = np.unique(np.stack([classes, member]), axis=1)
     return np.asarray(np.bincount(label, minlength=int(classes.max()) + 1)[classes] > 1)
 
 

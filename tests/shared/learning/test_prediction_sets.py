@@ -42,6 +42,7 @@ def test_a_label_of_one_session_does_not_make_all_sets_hold_everything() -> None
     known = truth != 3
     whole = fit_set_threshold(rows[known | alone], truth[known | alone], groups[known | alone])
     assert whole == fit_set_threshold(rows[known], truth[known], groups[known]) > 0
+    assert whole == fit_set_threshold(rows[known | alone], truth[known | alone], groups[known | alone].astype(str))
     assert fit_set_threshold(rows[alone], truth[alone], groups[alone]) == 0.0, "nothing else is known"
 
 
