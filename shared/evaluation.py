@@ -7,7 +7,8 @@ The model that is shipped is chosen and calibrated in the same way on all outer 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,10 +22,13 @@ from sklearn.metrics import roc_auc_score
 from shared.learning.calibration import calibration_error
 from shared.learning.candidates import Candidate, fit_head
 from shared.learning.decision_rule import DecisionRule, fit_decision_rule
-from shared.learning.fold_fits import Cells, FoldFits, HeldOutLogits, Progress, UnknownOutputs, label_groups
+from shared.learning.fold_fits import Cells, FoldFits, HeldOutLogits, Step, UnknownOutputs, label_groups
 from shared.learning.folds import Folds, Indices, random_folds, session_folds
 from shared.learning.heads import Classes, Features
 from shared.schema_utils import Schema
+
+LEARNING_SHARES = (0.25, 0.5)  # of each label's samples, that the learning curve is fitted on
+Progress = Callable[[int, int], None]  # done, in all
 
 
 class EvaluationConfig(Schema):
@@ -89,11 +93,17 @@ def validate_by_session(
     folds = session_folds(classes, sessions, times, config.folds, seed)
     groups = np.unique(sessions, return_inverse=True)[1]
     count = int(classes.max()) + 1
-    fits = FoldFits(candidates, classes, count, folds)
-    pairs = {outer | inner for outer in folds.outer for inner in folds.inner(outer)}
-    fits.run({*folds.outer, *pairs}, progress)
     rates = (config.false_rejection, config.false_acceptance)
     groups_of_labels = label_groups(count) if config.unknown and count > 1 else ()
+    excluded = {*folds.outer, *(outer | inner for outer in folds.outer for inner in folds.inner(outer))}
+    total = len(candidates) * len(excluded) + _fits_of_the_chosen(folds, len(groups_of_labels), config)
+    done = itertools.count(1)
+
+    def step() -> None:
+        progress(min(next(done), total - 1), total)
+
+    fits = FoldFits(candidates, classes, count, folds, step)
+    fits.run(excluded)
 
     def rule_for(chosen: int, units: Sequence[Cells], without: Cells, unknown: UnknownOutputs) -> DecisionRule:
         """Fit the decision rule of a candidate on what models without each of `units` give, all without `without`."""
@@ -129,6 +139,9 @@ def validate_by_session(
     every_pair = [(outer, labels) for outer in folds.outer for labels in groups_of_labels]
     unknown = fits.left_out(chosen, every_pair, frozenset(), in_cells=True)
     rule = rule_for(chosen, folds.outer, frozenset(), unknown)
+    random_accuracy = _random_accuracy(prepared, classes, config, seed, step) if config.random_split else None
+    learning = _learning_curve(prepared, held[chosen], classes, folds, step) if config.learning_curve else ()
+    progress(total, total)
     return Validation(
         folds=folds,
         fold=place,
@@ -142,10 +155,20 @@ def validate_by_session(
         candidates={c.name: balanced(h, classes) for c, h in zip(candidates, held, strict=True)},
         winner=winner,
         rule=rule if helps else replace(rule, temperature=1.0),
-        random_accuracy=_random_accuracy(prepared, classes, config, seed) if config.random_split else None,
+        random_accuracy=random_accuracy,
         left_out=_judge_left_out(unknown, rules, place, classes, score),
-        learning=_learning_curve(prepared, held[chosen], classes, folds) if config.learning_curve else (),
+        learning=learning,
     )
+
+
+def _fits_of_the_chosen(folds: Folds, groups: int, config: EvaluationConfig) -> int:
+    """Return how many fits follow once every candidate was fitted for every fold, at most."""
+    inner = [len(folds.inner(outer)) for outer in folds.outer]
+    count = sum(inner) + 2 * len(folds.outer)  # of familiarity
+    if groups:
+        count += sum(max(own, groups) for own in inner) + len(folds.outer) * groups
+    count += config.folds if config.random_split else 0
+    return count + (len(LEARNING_SHARES) * len(folds.outer) if config.learning_curve else 0)
 
 
 def choose(held: Sequence[HeldOutLogits], classes: Classes) -> int:
@@ -171,17 +194,17 @@ def _correct(held: HeldOutLogits, classes: Classes) -> NDArray[np.float64]:
     return np.asarray((held.logits.argmax(axis=1) == truth) * weight, np.float64)
 
 
-def _random_accuracy(candidate: Candidate, classes: Classes, config: EvaluationConfig, seed: int) -> float:
+def _random_accuracy(candidate: Candidate, classes: Classes, config: EvaluationConfig, seed: int, step: Step) -> float:
     folds = random_folds(classes, config.folds, seed)
     outer = [fold for fold in folds.outer if len(folds.inside(fold))]
-    fits = FoldFits([candidate], classes, int(classes.max()) + 1, folds)
-    fits.run(outer, lambda done, total: None)
+    fits = FoldFits([candidate], classes, int(classes.max()) + 1, folds, step)
+    fits.run(outer)
     held = fits.held(0, outer, frozenset())
     return float((held.logits.argmax(axis=1) == classes[held.indices]).mean())
 
 
 def _learning_curve(
-    candidate: Candidate, whole: HeldOutLogits, classes: Classes, folds: Folds, shares: Sequence[float] = (0.25, 0.5)
+    candidate: Candidate, whole: HeldOutLogits, classes: Classes, folds: Folds, step: Step
 ) -> tuple[tuple[int, float], ...]:
     """Return (training samples, out-of-fold accuracy) for shares of every label, spread evenly, and for all."""
     count = int(classes.max()) + 1
@@ -194,12 +217,16 @@ def _learning_curve(
         return len(kept), int((np.asarray(head(rows)).argmax(axis=1) == classes[test]).sum())
 
     outer = [f for f in folds.outer if len(folds.inside(f)) and len(np.unique(classes[folds.outside(f)])) > 1]
-    jobs = [(share, fold) for share in shares for fold in outer]
+    jobs = [(share, fold) for share in LEARNING_SHARES for fold in outer]
     tested = sum(len(folds.inside(fold)) for fold in outer)
     if not tested:
         return ()
+    counts = []
     with ThreadPoolExecutor(2) as pool:
-        found = np.array(list(pool.map(one, jobs)), np.int64).reshape(len(shares), len(outer), 2)
+        for row in pool.map(one, jobs):
+            counts.append(row)
+            step()
+    found = np.array(counts, np.int64).reshape(len(LEARNING_SHARES), len(outer), 2)
     points = [(round(float(row[:, 0].mean())), float(row[:, 1].sum() / tested)) for row in found]
     full = float((whole.logits.argmax(axis=1) == classes[whole.indices]).mean())
     return (*points, (round(float(np.mean([len(folds.outside(fold)) for fold in outer]))), full))

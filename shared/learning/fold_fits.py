@@ -25,7 +25,7 @@ SHIFT_STRENGTH = 1.0  # of what one sample of a label differs from the mean of i
 MOST_GROUPS = 5  # of labels that are left out together
 
 Cells = frozenset[int]
-Progress = Callable[[int, int], None]
+Step = Callable[[], None]  # called when another fit is done, on the thread that asked for it
 _Fit = tuple[int, Cells]  # candidate, cells that its training did not see
 
 
@@ -65,13 +65,21 @@ def label_groups(count: int, most: int = MOST_GROUPS) -> tuple[frozenset[int], .
 class FoldFits:
     """Heads of every candidate for every set of held-out cells, each fitted once; familiarity where it is asked for."""
 
-    def __init__(self, candidates: Sequence[Candidate], classes: Classes, count: int, folds: Folds) -> None:
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        classes: Classes,
+        count: int,
+        folds: Folds,
+        step: Step = lambda: None,
+    ) -> None:
         self.candidates, self._classes, self._count, self._folds = list(candidates), classes, count, folds
+        self._step = step
         self._heads: dict[_Fit, Head] = {}
         self._logits: dict[_Fit, Features] = {}
         self._familiarity: dict[_Fit, Features] = {}
 
-    def run(self, excluded: Iterable[Cells], progress: Progress) -> None:
+    def run(self, excluded: Iterable[Cells]) -> None:
         """Fit every candidate once for each set of excluded cells; last those that take longest to prepare."""
         order = sorted(range(len(self.candidates)), key=lambda c: self.candidates[c].isotropic)
         jobs = [(c, cells) for c in order for cells in sorted(excluded, key=sorted)]
@@ -79,9 +87,9 @@ class FoldFits:
         with ThreadPoolExecutor(2) as pool:
             ready = [pool.submit(prepared_for_folds, candidate, everything) for candidate in self.candidates]
             found = pool.map(lambda job: self._fit(ready[job[0]].result(), job), jobs)
-            for done, (job, (head, logits)) in enumerate(zip(jobs, found, strict=True), start=1):
+            for job, (head, logits) in zip(jobs, found, strict=True):
                 self._heads[job], self._logits[job] = head, logits
-                progress(done, len(jobs))
+                self._step()
         self.candidates = [future.result() for future in ready]
 
     def held(self, candidate: int, units: Sequence[Cells], without: Cells) -> HeldOutLogits:
@@ -98,7 +106,9 @@ class FoldFits:
         """Return the familiarity (n,) of the same samples in the same order."""
         missing = [job for u in units if (job := (candidate, u | without)) not in self._familiarity]
         with ThreadPoolExecutor(2) as pool:
-            self._familiarity.update(zip(missing, pool.map(self._familiarity_of, missing), strict=True))
+            for job, familiarity in zip(missing, pool.map(self._familiarity_of, missing), strict=True):
+                self._familiarity[job] = familiarity
+                self._step()
         return np.concatenate([self._familiarity[candidate, u | without][self._own(u, without)[1]] for u in units])
 
     def simulate_session_shift(
@@ -172,7 +182,11 @@ class FoldFits:
             return UnknownOutputs(tested, logits, near, np.full(len(tested), several))
 
         with ThreadPoolExecutor(2) as pool:
-            found = [outputs for outputs in pool.map(one, pairs) if outputs is not None]
+            found = []
+            for outputs in pool.map(one, pairs):
+                self._step()
+                if outputs is not None:
+                    found.append(outputs)
         if not found:
             empty = np.zeros((0, self._count), np.float32)
             return UnknownOutputs(np.zeros(0, np.int64), empty, np.zeros(0, np.float32), np.zeros(0, np.bool_))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from shared.errors import ReplayError
+from shared.evaluation import Progress
 from shared.features.arrays import Array, Inputs, collected_constants, constants_from, namespace
 from shared.features.cache import FeatureCache
 from shared.features.graph import (
@@ -28,7 +29,6 @@ from shared.features.graph import (
 from shared.features.graph_cache import recall_head_graph
 from shared.learning.candidates import FittedModel
 from shared.learning.decision_rule import DecisionRule
-from shared.learning.fold_fits import Progress
 from shared.learning.heads import Features
 from shared.training_run import Exported, Replay
 

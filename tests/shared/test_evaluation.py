@@ -1,6 +1,7 @@
 """Validation that cannot see what it is tested on."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -234,3 +235,22 @@ def test_the_same_seed_gives_the_same_validation() -> None:
     np.testing.assert_array_equal(first.probabilities, second.probabilities)
     np.testing.assert_array_equal(first.score, second.score)
     assert first.rule == second.rule
+
+
+def test_every_fit_of_a_validation_is_a_step_of_its_progress() -> None:
+    x, y, sessions = _data()
+    fits: list[int] = []
+
+    def fit(features: Features, classes: Classes, count: int) -> Head:
+        fits.append(len(classes))
+        return FIT_LDA(features, classes, count)
+
+    reported: list[tuple[int, int]] = []
+    candidate = replace(_candidate("counted", x), fit=fit)
+    times = list(range(len(y)))
+    validate_by_session([candidate], y, sessions, times, EvaluationConfig(), 0, lambda *step: reported.append(step))
+    total = reported[-1][1]
+    assert reported == sorted(reported)
+    assert {total for _, total in reported} == {total}
+    assert reported[-1] == (total, total)
+    assert len(fits) < len(reported) <= total + 1
