@@ -44,6 +44,20 @@ candidates:
   - classifier: {type: mlp, hidden_layer_sizes: [64], alpha: 0.001}
 ```
 
+## Budget
+
+`--dry-run` estimates what a training takes from its counts (samples, labels, sessions), the widths of the features and
+the configuration, as seconds of one processor core and as memory. `budget_seconds` bounds that estimate: candidates are
+taken in their order, and one with which the training would take longer is left out. Where that holds for each of them,
+the cheapest is kept. No clock is read: the same data and configuration leave out the same candidates on every machine.
+Training log, model card and the command's output name them. Extracting landmarks from clips is estimated, but does not
+count: no candidate saves it.
+
+The estimate is a sum: what every training of the modality takes (`cost` in `<trainer>/modality.py`), the fits of each
+candidate, and those that follow for the one that is chosen, taken to be the dearest. `shared/learning/cost.py` has the
+seconds of one fit for each classifier. `python -m benchmarks.cost` compares it with measured runs
+([results](results.md#training-time)).
+
 ## Classifiers
 
 The same in all four trainers. Parameters have scikit-learn's names and defaults; where a default differs, the meaning

@@ -8,7 +8,7 @@ TRAINER = Trainer(
     package="gesture_trainer",
     console_script="gesture-train",
     image="gesture-trainer",
-    cost=Cost(start_seconds=3.0, seconds_per_sample=0.002),
+    cost=Cost(start_seconds=2.6, seconds_per_sample=0.0015),
     accepts=frozenset(["image", "video", "features"]),
     extracts=True,
     commands={

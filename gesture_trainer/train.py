@@ -20,7 +20,8 @@ from gesture_trainer.parts import PartsReport, answering_parts
 from gesture_trainer.preprocessing.augment import Augment, Augmentation
 from gesture_trainer.preprocessing.body import BodyMotion
 from gesture_trainer.preprocessing.clips import check_file
-from gesture_trainer.preprocessing.convolutions import ConvolutionSource
+from gesture_trainer.preprocessing.convolutions import WIDTH as CONVOLUTION_WIDTH
+from gesture_trainer.preprocessing.convolutions import ConvolutionSource, seconds_per_sample
 from gesture_trainer.preprocessing.extraction import NO_FACE, Extraction, tasks_named
 from gesture_trainer.preprocessing.hands import HandMotion, HandShape, HandsShape
 from gesture_trainer.preprocessing.landmarker import EXTRACTED_WIDTHS, RATE
@@ -31,6 +32,7 @@ from gesture_trainer.preprocessing.sequences import (
     Sequences,
     decode,
     landmark_sequences,
+    planned_sequences,
     preparation,
     sequence_windows,
     split_into_windows,
@@ -56,8 +58,9 @@ from shared.learning.candidates import (
     build_candidates,
     resolve_candidates,
 )
+from shared.learning.cost import PlannedCandidate
 from shared.learning.familiarity import whitened_familiarity
-from shared.recipe import Outcome, Recipe, featurise, load, package, validate
+from shared.recipe import Outcome, PlannedTraining, Recipe, featurise, load, package, validate, within_budget
 from shared.schema_utils import Schema
 
 GestureFeatures = Literal[
@@ -158,13 +161,40 @@ def train(job: Job, config: GestureConfig) -> Outcome:
         sequences, dataset = split_into_windows(
             sequences, dataset, config.preprocessing.window, config.preprocessing.stride
         )
-    candidates = gesture_candidates(job, config, sequences)
+    affordable = within_budget(job, config, dataset, planned_candidates(config, sequences))
+    candidates = gesture_candidates(job, config.model_copy(update={"candidates": affordable}), sequences)
     validation = validate(job, candidates, dataset, config)
     validation, parts = with_parts(job, validation, sequences, dataset, config)
     samples = [{"sequence": sequence} for sequence in sequences.sequences]
     probes = gesture_probes(sequences.sequences, dataset.label_index, REPORTED)
     probes += background_probes(job, dataset, config, sequences)
     return package(job, validation, samples, dataset, config, model_spec(sequences, config, notes, parts), probes)
+
+
+def plan(dataset: Dataset, config: GestureConfig) -> PlannedTraining:
+    """Return what `train` would compare; clips are not extracted."""
+    sequences, seconds = planned_sequences(dataset, config.extraction)
+    if config.preprocessing.window is not None:
+        sequences, dataset = split_into_windows(
+            sequences, dataset, config.preprocessing.window, config.preprocessing.stride
+        )
+    return PlannedTraining(dataset, planned_candidates(config, sequences), seconds)
+
+
+def planned_candidates(config: GestureConfig, data: Sequences) -> list[PlannedCandidate]:
+    """Return the candidates, preferred first, before their features are computed."""
+    inputs = {"sequence": data.sequences[0]}
+
+    def width_of(features: GestureFeatures) -> int:
+        return CONVOLUTION_WIDTH if features == "convolutions" else len(_function(features, data, config)(inputs))
+
+    def planned(candidate: GestureCandidate) -> PlannedCandidate:
+        names = candidate.features or ()
+        refitting = seconds_per_sample(data.width) if "convolutions" in names else 0.0
+        copies = 0 if refitting else config.augmentation.copies
+        return PlannedCandidate(candidate, sum(map(width_of, names)), copies, whitened=True, refitting=refitting)
+
+    return [planned(each) for each in resolve_candidates(config.candidates, suitable_candidates(data))]
 
 
 def background_probes(job: Job, dataset: Dataset, config: GestureConfig, data: Sequences) -> list[Probe]:
@@ -315,7 +345,7 @@ def _function(features: GestureFeatures, data: Sequences, config: GestureConfig)
     )
 
 
-RECIPE = Recipe(GestureConfig, train, decode, check_file, sequence_windows)
+RECIPE = Recipe(GestureConfig, train, decode, check_file, sequence_windows, plan)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError
@@ -16,6 +16,7 @@ from shared.data.files import reason_of
 from shared.data_loader import DataFilter
 from shared.errors import ConfigError, Fault
 from shared.evaluation import EvaluationConfig
+from shared.learning.cost import AUTO_BUDGET, AUTO_BUDGET_BELOW
 from shared.schema_faults import Key, key_text, problems_of
 from shared.schema_utils import Schema
 
@@ -42,6 +43,11 @@ class TrainerConfig(Schema):
     minimum_per_label: int = Field(default=2, ge=1, description="a label with fewer samples is an error")
     data: DataFilter = Field(default_factory=DataFilter, description="which examples are used")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    budget_seconds: Literal["auto"] | Annotated[float, Field(gt=0.0)] | None = Field(
+        default="auto",
+        description="candidates that would make the estimated training longer are left out, never all; "
+        f"auto: {AUTO_BUDGET:.0f} for fewer than {AUTO_BUDGET_BELOW:,} samples, else no limit",
+    )
     gate: GateConfig = Field(default_factory=GateConfig)
 
 

@@ -23,7 +23,7 @@ from shared.learning.calibration import calibration_error
 from shared.learning.candidates import Candidate, fit_head
 from shared.learning.decision_rule import DecisionRule, fit_decision_rule
 from shared.learning.fold_fits import Cells, FoldFits, HeldOutLogits, Step, UnknownOutputs, label_groups
-from shared.learning.folds import Folds, Indices, random_folds, session_folds
+from shared.learning.folds import Folds, Indices, random_folds, session_folds, within_session_folds
 from shared.learning.heads import Classes, Features
 from shared.schema_utils import Schema
 
@@ -44,6 +44,21 @@ class EvaluationConfig(Schema):
     random_split: bool = Field(default=True, description="also score a random split, to show how much it flatters")
     learning_curve: bool = Field(default=True, description="also train on a quarter and half, to show what more gains")
     unknown: bool = Field(default=True, description="leave each label out in turn and see whether it is rejected")
+
+
+@dataclass(frozen=True)
+class FitCounts:
+    """How many fits a validation makes: `compared` of each candidate, the others of those that are chosen, at most."""
+
+    compared: int
+    familiarities: int  # of heads that were fitted to compare
+    left_out: int  # of head and familiarity, without some labels
+    heads: int  # for the random split and the learning curve
+
+    @property
+    def of_the_chosen(self) -> int:
+        """How many follow once the candidates were compared."""
+        return self.familiarities + self.left_out + self.heads
 
 
 @dataclass(frozen=True)
@@ -96,7 +111,9 @@ def validate_by_session(
     rates = (config.false_rejection, config.false_acceptance)
     groups_of_labels = label_groups(count) if config.unknown and count > 1 else ()
     excluded = {*folds.outer, *(outer | inner for outer in folds.outer for inner in folds.inner(outer))}
-    total = len(candidates) * len(excluded) + _fits_of_the_chosen(folds, len(groups_of_labels), config)
+    inner_folds = len(folds.inner(folds.outer[0]))
+    fit_counts = _fit_counts(len(excluded), len(folds.outer), inner_folds, len(groups_of_labels), config)
+    total = len(candidates) * fit_counts.compared + fit_counts.of_the_chosen
     done = itertools.count(1)
 
     def step() -> None:
@@ -161,14 +178,26 @@ def validate_by_session(
     )
 
 
-def _fits_of_the_chosen(folds: Folds, groups: int, config: EvaluationConfig) -> int:
-    """Return how many fits follow once every candidate was fitted for every fold, at most."""
-    inner = [len(folds.inner(outer)) for outer in folds.outer]
-    count = sum(inner) + 2 * len(folds.outer)  # of familiarity
-    if groups:
-        count += sum(max(own, groups) for own in inner) + len(folds.outer) * groups
-    count += config.folds if config.random_split else 0
-    return count + (len(LEARNING_SHARES) * len(folds.outer) if config.learning_curve else 0)
+def validation_fits(groups: int, labels: int, largest_label: int, config: EvaluationConfig) -> FitCounts:
+    """Return how many fits a validation makes, from counts alone.
+
+    `groups` are the sessions or people of the samples, `largest_label` the samples of the label that has most.
+    """
+    outer = within_session_folds(largest_label, config.folds) if groups == 1 else min(groups, config.folds)
+    inner = 2 if groups == 2 else outer - 1
+    compared = outer + (outer * inner if groups == 2 else outer * inner // 2)
+    left_out = len(label_groups(labels)) if config.unknown and labels > 1 else 0
+    return _fit_counts(compared, outer, inner, left_out, config)
+
+
+def _fit_counts(compared: int, outer: int, inner: int, left_out: int, config: EvaluationConfig) -> FitCounts:
+    """Return how many fits there are with so many outer folds, inner folds of each, and groups of labels left out."""
+    return FitCounts(
+        compared=compared,
+        familiarities=outer * (inner + 2),
+        left_out=outer * (max(inner, left_out) + left_out) if left_out else 0,
+        heads=config.folds * config.random_split + len(LEARNING_SHARES) * outer * config.learning_curve,
+    )
 
 
 def choose(held: Sequence[HeldOutLogits], classes: Classes) -> int:

@@ -14,6 +14,7 @@ from shared.data_loader import DataFormat
 from shared.features.cache import FeatureCache
 from shared.logs import RunLog
 from shared.schema_utils import TrainingRequest
+from shared.trainers import Cost
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Job:
     data_format: DataFormat = "auto"
     fingerprint: str = ""
     package: str = ""  # the trainer's, for the log: its code and what it requires
+    cost: Cost = field(default_factory=lambda: Cost(0.0, 0.0))  # the trainer's, candidates aside
     promote: PromotionPolicy = "if-better"  # whether the new version becomes the active one
     cache: FeatureCache | None = None
     log: RunLog = field(default_factory=RunLog)

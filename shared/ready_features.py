@@ -35,8 +35,9 @@ from shared.learning.candidates import (
     build_candidates,
     resolve_candidates,
 )
+from shared.learning.cost import PlannedCandidate
 from shared.learning.familiarity import whitened_familiarity
-from shared.recipe import Outcome, featurise, package, validate
+from shared.recipe import Outcome, PlannedTraining, featurise, package, validate, within_budget
 
 ReadyFeatures = Literal["frame_mean", "motion_statistics", "resampled"]
 READY: tuple[ReadyFeatures, ...] = ("frame_mean", "motion_statistics", "resampled")
@@ -83,7 +84,9 @@ def train_on_ready_features(
         scenes = [[{"sequence": load_features(sample)}] for sample in dataset.background]
     background, tested = split_background(scenes)
     width = sequences[0].shape[1]
-    built = ready_candidates(job, config, candidates, sequences, dataset.modality, background)
+    planned = planned_ready_candidates(candidates, sequences)
+    affordable = within_budget(job, config, dataset, planned)
+    built = ready_candidates(job, config, affordable, sequences, dataset.modality, background)
     validation = validate(job, built, dataset, config)
     spec = ModelSpec(
         {"ready_features": True, "encoding": dataset.encoding, "width": width},
@@ -103,10 +106,31 @@ def train_on_ready_features(
     return package(job, validation, samples, dataset, config, spec, probes)
 
 
+def plan_ready_features(candidates: Auto | Sequence[CandidateConfig[FeatureName]], dataset: Dataset) -> PlannedTraining:
+    """Return what `train_on_ready_features` would compare. Raises what it raises."""
+    sequences = [load_features(sample) for sample in dataset.samples]
+    return PlannedTraining(dataset, planned_ready_candidates(candidates, sequences))
+
+
+def planned_ready_candidates(
+    candidates: Auto | Sequence[CandidateConfig[FeatureName]], sequences: Sequence[NDArray[np.float32]]
+) -> list[PlannedCandidate]:
+    """Return the candidates for sequences (T, D), preferred first, before their features are computed."""
+    moving = float(np.median([len(sequence) for sequence in sequences])) > 1
+    configs = [*SUITABLE_SEQUENCES] if moving else [*SUITABLE_VECTORS]
+    if candidates != "auto":
+        configs = resolve_candidates([_checked(candidate) for candidate in candidates], configs)
+    inputs = {"sequence": sequences[0]}
+    return [
+        PlannedCandidate(each, sum(len(_function(name)(inputs)) for name in each.features or ()), whitened=True)
+        for each in configs
+    ]
+
+
 def ready_candidates(
     job: Job,
     config: TrainerConfig,
-    candidates: Auto | Sequence[CandidateConfig[FeatureName]],
+    configs: Sequence[ReadyCandidate],
     sequences: Sequence[NDArray[np.float32]],
     modality: Modality,
     background: Sequence[Inputs] = (),
@@ -121,10 +145,6 @@ def ready_candidates(
         graph = FeatureGraph(f"{modality}-{features}", contract, _function(features))
         return PrecomputedFeatures(graph, featurise(job, graph, samples, keys, background=background))
 
-    moving = float(np.median([len(sequence) for sequence in sequences])) > 1
-    configs = [*SUITABLE_SEQUENCES] if moving else [*SUITABLE_VECTORS]
-    if candidates != "auto":
-        configs = resolve_candidates([_checked(candidate) for candidate in candidates], configs)
     familiarity = partial(whitened_familiarity, dimensions=int(np.clip(len(samples) // 4, *DIRECTIONS)))
     return build_candidates(configs, source_of, lambda _: familiarity, config.seed, modality=modality)
 

@@ -24,7 +24,8 @@ from shared.features.graph import FeatureGraph, Samples
 from shared.features.graph_cache import recall
 from shared.features.probes import Probe, accepted_probes
 from shared.job import Job, ModelSpec
-from shared.learning.candidates import Candidate, Rows, fit_candidate
+from shared.learning.candidates import Candidate, CandidateConfig, Rows, fit_candidate
+from shared.learning.cost import PlannedCandidate, SampleCounts, TrainingPlan, plan_training
 from shared.learning.prediction_sets import LEVEL, fit_set_threshold
 from shared.packaging.bundle import Bundle, bundle_files, bundle_manifest, write_bundle
 from shared.packaging.export import describe_outputs, export_model, replay, spread
@@ -52,6 +53,7 @@ class Outcome:
 Train = Callable[[Job, Any], Outcome]
 Decode = Callable[[Path, Mapping[str, Any], Mapping[str, Encoder]], Inputs]  # file, ModelSpec.decode, encoders
 
+Plan = Callable[[Dataset, Any], "PlannedTraining"]  # data set, configuration; nothing is decoded
 CheckFile = Callable[[Path, Example], tuple[str, ...]]
 
 
@@ -76,11 +78,21 @@ Windows = Callable[[Path, Mapping[str, Any], Mapping[str, Encoder], Cutting], It
 
 
 @dataclass(frozen=True)
+class PlannedTraining:
+    """The samples that a recipe would train on, the candidates before any budget, and seconds to extract landmarks."""
+
+    dataset: Dataset
+    candidates: Sequence[PlannedCandidate]
+    extraction_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a modality is trained and used: the schema of its configuration, its `train`, and one file -> inputs.
 
     `check_file` decodes the part of a media file that an example is, with the default configuration, and returns what
     should be known of it; it raises DataError where training would refuse the file. `windows` cuts a long recording.
+    `plan` tells what `train` would compare, for `--dry-run`.
     """
 
     config: type[TrainerConfig]
@@ -88,6 +100,7 @@ class Recipe:
     decode: Decode
     check_file: CheckFile | None = None
     windows: Windows | None = None
+    plan: Plan | None = None
 
 
 def load_recipe(trainer: Trainer) -> Recipe:
@@ -111,6 +124,37 @@ def load(job: Job, config: TrainerConfig, modality: Modality) -> Dataset:
     for warning in dataset.warnings:
         job.log.warn(str(warning))
     return dataset
+
+
+def estimate(job: Job, config: TrainerConfig, recipe: Recipe, dataset: Dataset) -> tuple[PlannedTraining, TrainingPlan]:
+    """Return what a recipe would do with a data set, and which candidates are compared in what time and memory."""
+    planned = PlannedTraining(dataset, ()) if recipe.plan is None else recipe.plan(dataset, config)
+    return planned, _decide(job, config, planned.dataset, planned.candidates)
+
+
+def _decide(job: Job, config: TrainerConfig, dataset: Dataset, planned: Sequence[PlannedCandidate]) -> TrainingPlan:
+    counts = SampleCounts(
+        samples=len(dataset),
+        labels=len(dataset.labels),
+        groups=len(set(dataset.groups)),
+        largest_label=int(np.bincount(dataset.label_index).max()),
+    )
+    return plan_training(planned, counts, config.evaluation, config.budget_seconds, job.cost)
+
+
+def within_budget(
+    job: Job, config: TrainerConfig, dataset: Dataset, planned: Sequence[PlannedCandidate]
+) -> tuple[CandidateConfig[Any], ...]:
+    """Return the candidates that `budget_seconds` allows, and name those that it leaves out in log and warnings."""
+    decided = _decide(job, config, dataset, planned)
+    if decided.left_out:
+        job.log.record(left_out_candidates=decided.left_out_names())
+        names = ", ".join(f"{one.candidate.name} ({one.total_seconds:.0f} s)" for one in decided.left_out)
+        job.log.warn(
+            f"candidates not compared, as the training would be estimated to take longer than the "
+            f"{decided.budget_seconds:g} s of budget_seconds: {names}"
+        )
+    return tuple(one.candidate.config for one in decided.compared)
 
 
 def featurise(

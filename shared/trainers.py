@@ -18,11 +18,15 @@ GROUP = "model_trainer.trainers"  # entry points such as sound = "sound_trainer.
 
 @dataclass(frozen=True)
 class Cost:
-    """What one training run takes: the planner's estimate until runs were measured, and a container's memory limit."""
+    """What one training run takes beside comparing candidates, nothing cached; `memory_bytes` is a container's limit.
+
+    Seconds are of a processor core. The planner of a batch takes them until runs were measured.
+    """
 
     start_seconds: float
     seconds_per_sample: float
     memory_bytes: int = 4 << 30
+    start_memory_bytes: int = 270 << 20  # of the process with its imports and networks
 
 
 @dataclass(frozen=True)

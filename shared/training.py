@@ -62,6 +62,36 @@ def train_model(trainer: Trainer, recipe: Recipe, options: TrainingOptions, log:
         return _train_despite_cache(recipe, *_prepare(trainer, recipe, options, log))
 
 
+def describe_training(trainer: Trainer, recipe: Recipe, options: TrainingOptions, log: RunLog) -> dict[str, Any]:
+    """Return what `train_model` would train, as JSON, and what that is estimated to take; nothing is written.
+
+    Raises what `train_model` raises before it decodes the first recording.
+    """
+    from shared.recipe import estimate, load
+
+    job, config = _prepare(trainer, recipe, replace(options, cache=False), log)
+    dataset = load(job, config, trainer.modality)
+    planned, decided = estimate(job, config, recipe, dataset)
+    samples: dict[str, dict[str, int]] = {label: {} for label in planned.dataset.labels}
+    for sample, session in zip(planned.dataset.samples, planned.dataset.session_ids, strict=True):
+        samples[sample.label][session] = samples[sample.label].get(session, 0) + 1
+    return {
+        "status": "dry_run",
+        **{name: log.fields[name] for name in ("user_id", "modality", "users", "run_id", "training_config")},
+        "sample_count": len(planned.dataset),
+        "label_counts": {label: sum(counts.values()) for label, counts in samples.items()},
+        "samples": samples,
+        "background_count": len(dataset.background),
+        "dropped": log.fields["dropped"],
+        "candidates": [{"name": one.candidate.name, "seconds": round(one.seconds, 1)} for one in decided.compared],
+        "left_out_candidates": decided.left_out_names(),
+        "budget_seconds": decided.budget_seconds,
+        "estimated_seconds": round(decided.seconds + planned.extraction_seconds, 1),
+        "estimated_memory_bytes": decided.memory_bytes,
+        "warnings": list(log.warnings),
+    }
+
+
 def _train_despite_cache(recipe: Recipe, job: Job, config: TrainerConfig) -> Outcome:
     """Train; where replay contradicts features, train once more with what the feature cache holds computed anew."""
     try:
@@ -119,6 +149,7 @@ def _prepare(trainer: Trainer, recipe: Recipe, options: TrainingOptions, log: Ru
         data_format=options.data_format,
         fingerprint=_fingerprint(trainer, options, request),
         package=trainer.package,
+        cost=trainer.cost,
         promote=options.promote,
         cache=FeatureCache() if options.cache else None,
         log=log,

@@ -8,7 +8,7 @@ TRAINER = Trainer(
     package="sound_trainer",
     console_script="sound-train",
     image="sound-trainer",
-    cost=Cost(start_seconds=3.0, seconds_per_sample=0.007),
+    cost=Cost(start_seconds=6.0, seconds_per_sample=0.008, start_memory_bytes=430 << 20),
     accepts=frozenset(["audio", "video", "features"]),  # a video's sound
     a3cp_name="audio",
 )

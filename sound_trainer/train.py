@@ -14,6 +14,7 @@ from pydantic import Field
 
 from shared.commands.train import trainer_main
 from shared.config import TrainerConfig
+from shared.data_loader import Dataset
 from shared.features.arrays import Inputs
 from shared.features.encoders import load_encoder
 from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec
@@ -28,14 +29,16 @@ from shared.learning.candidates import (
     build_candidates,
     resolve_candidates,
 )
+from shared.learning.cost import PlannedCandidate
 from shared.learning.familiarity import cosine_familiarity
 from shared.ready_features import (
     ReadyFeatures,
     has_ready_features,
+    plan_ready_features,
     refuse_ready,
     train_on_ready_features,
 )
-from shared.recipe import Outcome, Recipe, featurise, load, package, validate
+from shared.recipe import Outcome, PlannedTraining, Recipe, featurise, load, package, validate, within_budget
 from sound_trainer.modality import TRAINER
 from sound_trainer.preprocessing.augment import Augment, Augmentation
 from sound_trainer.preprocessing.background import background_pieces, seconds, sound_windows, typical_seconds
@@ -58,6 +61,7 @@ SUITABLE = (  # preferred first
     _candidate(("speech_embedding", "cepstra", "spectral"), type="lda"),
 )
 _WAVE = (TensorSpec("wave", "float32", ("samples",), f"mono, {RATE} Hz, full scale -1 to 1"),)
+WIDTHS: dict[SoundFeatures, int] = {"speech_embedding": 576, "cepstra": 240, "spectral": 628}
 _REPLAYED = 64  # sounds that run through the whole graph before it is published; all run through its head graph
 
 
@@ -81,7 +85,9 @@ def train(job: Job, config: SoundConfig) -> Outcome:
         recordings = open_recordings(job, dataset, config.decoding)
     background = [probe.inputs for seed in FITTED for probe in sound_probes(recordings, seed)]
     noise, tested = split_background(background_pieces(dataset, config.decoding, recordings), seconds)
-    candidates = sound_candidates(job, config, recordings, [*background, *noise])
+    affordable = within_budget(job, config, dataset, planned_candidates(config))
+    compared = config.model_copy(update={"candidates": affordable})
+    candidates = sound_candidates(job, compared, recordings, [*background, *noise])
     validation = validate(job, candidates, dataset, config)
     described = {
         "decoding": config.decoding.model_dump(mode="json"),
@@ -90,6 +96,25 @@ def train(job: Job, config: SoundConfig) -> Outcome:
     spec = ModelSpec(described, "loudness_v1", preparation(config.decoding), media=recordings.report())
     probes = [*sound_probes(recordings, REPORTED), *tested]
     return package(job, validation, recordings, dataset, config, spec, probes, _REPLAYED)
+
+
+def plan(dataset: Dataset, config: SoundConfig) -> PlannedTraining:
+    """Return what `train` would compare; nothing is decoded."""
+    if has_ready_features(dataset):
+        return plan_ready_features(config.candidates, dataset)
+    return PlannedTraining(dataset, planned_candidates(config))
+
+
+def planned_candidates(config: SoundConfig) -> list[PlannedCandidate]:
+    """Return the candidates, preferred first, before their features are computed. Raises ConfigError."""
+    planned = []
+    for candidate in resolve_candidates(config.candidates, SUITABLE):
+        for name in candidate.features or ():
+            if name not in WIDTHS:
+                raise refuse_ready(name)
+        width = sum(WIDTHS[name] for name in candidate.features or ())
+        planned.append(PlannedCandidate(candidate, width, config.augmentation.copies))
+    return planned
 
 
 def sound_candidates(
@@ -123,7 +148,7 @@ def _function(features: SoundFeatures, config: SoundConfig) -> FeatureFunction:
     raise refuse_ready(features)
 
 
-RECIPE = Recipe(SoundConfig, train, decode, check_file, sound_windows)
+RECIPE = Recipe(SoundConfig, train, decode, check_file, sound_windows, plan)
 
 
 def main() -> None:

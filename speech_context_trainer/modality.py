@@ -8,6 +8,6 @@ TRAINER = Trainer(
     package="speech_context_trainer",
     console_script="speech-train",
     image="speech-trainer",
-    cost=Cost(start_seconds=3.0, seconds_per_sample=0.002),
+    cost=Cost(start_seconds=5.0, seconds_per_sample=0.006, start_memory_bytes=560 << 20),
     accepts=frozenset(["text", "features"]),
 )

@@ -40,6 +40,7 @@ from shared.learning.candidates import (
     build_candidates,
     resolve_candidates,
 )
+from shared.learning.cost import PlannedCandidate
 from shared.learning.duplicates import assign_duplicates_to_one_session
 from shared.learning.familiarity import FitFamiliarity, cosine_familiarity
 from shared.learning.heads import Classes, Features
@@ -49,10 +50,11 @@ from shared.ready_features import (
     ReadyFeatures,
     decode_ready_features,
     has_ready_features,
+    plan_ready_features,
     refuse_ready,
     train_on_ready_features,
 )
-from shared.recipe import Outcome, Recipe, featurise, load, package, validate
+from shared.recipe import Outcome, PlannedTraining, Recipe, featurise, load, package, validate, within_budget
 from speech_context_trainer.modality import TRAINER
 from speech_context_trainer.preprocessing.context import (
     Confidence,
@@ -116,12 +118,8 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
     around = [surroundings(sample.example) for sample in dataset.samples]
     sure = [sample.example.confidence for sample in dataset.samples]
     labels = list(map(label_to_text, dataset.labels))
-    widths = {name: encoder.spec.outputs["embedding"] for name, encoder in encoders.items()}
-    if any(around):
-        widths |= {f"{name}_context": width for name, width in widths.items()}
-    if any(value is not None for value in sure):
-        widths["confidence"] = 1
-    configs = usable_candidates(config, widths.keys(), few=len(texts) <= FEW * len(labels))
+    widths = available_widths(dataset, encoders)
+    configs = within_budget(job, config, dataset, planned_candidates(dataset, config, widths))
     used: dict[SpeechFeatures, None] = dict.fromkeys(name for c in configs for name in c.features or ())
     graphs: dict[str, FeatureGraph] = {name: _graph(name, widths) for name in used}
     fitted = [probe for seed in FITTED for probe in speech_probes(texts, seed)]
@@ -151,6 +149,35 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
     spec = ModelSpec(decoding, "unit_length_v1", prepared, encoder_refs=references, notes=notes)
     probes = [Probe(kind, inputs) for (kind, _), inputs in zip(reported, tested, strict=True)]
     return package(job, validation, samples, dataset, config, spec, [*probes, *others_overheard])
+
+
+def plan(dataset: Dataset, config: SpeechConfig) -> PlannedTraining:
+    """Return what `train` would compare; no text is encoded."""
+    if has_ready_features(dataset):
+        return plan_ready_features(config.candidates, dataset)
+    transcripts(dataset)
+    widths = available_widths(dataset, available_encoders(config)[0])
+    return PlannedTraining(dataset, planned_candidates(dataset, config, widths))
+
+
+def available_widths(dataset: Dataset, encoders: Mapping[str, Encoder]) -> dict[str, int]:
+    """Return the widths of the models' inputs that the data and the encoders give, the text aside."""
+    widths = {name: encoder.spec.outputs["embedding"] for name, encoder in encoders.items()}
+    if any(surroundings(sample.example) for sample in dataset.samples):
+        widths |= {f"{name}_context": width for name, width in widths.items()}
+    if any(sample.example.confidence is not None for sample in dataset.samples):
+        widths["confidence"] = 1
+    return widths
+
+
+def planned_candidates(dataset: Dataset, config: SpeechConfig, widths: Mapping[str, int]) -> list[PlannedCandidate]:
+    """Return the candidates, preferred first, before their features are computed. Raises ConfigError."""
+    few = len(dataset) <= FEW * len(dataset.labels)
+    width_of = {**widths, "ngrams": HashedGrams.character_buckets + HashedGrams.word_buckets, "confidence": 2}
+    return [
+        PlannedCandidate(candidate, sum(width_of[name] for name in candidate.features or ()))
+        for candidate in usable_candidates(config, widths.keys(), few)
+    ]
 
 
 def _parts(inputs: list[Inputs], counts: Sequence[int]) -> list[list[Inputs]]:
@@ -320,7 +347,7 @@ def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder])
     return inputs
 
 
-RECIPE = Recipe(SpeechConfig, train, decode)
+RECIPE = Recipe(SpeechConfig, train, decode, plan=plan)
 
 
 def main() -> None:

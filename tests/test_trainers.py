@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ from model_registry.names import Modality
 from model_registry.store import Registry
 from shared import recipe
 from shared.config import load_config
-from shared.learning.candidates import FittedModel
+from shared.job import Job
+from shared.learning.candidates import Candidate, FittedModel
+from shared.learning.cost import PlannedCandidate
 from shared.learning.decision_rule import DecisionRule
 from shared.learning.heads import Features
 from shared.prediction import LiveModel, classifier_output, portable_model
@@ -124,6 +128,36 @@ def test_features_in_the_cache_that_replay_contradicts_are_computed_anew(
     assert first.model == second.model == third.model
     assert ("the feature cache may be wrong" in second.complaints) == bool(rows)
     assert "the feature cache may be wrong" not in third.complaints
+
+
+@pytest.mark.slow
+def test_a_dry_run_plans_what_training_does(
+    trainer: Trainer, train: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same candidates, as wide as their features turn out to be, and none left out of the demo's data."""
+    module = importlib.import_module(f"{trainer.package}.train")
+    planned: list[PlannedCandidate] = []
+    compared: list[Candidate] = []
+
+    def spy_on_plan(job: Job, config: Any, dataset: Any, candidates: Sequence[PlannedCandidate]) -> Any:
+        planned.extend(candidates)
+        return recipe.within_budget(job, config, dataset, candidates)
+
+    def spy_on_validation(job: Job, candidates: Sequence[Candidate], *rest: Any) -> Any:
+        compared.extend(candidates)
+        return recipe.validate(job, candidates, *rest)
+
+    monkeypatch.setattr(module, "within_budget", spy_on_plan)
+    monkeypatch.setattr(module, "validate", spy_on_validation)
+    root = copy_some(data, trainer.modality, tmp_path / "data", each=4)
+    described = train(root, "--dry-run").entry
+    entry = train(root).entry
+    assert [one["name"] for one in described["candidates"]] == list(entry["metrics"]["candidates"])
+    assert described["left_out_candidates"] == entry["left_out_candidates"] == []
+    assert described["label_counts"] == entry["label_counts"]
+    every = np.arange(entry["sample_count"])
+    widths = {candidate.name: candidate.source.rows(every).base.shape[1] for candidate in compared}
+    assert {candidate.name: candidate.width for candidate in planned} == widths
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ TRAINER = Trainer(
     package="visual_environment_trainer",
     console_script="visual-train",
     image="visual-trainer",
-    cost=Cost(start_seconds=4.0, seconds_per_sample=0.011),
+    cost=Cost(start_seconds=5.0, seconds_per_sample=0.011, start_memory_bytes=340 << 20),
     accepts=frozenset(["image", "video", "features"]),
     a3cp_name="image",
 )

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from model_registry.storage.durable import temporary_folder
 from model_registry.storage.entry import EncoderRef
 from shared.commands.train import trainer_main
 from shared.config import TrainerConfig
@@ -37,6 +38,7 @@ from shared.learning.candidates import (
     build_candidates,
     resolve_candidates,
 )
+from shared.learning.cost import PlannedCandidate
 from shared.learning.duplicates import assign_duplicates_to_one_session
 from shared.learning.familiarity import centroid_familiarity
 from shared.ready_features import (
@@ -44,10 +46,22 @@ from shared.ready_features import (
     ReadyFeatures,
     decode_ready_features,
     has_ready_features,
+    plan_ready_features,
     refuse_ready,
     train_on_ready_features,
 )
-from shared.recipe import Cutting, Outcome, Recipe, Window, featurise, load, package, validate
+from shared.recipe import (
+    Cutting,
+    Outcome,
+    PlannedTraining,
+    Recipe,
+    Window,
+    featurise,
+    load,
+    package,
+    validate,
+    within_budget,
+)
 from shared.schema_utils import Box
 from visual_environment_trainer.modality import TRAINER
 from visual_environment_trainer.preprocessing import handmade
@@ -96,6 +110,7 @@ SUITABLE_FEW = (  # where no label has more than FEW_EACH images
 )
 WITHOUT_ENCODER = (_candidate(("handmade",), type="logistic_regression", C=0.01),)
 WITHOUT_ENCODER_FEW = (_candidate(("handmade",), **_CENTROID),)
+HANDMADE_WIDTH = 591
 FEW_EACH = 3  # images of every label up to which class means are compared instead
 
 
@@ -127,11 +142,12 @@ def train(job: Job, config: VisualConfig) -> Outcome:
     encoding = encoding_for(config, encoder, len(dataset))
     seen = encode_images(job, dataset, encoding)
     sessions, copies = group_near_duplicates(job, dataset, seen)
-    few = int(np.bincount(dataset.label_index).max()) <= FEW_EACH
     background, tested = split_background(background_scenes(job, dataset, encoding))
     background += [probe.inputs for probe in visual_probes(dataset, encoding, FITTED[0])]
     probes = [*visual_probes(dataset, encoding, REPORTED), *tested]
-    candidates = visual_candidates(job, config, encoder, seen.samples, few, background)
+    affordable = within_budget(job, config, dataset, planned_candidates(dataset, config, encoder))
+    compared = config.model_copy(update={"candidates": affordable})
+    candidates = visual_candidates(job, compared, encoder, seen.samples, has_few(dataset), background)
     if config.blurred_copies and encoder is not None:
         candidates, note = keep_helpful_copies(candidates, dataset.label_index, sessions, config)
         notes.append(note)
@@ -180,6 +196,34 @@ def _scene_frames(sample: Sample, encoding: Encoding) -> list[Inputs]:
             ]
     except (UnreadableImageError, RefusedFileError) as error:
         raise DataError([sample.media_fault(str(error))]) from None
+
+
+def plan(dataset: Dataset, config: VisualConfig) -> PlannedTraining:
+    """Return what `train` would compare; no picture is decoded."""
+    if has_ready_features(dataset):
+        return plan_ready_features(config.candidates, dataset)
+    with temporary_folder() as out:  # for an encoder of one's own
+        encoder, _ = select_encoder(wanted_encoders(config, len(dataset)), out)
+    return PlannedTraining(dataset, planned_candidates(dataset, config, encoder))
+
+
+def planned_candidates(dataset: Dataset, config: VisualConfig, encoder: Encoder | None) -> list[PlannedCandidate]:
+    """Return the candidates, preferred first, before their features are computed. Raises ConfigError."""
+
+    def width_of(features: VisualFeatures) -> int:
+        contract, _ = _features(features, encoder, config)
+        return HANDMADE_WIDTH if features == "handmade" else int(contract.shape[-1])
+
+    copies = int(config.blurred_copies and encoder is not None)
+    return [
+        PlannedCandidate(candidate, sum(map(width_of, candidate.features or ())), copies)
+        for candidate in resolve_candidates(config.candidates, suitable_candidates(encoder, has_few(dataset)))
+    ]
+
+
+def has_few(dataset: Dataset) -> bool:
+    """Return whether no label has more images than class means are compared for."""
+    return int(np.bincount(dataset.label_index).max()) <= FEW_EACH
 
 
 def wanted_encoders(config: VisualConfig, count: int) -> list[str | OwnEncoder]:
@@ -339,7 +383,7 @@ def _frame_windows(path: Path, encoding: Encoding, step: float) -> Iterator[Wind
         yield Window(middle - step / 2, min(middle + step / 2, max(seconds, step)), inputs)
 
 
-RECIPE = Recipe(VisualConfig, train, decode, check_file, video_windows)
+RECIPE = Recipe(VisualConfig, train, decode, check_file, video_windows, plan)
 
 
 def main() -> None:

@@ -26,12 +26,16 @@ from gesture_trainer.preprocessing.layouts import COORDINATES, ORDER, Layout, la
 from gesture_trainer.preprocessing.sandbox import Failure
 from gesture_trainer.preprocessing.validity import invalid_reason
 from shared.data.files import RefusedFileError, sha256_of
+from shared.data.media.containers import UnreadableMediaError
+from shared.data.media.video import read_timing
 from shared.data_loader import Dataset, Sample, load_features
 from shared.errors import DataError, Fault, InvalidInputError
 from shared.features.cache import FeatureCache
 from shared.features.encoders import Encoder
 from shared.ready_features import decode_ready_features
 from shared.recipe import Cutting, Window
+
+_SECONDS_PER_FRAME = 0.05  # of a core, to find the landmarks of a frame
 
 
 @dataclass(frozen=True)
@@ -71,14 +75,7 @@ def landmark_sequences(
     feature files have another encoding than clips get.
     """
     media = [k for k, sample in enumerate(dataset.samples) if sample.example.features is None]
-    encodings = {s.example.features.encoding: s for s in dataset.samples if s.example.features is not None}
-    if media:
-        encodings.setdefault(config.encoding, dataset.samples[media[0]])
-    if len(encodings) > 1:
-        present = ", ".join(sorted(encodings))
-        reason = f"one model needs one encoding, but there are {present}; set extraction.encoding or use --session"
-        raise DataError([s.fault("encoding", reason) for s in encodings.values()])
-    (encoding,) = encodings
+    encoding = _encoding_of(dataset, config)
     clips = [_clip(dataset.samples[k]) for k in media]
     extracted = dict(zip(media, extract_clips(clips, config, cache, on_done) if clips else [], strict=True))
     kept: list[Sample] = []
@@ -107,6 +104,51 @@ def landmark_sequences(
         Sequences(tuple(sequences), encoding, width, layout_of(encoding, width), summary),
         replace(dataset, samples=tuple(kept), ledger=ledger),
     )
+
+
+def planned_sequences(dataset: Dataset, config: Extraction) -> tuple[Sequences, float]:
+    """Return the sequences before clips are extracted, and about how many seconds that takes a core.
+
+    In place of a clip's landmarks stand as many frames of zeros. Raises DataError for what is no clip, image or
+    feature file, and for more than one encoding.
+    """
+    encoding = _encoding_of(dataset, config)
+    sequences, frames = [], 0
+    for sample in dataset.samples:
+        if sample.example.features is not None:
+            sequences.append(load_features(sample))
+            continue
+        length = _planned_frames(_clip(sample))
+        sequences.append(np.zeros((length, EXTRACTED_WIDTHS[config.encoding]), np.float32))
+        frames += length
+    width = sequences[0].shape[1]
+    planned = Sequences(tuple(sequences), encoding, width, layout_of(encoding, width))
+    return planned, _SECONDS_PER_FRAME * frames
+
+
+def _planned_frames(clip: Clip) -> int:
+    """Return how many frames a clip or image gives, at most. Raises DataError for a clip that cannot be read."""
+    if clip.path.suffix.lower() in IMAGE_SUFFIXES:
+        return 1
+    try:
+        seconds = clip.offset or read_timing(clip.path).seconds
+    except UnreadableMediaError as error:
+        raise DataError([Fault(str(clip.path), None, "media", str(error))]) from None
+    return max(round((seconds - clip.onset) * RATE), 1)
+
+
+def _encoding_of(dataset: Dataset, config: Extraction) -> str:
+    """Return the one encoding of a data set's sequences. Raises DataError where there are several."""
+    encodings = {s.example.features.encoding: s for s in dataset.samples if s.example.features is not None}
+    for sample in dataset.samples:
+        if sample.example.features is None:
+            encodings.setdefault(config.encoding, sample)
+    if len(encodings) > 1:
+        present = ", ".join(sorted(encodings))
+        reason = f"one model needs one encoding, but there are {present}; set extraction.encoding or use --session"
+        raise DataError([s.fault("encoding", reason) for s in encodings.values()])
+    (encoding,) = encodings
+    return encoding
 
 
 def preparation(data: Sequences, shortest: int, live: int | None) -> dict[str, Any]:

@@ -22,13 +22,13 @@ from model_registry.names import InvalidNameError
 from model_registry.timestamps import utc_now
 from shared.commands.completion import dotted_keys, recorded_users
 from shared.commands.main import error_message, exit_code, run
-from shared.commands.training_summary import training_summary
+from shared.commands.training_summary import dry_run_summary, training_summary
 from shared.commands.worker import serve
 from shared.errors import TrainerError
 from shared.logs import RunLog
 from shared.packaging.output import failure_path, write_failure
 from shared.trainers import Trainer, all_trainers, find_trainer, parse_known_modality
-from shared.training import TrainingOptions, new_run_id, run_log, train_model
+from shared.training import TrainingOptions, describe_training, new_run_id, run_log, train_model
 
 if TYPE_CHECKING:
     from shared.recipe import Recipe
@@ -78,6 +78,9 @@ _OPTIONS = (
         help="Keep features and classifier of the active version in --registry: only labels are new.",
     ),
     click.Option(["--cache/--no-cache"], default=True, show_default=True, help="Keep features by content hash."),
+    click.Option(
+        ["--dry-run"], is_flag=True, help="Check data and configuration, estimate time and memory; write nothing."
+    ),
     click.Option(["--json", "as_json"], is_flag=True, help="Print the training log entry on a terminal, too."),
     click.Option(["--verbose"], is_flag=True, help="Print the traceback of a failure, too."),
 )
@@ -150,12 +153,15 @@ def trainer_command(trainer: Trainer, recipe: Recipe | None = None) -> click.Com
         before --worker hold for every line.
 
         On a terminal the result is a few lines a user. With --json, or where standard output is no terminal, it is one
-        JSON object a user, the training log entry, on success and on failure.
+        JSON object a user, the training log entry, on success and on failure. With --dry-run it is what would be
+        trained: samples by label and session, candidates, seconds of a processor core, memory. Recordings are not
+        decoded; `model-trainer check` does that.
         Exit codes: 0 done, 2 usage or configuration, 3 data, 4 quality gate, 5 internal error.
 
         \b
         Examples:
           {name} --user ana --data data --out out
+          {name} --user ana --data data --out out --dry-run
           {name} --user ana --data data --out out --registry models --set seed=7
           {name} --user ana --data data --out out --registry models --add-label
           {name} --pool-users ana,ben --consent-to-pool --data data --out out --registry models
@@ -173,6 +179,9 @@ def _import_recipe(trainer: Trainer) -> Recipe:
 
 def _report(entry: Entry, given: Mapping[str, Any]) -> None:
     """Print how a run ended: for a person on a terminal, as the training log entry for everything else."""
+    if entry["status"] == "dry_run":
+        click.echo(json.dumps(entry, ensure_ascii=False) if _prints_json(given) else dry_run_summary(entry))
+        return
     if entry["status"] == "success":
         click.echo(json.dumps(entry, ensure_ascii=False) if _prints_json(given) else training_summary(entry))
         return
@@ -204,7 +213,7 @@ class _TrainingCommand(click.Command):
             understood = self.make_context(self.name, list(words), resilient_parsing=True).params
             users = understood.get("users") or ()
             log = run_log(self.trainer, users if len(users) == 1 else (), understood.get("run_id"))
-            entry = _failed(log, error, understood.get("out"))
+            entry = _failed(log, error, None if understood.get("dry_run") else understood.get("out"))
             if _prints_json(understood):
                 click.echo(json.dumps(entry, ensure_ascii=False))
             raise
@@ -232,9 +241,14 @@ def _train(
     names = [field.name for field in fields(TrainingOptions) if field.name not in ("users", "run_id")]
     options = TrainingOptions(users, run_id, **{name: given[name] for name in names})
     try:
+        if given["dry_run"]:
+            entry = describe_training(trainer, recipe, options, log)
+            log.end(entry["status"])
+            return entry, 0
         entry = train_model(trainer, recipe, options, log).entry.model_dump(mode="json")
     except Exception as error:  # the one place of a trainer that catches everything
-        return _failed(log, error, given["out"], time.perf_counter() - started), exit_code(error)
+        out = None if given["dry_run"] else given["out"]
+        return _failed(log, error, out, time.perf_counter() - started), exit_code(error)
     entry["seconds"] = {**entry["seconds"], "total": round(time.perf_counter() - started, 4)}
     log.end(entry["status"])
     return entry, 0

@@ -43,6 +43,11 @@ class CandidateConfig(Schema, Generic[FeatureName]):
     classifier: Classifier
 
 
+def candidate_name(config: CandidateConfig[Any]) -> str:
+    """Return the name of a candidate in the training log."""
+    return f"{'+'.join(config.features or ())}: {config.classifier.text()}"
+
+
 Auto = Literal["auto"]  # in place of a list of candidates: what suits the data
 
 
@@ -213,7 +218,7 @@ def build_candidates(
         names = config.features or ()
         source = complete(names, concat_features(f"{modality}-{'+'.join(names)}", [known(name) for name in names]))
         candidate = Candidate(
-            name=f"{'+'.join(names)}: {config.classifier.text()}",
+            name=candidate_name(config),
             source=without_copies(source),
             fit=partial(fit_classifier, config.classifier, seed=seed),
             fit_familiarity=familiarity_for(names),

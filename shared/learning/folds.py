@@ -52,7 +52,7 @@ def session_folds(classes: Indices, sessions: Sequence[str], times: Sequence[Any
     names, session = np.unique(sessions, return_inverse=True)
     single = tuple(int(k) for k in np.unique(classes) if len(set(session[classes == k])) == 1)
     if len(single) == len(np.unique(classes)):  # as with one session
-        parts = int(np.clip(np.bincount(classes).max(), 2, min(most, 4)))
+        parts = within_session_folds(int(np.bincount(classes).max()), most)
         cells = np.empty_like(classes)
         cells[order] = _runs(classes[order], parts)
         return Folds(cells, tuple(frozenset([k]) for k in range(parts)), "within-session", single)
@@ -74,6 +74,11 @@ def session_folds(classes: Indices, sessions: Sequence[str], times: Sequence[Any
         own = order[classes[order] == k]
         cells[own] = _runs(classes[own], len(set(cells.tolist())))
     return Folds(cells, outer, scheme, single)
+
+
+def within_session_folds(largest_label: int, most: int) -> int:
+    """Return into how many folds one session is split, whose label with most samples has `largest_label`."""
+    return int(np.clip(largest_label, 2, min(most, 4)))
 
 
 def random_folds(classes: Indices, count: int, seed: int) -> Folds:

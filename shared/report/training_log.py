@@ -57,6 +57,7 @@ def training_log(run: TrainingRun) -> TrainingLogEntry:
             "data_format": job.data_format,
             "model_sha256": hashlib.sha256(run.exported.model).hexdigest(),
             "replay": asdict(run.replay),
+            "left_out_candidates": job.log.fields.get("left_out_candidates", []),
             "notes": list(spec.notes),
             "media": [dict(row) for row in spec.media],
             "warnings": list(job.log.warnings),
