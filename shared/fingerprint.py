@@ -155,17 +155,28 @@ def _imported_of_shared(sources: Iterable[Path]) -> list[Path]:
     return sorted(found)
 
 
-def imported_names(source: Path) -> Iterator[str]:
-    """Yield the dotted name of everything that a module imports absolutely, wherever in it the import stands.
+@functools.cache
+def imported_names(source: Path) -> tuple[str, ...]:
+    """Return the dotted name of everything that a module imports absolutely, wherever in it the import stands.
 
-    `from a.b import c` yields `a.b` and `a.b.c`, since `c` may be a module.
+    `from a.b import c` gives `a.b` and `a.b.c`, since `c` may be a module. A source is parsed once a process: what a
+    process runs does not change.
     """
-    for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+    names: list[str] = []
+    for node in _statements(ast.parse(source.read_text("utf-8")).body):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(names)
+
+
+def _statements(block: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Yield every statement of a block and of the blocks in it. Expressions, most of a module, hold no imports."""
+    for node in block:
+        yield node
+        for name in ("body", "handlers", "orelse", "finalbody", "cases"):
+            yield from _statements(getattr(node, name, ()))
 
 
 def _module_files(root: Path, name: str) -> Iterator[Path]:

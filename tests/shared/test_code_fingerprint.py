@@ -1,5 +1,6 @@
 """What counts as a trainer's code: all that it can load, and nothing that only other commands load."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,11 @@ def test_what_only_other_commands_load_does_not(package: str) -> None:
         ("from shared.learning import duplicates\n", True),
         ("from shared.learning import folds, duplicates as d  # why\n", True),
         ("from shared.learning import (\n    folds,\n    duplicates,\n)\n", True),
+        ("try:\n    pass\nexcept OSError:\n    from shared.learning import duplicates\n", True),
+        ("try:\n    pass\nfinally:\n    import shared.learning.duplicates\n", True),
+        ("for _ in ():\n    pass\nelse:\n    import shared.learning.duplicates\n", True),
+        ("class A:\n    async def f(self):\n        with x:\n            import shared.learning.duplicates\n", True),
+        ("match 1:\n    case 1:\n        import shared.learning.duplicates\n", True),
         ("from shared.commands.import_data import x\n", False),
         ("from shared_learning import duplicates\n", False),
         ("name = 'shared.learning.duplicates'\n", False),
@@ -57,6 +63,21 @@ def test_every_way_to_import_is_noticed(source: str, found: bool, tmp_path: Path
     (tmp_path / "module.py").write_text(source)
     names = {path.name for path in fingerprint._imported_of_shared([tmp_path / "module.py"])}
     assert ("duplicates.py" in names) == found
+
+
+def test_a_source_is_parsed_once_however_many_fingerprints_count_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[str] = []
+    parse = ast.parse
+    monkeypatch.setattr(ast, "parse", lambda text: (parsed.append(text), parse(text))[1])
+    for cached in (fingerprint.code_files, fingerprint.imported_names):
+        cached.cache_clear()
+    for package in ("sound_trainer", "shared"):
+        code_files(package)
+    code_files("sound_trainer", tmp_path)
+    assert len(parsed) > 20
+    assert len(parsed) <= len(set(parsed)) + parsed.count("")  # empty modules are alike
 
 
 def test_an_edit_changes_the_fingerprint_of_those_that_load_it(monkeypatch: pytest.MonkeyPatch) -> None:
