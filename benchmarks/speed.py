@@ -1,7 +1,8 @@
 """Seconds from process start to published version for 1,000 samples of each modality: `make bench`.
 
-Each trainer runs as a cold process, without and with cached features. Prints medians of elapsed seconds and of CPU
-seconds, which are more reliable on a busy machine, and appends them with a description of the machine to
+Each trainer runs as a cold process, without and with cached features, and in turn with it the floor: imports, decoders
+and networks (`benchmarks.floor`). Prints medians of elapsed seconds, of CPU seconds, which are more reliable on a busy
+machine, and of these over the floor's, and appends them with a description of the machine to
 benchmarks/results/speed.jsonl.
 """
 
@@ -87,18 +88,20 @@ def main(runs: int, modalities: tuple[str, ...]) -> None:
 
 
 def _measure(modality: str, case: Case, root: Path, cached: bool, runs: int) -> dict[str, Any]:
-    walls, processor, entries = [], [], []
+    walls, processor, entries, floors = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         for number in range(runs + 1):
             if not cached:
                 shutil.rmtree(place / "cache", ignore_errors=True)
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            before = _processor_seconds()
             wall, entry = _once(case, root, place, number)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            trained = _processor_seconds()
+            _floor(modality, case, root, cached)
             if number:
                 walls.append(wall)
-                processor.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+                processor.append(trained - before)
+                floors.append(_processor_seconds() - trained)
                 entries.append(entry)
     stages = {name: statistics.median(e["seconds"].get(name, 0.0) for e in entries) for name in entries[0]["seconds"]}
     return {
@@ -109,10 +112,24 @@ def _measure(modality: str, case: Case, root: Path, cached: bool, runs: int) -> 
         "wall": statistics.median(walls),
         "walls": walls,
         "processor": statistics.median(processor),
+        "floor": statistics.median(floors),
+        "floor_ratio": statistics.median(taken / floor for taken, floor in zip(processor, floors, strict=True)),
         "target": case.target_cached if cached else case.target,
         "stages": stages,
         "peak_memory": max(e["peak_memory_bytes"] for e in entries),
     }
+
+
+def _processor_seconds() -> float:
+    """Return the user and system seconds of all child processes that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _floor(modality: str, case: Case, root: Path, cached: bool) -> None:
+    """Run what no training can do without: imports, decoders and networks."""
+    command = [sys.executable, "-m", "benchmarks.floor", modality, str(root), case.user]
+    subprocess.run([*command, "--cached"] if cached else command, check=True, capture_output=True, cwd=ROOT)
 
 
 def _once(case: Case, root: Path, place: Path, number: int) -> tuple[float, dict[str, Any]]:
@@ -130,12 +147,20 @@ def _once(case: Case, root: Path, place: Path, number: int) -> tuple[float, dict
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table(title="from cold process to published version, median seconds")
-    for name in ("modality", "cache", "samples", "seconds", "target", "CPU seconds", "samples/s", "peak MB"):
+    columns = ("modality", "cache", "samples", "seconds", "target", "CPU seconds", "of floor", "samples/s", "peak MB")
+    for name in columns:
         table.add_column(name, justify="left" if name in ("modality", "cache") else "right")
     for row in rows:
         rate, peak = row["samples"] / row["wall"], row["peak_memory"] / 1e6
         cells = [row["modality"], "filled" if row["cached"] else "empty", str(row["samples"]), f"{row['wall']:.2f}"]
-        table.add_row(*cells, f"{row['target']:.0f}", f"{row['processor']:.2f}", f"{rate:.0f}", f"{peak:.0f}")
+        table.add_row(
+            *cells,
+            f"{row['target']:.0f}",
+            f"{row['processor']:.2f}",
+            f"{row['floor_ratio']:.2f}",
+            f"{rate:.0f}",
+            f"{peak:.0f}",
+        )
     return table
 
 

@@ -13,7 +13,7 @@ from gesture_trainer.preprocessing.sandbox import UnusableItemError
 from shared.data.media.containers import UnreadableMediaError
 from shared.data.media.pictures import PICTURE_SUFFIXES, read_picture
 from shared.data.media.video import VIDEO_SUFFIXES as _VIDEO_SUFFIXES
-from shared.data.media.video import read_timing, video_frames
+from shared.data.media.video import read_timing, upright, video_frames
 from shared.errors import DataError, Fault
 from shared.schema_utils import Example
 
@@ -84,7 +84,7 @@ def _resampled(path: Path, rate: float, longest: float, onset: float, offset: fl
     timing.refuse_if_cut(offset)
     if min(timing.seconds, offset if offset is not None else timing.seconds) - onset > longest:
         raise UnusableItemError(f"is longer than {longest:g} seconds; cut it, or raise extraction.longest")
-    first, last, place, current, shown = None, 0.0, 0, None, 0.0
+    first, last, place, current, picture, shown = None, 0.0, 0, None, None, 0.0
     for time, frame in video_frames(path, MAX_BYTES):
         shown = time + timing.step
         if time < onset:
@@ -93,13 +93,15 @@ def _resampled(path: Path, rate: float, longest: float, onset: float, offset: fl
             break
         first = time if first is None else first
         while current is not None and place / rate < time - first - 1e-3:
-            yield current
+            picture = upright(current) if picture is None else picture
+            yield picture
             place += 1
-        current = frame
+        current, picture = frame, None  # most frames are passed over
         last = time - first
     if current is None:
         raise UnusableItemError("holds no frame that can be decoded; record or export it again")
     timing.refuse_if_cut(offset, shown)
+    picture = upright(current) if picture is None else picture
     while place / rate <= last + 1e-3:
-        yield current
+        yield picture
         place += 1

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from pydantic import ValidationError
 
 from gesture_trainer.extracting import extract_command
-from gesture_trainer.preprocessing import extraction
+from gesture_trainer.preprocessing import clips, extraction
 from gesture_trainer.preprocessing.clips import frames
 from gesture_trainer.preprocessing.extraction import (
     NO_FACE,
@@ -36,6 +36,7 @@ from gesture_trainer.preprocessing.sandbox import Failure, UnusableItemError, ru
 from gesture_trainer.preprocessing.sequences import decode, windows
 from gesture_trainer.train import GestureConfig, train
 from shared.data.feature_files import parse_features
+from shared.data.media.video import upright
 from shared.data_loader import DataFilter, load_dataset
 from shared.errors import ConfigError, DataError
 from shared.features.cache import FeatureCache
@@ -514,3 +515,17 @@ def test_extract_writes_feature_files_and_names_what_gave_none(
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["astronaut.npz"]
     assert "bad.jpg: media: is not a picture" in done.output
     assert "gone.avi: media: file not found" in done.output
+
+
+def test_frames_that_are_passed_over_are_not_made_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clip of 30 frames a second has two for each that is looked at; converting one takes longer than decoding it."""
+    made: list[np.ndarray] = []
+    monkeypatch.setattr(clips, "upright", lambda frame: made.append(upright(frame)) or made[-1])
+    writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 30.0, (64, 48))
+    for shade in range(60):
+        writer.write(np.full((48, 64, 3), 4 * shade, np.uint8))
+    writer.release()
+    shown = list(frames(tmp_path / "clip.mp4", 15.0, 60.0))
+    assert len(shown) == 30
+    assert len(made) <= 31
+    assert np.diff([int(picture.mean()) for picture in shown]).min() >= 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from shared.data.media.video import VIDEO_SUFFIXES, read_timing, video_frames
+from shared.data.media.video import VIDEO_SUFFIXES, read_timing, upright, video_frames
 from shared.schema_utils import Box
 from visual_environment_trainer.preprocessing.images import Pixels, UnreadableImageError, cut_out
 
@@ -42,13 +42,13 @@ def read_frames(
 def frames_shown(path: Path, moments: Sequence[float]) -> Iterator[Pixels]:
     """Yield the frame that is shown at each moment (s), in order. All are decoded: seeking is inexact in many files."""
     remaining = list(moments)
-    current: Pixels | None = None
+    current = None
     for time, frame in video_frames(path):
         while remaining and current is not None and remaining[0] < time:
             remaining.pop(0)
-            yield current
+            yield upright(current)
         if not remaining:
             return
         current = frame
     if current is not None and len(remaining) == 1:  # the last frame lasts until the end
-        yield current
+        yield upright(current)

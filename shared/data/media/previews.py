@@ -98,18 +98,18 @@ def _film_strip(path: Path, start: float, seconds: float) -> Image.Image:
 def _frames_at(path: Path, times: list[float]) -> Iterator[NDArray[np.uint8]]:
     """Yield (height, width, 3) uint8: the frame at each of the times (s), or the last one where a video ends before."""
     from shared.data.media.containers import UnreadableMediaError
-    from shared.data.media.video import video_frames
+    from shared.data.media.video import upright, video_frames
 
-    waiting, pixels = list(times), None
-    for time, pixels in video_frames(path):
+    waiting, frame = list(times), None
+    for time, frame in video_frames(path):
         if waiting and time >= waiting[0] - 1e-3:
             waiting.pop(0)
-            yield pixels
+            yield upright(frame)
         if not waiting:
             return
-    if pixels is None:
+    if frame is None:
         raise UnreadableMediaError("holds no frame that can be decoded; record or export it again")
-    yield pixels
+    yield upright(frame)
 
 
 def _small(image: Image.Image) -> Image.Image:

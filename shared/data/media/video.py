@@ -84,8 +84,8 @@ def read_timing(path: Path, largest: int = MAX_BYTES) -> Timing:
         return Timing(tuple(stamp - stamps[0] for stamp in stamps), step, promised)
 
 
-def video_frames(path: Path, largest: int = MAX_BYTES) -> Iterator[tuple[float, Frame]]:
-    """Yield (seconds from the first frame, (height, width, 3) uint8 RGB) of a video, upright.
+def video_frames(path: Path, largest: int = MAX_BYTES) -> Iterator[tuple[float, av.video.frame.VideoFrame]]:
+    """Yield (seconds from the first frame, decoded frame) of a video; `upright` makes a picture of those that are used.
 
     Raises UnreadableMediaError for a file that cannot be used; frames that cannot be decoded end the video.
     """
@@ -102,7 +102,7 @@ def video_frames(path: Path, largest: int = MAX_BYTES) -> Iterator[tuple[float, 
                 time = frame.time if frame.time is not None else before + step
                 first = time if first is None else first
                 before = time
-                yield time - first, _upright(frame)
+                yield time - first, frame
         except av.error.FFmpegError:
             return
 
@@ -116,7 +116,8 @@ def _stream(container: av.container.InputContainer) -> av.video.stream.VideoStre
     return stream
 
 
-def _upright(frame: av.video.frame.VideoFrame) -> Frame:
+def upright(frame: av.video.frame.VideoFrame) -> Frame:
+    """Return a decoded frame as (height, width, 3) uint8 RGB, turned as its recording says."""
     pixels = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
     turns = round(frame.rotation / 90) % 4  # a camera that was held sideways says so beside the pictures
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels

@@ -19,7 +19,7 @@ from PIL import Image
 from shared.data.media.containers import UnreadableMediaError, demuxer_of
 from shared.data.media.pictures import read_picture
 from shared.data.media.recorded import recorded_day
-from shared.data.media.video import read_timing, video_frames
+from shared.data.media.video import read_timing, upright, video_frames
 from sound_trainer.preprocessing.decode import (
     Decoding,
     UnreadableSoundError,
@@ -101,7 +101,8 @@ def turned(content: bytes) -> bytes:
 def test_a_video_that_was_recorded_sideways_is_upright(tmp_path: Path) -> None:
     path = film(tmp_path / "film.mp4", [flag(96, 160)] * 5)
     path.write_bytes(turned(path.read_bytes()))
-    (_, frame), *_ = video_frames(path)
+    (_, decoded), *_ = video_frames(path)
+    frame = upright(decoded)
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     _, expected = capture.read()
     capture.release()
