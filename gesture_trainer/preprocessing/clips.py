@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter
 
 from gesture_trainer.preprocessing.sandbox import UnusableItemError
 from shared.data.media.containers import UnreadableMediaError
@@ -71,6 +70,8 @@ def movements(change: NDArray[np.float64]) -> int:
     A pause is a second or more in which the picture changes little more than in its stillest quarter. Single frames do
     not count: every second or so, a codec draws the whole picture anew.
     """
+    from scipy.ndimage import median_filter  # slow to import, and whoever extracts landmarks needs none of it
+
     if not len(change):
         return 0
     change = median_filter(change, size=3)
