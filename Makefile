@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PACKAGES := shared model_registry orchestrator model_trainer gesture_trainer sound_trainer speech_context_trainer visual_environment_trainer
 export MODEL_TRAINER_DATA ?= $(abspath ../shared/data)
 
-.PHONY: help setup demo javascript test test-fast lint check soak bench bench-accuracy bench-unknown bench-batches bench-sessions bench-recipes mutants lock serve schemas site images \
+.PHONY: help setup demo javascript test test-fast lint check soak bench bench-accuracy bench-unknown bench-service bench-batches bench-sessions bench-recipes mutants lock serve schemas site images \
 	images-test sbom clean
 
 help: ## list the commands
@@ -63,6 +63,10 @@ bench: setup ## measure speed (under 5 minutes); FULL=1 takes more runs, jobs an
 	@$(BIN)/python -m benchmarks.speed --runs $(if $(FULL),5,1)
 	@$(BIN)/python -m benchmarks.batches $(if $(FULL),,--users 5 --jobs 1000)
 	@$(BIN)/python -m benchmarks.registry_speed $(if $(FULL),,--users 1000)
+	@$(BIN)/python -m benchmarks.service_speed $(if $(FULL),--rounds 9,--rounds 3)
+
+bench-service: setup ## measure requests a second of the service, beside plain Starlette
+	@$(BIN)/python -m benchmarks.service_speed
 
 bench-batches: setup ## measure warm workers, orchestration, memory and Dask workers
 	@$(BIN)/python -m benchmarks.batches

@@ -46,6 +46,7 @@ from model_registry.storage.history import (
     statuses,
 )
 from model_registry.storage.layout import ModelSlot, slots, users
+from model_registry.storage.listing import ListedVersion, listed_version
 from model_registry.storage.migrations import bring_up_to_date, read_format
 from model_registry.storage.publication import Publication
 from model_registry.storage.recovery import Finding, examine, registry_faults
@@ -147,6 +148,22 @@ class Registry:
         after: tuple[str, str, int] | None = None,
         on_damage: OnDamage = log_damage,
     ) -> Iterator[RegistryEntry]:
+        """Yield the entries of what `listed` yields."""
+        for version in self.listed(
+            user=user, modality=modality, status=status, verdict=verdict, after=after, on_damage=on_damage
+        ):
+            yield version.entry
+
+    def listed(
+        self,
+        *,
+        user: str | None = None,
+        modality: str | None = None,
+        status: Status | None = None,
+        verdict: str | None = None,
+        after: tuple[str, str, int] | None = None,
+        on_damage: OnDamage = log_damage,
+    ) -> Iterator[ListedVersion]:
         """Yield published versions with their present status, by user, modality and version.
 
         `after` names a version, by these three, and only later ones are yielded. What is damaged is passed over and
@@ -168,14 +185,14 @@ class Registry:
                     continue
                 try:
                     with _removal_noticed(slot, events, version):
-                        entry = read_entry(slot, version, manifests.get(version, ""))
+                        listed = listed_version(slot, version, manifests.get(version, ""), state)
                 except NotFoundError:
                     continue  # removed in this moment, or by hand: doctor reports it
                 except (RegistryError, OSError) as error:
                     on_damage(Damage(slot.user, slot.modality, version, str(error)))
                     continue
-                if verdict is None or entry.verdict == verdict:
-                    yield entry.model_copy(update={"status": state})
+                if verdict is None or listed.entry.verdict == verdict:
+                    yield listed
 
     def show(self, user: str, modality: str, version: str | int) -> VersionRecord:
         """Return a version's entry and its events. Raises NotFoundError."""

@@ -36,11 +36,12 @@ from model_registry.service.path_parameters import (
     VersionInQuery,
 )
 from model_registry.storage.durable import temporary_folder
-from model_registry.storage.encoders import read_encoder
-from model_registry.storage.entry import ExportForm, RegistryEntry, Status
+from model_registry.storage.encoders import SPEC_FILE
+from model_registry.storage.entry import Document, ExportForm, Status
+from model_registry.storage.listing import ListedVersion
 from model_registry.storage.resolution import ResolvedVersion
 from model_registry.storage.tokens import Token
-from model_registry.storage.verification import Damage, checked_sha256
+from model_registry.storage.verification import Damage, checked_sha256, published_encoder
 from model_registry.store import Registry
 
 router = APIRouter(prefix="/v1", tags=["read"])
@@ -48,17 +49,18 @@ Reader = Annotated[Token, Depends(needs("read"))]
 AnyReader = Annotated[Token, Depends(needs("read", of_somebody=True))]
 _VERSION = "/models/{user}/{modality}/versions/{version}"
 _PAGE = 1000
+_PIECE = 256 << 10  # bytes of a file that are read and sent at a time: each takes a turn in another thread
 
 
-def registry_of(request: Request) -> Registry:
-    """Return the registry that a request is about."""
+async def registry_of(request: Request) -> Registry:
+    """Return the registry that a request is about. Were it no coroutine, it would take another thread."""
     return service_of(request).registry
 
 
 Store = Annotated[Registry, Depends(registry_of)]
 
 
-@router.get("/models")
+@router.get("/models", response_model=ListResponse)
 def list_versions(
     store: Store,
     reader: Reader,
@@ -68,47 +70,53 @@ def list_versions(
     verdict: str | None = None,
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=_PAGE)] = 100,
-) -> ListResponse:
+) -> Response:
     """List published versions by user, modality and version, a page at a time."""
     place = _place(after)
-    page: list[RegistryEntry] = []
+    page: list[ListedVersion] = []
     damaged: list[Damage] = []
     following = None
-    entries = store.entries(
+    versions = store.listed(
         user=user, modality=modality, status=status, verdict=verdict, after=place, on_damage=damaged.append
     )
-    for entry in entries:
+    for version in versions:
         if len(page) == limit:
-            following = f"{page[-1].user_id}/{page[-1].modality}/{page[-1].model_version}"
+            last = page[-1].entry
+            following = f"{last.user_id}/{last.modality}/{last.model_version}"
             break
-        page.append(entry)
-    return ListResponse(
-        entries=tuple(page),
-        next=following,
-        damaged=tuple(
-            DamageResponse(
-                user_id=damage.user,
-                modality=damage.modality,
-                version=damage.version,
-                reason=damage.reason.replace(f"{store.root}/", ""),
-            )
-            for damage in damaged
+        page.append(version)
+    return _list_response(
+        page,
+        ListResponse(
+            entries=(),
+            next=following,
+            damaged=tuple(
+                DamageResponse(
+                    user_id=damage.user,
+                    modality=damage.modality,
+                    version=damage.version,
+                    reason=damage.reason.replace(f"{store.root}/", ""),
+                )
+                for damage in damaged
+            ),
         ),
     )
 
 
-@router.get("/models/{user}/{modality}")
+@router.get("/models/{user}/{modality}", response_model=ResolveResponse)
 def resolve(
     store: Store, reader: Reader, user: UserInPath, modality: ModalityInPath, version: VersionInQuery | None = None
-) -> ResolveResponse:
+) -> Response:
     """Return the active version, or `version`, after checking every file of it."""
     resolved = store.resolve(user, modality, version)
-    return ResolveResponse(
-        user_id=resolved.user,
-        fallback=resolved.fallback,
-        entry=resolved.entry,
-        files=dict(resolved.stored),
-        encoders={folder.name: _encoder_files(folder) for folder in resolved.encoders.values()},
+    return _json(
+        ResolveResponse(
+            user_id=resolved.user,
+            fallback=resolved.fallback,
+            entry=resolved.entry,
+            files=dict(resolved.stored),
+            encoders={folder.name: _encoder_files(folder) for folder in resolved.encoders.values()},
+        )
     )
 
 
@@ -249,11 +257,26 @@ def _file_response(request: Request, path: Path, sha256: str) -> Response:
     known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
     if f'"{sha256}"' in known or "*" in known:
         return Response(status_code=304, headers=headers)
-    return FileResponse(path, headers=headers, filename=path.name)
+    response = FileResponse(path, headers=headers, filename=path.name, stat_result=path.stat())
+    response.chunk_size = _PIECE
+    return response
+
+
+def _list_response(versions: list[ListedVersion], others: ListResponse) -> Response:
+    """Return a list with these versions; each was written as JSON once."""
+    begin, _, rest = others.model_dump_json().encode().partition(b"[]")
+    entries = b",".join(version.json for version in versions)
+    return Response(begin + b"[" + entries + b"]" + rest, media_type="application/json")
+
+
+def _json(document: Document) -> Response:
+    """Return a document as a response, made in the thread that read it: FastAPI would check it in another one."""
+    return Response(document.model_dump_json(), media_type="application/json")
 
 
 def _encoder_files(folder: Path) -> dict[str, str]:
-    return {**read_encoder(folder).files, "encoder.json": checked_sha256(folder / "encoder.json")}
+    sha256 = checked_sha256(folder / SPEC_FILE)
+    return {**published_encoder(folder, sha256).files, SPEC_FILE: sha256}
 
 
 def _place(after: str | None) -> tuple[str, str, int] | None:

@@ -56,6 +56,14 @@ class RequestMetrics:
             access_log.info(json.dumps(line | {"token": scope.get("state", {}).get("token", "")}))
 
 
+def log_requests() -> None:
+    """Write the access log to stderr, one JSON object a line."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    access_log.addHandler(handler)
+    access_log.setLevel(logging.INFO)
+
+
 def exposition(metrics: CollectorRegistry) -> bytes:
     """Return the metrics in Prometheus' text format."""
     return generate_latest(metrics)

@@ -47,7 +47,7 @@ WORDS = (
 )
 
 
-def _language(request: Request) -> Language:
+async def _language(request: Request) -> Language:
     return preferred_language(request.headers.get("accept-language", ""))
 
 
@@ -272,9 +272,13 @@ def _chart(entries: Sequence[RegistryEntry], language: Language) -> Markup:
     if len(known) < 2:
         return Markup("")
     active = next((entry.model_version for entry, _ in known if entry.status == "active"), None)
-    return versions_chart(
-        [(entry.model_version, accuracy) for entry, accuracy in known], active, words(language, CATALOGUES)
-    )
+    return _versions_chart(tuple((entry.model_version, accuracy) for entry, accuracy in known), active, language)
+
+
+@lru_cache(maxsize=10_000)
+def _versions_chart(versions: tuple[tuple[str, Metric], ...], active: str | None, language: Language) -> Markup:
+    """Return `versions_chart`, which takes longer than all else of a page; the same chart is drawn once."""
+    return versions_chart(versions, active, words(language, CATALOGUES))
 
 
 def _reasons(store: Registry, damaged: Sequence[Damage]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from model_registry.service.connections import protocol
 from model_registry.service.context import Service, malformed, refusal
 from model_registry.service.field import FieldFile, count_in_use
 from model_registry.service.limits import GuardedBody, Limits
-from model_registry.service.metrics import RequestMetrics, exposition
+from model_registry.service.metrics import RequestMetrics, exposition, log_requests
 from model_registry.storage import durable
 from model_registry.storage.tokens import tokens_file
 from model_registry.store import Registry
@@ -57,9 +56,6 @@ def create_app(
         responses={code: {"description": text} for code, text in _REFUSALS.items()},
     )
     app.state.service = service
-    app.include_router(api_reading.router)
-    app.include_router(api_writing.router)
-    app.include_router(pages.router)
     app.add_exception_handler(RegistryError, refusal)
     app.add_exception_handler(RequestValidationError, malformed)
 
@@ -85,6 +81,10 @@ def create_app(
         """Return Prometheus metrics."""
         return Response(exposition(service.metrics), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    # Routes are tried in turn: those above, which monitoring requests all the time, come before the many others.
+    app.include_router(api_reading.router)
+    app.include_router(api_writing.router)
+    app.include_router(pages.router)
     app.add_middleware(GuardedBody, limits=service.limits)
     app.add_middleware(RequestMetrics, metrics=service.metrics)
     return app
@@ -100,11 +100,7 @@ def serve(
     field: Path | None = None,
 ) -> None:
     """Handle requests until interrupted. Raises NoRegistryError where the folder holds no registry."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log = logging.getLogger("model_registry.access")
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    log_requests()
     registry.changeable()
     durable.LOCK_SECONDS = limits.lock_seconds  # a request waits less than a command, so that threads stay free
     server_of(create_app(registry, tokens=tokens, limits=limits, field=field), limits, host=host, port=port).run()

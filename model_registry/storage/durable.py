@@ -537,7 +537,7 @@ def write_all(fd: int, data: bytes) -> None:
 # --- reading files
 
 
-def open_file(path: Path) -> int:
+def open_file(path: Path | str) -> int:
     """Open a regular file for reading. Raises NotFoundError if there is none, or if it is a link or anything else."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -553,7 +553,7 @@ def open_file(path: Path) -> int:
     return fd
 
 
-def read_file(path: Path, limit: int) -> bytes:
+def read_file(path: Path | str, limit: int) -> bytes:
     """Return a file's content, at most `limit` + 1 bytes of it. Raises NotFoundError as `open_file` does."""
     fd = open_file(path)
     with os.fdopen(fd, "rb") as file:

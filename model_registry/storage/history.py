@@ -35,10 +35,13 @@ from model_registry.storage.durable import (
     write_temporary,
 )
 from model_registry.storage.entry import DOCUMENT_LIMIT, ActivePointer, Event, RegistryEntry, Status
+from model_registry.storage.file_cache import FileCache
 from model_registry.storage.layout import ModelSlot, journal, slots
 from model_registry.storage.signatures import Signatures, SigningKey, check_decision, check_not_older, signed_by
 from model_registry.storage.verification import read_entry, read_version
 from model_registry.timestamps import format_time
+
+_histories: FileCache[tuple[Event, ...]] = FileCache(10_000)
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,11 @@ def read_events(slot: ModelSlot) -> list[Event]:
 
     A last line without a newline was not completely written and does not count.
     """
-    return list(_parsed_events(_history(slot), str(slot.history)))
+    path = str(slot.history)
+    try:
+        return list(_histories.read(path, HISTORY_LIMIT, lambda data: _parsed_events(data, path)))
+    except NotFoundError:
+        return []
 
 
 def read_trusted_events(slot: ModelSlot, signatures: Signatures, registry: str) -> list[Event]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from model_registry.errors import InvalidNameError
 from model_registry.names import Modality, is_modality, parse_user
+from model_registry.storage.file_cache import folder_names
 
 _VERSION_FOLDER = re.compile(r"v([1-9][0-9]{0,8})")
 
@@ -75,11 +76,7 @@ def journal(root: Path) -> Path:
 
 def users(root: Path) -> Iterator[str]:
     """Yield the users that have a folder, sorted."""
-    try:
-        names = sorted(path.name for path in users_folder(root).iterdir())
-    except FileNotFoundError:
-        return
-    for name in names:
+    for name in folder_names(users_folder(root)):
         try:
             yield parse_user(name)
         except InvalidNameError:
@@ -88,11 +85,7 @@ def users(root: Path) -> Iterator[str]:
 
 def modalities(root: Path, user: str) -> list[Modality]:
     """Return the modalities that a user has a folder for, sorted."""
-    try:
-        names = [path.name for path in (users_folder(root) / user).iterdir()]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return sorted(name for name in names if is_modality(name))
+    return [name for name in folder_names(users_folder(root) / user) if is_modality(name)]
 
 
 def slots(root: Path, user: str | None = None, modality: Modality | None = None) -> Iterator[ModelSlot]:

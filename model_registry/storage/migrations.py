@@ -9,8 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from model_registry.errors import NotFoundError
-from model_registry.storage.durable import ensure_folder, locked, read_file, write_file_atomically
+from model_registry.storage.durable import ensure_folder, locked, write_file_atomically
 from model_registry.storage.entry import DOCUMENT_LIMIT, NEWEST_FORMAT, RegistryFormat
+from model_registry.storage.file_cache import FileCache
+
+_formats: FileCache[int] = FileCache(100)  # registries
 
 
 def _chain_lines(root: Path) -> None:
@@ -23,8 +26,8 @@ MIGRATIONS: tuple[Callable[[Path], None], ...] = (_chain_lines,)
 
 def read_format(root: Path) -> int:
     """Return the number of a registry's layout. Raises NotFoundError, DocumentError for a later or damaged one."""
-    path = root / "registry.json"
-    return RegistryFormat.from_json(read_file(path, DOCUMENT_LIMIT), str(path)).format
+    path = str(root / "registry.json")
+    return _formats.read(path, DOCUMENT_LIMIT, lambda data: RegistryFormat.from_json(data, path).format)
 
 
 def bring_up_to_date(root: Path) -> None:

@@ -14,6 +14,7 @@ import re
 import stat
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -242,12 +243,16 @@ def signature_fault(folder: Path, manifest: bytes, trusted: frozenset[str] | Non
 
 
 def _valid(signature: Signature, content: bytes) -> bool:
+    return _verifies(signature.public_key, signature.signature, content)
+
+
+@lru_cache(maxsize=1000)
+def _verifies(public_key: str, signature: str, content: bytes) -> bool:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
-        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(signature.public_key))
-        public.verify(bytes.fromhex(signature.signature), content)
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key)).verify(bytes.fromhex(signature), content)
     except (InvalidSignature, ValueError):
         return False
     return True

@@ -7,20 +7,18 @@ import logging
 import os
 import re
 import stat
-import threading
-import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
+
+from pydantic import ValidationError
 
 from model_registry.errors import CorruptError, DocumentError, NotFoundError, UntrustedError
 from model_registry.messages import printable
 from model_registry.storage.durable import file_sha256, open_file, read_file
-from model_registry.storage.encoders import SPEC_FILE, read_encoder
+from model_registry.storage.encoders import SPEC_FILE, EncoderSpec, read_encoder
 from model_registry.storage.entry import (
     DOCUMENT_LIMIT,
     Document,
@@ -29,40 +27,17 @@ from model_registry.storage.entry import (
     VersionManifest,
 )
 from model_registry.storage.external_data import published_model_fault
+from model_registry.storage.file_cache import FileCache, file_identity, identity_of
 from model_registry.storage.layout import ModelSlot, encoders_folder
 from model_registry.storage.resolution import ResolvedVersion
 from model_registry.storage.signatures import SIGNATURE_FILE, signature_fault
 
 _LOG = logging.getLogger("model_registry")
-_SETTLED_SECONDS = 2.0  # a file younger than the clock's tick may change without its time changing
-_REMEMBERED = 100_000
-_Identity = tuple[int, int, int, int, int]
+_REMEMBERED = 100_000  # files
 _Kind = TypeVar("_Kind", bound=Document)
-_Value = TypeVar("_Value")
-
-
-class _Remembered(Generic[_Value]):
-    """What was read of files, as long as their inode, size and times are those of then."""
-
-    def __init__(self) -> None:
-        self._values: OrderedDict[tuple[str, _Identity], _Value] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, name: str, identity: _Identity) -> _Value | None:
-        with self._lock:
-            return self._values.get((name, identity))
-
-    def remember(self, name: str, identity: _Identity, value: _Value) -> None:
-        if time.time() - identity[4] / 1e9 <= _SETTLED_SECONDS:
-            return
-        with self._lock:
-            self._values[name, identity] = value
-            while len(self._values) > _REMEMBERED:
-                self._values.popitem(last=False)
-
-
-_sha256s: _Remembered[str] = _Remembered()
-_documents: _Remembered[tuple[str, Document]] = _Remembered()  # with the sha256 that was checked
+_sha256s: FileCache[str] = FileCache(_REMEMBERED)
+_documents: FileCache[tuple[str, Document]] = FileCache(_REMEMBERED)  # with the sha256 of their bytes
+_specs: FileCache[tuple[str, EncoderSpec]] = FileCache(1000)
 
 
 @dataclass(frozen=True)
@@ -96,16 +71,17 @@ def checked_sha256(path: Path) -> str:
 
     A file whose inode, size and times are as they were when this process last read it is not read again.
     """
+    name = str(path)
+    known = _sha256s.get(name, identity_of(name))
+    if known is not None:
+        return known
     fd = open_file(path)
     try:
-        identity = _identity(os.fstat(fd))
-        known = _sha256s.get(str(path), identity)
-        if known is not None:
-            return known
+        identity = file_identity(os.fstat(fd))
         with os.fdopen(fd, "rb", closefd=False) as file:
             sha256 = file_sha256(file)
-        if _identity(os.fstat(fd)) == identity:
-            _sha256s.remember(str(path), identity, sha256)
+        if file_identity(os.fstat(fd)) == identity:
+            _sha256s.remember(name, identity, sha256)
         return sha256
     finally:
         os.close(fd)
@@ -122,10 +98,6 @@ def read_checked(path: Path, sha256: str, limit: int) -> bytes:
     return data
 
 
-def _identity(at: os.stat_result) -> _Identity:
-    return at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns
-
-
 def folder_faults(folder: Path, files: Mapping[str, str], *also_allowed: str) -> list[str]:
     """Return everything in which a folder differs from `files`, name -> sha256, one line each.
 
@@ -137,13 +109,13 @@ def folder_faults(folder: Path, files: Mapping[str, str], *also_allowed: str) ->
         return [f"{folder}: no such folder"]
     faults = [f"{folder / name}: is missing" for name in files if name not in items]
     for name, item in items.items():
-        mode = item.stat(follow_symlinks=False).st_mode
-        if stat.S_ISLNK(mode):
+        status = item.stat(follow_symlinks=False)
+        if stat.S_ISLNK(status.st_mode):
             faults.append(f"{folder / name}: is a link")
-        elif not stat.S_ISREG(mode):
+        elif not stat.S_ISREG(status.st_mode):
             faults.append(f"{folder / name}: is not a file")
         elif name in files:
-            sha256 = checked_sha256(folder / name)
+            sha256 = _sha256s.get(item.path, file_identity(status)) or checked_sha256(folder / name)
             if sha256 != files[name]:
                 faults.append(f"{folder / name}: sha256 is {sha256}, should be {files[name]}")
         elif name not in also_allowed:
@@ -177,7 +149,8 @@ def read_version(
         faults += [f"{folder / model.name}: {fault}"] if fault is not None else []
     if faults:
         raise CorruptError("\n".join(faults))
-    check_signature(folder, read_checked(folder / "manifest.json", manifest_sha256, DOCUMENT_LIMIT), trusted)
+    if trusted is not None or os.path.lexists(folder / SIGNATURE_FILE):
+        check_signature(folder, read_checked(folder / "manifest.json", manifest_sha256, DOCUMENT_LIMIT), trusted)
     entry = _entry(folder, manifest)
     return ResolvedVersion(
         user=slot.user,
@@ -210,7 +183,7 @@ def read_manifest(slot: ModelSlot, version: int, sha256: str) -> VersionManifest
     return _manifest(slot, version, slot.version_folder(version), sha256)
 
 
-def _manifest(slot: ModelSlot, version: int, folder: Path, sha256: str) -> VersionManifest:
+def _manifest(slot: ModelSlot, version: int, folder: Path | str, sha256: str) -> VersionManifest:
     path = f"{folder}/manifest.json"
     manifest = _checked(path, VersionManifest, sha256)
     if (manifest.user_id, manifest.modality, manifest.version) != (slot.user, slot.modality, version):
@@ -223,16 +196,16 @@ def read_entry(slot: ModelSlot, version: int, manifest_sha256: str) -> RegistryE
 
     Raises NotFoundError if there is no such version, CorruptError naming the file.
     """
-    folder = slot.version_folder(version)
+    folder = f"{slot.folder}/v{version}"  # a path of its own for each of many versions takes long
     try:
         return _entry(folder, _manifest(slot, version, folder, manifest_sha256))
     except CorruptError:
-        if not folder.is_dir():
+        if not slot.version_folder(version).is_dir():
             raise NotFoundError(f"{slot} v{version}: no such version") from None
         raise
 
 
-def _entry(folder: Path, manifest: VersionManifest) -> RegistryEntry:
+def _entry(folder: Path | str, manifest: VersionManifest) -> RegistryEntry:
     path = f"{folder}/registry_entry.json"
     if "registry_entry" not in manifest.files:
         raise CorruptError(f"{path}: is not listed in the manifest")
@@ -248,13 +221,26 @@ def check_encoder(root: Path, ref: EncoderRef, spec_sha256: str | None) -> Path:
     folder = encoders_folder(root) / ref.sha256
     if not folder.is_dir():
         raise NotFoundError(f"{folder}: encoder {ref.name} is missing; publish a bundle that contains it")
-    path = folder / SPEC_FILE
-    if checked_sha256(path) != spec_sha256:
-        raise CorruptError(f"{path}: is not what was published")
-    faults = folder_faults(folder, read_encoder(folder).files, SPEC_FILE)
+    faults = folder_faults(folder, published_encoder(folder, spec_sha256).files, SPEC_FILE)
     if faults:
         raise CorruptError("\n".join(faults))
     return folder
+
+
+def published_encoder(folder: Path, spec_sha256: str | None) -> EncoderSpec:
+    """Return the spec of a shared encoder, whose `encoder.json` has this sha256. Raises CorruptError, NotFoundError."""
+    path = f"{folder}/{SPEC_FILE}"
+
+    def parsed(data: bytes) -> tuple[str, EncoderSpec]:
+        return hashlib.sha256(data).hexdigest(), EncoderSpec.model_validate_json(data)
+
+    try:
+        sha256, spec = _specs.read(path, DOCUMENT_LIMIT, parsed)
+    except ValidationError:
+        raise CorruptError(f"{path}: is not what was published") from None
+    if sha256 != spec_sha256:
+        raise CorruptError(f"{path}: is not what was published")
+    return spec
 
 
 def encoder_fault(folder: Path) -> str | None:
@@ -289,20 +275,17 @@ def _parsed(kind: type[_Kind], data: bytes, name: str) -> _Kind:
 
 def _checked(path: str, kind: type[_Kind], sha256: str) -> _Kind:
     """Return the document in a file that has this sha256. A file that did not change since is not read again."""
+
+    def parsed(data: bytes) -> tuple[str, Document]:
+        document: Document = _parsed(kind, data, path)
+        return hashlib.sha256(data).hexdigest(), document
+
     try:
-        identity = _identity(os.lstat(path))
-        known = _documents.get(path, identity)
-        if known is not None and known[0] == sha256 and isinstance(known[1], kind):
-            return known[1]
-        data = read_file(Path(path), DOCUMENT_LIMIT)
-        document: _Kind = _parsed(kind, data, path)
-    except (NotFoundError, FileNotFoundError, NotADirectoryError):
+        found, document = _documents.read(path, DOCUMENT_LIMIT, parsed)
+    except NotFoundError:
         raise CorruptError(f"{path}: is missing") from None
     except DocumentError as error:
         raise CorruptError(str(error)) from None
-    if hashlib.sha256(data).hexdigest() != sha256:
+    if found != sha256 or not isinstance(document, kind):
         raise CorruptError(f"{path}: is not what was published")
-    with suppress(FileNotFoundError):  # removed in this moment
-        if _identity(os.lstat(path)) == identity:
-            _documents.remember(path, identity, (sha256, document))
     return document

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from model_registry.errors import ConflictError, CorruptError, DocumentError, NotFoundError, RefusedBundleError
-from model_registry.storage import verification
+from model_registry.storage import file_cache, verification
 from model_registry.store import Registry
 from tests.model_registry.bundles import FILES, all_bytes, make_bundle, make_encoder
 
@@ -181,15 +181,15 @@ def test_an_entry_that_is_removed_while_it_is_read_is_read(
 ) -> None:
     """Others erase while somebody lists: what was read before the file went is what was published."""
     store.publish(make_bundle(tmp_path))
-    real = verification.read_file
+    real = file_cache.read_file
 
-    def removed_meanwhile(path: Path, limit: int) -> bytes:
+    def removed_meanwhile(path: str, limit: int) -> bytes:
         data = real(path, limit)
-        if path.name == "registry_entry.json":
-            path.unlink()
+        if path.endswith("registry_entry.json"):
+            Path(path).unlink()
         return data
 
-    monkeypatch.setattr(verification, "read_file", removed_meanwhile)
+    monkeypatch.setattr(file_cache, "read_file", removed_meanwhile)
     assert [entry.version for entry in store.entries()] == [1]
 
 
@@ -198,7 +198,8 @@ def test_a_hash_is_remembered_only_of_a_file_that_has_settled(tmp_path: Path, mo
     path = tmp_path / "file"
     for age, same in ((0.0, False), (3600.0, True)):
         changed = int((time.time() - age) * 1e9)
-        monkeypatch.setattr(verification, "_identity", lambda fd, changed=changed: (1, 2, 3, changed, changed))
+        for name in ("file_identity", "identity_of"):
+            monkeypatch.setattr(verification, name, lambda of, changed=changed: (1, 2, 3, changed, changed))
         hashes = []
         for content in (b"one", b"two"):
             path.write_bytes(content)

@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +22,10 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from fastapi.testclient import TestClient
 
+from model_registry.http_schemas import ListResponse
 from model_registry.service.limits import Limits
 from model_registry.service.server import create_app
-from model_registry.storage import durable
+from model_registry.storage import durable, file_cache
 from model_registry.storage.tokens import add_token, remove_token, tokens_file
 from model_registry.store import Registry
 from tests.model_registry.bundles import FILES, all_bytes, make_bundle, make_encoder
@@ -96,6 +99,34 @@ def test_a_list_comes_in_pages(admin: TestClient, store: Registry, tmp_path: Pat
             break
         query["after"] = page["next"]
     assert found == [("anna", "v1"), ("user123", "v1"), ("user123", "v2"), ("zoe", "v1")]
+
+
+def test_lists_and_pages_show_what_another_process_has_just_done(
+    admin: TestClient, store: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_cache, "_SETTLED_SECONDS", 0.05)
+    for command, active in ((["promote", "user123", "gesture", "v1"], "v1"), (["erase", "user123", "--yes"], None)):
+        time.sleep(0.1)
+        for _ in range(2):  # everything is remembered now
+            assert admin.get("/v1/models").json()["entries"] and "user123" in admin.get("/").text
+        words = [*command, "--reason", "because", "--registry", str(store.root)]
+        subprocess.run([sys.executable, "-m", "model_registry", *words], check=True, capture_output=True)
+        entries = admin.get("/v1/models").json()["entries"]
+        assert [e["model_version"] for e in entries if e["status"] == "active"] == ([active] if active else [])
+        assert (f"/users/user123/gesture/{active}" in admin.get("/").text) == (active is not None)
+        assert admin.get(PATH).status_code == (200 if active else 404)
+
+
+def test_a_list_is_what_its_schema_says(admin: TestClient, store: Registry) -> None:
+    """It is put together of entries that were written as JSON before."""
+    answer = admin.get("/v1/models", params={"limit": 1})
+    first = next(store.entries())
+    written = ListResponse(entries=(first,), next="user123/gesture/v1").model_dump_json()
+    assert answer.text == written and answer.headers["content-type"] == "application/json"
+    (store.root / first.folder / "manifest.json").write_bytes(b"{}")
+    damaged = admin.get("/v1/models").text
+    assert ListResponse.from_json(damaged.encode(), "list").damaged[0].version == 1
+    assert [entry.version for entry in ListResponse.from_json(damaged.encode(), "list").entries] == [2]
 
 
 def test_downloads_know_etags_and_ranges(admin: TestClient, store: Registry) -> None:
