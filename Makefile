@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PACKAGES := shared model_registry orchestrator model_trainer gesture_trainer sound_trainer speech_context_trainer visual_environment_trainer
 export MODEL_TRAINER_DATA ?= $(abspath ../shared/data)
 
-.PHONY: help setup demo javascript test test-fast lint check soak bench bench-accuracy bench-unknown bench-service bench-batches bench-sessions bench-recipes mutants lock serve schemas site images \
+.PHONY: help setup demo javascript test test-fast lint check soak bench bench-accuracy bench-unknown bench-service bench-peers bench-growth bench-batches bench-sessions bench-recipes mutants lock serve schemas site images \
 	images-test sbom clean
 
 help: ## list the commands
@@ -67,6 +67,18 @@ bench: setup ## measure speed (under 5 minutes); FULL=1 takes more runs, jobs an
 
 bench-service: setup ## measure requests a second of the service, beside plain Starlette
 	@$(BIN)/python -m benchmarks.service_speed
+
+PEERS := .cache/peers
+bench-peers: setup $(PEERS)/.installed ## measure what others would use beside ours, in an environment of its own
+	@$(BIN)/python -m benchmarks.peers --python $(PEERS)/bin/python
+
+$(PEERS)/.installed: benchmarks/requirements-peers.txt
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install -qq --disable-pip-version-check -r $<
+	@touch $@
+
+bench-growth: setup ## measure how time and memory grow with samples, labels, width, length, sessions, versions and users
+	@$(BIN)/python -m benchmarks.growth
 
 bench-batches: setup ## measure warm workers, orchestration, memory and Dask workers
 	@$(BIN)/python -m benchmarks.batches

@@ -81,14 +81,14 @@ def basic_motions() -> list[Row]:
     The data set names no sessions: the ten recordings of each label are distributed over five, in their order.
     """
     try:
-        (train, train_labels), (test, test_labels) = (_series(part) for part in ("TRAIN", "TEST"))
+        (train, train_labels), (test, test_labels) = (motions_of(part) for part in ("TRAIN", "TEST"))
     except FileNotFoundError:
         return []  # the package with the recordings cannot be downloaded here
     labels, classes = np.unique(train_labels, return_inverse=True)
     data = Sequences(tuple(train), "wrist_channels_v1", train[0].shape[1], "channels")
     candidates = gesture_candidates(quiet_job("wrist", WORK), CONFIG, data)
     config = EvaluationConfig(unknown=False)
-    sessions = _five_sessions(classes)
+    sessions = five_sessions(classes)
     validation = validate_by_session(candidates, classes, sessions, range(len(train)), config, 0)
     everything = np.arange(len(train))
     fitted = fit_candidate(validation.winner, classes, everything, len(labels))
@@ -107,14 +107,14 @@ def basic_motions() -> list[Row]:
     ]
 
 
-def _five_sessions(classes: NDArray[np.intp]) -> list[str]:
+def five_sessions(classes: NDArray[np.intp]) -> list[str]:
     """Return a session for each recording: the first two of each label, the next two, and so on."""
     numbers = [int((classes[:k] == classes[k]).sum()) // 2 for k in range(len(classes))]
     return [f"session{number}" for number in numbers]
 
 
-def _series(part: str) -> tuple[list[NDArray[np.float32]], NDArray[np.str_]]:
-    """Return recordings (T, 6) float32 and their labels from the wheel of aeon, which is downloaded once."""
+def motions_of(part: str) -> tuple[list[NDArray[np.float32]], NDArray[np.str_]]:
+    """Return recordings of BasicMotions, (T, 6) float32, and their labels; aeon's wheel is downloaded once."""
     folder = WORK / "aeon"
     if not list(folder.glob("aeon-*.whl")):
         command = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "--dest", str(folder), "aeon"]

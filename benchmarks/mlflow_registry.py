@@ -1,14 +1,15 @@
 """The registry's tasks done with MLflow, for comparison with benchmarks/registry_speed.py.
 
-MLflow is not among the project's packages; give it an environment of its own:
+MLflow is not among the project's packages; `make bench-peers` gives it an environment of its own and runs this:
 
-    python3 -m venv ../mlflow && ../mlflow/bin/pip install 'mlflow<3.18'
-    ../mlflow/bin/python benchmarks/mlflow_registry.py
+    .cache/peers/bin/python benchmarks/mlflow_registry.py
 """
 
+import json
 import logging
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -44,8 +45,12 @@ def main() -> None:
         def fetch(_: int) -> Path:
             return Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}@active"), "model.onnx")
 
-        print(f"publish: {_median(publish):.1f} ms")
-        print(f"resolve and fetch: {_median(fetch):.1f} ms")
+        medians = {"publish": _median(publish), "fetch": _median(fetch)}
+        if "--json" in sys.argv:
+            print(json.dumps(medians))
+            return
+        print(f"publish: {medians['publish']:.1f} ms")
+        print(f"resolve and fetch: {medians['fetch']:.1f} ms")
         stored = Path(client.get_model_version_by_alias(NAME, "active").source.removeprefix("file://"), "model.onnx")
         changed = bytearray(stored.read_bytes())
         changed[500] ^= 1
