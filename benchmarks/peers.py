@@ -180,7 +180,7 @@ def _motions_root() -> Path:
         files.mkdir(parents=True, exist_ok=True)
         for take, (frames, label, session) in enumerate(zip(recordings, labels, sessions, strict=True)):
             np.save(files / f"{label}_{session}_{take}.npy", frames)
-        pattern = r"--pattern=(?P<label>[a-z]+)_(?P<session>[a-z0-9]+)_(?P<take>\d+)\.npy"
+        pattern = r"--pattern=(?P<label>[A-Za-z]+)_(?P<session>[a-z0-9]+)_(?P<take>\d+)\.npy"
         words = ["--modality=gesture", "--user=wrist", "--encoding=wrist_channels_v1", pattern]
         command = [sys.executable, "-m", "shared", "import", str(files), f"--data={root}", "--consent", *words]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)

@@ -184,12 +184,12 @@ class Registry:
                 ):
                     continue
                 try:
-                    with _removal_noticed(slot, events, version):
-                        listed = listed_version(slot, version, manifests.get(version, ""), state)
+                    listed = listed_version(slot, version, manifests.get(version, ""), state)
                 except NotFoundError:
-                    continue  # removed in this moment, or by hand: doctor reports it
+                    continue  # removed by hand: doctor reports it
                 except (RegistryError, OSError) as error:
-                    on_damage(Damage(slot.user, slot.modality, version, str(error)))
+                    if not _removed(slot, events, version):  # else in this moment
+                        on_damage(Damage(slot.user, slot.modality, version, str(error)))
                     continue
                 if verdict is None or listed.entry.verdict == verdict:
                     yield listed

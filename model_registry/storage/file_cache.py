@@ -25,6 +25,11 @@ def file_identity(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
+def has_settled(identity: Identity) -> bool:
+    """Return whether a file is so old that any further change gives it another identity."""
+    return time.time() - identity[4] / 1e9 > _SETTLED_SECONDS
+
+
 class FileCache(Generic[_Value]):
     """One value for each of at most `most` files; of more, those that were added first are dropped."""
 
@@ -39,8 +44,8 @@ class FileCache(Generic[_Value]):
         return known[1] if known is not None and known[0] == identity else None
 
     def remember(self, path: str, identity: Identity, value: _Value) -> None:
-        """Keep a value, unless the file is so young that another change might leave its identity as it is."""
-        if time.time() - identity[4] / 1e9 <= _SETTLED_SECONDS:
+        """Keep a value, if the file has settled."""
+        if not has_settled(identity):
             return
         with self._lock:
             self._values[path] = (identity, value)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from model_registry.storage.entry import RegistryEntry, Status
+from model_registry.storage.file_cache import Identity, has_settled, identity_of
 from model_registry.storage.layout import ModelSlot
 from model_registry.storage.verification import read_entry
 
@@ -15,18 +16,19 @@ _MOST = 20_000  # versions that are kept
 
 @dataclass(frozen=True)
 class ListedVersion:
-    """A version's entry as it was published, and with its present status."""
+    """A version's entry with its present status, and the files that it was read from."""
 
-    published: RegistryEntry
     entry: RegistryEntry
+    manifest_sha256: str
+    files: tuple[tuple[str, Identity | None], ...]  # path, and identity just before the file was read
 
     @cached_property
     def json(self) -> bytes:
-        """The entry with its present status as JSON."""
+        """The entry as JSON."""
         return self.entry.model_dump_json().encode()
 
 
-_kept: dict[tuple[ModelSlot, int], ListedVersion] = {}
+_kept: dict[str, ListedVersion] = {}
 _lock = threading.Lock()
 
 
@@ -35,13 +37,22 @@ def listed_version(slot: ModelSlot, version: int, manifest_sha256: str, status: 
 
     Raises what `read_entry` raises.
     """
-    published = read_entry(slot, version, manifest_sha256)  # the same object while its files stay as they are
-    known = _kept.get((slot, version))
-    if known is not None and known.published is published and known.entry.status == status:
+    folder = f"{slot.folder}/v{version}"
+    known = _kept.get(folder)
+    if (
+        known is not None
+        and known.manifest_sha256 == manifest_sha256
+        and known.entry.status == status
+        and all(identity_of(path) == identity for path, identity in known.files)
+    ):
         return known
-    listed = ListedVersion(published, published.model_copy(update={"status": status}))
-    with _lock:
-        _kept[slot, version] = listed
-        while len(_kept) > _MOST:
-            del _kept[next(iter(_kept))]
+    paths = (f"{folder}/manifest.json", f"{folder}/registry_entry.json")
+    files = tuple((path, identity_of(path)) for path in paths)
+    entry = read_entry(slot, version, manifest_sha256).model_copy(update={"status": status})
+    listed = ListedVersion(entry, manifest_sha256, files)
+    if all(identity is not None and has_settled(identity) for _, identity in files):
+        with _lock:
+            _kept[folder] = listed
+            while len(_kept) > _MOST:
+                del _kept[next(iter(_kept))]
     return listed
