@@ -132,4 +132,4 @@ sbom: ## write a software bill of materials of every image to .sbom
 	    docker run --rm -i --network none --entrypoint python $$image - <images/sbom.py >.sbom/$$image.cdx.json; done
 
 clean: ## remove what set-up and the demo created
-	rm -rf $(VENV) .pretrained .demo .site .sbom .mutants tests/javascript/node_modules
+	rm -rf $(VENV) $(PEERS) .pretrained .demo .site .sbom .mutants tests/javascript/node_modules
