@@ -116,7 +116,7 @@ lock: ## pin every package again, with hashes (needs uv)
 	$(COMPILE) -c requirements/lock.txt $(SHARED) sound_trainer/requirements.txt -o requirements/sound.lock
 	$(COMPILE) -c requirements/lock.txt $(SHARED) speech_context_trainer/requirements.txt -o requirements/speech.lock
 	$(COMPILE) -c requirements/lock.txt $(SHARED) visual_environment_trainer/requirements.txt -o requirements/visual.lock
-	$(COMPILE) -c requirements/lock.txt model_registry/requirements*.txt orchestrator/requirements*.txt requirements/images.txt -o requirements/orchestrator.lock
+	$(COMPILE) -c requirements/lock.txt model_registry/requirements.txt model_registry/requirements-serve.txt orchestrator/requirements*.txt requirements/images.txt -o requirements/orchestrator.lock
 	$(COMPILE) -c requirements/lock.txt requirements/build.txt -o requirements/build.lock
 	uv pip compile -q --no-deps --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/pretrained.txt -o build_tools/pretrained.lock
 

@@ -51,7 +51,8 @@ def main() -> None:
             return
         print(f"publish: {medians['publish']:.1f} ms")
         print(f"resolve and fetch: {medians['fetch']:.1f} ms")
-        stored = Path(client.get_model_version_by_alias(NAME, "active").source.removeprefix("file://"), "model.onnx")
+        source = str(client.get_model_version_by_alias(NAME, "active").source)
+        stored = Path(source.removeprefix("file://"), "model.onnx")
         changed = bytearray(stored.read_bytes())
         changed[500] ^= 1
         stored.write_bytes(changed)

@@ -63,6 +63,16 @@ class UnreachableError(RegistryError):
     """The registry's service did not respond. Trying again later does no harm."""
 
 
+class MlflowError(RegistryError):
+    """MLflow refused, or did not respond. Trying again later does no harm."""
+
+
+class MlflowMissingError(MlflowError):
+    """A package that exports to MLflow is not installed."""
+
+    exit_code = 2
+
+
 class StorageError(RegistryError):
     """The file system refused: full, read-only, or no permission. Nothing became visible."""
 

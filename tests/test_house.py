@@ -55,7 +55,7 @@ TIERS: dict[str, tuple[tuple[set[str], ...], ...]] = {
         ({"store"}, {"http_schemas"}, {"copying"}),
         ({"client"}, {"mirror"}),
         ({"location"},),
-        ({"promotion"},),
+        ({"promotion"}, {"mlflow_export"}),
         ({"service"},),
         ({"commands", "__main__"},),
     ),

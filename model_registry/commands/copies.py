@@ -17,8 +17,8 @@ from model_registry.storage.resolution import ResolvedVersion
 from model_registry.store import Registry
 
 
-def remember_model(registry: ReadableRegistry, version: ResolvedVersion, target: Path) -> None:
-    """Record that a version is copied to `target`, in the registry where it is a folder."""
+def remember_model(registry: ReadableRegistry, version: ResolvedVersion, target: Path | str) -> None:
+    """Record that a version is copied to a path or an address, in the registry where it is a folder."""
     file = copies_file(registry.root) if isinstance(registry, Registry) else own_copies()
     with _warning(file, target):
         record_model_copy(file, version, target)
@@ -31,7 +31,7 @@ def remember_page(user: str, target: Path) -> None:
 
 
 @contextmanager
-def _warning(file: Path, target: Path) -> Iterator[None]:
+def _warning(file: Path, target: Path | str) -> Iterator[None]:
     try:
         yield
     except (RegistryError, OSError) as error:

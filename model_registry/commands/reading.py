@@ -254,9 +254,9 @@ def diff(user: str, modality: str, before: str, after: str, registry: ReadableRe
 
 
 @click.command()
-@click.argument("user", shell_complete=published_users)
-@click.argument("modality", shell_complete=published_modalities)
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("user", required=False, shell_complete=published_users)
+@click.argument("modality", required=False, shell_complete=published_modalities)
+@click.argument("target", required=False, type=click.Path(path_type=Path))
 @click.option("--version", shell_complete=published_versions, help="This version instead of the active one, e.g. v3.")
 @click.option("--form", type=click.Choice(["tar", "onnx", "web"]), help="[default: as the file's name ends]")
 @click.option(
@@ -266,16 +266,18 @@ def diff(user: str, modality: str, before: str, after: str, registry: ReadableRe
     show_default=True,
     help="For a web page: the folder where npm installed onnxruntime-web and @huggingface/tokenizers.",
 )
+@click.option("--mlflow", metavar="URI", help="Copy versions to this MLflow: http(s)://… or file:…")
 @registry_option("read")
 @checking_options
 @guarded
 def export(
-    user: str,
-    modality: str,
-    target: Path,
+    user: str | None,
+    modality: str | None,
+    target: Path | None,
     version: str | None,
     form: Any,
     node_modules: Path,
+    mlflow: str | None,
     registry: ReadableRegistry,
 ) -> None:
     """Write a version to a tar of everything, to one ONNX network that holds its encoders too, or to a web page.
@@ -283,12 +285,26 @@ def export(
     The web page is a folder for any web server. It tries a sound model with the microphone, a speech model with the
     keyboard, in the browser and offline.
 
+    With --mlflow, every version, or those of USER and MODALITY, becomes a run and a registered model of MLflow. A
+    version that is there already is not copied again.
+
     \b
     Examples:
       model-trainer registry export user123 speech user123_speech.onnx
       model-trainer registry export user123 gesture backup.tar --version v2
       model-trainer registry export user123 sound page --form web --node-modules node_modules
+      model-trainer registry export --mlflow http://mlflow.example:5000
     """
+    if mlflow is not None:
+        if target is not None or form is not None:
+            raise click.UsageError("--mlflow: takes no TARGET and no --form")
+        if version is not None and modality is None:
+            raise click.UsageError("--version: name USER and MODALITY too")
+        _export_to_mlflow(registry, mlflow, user, modality, version)
+        return
+    if user is None or modality is None or target is None:
+        missing = "USER" if user is None else "MODALITY" if modality is None else "TARGET"
+        raise click.UsageError(f"{missing} is missing; only --mlflow exports without it")
     form = form or target.suffix.removeprefix(".")
     if form not in ("tar", "onnx", "web"):
         raise click.UsageError(f"{target}: end the name with .tar or .onnx, or give --form")
@@ -306,6 +322,30 @@ def export(
         click.echo(f"wrote {target}; show it with: python3 -m http.server --bind 127.0.0.1 --directory {target}")
     else:
         click.echo(f"wrote {target} ({target.stat().st_size} bytes)")
+
+
+def _export_to_mlflow(
+    registry: ReadableRegistry, address: str, user: str | None, modality: str | None, version: str | None
+) -> None:
+    """Copy versions to MLflow and print the address of each new run; exit with 3 where one is damaged."""
+    from model_registry.mlflow_export import export_versions
+
+    damaged: list[Damage] = []
+    if user is None or modality is None or version is None:
+        entries = list(registry.entries(user=user, modality=modality, on_damage=damaged.append))
+    else:
+        entries = [registry.show(user, modality, version).entry]
+    exported, unlisted = 0, len(damaged)
+    for copy in export_versions(registry, entries, address, damaged.append):
+        remember_model(registry, copy.version, copy.run)
+        click.echo(plain(f"{copy.version.entry.user_id}/{copy.version.modality} v{copy.version.version}: {copy.run}"))
+        exported += 1
+    for damage in dict.fromkeys(damaged):
+        click.echo(plain(f"damaged: {damage}"), err=True)
+    there = len(entries) - exported - (len(damaged) - unlisted)
+    click.echo(f"{exported} exported, {there} exported before")
+    if damaged:
+        sys.exit(3)
 
 
 def _print_difference(difference: Difference) -> None:

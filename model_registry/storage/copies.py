@@ -31,15 +31,16 @@ def read_copies(file: Path) -> list[CopyRecord]:
         raise CorruptError(str(error)) from None
 
 
-def record_model_copy(file: Path, version: ResolvedVersion, target: Path) -> None:
-    """Record that a version was copied to `target`, a file or the version's folder. Raises OSError, CorruptError."""
+def record_model_copy(file: Path, version: ResolvedVersion, target: Path | str) -> None:
+    """Record that a version was copied to a file, the version's folder or an address. Raises OSError, CorruptError."""
     log = read_file(version.files["training_log"], FILE_LIMIT)
     record_copy(file, [version.entry.user_id, *trained_on(log, version.entry.user_id)], target)
 
 
-def record_copy(file: Path, users: Sequence[str], target: Path) -> None:
-    """Record that what concerns some users was written to `target`. Raises OSError, CorruptError."""
-    record = CopyRecord(time=utc_now(), users=tuple(dict.fromkeys(users)), path=str(target.absolute()))
+def record_copy(file: Path, users: Sequence[str], target: Path | str) -> None:
+    """Record that what concerns some users was written to a path, or to an address. Raises OSError, CorruptError."""
+    path = str(target.absolute()) if isinstance(target, Path) else target
+    record = CopyRecord(time=utc_now(), users=tuple(dict.fromkeys(users)), path=path)
     ensure_folder(file.parent)
     with locked(file.parent):
         if not any(known.path == record.path and known.users == record.users for known in read_copies(file)):

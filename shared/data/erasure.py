@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from model_registry.errors import MlflowError
+from model_registry.mlflow_export import is_run_address, remove_run
 from model_registry.storage.durable import (
     abandoned_folders,
     destroy,
@@ -104,6 +106,9 @@ def erase_from_folder(folder: Path, person: Person, places: Places) -> None:
 
 def erase_copy(record: CopyRecord, person: Person, places: Places) -> None:
     """Remove an export, a copied version or a page that a command recorded, or say why it cannot be reached."""
+    if is_run_address(record.path):
+        _erase_run(record.path, places)
+        return
     path = Path(record.path)
     if not path.parent.is_dir():
         places.left.append(f"{path}: a copy was written there at {record.time}, and the folder cannot be reached now")
@@ -112,6 +117,18 @@ def erase_copy(record: CopyRecord, person: Person, places: Places) -> None:
         places.remove(folder if folder.name == person.user and folder.parent.name == "users" else path)
     elif os.path.lexists(path):
         places.left.append(f"{path}: a copy was written there at {record.time}; what is there now is something else")
+
+
+def _erase_run(run: str, places: Places) -> None:
+    """Delete what was exported to MLflow, or say what remains to be done there."""
+    try:
+        if remove_run(run):
+            places.removed.append(run)
+        else:
+            run_id = run.rpartition("/")[2]
+            places.left.append(f"{run}: deleted, but the server keeps the files until `mlflow gc --run-ids {run_id}`")
+    except MlflowError as error:
+        places.left.append(f"{run}: a model was exported there: {error}")
 
 
 def erase_temporary(person: Person, places: Places) -> None:

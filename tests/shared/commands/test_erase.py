@@ -17,8 +17,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from model_registry.commands.main import registry as registry_command
-from model_registry.errors import ErasedError
+from model_registry.errors import ErasedError, MlflowError
 from model_registry.storage import uploads
+from model_registry.storage.copies import copies_file, record_copy
 from model_registry.store import Registry
 from orchestrator.jobs import Job, Outcome
 from orchestrator.registry_uploader import main as uploader
@@ -27,6 +28,7 @@ from shared.commands.check import check_command
 from shared.commands.data import data_group
 from shared.commands.erase import erase_command, readmit_command
 from shared.commands.import_data import import_command
+from shared.data import erasure
 from shared.features.cache import FeatureCache
 from shared.packaging.output import write_failure
 from tests.model_registry.bundles import make_bundle
@@ -194,6 +196,43 @@ def test_an_erasure_finds_the_copies_that_commands_made(world: World, copied: Pa
     assert (copied / "copy/users/ben/gesture/v1/manifest.json").is_file()
     assert len((world.registry.root / "copies.jsonl").read_text().splitlines()) == 4
     assert all(fault is None for _, fault in world.registry.verify_all())
+
+
+def test_an_erasure_finds_what_was_exported_to_mlflow(world: World) -> None:
+    pytest.importorskip("mlflow", reason="needs the extra mlflow")
+    place, root = world.root / "mlflow", str(world.registry.root)
+    words = ("export", "--mlflow", place.as_uri(), "--registry", root)
+    assert CliRunner().invoke(registry_command, words).exit_code == 0
+    assert [path.name for path in sorted((place / "models").iterdir())] == [
+        "_default-gesture",
+        "ana-gesture",
+        "ben-gesture",
+    ]
+    shutil.copytree(world.registry.root, world.mirror, dirs_exist_ok=True)
+    outcome = report(erase(world, "--json"))
+    assert outcome["left"] == [] and world.traces() == []
+    assert [path.name for path in sorted((place / "models").iterdir())] == ["_default-gesture", "ben-gesture"]
+    assert len(list(place.rglob("MLmodel"))) == 2, "ben's, and the pooled one without ana"
+
+
+@pytest.mark.parametrize("reason", ["", "does not respond"])
+def test_what_an_mlflow_server_keeps_is_named(world: World, monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
+    run = "http://mlflow.example:5000/#/experiments/1/runs/abc"
+
+    def remove_run(address: str) -> bool:
+        assert address == run
+        if reason:
+            raise MlflowError(reason)
+        return False
+
+    monkeypatch.setattr(erasure, "remove_run", remove_run)
+    record_copy(copies_file(world.registry.root), ["ana"], run)
+    outcome = report(erase(world, "--json"))
+    assert outcome["left"] == [
+        f"{run}: a model was exported there: {reason}"
+        if reason
+        else f"{run}: deleted, but the server keeps the files until `mlflow gc --run-ids abc`"
+    ]
 
 
 def test_an_erasure_finds_the_pages_that_check_wrote(world: World, tmp_path: Path) -> None:
