@@ -73,6 +73,12 @@ class MlflowMissingError(MlflowError):
     exit_code = 2
 
 
+class UnsupportedPlatformError(RegistryError):
+    """The operating system lacks what this needs."""
+
+    exit_code = 2
+
+
 class StorageError(RegistryError):
     """The file system refused: full, read-only, or no permission. Nothing became visible."""
 

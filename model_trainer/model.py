@@ -14,6 +14,7 @@ from typing import Any, Self, overload
 from model_registry.folders import configured_signatures
 from model_registry.location import ReadableRegistry, is_url, open_registry
 from model_registry.names import Modality, parse_modality
+from model_registry.platforms import check_platform
 from model_registry.storage.encoders import EncoderError, read_encoder
 from model_registry.storage.entry import BundleManifest
 from model_registry.storage.publication import read_bundle
@@ -158,6 +159,7 @@ def load(
         >>> with load("models", user_id="ana", modality="sound") as model:
         ...     model.predict(["hum.wav", "click.wav"])
     """
+    check_platform()
     if isinstance(source, str | os.PathLike):
         address = os.fspath(source)
         path = Path(address)

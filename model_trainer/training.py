@@ -16,6 +16,7 @@ from typing import Any, Self, TextIO, overload
 
 from model_registry.location import WritableRegistry, open_writable_registry
 from model_registry.names import InvalidNameError, Modality, parse_name
+from model_registry.platforms import check_platform
 from model_registry.promotion import POLICIES, PromotionPolicy
 from model_registry.promotion import publish as publish_bundle
 from model_registry.storage.durable import temporary_folder
@@ -214,6 +215,7 @@ def train(
         >>> result = train("sound", ["hum1.wav", …], ["yes", …], sessions=["monday", …], user_id="ana", consent=True)
         >>> result.predict("hum9.wav").label
     """
+    check_platform()
     trainer = find_trainer(_parsed(parse_known_modality, modality))
     users = _users(user_id, people)
     if not isinstance(config, str | os.PathLike | Mapping | None):

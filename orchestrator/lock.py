@@ -6,7 +6,6 @@ holds it, and after a crash who held it last.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from model_registry.platforms import lock
 from model_registry.timestamps import utc_now
 from orchestrator.run_folder import read_json
 from shared.errors import ConfigError, TrainerError
@@ -29,7 +29,7 @@ def batch_lock(path: Path) -> Iterator[str]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(descriptor, wait=False)
         except BlockingIOError:
             owner = _owner(path) or "another process"
             raise ConfigError(
@@ -54,7 +54,7 @@ def is_locked(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        lock(descriptor, shared=True, wait=False)
     except BlockingIOError:
         return True
     finally:

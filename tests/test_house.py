@@ -48,7 +48,7 @@ TIERS: dict[str, tuple[tuple[set[str], ...], ...]] = {
         ({"commands", "__main__"},),
     ),
     "model_registry": (
-        ({"errors", "messages", "metrics", "timestamps"},),
+        ({"errors", "messages", "metrics", "platforms", "timestamps"},),
         ({"names"}, {"languages"}),
         ({"storage"},),
         ({"folders"},),
@@ -514,6 +514,43 @@ def test_no_package_relies_on_private_names_or_interpreter_tricks() -> None:
 def test_the_rule_on_tricks_notices_each_way_to_break_it(source: str) -> None:
     assert len(tricks(ast.parse(source))) == 1
     assert not tricks(ast.parse("from __future__ import annotations\nimport os, gc\ngc.collect()"))
+
+
+# What only some operating systems have, or where files are on a person's machine -> the one module that knows.
+SYSTEM_MODULES = {
+    **dict.fromkeys(("fcntl", "grp", "resource"), "model_registry.platforms"),
+    **dict.fromkeys(("pwd", "termios", "pty", "tty", "syslog", "msvcrt", "winreg"), ""),
+    "platformdirs": "model_registry.folders",
+}
+
+
+def system_imports(module: str, tree: ast.Module) -> list[str]:
+    """Return what a module imports that another one is for; `_import` is how that one does it."""
+    late = {
+        node.args[0].value: node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and called(node) == "_import" and isinstance(node.args[0], ast.Constant)
+    }
+    names = [*imports(tree), *((line, str(name)) for name, line in late.items())]
+    return [
+        f"{module}:{line}: {name}" for line, name in names if SYSTEM_MODULES.get(name.split(".")[0], module) != module
+    ]
+
+
+def test_what_differs_between_operating_systems_is_in_one_module_each() -> None:
+    installed = {name: tree for name, tree in our_modules().items() if name.split(".")[0] not in NOT_INSTALLED}
+    found = [fault for name, tree in installed.items() for fault in system_imports(name, tree)]
+    assert found == [], ", ".join(found)
+    for owner in {"model_registry.platforms", "model_registry.folders"}:
+        assert system_imports("elsewhere", installed[owner]), f"{owner} imports none of them"
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["import fcntl", "def late():\n    import resource", "from platformdirs import user_data_path", "import pwd"],
+)
+def test_the_rule_of_operating_systems_notices_each_way_to_break_it(source: str) -> None:
+    assert len(system_imports("shared.errors", ast.parse(source))) == 1
 
 
 def test_shared_is_ours_and_not_another_package_of_that_name() -> None:

@@ -16,7 +16,6 @@ process releases it.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import io
 import os
@@ -32,6 +31,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from model_registry.errors import LockedError, NotFoundError, StorageError, UnusablePathError
+from model_registry.platforms import lock
 
 CHUNK = 1 << 20
 STAGING = ".staging-"  # begins the name of every staging folder
@@ -226,7 +226,7 @@ def staging_folder(parent: Path) -> Iterator[Path]:
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
             continue  # another process took it for abandoned in the moment before we held it
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        lock(fd)
         if _same_folder(fd, folder):
             if (mode := modes_in(parent).folder) != 0o700:
                 os.fchmod(fd, mode)
@@ -347,7 +347,7 @@ def _abandoned(folder: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(fd, wait=False)
     except BlockingIOError:
         return False
     finally:
@@ -367,7 +367,7 @@ def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(f"{folder}: no such folder") from None
     try:
-        _acquire(fd, folder, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        _acquire(fd, folder, shared)
         if not _same_folder(fd, folder):
             raise NotFoundError(f"{folder}: was removed meanwhile")
         yield
@@ -375,12 +375,12 @@ def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
         os.close(fd)
 
 
-def _acquire(fd: int, folder: Path, operation: int) -> None:
+def _acquire(fd: int, folder: Path, shared: bool) -> None:
     """Take the lock of an open folder. Raises LockedError after LOCK_SECONDS."""
     deadline, pause = time.monotonic() + LOCK_SECONDS, 0.001
     while True:
         try:
-            return fcntl.flock(fd, operation | fcntl.LOCK_NB)
+            return lock(fd, shared=shared, wait=False)
         except BlockingIOError:
             if time.monotonic() > deadline:
                 reason = f"has been locked by {_holder(fd)} for more than {LOCK_SECONDS:g} s"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import grp
 import os
 from pathlib import Path
 
 from model_registry.errors import InvalidNameError
 from model_registry.messages import printable
+from model_registry.platforms import group_number
 from model_registry.storage.durable import Modes, locked, set_modes, storage_errors
 from model_registry.storage.tokens import tokens_file
 
@@ -21,7 +21,7 @@ def protect(root: Path, group: str | None) -> int:
     number = -1
     if group is not None:
         try:
-            number = grp.getgrnam(group).gr_gid
+            number = group_number(group)
         except KeyError:
             raise InvalidNameError(f"group {printable(group)}: no such group on this machine") from None
     with storage_errors("protect"), locked(root):

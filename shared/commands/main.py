@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from model_registry.errors import RegistryError
+from model_registry.platforms import check_platform
 from shared.errors import TrainerError
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ def run(command: Callable[[], Any]) -> int:
     """Run a command; return its exit code after printing what went wrong, if anything."""
     _stop_on_sigterm()
     try:
+        check_platform()
         result = command()
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as stop:

@@ -6,7 +6,6 @@ Its parts are also what a run that fails has recorded by then (`RunLog.fields`),
 from __future__ import annotations
 
 import hashlib
-import resource
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model_registry.platforms import peak_memory
 from model_registry.timestamps import utc_now
 from shared.data.records import Dropped
 from shared.data_loader import Dataset, Selection, session_key
@@ -64,7 +64,7 @@ def training_log(run: TrainingRun) -> TrainingLogEntry:
             "seconds": job.log.rounded_seconds(),
             "libraries": dict(library_versions(job.package or "shared")),
             "code": {name: content[:12] for name, content in code.items()},
-            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_memory_bytes": peak_memory(),
         }
     )
 

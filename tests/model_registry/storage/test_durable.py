@@ -253,14 +253,14 @@ def test_a_folder_that_goes_while_we_wait_for_its_lock_is_not_locked(tmp_path: P
             waiting.set()
             real(fd, how)
 
-        durable.fcntl.flock = flock  # type: ignore[assignment]
+        fcntl.flock = flock  # type: ignore[assignment]
         try:
             with locked(folder):
                 outcome.append("locked")
         except NotFoundError:
             outcome.append("gone")
         finally:
-            durable.fcntl.flock = real
+            fcntl.flock = real
 
     with locked(folder):
         thread = threading.Thread(target=wait)
