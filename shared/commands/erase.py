@@ -91,6 +91,8 @@ def erase_command(
     check_reason(user, reason)
     if retrain_pooled and len(data_roots) != 1:
         raise click.UsageError("--retrain-pooled: name the one data root to train from with --data")
+    if mirrors:
+        import fsspec  # noqa: F401  # where it is missing nothing is erased
     if not yes:
         click.confirm(f"Remove everything of {user} for good?", abort=True)
     if isinstance(registry, Registry):

@@ -11,8 +11,9 @@ import traceback
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from multiprocessing.dummy import DummyProcess
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard
 
 import click
 
@@ -41,6 +42,7 @@ _COMMANDS = {  # name -> where the command is and what it does; imported when it
 }
 _ADDED = "model_trainer.commands"  # entry points such as orchestrator = "orchestrator.commands:COMMANDS"
 _TERMINATED = 128 + signal.SIGTERM  # the exit code after SIGTERM
+_EVERYTHING = "model-trainer[gesture,sound,speech,visual,serve]"
 _LAST_SECONDS = 30.0  # that one item of joblib may take to end
 
 
@@ -158,14 +160,23 @@ def error_message(error: Exception) -> str:
         return error.format_message()
     if isinstance(error, TrainerError | RegistryError):
         return str(error)
+    if _of_an_extra(error):
+        return f"the package {error.name} is missing; install it with: pip install '{_EVERYTHING}'"
     return f"internal: {type(error).__name__}: {error}"
 
 
 def exit_code(error: Exception) -> int:
     """Return 2 for usage or configuration, 3 for data, 4 for the quality gate, 5 for internal errors."""
-    if isinstance(error, click.ClickException):
+    if isinstance(error, click.ClickException) or _of_an_extra(error):
         return 2
     return error.exit_code if isinstance(error, TrainerError | RegistryError) else 5
+
+
+def _of_an_extra(error: Exception) -> TypeGuard[ModuleNotFoundError]:
+    """Return whether a package is not installed that an extra brings, and not a module of ours."""
+    if not isinstance(error, ModuleNotFoundError) or error.name is None:
+        return False
+    return not Path(__file__).parents[2].joinpath(error.name.split(".")[0]).is_dir()
 
 
 def _stop_on_sigterm() -> None:
