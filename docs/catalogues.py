@@ -14,6 +14,8 @@ from model_registry.languages import CATALOGUES, LANGUAGES, read_catalogue
 from model_registry.metrics import GROUPS, NAMES, OTHERS, metric_name
 from model_registry.service.charts import ACCURACY
 from model_registry.service.pages import WORDS
+from orchestrator import monitor_page
+from shared.report import data_page
 from shared.report.model_card import CHARTS, GOOD, NOT_GOOD, OTHER_TEXTS
 from shared.report.pages import OWN_CATALOGUES
 
@@ -29,7 +31,7 @@ def registry_messages() -> list[Message]:
 
 
 def card_messages() -> list[Message]:
-    """Return every message of the model card that the registry's pages do not have."""
+    """Return every message of the model card and of the page of samples that the registry's pages do not have."""
     texts = [
         *GOOD.values(),
         *NOT_GOOD.values(),
@@ -37,11 +39,17 @@ def card_messages() -> list[Message]:
         *(text for heading, said in CHARTS.items() for text in (heading, *said)),
     ]
     known = {*registry_messages()}
-    return [
-        message
-        for message in unique([*template_messages(OWN_CATALOGUES.parent, "model_card.html"), *texts])
-        if message not in known
-    ]
+    pages = ("model_card.html", "data_page.html")
+    templates = [message for page in pages for message in template_messages(OWN_CATALOGUES.parent, page)]
+    return [message for message in unique([*templates, *texts, *data_page.TEXTS]) if message not in known]
+
+
+def monitor_messages() -> list[Message]:
+    """Return every message of the monitor's page that the registry's pages do not have."""
+    folder = monitor_page.OWN_CATALOGUES.parent
+    messages = [*template_messages(folder, "monitor.html"), *monitor_page.TEXTS.values(), *monitor_page.NAMES]
+    known = {*registry_messages()}
+    return [message for message in unique(messages) if message not in known]
 
 
 def template_messages(folder: Path, names: str = "*.html") -> Iterator[Message]:
@@ -78,7 +86,11 @@ def write_catalogues(folder: Path, messages: Iterable[Message]) -> None:
 
 def all_messages() -> dict[Path, list[Message]]:
     """Return the folder of each package's catalogues -> its messages."""
-    return {CATALOGUES: registry_messages(), OWN_CATALOGUES: card_messages()}
+    return {
+        CATALOGUES: registry_messages(),
+        OWN_CATALOGUES: card_messages(),
+        monitor_page.OWN_CATALOGUES: monitor_messages(),
+    }
 
 
 def main() -> None:

@@ -7,20 +7,41 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from model_registry.errors import InvalidNameError
+from model_registry.languages import CATALOGUES, Language, install, preferred_language, words
 from model_registry.names import parse_modality, parse_user
-from orchestrator.failures import FailureReport, read_failures
+from orchestrator.failures import Change, FailureReport, read_failures
+from orchestrator.jobs import Cause
 from orchestrator.progress import Follower, Progress
 from orchestrator.run_folder import RunFolder
+from shared.logs import STAGES
+from shared.trainers import modality_names
 
-_PAGE = Path(__file__).with_name("monitor.html")
+OWN_CATALOGUES = Path(__file__).parent / "locale"
+# What the page's script writes, in English; the names between parentheses are filled in there.
+TEXTS = {
+    "head": "%(done)s of %(total)s jobs ended, %(failed)s failed, %(without_model)s without a model, %(rate)s jobs/s",
+    "finished": "finished",
+    "left": "about %(time)s left",
+    "all": "all",
+    "earlier": "an earlier batch",
+    "count": "%(all)s without a version, %(failed)s of them failed; %(matching)s match",
+    "first": "the first %(rows)s are listed",
+    "in_stage": "%(cause)s in %(stage)s",
+    "log": "log",
+    "log_of": "log of %(user)s, %(modality)s",
+    "mended": "Mended since the batch before: %(jobs)s",
+    "silent": "the monitor does not respond; is it still running?",
+}
+NAMES = (*filter(None, get_args(Cause)), *get_args(Change), *STAGES)  # of causes, changes and stages in the JSON
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:"
 _LOG_BYTES = 1 << 20  # of the end of a log
 
@@ -51,7 +72,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.split("?", 1)[0]
         if path == "/":
-            self._respond("text/html; charset=utf-8", _PAGE.read_bytes())
+            language = preferred_language(self.headers.get("Accept-Language", ""))
+            self._respond("text/html; charset=utf-8", monitor_page(language))
         elif path == "/state.json":
             self._respond("application/json", self._read().model_dump_json().encode())
         elif path == "/failures.json":
@@ -81,6 +103,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Log nothing: the page polls every second."""
+
+
+@lru_cache
+def monitor_page(language: Language) -> bytes:
+    """Return the page in a language; what it shows comes as JSON, in which reasons are English."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    translated = words(language, OWN_CATALOGUES, CATALOGUES)
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    install(environment, translated)
+    texts = {name: translated.text(text) for name, text in TEXTS.items()}
+    names = {name: translated.text(name) for name in NAMES}
+    names |= {name: translated.modality(name) for name in modality_names()}
+    return environment.get_template("monitor.html").render(texts=texts, names=names).encode()
 
 
 def failures_json(folder: RunFolder) -> bytes:

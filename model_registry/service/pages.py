@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
@@ -12,6 +13,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from starlette.types import ExceptionHandler
 
 from model_registry.errors import CorruptError
 from model_registry.languages import CATALOGUES, Language, install, preferred_language, words
@@ -38,13 +40,50 @@ _LABELS_SHOWN = 100
 _ROWS_SHOWN = 50  # of each table in which versions are compared
 _SETTING = 200  # characters of a setting's value
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; form-action 'self'"
+# Status -> heading, and what the reader can do.
+_REFUSALS = {
+    401: (
+        "Sign in",
+        "The token that you were given is the password; any name will do. Load the page again to be asked.",
+    ),
+    403: ("Not allowed", "Your token is not for these models. Ask those who run the registry for another one."),
+    404: ("Not there", "It may have been removed, or the address is wrong."),
+    422: ("Not understood", "The address is wrong. Begin again at the list of all users."),
+    429: ("Too many requests", "Wait a minute, then load the page again."),
+    500: (
+        "Damaged",
+        "What is stored differs from what was published and is not used. Tell those who run the registry.",
+    ),
+}
+_LATER = ("Not possible now", "Try again later. If it remains so, tell those who run the registry.")
 # What templates translate of values, besides metrics and headings: verdicts, statuses, events.
 WORDS = (
     *("Good", "Weak", "Insufficient data"),
     *("active", "candidate", "archived", "publish", "promote", "rollback", "archive", "remove"),
     *("This version has no model card.", "Examples of sessions that differ", "Data and code that differ"),
     "Settings that differ",
+    *(text for pair in (*_REFUSALS.values(), _LATER) for text in pair),
 )
+
+
+def readable(handle: Callable[[Request, Exception], Awaitable[Response]]) -> ExceptionHandler:
+    """Return an error's handler that answers a browser with a page in its language, and a program as `handle` does."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        response = await handle(request, error)
+        if request.method not in ("GET", "HEAD") or "text/html" not in request.headers.get("accept", ""):
+            return response
+        detail = json.loads(bytes(response.body))["detail"]
+        if not isinstance(detail, str):
+            detail = "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in detail)
+        heading, advice = _REFUSALS.get(response.status_code, _LATER)
+        values = {"heading": heading, "advice": advice, "detail": detail}
+        page = _page(await _language(request), "refused.html", status=response.status_code, **values)
+        kept = ("www-authenticate", "retry-after")
+        page.headers.update({name: response.headers[name] for name in kept if name in response.headers})
+        return page
+
+    return answer
 
 
 async def _language(request: Request) -> Language:

@@ -7,9 +7,11 @@ from typing import Any
 
 import uvicorn
 from anyio import CapacityLimiter, fail_after, to_thread
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from model_registry.errors import RegistryError
 from model_registry.service import api_reading, api_writing, pages
@@ -56,8 +58,9 @@ def create_app(
         responses={code: {"description": text} for code, text in _REFUSALS.items()},
     )
     app.state.service = service
-    app.add_exception_handler(RegistryError, refusal)
-    app.add_exception_handler(RequestValidationError, malformed)
+    app.add_exception_handler(RegistryError, pages.readable(refusal))
+    app.add_exception_handler(RequestValidationError, pages.readable(malformed))
+    app.add_exception_handler(HTTPException, pages.readable(_other_refusal))
 
     @app.get("/health", tags=["operations"])
     async def health() -> dict[str, str]:
@@ -88,6 +91,12 @@ def create_app(
     app.add_middleware(GuardedBody, limits=service.limits)
     app.add_middleware(RequestMetrics, metrics=service.metrics)
     return app
+
+
+async def _other_refusal(request: Request, error: Exception) -> Response:
+    """Report what a route, or the lack of one, refuses."""
+    assert isinstance(error, HTTPException)
+    return await http_exception_handler(request, error)
 
 
 def serve(

@@ -16,6 +16,7 @@ import click
 from pydantic import ValidationError
 
 from model_registry.commands.options import registry_settings
+from model_registry.languages import LANGUAGES, Language
 from model_registry.location import ReadableRegistry
 from model_registry.messages import list_names
 from model_registry.names import InvalidNameError, Modality, parse_name
@@ -221,6 +222,7 @@ def _bad_names(root: Path) -> list[Fault]:
     help="A training_log.json, whose audit the page shows on top; can be repeated.",
 )
 @click.option("--registry", **registry_settings("read", help="Take the logs of active versions.", default=False))
+@click.option("--lang", "language", type=click.Choice(LANGUAGES), default="en", help="Language of the page of --html.")
 @click.option("--verbose", is_flag=True, help="List every fault, also where many are of one kind.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 @click.pass_context
@@ -238,6 +240,7 @@ def check_command(
     page: Path | None,
     logs: tuple[Path, ...],
     registry: ReadableRegistry | None,
+    language: Language,
     verbose: bool,
     as_json: bool,
 ) -> None:
@@ -270,7 +273,9 @@ def check_command(
         progress=bar,
     )
     if page is not None:
-        write_pages(page, report.of_users, modality=known, logs=logs, registry=registry, progress=bar)
+        write_pages(
+            page, report.of_users, modality=known, logs=logs, registry=registry, language=language, progress=bar
+        )
     if as_json:
         click.echo(report.to_json())
     else:

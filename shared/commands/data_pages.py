@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from model_registry.commands.copies import remember_page
 from model_registry.errors import RegistryError
+from model_registry.languages import Language
 from model_registry.location import ReadableRegistry
 from model_registry.messages import list_names
 from model_registry.names import Modality
@@ -31,6 +32,7 @@ def write_pages(
     modality: Modality | None = None,
     logs: Sequence[Path] = (),
     registry: ReadableRegistry | None = None,
+    language: Language = "en",
     progress: Progress = silent,
 ) -> None:
     """Write the page of one user to a file `*.html`, or of each to a folder; `logs` and `registry` have audits.
@@ -50,7 +52,7 @@ def write_pages(
             if registry is not None:
                 mine += _active_logs(registry, user, contents, {entry.modality for entry in mine})
             chosen = [entry for entry in mine if modality in (None, entry.modality)]
-            page = data_page(replace(contents, logs=chosen), progress)
+            page = data_page(replace(contents, logs=chosen, language=language), progress)
             path = target if single else target / f"{user}.html"
             write_file_atomically(path, page, mode=_PRIVATE)
             remember_page(user, path)

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, JsonValue
 
+from model_registry.languages import Language, Words
 from model_registry.timestamps import utc_now
 from shared.data.feature_files import SIZE_LIMIT, FeatureFileError, parse_features
 from shared.data.files import RefusedFileError, read_bounded
@@ -31,6 +32,15 @@ _TEXT = 600  # characters of a text
 _LISTED = 200  # faults, warnings and samples left out
 _TOGETHER = 32  # samples whose contents are made at a time
 _THREADS = 2
+
+# What is said of a sample, in English; the names between parentheses are filled in.
+SUSPECTED = "its label may be wrong: it is more like %(label)s"
+ODD = "predicted as %(label)s by a model that was not trained on it"
+FULL = "not shown here: the page is full"
+UNREADABLE = "its file cannot be read"
+UNPLAYABLE = "cannot be shown without the package %(package)s"
+SAME, NEARLY_SAME = "the same content", "nearly the same"
+TEXTS = (SUSPECTED, ODD, FULL, UNREADABLE, UNPLAYABLE, SAME, NEARLY_SAME)
 
 Place = tuple[str, int]  # file and line that describe a sample
 
@@ -97,6 +107,7 @@ class PageContents:
     faults: Sequence[Fault]
     warnings: Sequence[Fault]
     logs: Sequence[LoggedFindings] = ()
+    language: Language = "en"
 
 
 @dataclass(frozen=True)
@@ -129,7 +140,8 @@ def data_page(contents: PageContents, progress: Progress = silent) -> bytes:
     that need attention, then of every label and session in turn.
     """
     by_id = {record.example.record_id: record for record in contents.used}
-    findings = [(log, _findings(log, by_id)) for log in contents.logs]
+    words = page_words(contents.language)
+    findings = [(log, _findings(log, by_id, words)) for log in contents.logs]
     notes = _notes(contents, findings)
     pairs = _pairs(contents.used, findings)
     above = [key for _, found in findings for key in (*found.suspected, *found.odd)]
@@ -144,8 +156,8 @@ def data_page(contents: PageContents, progress: Progress = silent) -> bytes:
     }
     in_turn = [records[k] for k in range(SHOWN) for records in chosen.values() if k < len(records)]
     wanted = {record.example.record_id: record for record in (*(by_id[key] for key in above), *in_turn)}
-    cards = _cards(list(wanted.values()), contents.files, notes, progress)
-    page: str = _template().render(
+    cards = _cards(list(wanted.values()), contents.files, notes, words, progress)
+    page: str = _template(contents.language).render(
         user=contents.user_id,
         written=utc_now(),
         faults=contents.faults[:_LISTED],
@@ -153,13 +165,13 @@ def data_page(contents: PageContents, progress: Progress = silent) -> bytes:
         left_out=contents.left_out[:_LISTED],
         more={name: max(len(getattr(contents, name)) - _LISTED, 0) for name in ("faults", "warnings", "left_out")},
         reasons=Counter(dropped.reason for dropped in contents.left_out).most_common(),
-        attention=[_attention(log, found, cards) for log, found in findings],
+        attention=[_attention(log, found, cards, words) for log, found in findings],
         above=frozenset(above),
         copies=[
             {"how": how, "samples": [(by_id[key].example, cards.get(key)) for key in pair]}
             for pair, how in pairs[:_LISTED]
         ],
-        modalities=[_modality(name, groups, chosen, cards) for name in sorted({key[0] for key in groups})],
+        modalities=[_modality(name, groups, chosen, cards, words) for name in sorted({key[0] for key in groups})],
         shown=sum(card.kind != "none" for card in cards.values()),
         total=len(contents.used),
         limits={"each": SHOWN, "megabytes": SIZE // 1024**2, "seconds": SECONDS, "frames": FRAMES},
@@ -167,18 +179,18 @@ def data_page(contents: PageContents, progress: Progress = silent) -> bytes:
     return page.encode()
 
 
-def _findings(log: LoggedFindings, by_id: Mapping[str, Record]) -> _Findings:
+def _findings(log: LoggedFindings, by_id: Mapping[str, Record], words: Words) -> _Findings:
     """Return what a training log says of samples that still have the label that they were trained with."""
 
     def described(rows: Sequence[DoubtfulSample], text: str) -> dict[str, str]:
         return {
-            row.record_id: text.format(row.predicted)
+            row.record_id: words.text(text) % {"label": row.predicted}
             for row in rows
             if row.record_id in by_id and by_id[row.record_id].example.label == row.label
         }
 
-    suspected = described(log.metrics.audit.suspected_labels, "its label may be wrong: it is more like {}")
-    odd = described(log.misclassified, "predicted as {} by a model that was not trained on it")
+    suspected = described(log.metrics.audit.suspected_labels, SUSPECTED)
+    odd = described(log.misclassified, ODD)
     present = tuple(dict.fromkeys(pair for pair in log.near_copies if pair[0] in by_id and pair[1] in by_id))
     return _Findings(suspected, {key: note for key, note in odd.items() if key not in suspected}, present)
 
@@ -200,6 +212,7 @@ def _cards(
     records: Sequence[Record],
     files: Mapping[Place, Path],
     notes: Mapping[str, tuple[str, ...]],
+    words: Words,
     progress: Progress,
 ) -> dict[str, _Card]:
     """Return a card for each record, by record id; where the page is full, cards without a content."""
@@ -209,9 +222,11 @@ def _cards(
     with ThreadPoolExecutor(_THREADS) as pool:
         for part in progress(parts, "drawing"):
             if size < SIZE:
-                made = list(pool.map(lambda record: _content(record, files.get((record.path, record.line))), part))
+                made = list(
+                    pool.map(lambda record: _content(record, files.get((record.path, record.line)), words), part)
+                )
             else:
-                made = [("none", "not shown here: the page is full")] * len(part)
+                made = [("none", words.text(FULL))] * len(part)
             for record, (kind, content) in zip(part, made, strict=True):
                 example = record.example
                 size += len(content) * 3 // 4 if kind in ("audio", "image") else len(content)
@@ -228,30 +243,30 @@ def _cards(
     return cards
 
 
-def _content(record: Record, file: Path | None) -> tuple[str, str]:
+def _content(record: Record, file: Path | None, words: Words) -> tuple[str, str]:
     """Return the kind of a sample's content and the content: text, SVG, a data URL, or why there is none."""
     example = record.example
     if example.transcript is not None:
         text = example.transcript
         return "text", text if len(text) <= _TEXT else f"{text[:_TEXT]}…"
     if file is None:
-        return "none", "its file cannot be read"
+        return "none", words.text(UNREADABLE)
     try:
         if example.features is not None:
             features = parse_features(read_bounded(file, SIZE_LIMIT), example.features.format)
             return "trace", trace(features, example.features.encoding, example.label)
         media_type, content = preview(file, example)
     except ModuleNotFoundError as error:
-        return "none", f"cannot be shown without the package {error.name}"
+        return "none", words.text(UNPLAYABLE) % {"package": error.name}
     except (ValueError, OSError, RefusedFileError, FeatureFileError) as error:
         return "none", str(error)
     kind = media_type.split("/")[0]
     return kind, f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
-def _attention(log: LoggedFindings, found: _Findings, cards: Mapping[str, _Card]) -> dict[str, Any]:
+def _attention(log: LoggedFindings, found: _Findings, cards: Mapping[str, _Card], words: Words) -> dict[str, Any]:
     return {
-        "title": title_of(log.modality),
+        "title": _title(log.modality, words),
         "version": log.model_version or log.run_id,
         "suspected": [cards[record_id] for record_id in found.suspected],
         "odd": [cards[record_id] for record_id in found.odd],
@@ -268,10 +283,10 @@ def _pairs(
         example = record.example
         original = first.setdefault((example.modality, content_of(example)), example.record_id)
         if original != example.record_id:
-            pairs[original, example.record_id] = "the same content"
+            pairs[original, example.record_id] = SAME
     for _, found in findings:
         for pair in found.copies:
-            pairs.setdefault(pair, "nearly the same")
+            pairs.setdefault(pair, NEARLY_SAME)
     return list(pairs.items())
 
 
@@ -280,6 +295,7 @@ def _modality(
     groups: Mapping[tuple[str, str, str], Sequence[Record]],
     chosen: Mapping[tuple[str, str, str], Sequence[Record]],
     cards: Mapping[str, _Card],
+    words: Words,
 ) -> dict[str, Any]:
     mine = {key: records for key, records in groups.items() if key[0] == name}
     labels, sessions = sorted({key[1] for key in mine}), sorted({key[2] for key in mine})
@@ -292,13 +308,21 @@ def _modality(
                 yield {"session": session, "samples": samples, "more": len(mine[key]) - len(samples)}
 
     return {
-        "title": title_of(name),
+        "title": _title(name, words),
         "sessions": sessions,
         "table": [(label, [len(mine.get((name, label, session), ())) for session in sessions]) for label in labels],
         "labels": [{"label": label, "sessions": list(shown(label))} for label in labels],
     }
 
 
-@lru_cache(maxsize=1)
-def _template() -> Any:
-    return page_environment(page_words("en")).get_template("data_page.html")
+def _title(modality: str, words: Words) -> str:
+    """Return what a page calls a modality as a heading."""
+    if words.language == "en":
+        return title_of(modality)
+    name = words.modality(modality)
+    return f"{name[:1].upper()}{name[1:]}"
+
+
+@lru_cache
+def _template(language: Language) -> Any:
+    return page_environment(page_words(language)).get_template("data_page.html")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from model_registry.languages import LANGUAGES, Language
 from orchestrator.jobs import Cause, Job, failed
 from orchestrator.lock import batch_lock
-from orchestrator.monitor_page import page_server
+from orchestrator.monitor_page import monitor_page, page_server
 from orchestrator.progress import Follower
 from orchestrator.run_folder import RunFolder
 from tests.model_registry.service.browser import Browser, chromium
@@ -180,6 +182,51 @@ def test_the_page_fits_a_phone_and_passes_axe(scheme: str, tmp_path: Path) -> No
         assert page.violations() == []
         page.screenshot(tmp_path / f"monitor-{scheme}.png")
         server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("language", "head", "cause", "filtered"),
+    [
+        ("de", "1 von 3 Auftr\u00e4gen beendet, 1 fehlgeschlagen", "interner Fehler, Schritt: Laden", "1 passen"),
+        ("es", "1 de 3 trabajos terminados, 1 fallidos", "error interno, paso: carga", "1 coinciden"),
+    ],
+)
+def test_the_page_speaks_the_language_of_the_browser(
+    language: str, head: str, cause: str, filtered: str, tmp_path: Path
+) -> None:
+    folder = _batch(tmp_path)
+    folder.record("started", {"user": "ben", "modality": "visual_environment"})
+    stopped = failed(JOBS[0], "internal", "no samples").model_copy(update={"stage": "load"})
+    folder.record("finished", stopped.model_dump())
+    headers = {"Accept-Language": language}
+    with page_server(Follower(folder), "127.0.0.1", 0) as server, chromium(headers) as page:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        page.resize(360, 740)
+        page.open(address)
+        _see(page, head)
+        _see(page, filtered, "count")
+        assert page.run("document.documentElement.lang") == language
+        row = "document.getElementById('failures').rows[0]"
+        assert page.run(f"{row}.cells[2].textContent") == cause
+        assert page.run(f"{row}.cells[3].lang") == "en", "a reason is English"
+        assert page.run("document.documentElement.scrollWidth") <= 360 and page.violations() == []
+        text = page.run("document.body.innerText.replace('no samples', '')")
+        assert re.findall(r"\b(?:the|of|is|and|jobs|failed|running|without|user|since)\b", text) == []
+        asked = {
+            event["params"]["request"]["url"] for event in page.events if event["method"] == "Network.requestWillBeSent"
+        }
+        assert {url for url in asked if not url.startswith("data:")} == {
+            address,
+            f"{address}state.json",
+            f"{address}failures.json",
+        }
+        server.shutdown()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_page_is_small(language: Language) -> None:
+    assert 5_000 < len(monitor_page(language)) <= 100_000
 
 
 def test_the_page_lists_all_failures_filters_them_and_links_their_logs(tmp_path: Path) -> None:

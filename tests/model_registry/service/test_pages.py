@@ -345,6 +345,72 @@ def test_translated_pages_fit_a_phone_and_pass_axe(store: Registry, secret: str,
             assert page.violations() == [], path
 
 
+REFUSED = [
+    ("/nowhere", 404, "Not there"),
+    ("/users/nobody/gesture/v1", 404, "Not there"),
+    ("/users/person07/gesture/v9", 404, "Not there"),
+    ("/users/person07/gesture/v1/files/recipe", 404, "Not there"),
+    ("/users/person07/gesture/vx", 422, "Not understood"),
+    ("/users/a%20b/gesture", 422, "Not understood"),
+    ("/?page=0", 422, "Not understood"),
+]
+
+
+@pytest.mark.parametrize(("path", "status", "heading"), REFUSED)
+def test_what_is_refused_is_a_page_for_a_browser_and_json_for_a_program(
+    client: TestClient, path: str, status: int, heading: str
+) -> None:
+    for accepted in ({}, {"Accept": "application/json"}):
+        response = client.get(path, headers=accepted)
+        assert response.status_code == status and response.json()["detail"]
+    page = client.get(path, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert page.status_code == status and page.headers["content-type"].startswith("text/html")
+    assert f"<h1>{heading}</h1>" in page.text and page.headers["vary"] == "Accept-Language"
+    assert "script" not in page.headers["content-security-policy"].replace("default-src 'none'", "")
+
+
+def test_who_may_not_see_a_page_is_told_what_to_do(store: Registry, secret: str) -> None:
+    app = TestClient(create_app(store))
+    browser = {"Accept": "text/html", "Accept-Language": "es"}
+    unknown = app.get("/", headers=browser)
+    assert unknown.status_code == 401 and "<h1>Iniciar sesi\u00f3n</h1>" in unknown.text
+    assert unknown.headers["www-authenticate"].startswith("Basic ")
+    own = add_token(tokens_file(store.root), "family", ("read:person07",))
+    foreign = app.get("/users/person08", headers={**browser, "Authorization": f"Bearer {own}"})
+    assert foreign.status_code == 403 and "<h1>No permitido</h1>" in foreign.text
+    posted = app.post("/v1/uploads", headers=browser)
+    assert posted.status_code == 401 and posted.json()["detail"] == "a token is required"
+
+
+@pytest.mark.parametrize("language", ["en", "de", "es"])
+def test_refusals_fit_a_phone_pass_axe_and_are_one_request(
+    store: Registry, secret: str, language: str, tmp_path: Path
+) -> None:
+    headers = {"Authorization": f"Bearer {secret}", "Accept-Language": language}
+    with served(store) as address, chromium(headers) as page:
+        page.resize(360, 740)
+        for path, _, heading in REFUSED:
+            page.events.clear()
+            page.open(address + path)
+            assert page.run("document.documentElement.lang") == language
+            assert (page.run("document.querySelector('h1').textContent") == heading) == (language == "en")
+            assert page.run("document.documentElement.scrollWidth") <= 360, path
+            assert page.violations() == [], path
+            asked = [
+                event["params"]["request"]["url"]
+                for event in page.events
+                if event["method"] == "Network.requestWillBeSent"
+            ]
+            assert [url for url in asked if not url.startswith("data:")] == [address + path]
+    without = TestClient(create_app(store)).get("/", headers={"Accept": "text/html", "Accept-Language": language})
+    (tmp_path / "sign-in.html").write_text(without.text)  # a browser shows it to those who close its prompt
+    with chromium({}) as page:
+        page.resize(360, 740)
+        page.open((tmp_path / "sign-in.html").as_uri())
+        assert page.run("document.querySelector('h1').textContent") in ("Sign in", "Anmelden", "Iniciar sesi\u00f3n")
+        assert page.run("document.documentElement.scrollWidth") <= 360 and page.violations() == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_passes_axe(browser: tuple[Browser, str], path: str, scheme: str) -> None:

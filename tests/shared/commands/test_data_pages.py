@@ -181,6 +181,39 @@ def test_a_full_page_names_what_it_does_not_show(tmp_path: Path, monkeypatch: py
     assert text.count("the page is full") == 24 and "Shown are 8 of 32 samples" in text
 
 
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        (
+            "de",
+            ["Aufnahmen von anna", "Labels, die falsch sein k\u00f6nnten", "fast gleich", "Sitzung s1: 2 Aufnahmen"],
+        ),
+        (
+            "es",
+            [
+                "Muestras de anna",
+                "Etiquetas que pueden ser err\u00f3neas",
+                "casi iguales",
+                "Sesi\u00f3n s1: 2 muestras",
+            ],
+        ),
+    ],
+)
+def test_the_page_is_in_a_language_of_choice(language: str, said: list[str], tmp_path: Path) -> None:
+    log = all_kinds(tmp_path / "data")
+    page = page_of(tmp_path / "data", log, "--lang", language)
+    text = unescape(page.read_text("utf-8"))
+    assert f'<html lang="{language}">' in text and [each for each in said if each not in text] == []
+    with chromium({}) as browser:
+        browser.resize(360, 740)
+        browser.open(page.as_uri())
+        browser.run("document.querySelectorAll('details').forEach(part => { part.open = true })")
+        assert browser.run("document.documentElement.scrollWidth") <= 360 and browser.violations() == []
+        browser.run("document.querySelectorAll('bdi, code, [lang=en]').forEach(part => part.remove())")
+        left = browser.run("document.body.innerText")
+        assert re.findall(r"\b(?:the|of|is|are|and|sample|samples|session|label)\b", left) == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_a_phone_passes_axe_and_complains_of_nothing(page: Path, scheme: str) -> None:
     with chromium({}) as browser:
