@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from demo.make_data import write_demo_data
 from orchestrator.launch import main as batch_command
 
 
@@ -21,6 +20,8 @@ def demo_command(folder: Path) -> None:
     Example:
       model-trainer demo
     """
+    from demo.make_data import write_demo_data  # which imports what draws and makes sounds
+
     write_demo_data(folder / "data", seed=0)
     places = ["--data", folder / "data", "--registry", folder / "registry", "--runs", folder / "runs"]
     batch_command.main([*map(str, places), "--demo-data"], prog_name="model-trainer batch", standalone_mode=False)

@@ -13,7 +13,7 @@ TRAINER = Trainer(
     extracts=True,
     commands={
         "extract": Command(
-            "gesture_trainer.extracting:extract_command",
+            "gesture_trainer.commands:extract_command",
             "Find the landmarks of clips and images, and write feature files.",
         )
     },

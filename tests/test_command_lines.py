@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import click
@@ -33,3 +35,35 @@ def test_every_program_has_a_version(name: str) -> None:
 
 def test_all_programs_are_covered() -> None:
     assert {"model-trainer", "sound-train", "model-trainer batch", "model-trainer registry token add"} <= set(ALL)
+
+
+SLOW = {
+    "scipy",
+    "sklearn",
+    "onnx",
+    "onnxruntime",
+    "skl2onnx",
+    "spox",
+    "ndonnx",
+    "cv2",
+    "mediapipe",
+    "librosa",
+    "joblib",
+}
+SLOW |= {"fastapi", "httpx", "fsspec", "distributed", "docker", "mlflow", "babel", "jinja2"}
+
+
+def test_the_help_of_no_command_imports_what_takes_long() -> None:
+    """So that it is there in 0.3 s; importing scikit-learn alone takes a second."""
+    code = """
+import sys
+from shared.commands.main import _commands, model_trainer
+for name in ("", *_commands()):
+    before = {module.split(".")[0] for module in sys.modules}
+    model_trainer([*name.split(), "--help"], standalone_mode=False)
+    print("imports of", name or "model-trainer", *({module.split(".")[0] for module in sys.modules} - before))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    imported = {line.split()[2]: {*line.split()[3:]} for line in done.stdout.splitlines() if line.startswith("imports")}
+    assert {"check", "import", "field", "demo", "registry", "train"} <= imported.keys()
+    assert {name: modules & SLOW for name, modules in imported.items() if modules & SLOW} == {}

@@ -21,7 +21,6 @@ from model_registry.messages import list_names
 from model_registry.names import InvalidNameError, Modality, parse_modality
 from model_registry.storage.entry import FILE_LIMIT, RegistryEntry, parse_json
 from shared.commands.completion import installed_modalities
-from shared.commands.proposals import print_proposals
 from shared.commands.tables import print_table
 from shared.data.a3cp import read_decisions
 from shared.data.a3cp_rows import PartnerDecision
@@ -109,6 +108,8 @@ def field_command(
     faults: list[Fault] = []
     for user in users or _users(data):
         if propose is not None:
+            from shared.commands.proposals import print_proposals  # which imports what learns
+
             print_proposals(root, user, wanted, registry, propose, as_json, faults)
             continue
         for own in _decisions(root, user, faults, wanted).items():

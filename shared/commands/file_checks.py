@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,9 +16,11 @@ from shared.data.media_types import media_type
 from shared.errors import ConfigError, DataError
 from shared.features.cache import FeatureCache, content_key
 from shared.progress import Progress, silent
-from shared.recipe import CheckFile, load_recipe
 from shared.schema_utils import Example
 from shared.trainers import all_trainers, find_trainer
+
+if TYPE_CHECKING:
+    from shared.recipe import CheckFile
 
 _SPEC = "file_check_v3"  # of what is remembered of files that can be used; count it up where a check refuses more
 _THREADS = 2  # decoders release the interpreter's lock
@@ -52,6 +55,8 @@ def check_files(
 
     What was decoded before, by its content, is not decoded again. Without the trainer's packages nothing is decoded.
     """
+    from shared.recipe import load_recipe  # which imports what learns; --help of who imports us answers at once
+
     try:
         check = load_recipe(find_trainer(modality)).check_file
     except ConfigError:

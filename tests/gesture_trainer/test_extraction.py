@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from pydantic import ValidationError
 
-from gesture_trainer.extracting import extract_command
+from gesture_trainer.commands import extract_command
 from gesture_trainer.preprocessing import clips, extraction
 from gesture_trainer.preprocessing.clips import frames
 from gesture_trainer.preprocessing.extraction import (

@@ -116,6 +116,71 @@ def test_the_commands_of_the_cluster_train_and_publish(place: Place) -> None:
     assert place.versions() == {"ana speech": ["v1"]}
 
 
+def alerts() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((DEPLOY / "alerts.yml").read_text("utf-8"))["groups"]
+    return groups[0]["rules"]  # type: ignore[no-any-return]
+
+
+def test_every_alert_has_a_summary_and_nothing_else_by_accident() -> None:
+    """A comma in an unquoted summary begins another annotation, and Prometheus refuses the file."""
+    for rule in alerts():
+        assert set(rule) - {"for"} == {"alert", "expr", "annotations"} and set(rule["annotations"]) == {"summary"}
+
+
+# Alert -> what Prometheus has scraped: a series, and its values minute by minute, when the alert must fire.
+FIRING = {
+    "RegistryDown": {'up{job="model-registry"}': "0x120"},
+    "RegistryErrors": {'registry_requests_total{job="model-registry",status="507"}': "0+1x120"},
+    "RegistrySlow": {
+        'registry_seconds_bucket{job="model-registry",le="1"}': "0+0x120",
+        'registry_seconds_bucket{job="model-registry",le="10"}': "0+5x120",
+        'registry_seconds_bucket{job="model-registry",le="+Inf"}': "0+5x120",
+    },
+    "TrainingFails": {'model_trainer_failures{job="model-trainer",kind="failed",change="new",cause="data"}': "2x120"},
+    "NoBatch": {'model_trainer_batch_started_seconds{job="model-trainer"}': "-100000x120"},
+    "BatchInterrupted": {
+        'model_trainer_batch_finished{job="model-trainer"}': "0x120",
+        'model_trainer_jobs{job="model-trainer",modality="sound",state="running"}': "0x120",
+    },
+}
+QUIET = {
+    'up{job="model-registry"}': "1x120",
+    'registry_requests_total{job="model-registry",status="507"}': "3x120",
+    'registry_seconds_bucket{job="model-registry",le="1"}': "0+5x120",
+    'registry_seconds_bucket{job="model-registry",le="+Inf"}': "0+5x120",
+    'model_trainer_failures{job="model-trainer",kind="failed",change="unchanged",cause="data"}': "2x120",
+    'model_trainer_batch_started_seconds{job="model-trainer"}': "0x120",
+    'model_trainer_batch_finished{job="model-trainer"}': "0x120",
+    'model_trainer_jobs{job="model-trainer",modality="sound",state="running"}': "1x120",
+}
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool here; Debian's package prometheus has it")
+def test_prometheus_accepts_the_alerts_and_each_fires_when_it_should(tmp_path: Path) -> None:
+    assert list(FIRING) == [rule["alert"] for rule in alerts()]
+    shutil.copy(DEPLOY / "alerts.yml", tmp_path)
+
+    def outcome(alert: str, series: dict[str, str], fires: bool) -> subprocess.CompletedProcess[str]:
+        labels = {"TrainingFails": {"cause": "data"}}.get(alert, {"job": "model-trainer"})
+        labels = {"job": "model-registry"} if alert == "RegistryDown" else labels
+        labels = {} if alert in ("RegistryErrors", "RegistrySlow") else labels
+        summary = next(rule["annotations"] for rule in alerts() if rule["alert"] == alert)
+        expected = [{"exp_labels": labels, "exp_annotations": summary}] if fires else []
+        test = {
+            "interval": "1m",
+            "input_series": [{"series": name, "values": values} for name, values in series.items()],
+            "alert_rule_test": [{"eval_time": "60m", "alertname": alert, "exp_alerts": expected}],
+        }
+        file = tmp_path / f"{alert}.yml"
+        file.write_text(yaml.safe_dump({"rule_files": ["alerts.yml"], "tests": [test]}))
+        return subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, text=True, timeout=60)
+
+    for alert, series in FIRING.items():
+        for given, fires in ((series, True), (QUIET, False)):
+            done = outcome(alert, given, fires)
+            assert done.returncode == 0, (alert, fires, done.stdout + done.stderr)
+
+
 def test_every_metric_of_the_alerts_is_exported(tmp_path: Path) -> None:
     rules = yaml.safe_load((DEPLOY / "alerts.yml").read_text("utf-8"))["groups"][0]["rules"]
     expressions = "\n".join(rule["expr"] for rule in rules)
