@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from shared.report.advice import advise
 from shared.report.metrics import judge, with_probes
 from shared.report.pages import page_words
 from shared.training_run import LabelReport, Unit
+from sound_trainer.preprocessing.probes import _SLOPES
+from tests.paths import ROOT
 from tests.shared.finished_runs import finished_run
 
 BAD = {"accuracy_low": 0.1, "majority_baseline": 0.3, "balanced_accuracy": 0.5, "coverage": 0.5}
@@ -54,6 +57,17 @@ def test_every_reason_of_a_verdict_is_translated(unit: Unit, tmp_path: Path) -> 
     assert len(set(reasons)) >= 12
     assert untranslated(tuple(reasons)) == []
     assert untranslated(("something that nobody says",)) != []
+
+
+def test_every_kind_of_probe_is_translated() -> None:
+    kinds = {"random numbers", *_SLOPES}
+    for path in ROOT.glob("*_trainer/preprocessing/probes.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Yield) and isinstance(node.value, ast.Tuple):
+                first = node.value.elts[0]
+                kinds |= {str(first.value)} if isinstance(first, ast.Constant) else set()
+    assert {"hum", "still", "noise", "random keys", "white noise"} <= kinds and len(kinds) >= 20
+    assert untranslated(tuple(sorted(kinds))) == []
 
 
 @pytest.mark.parametrize("unit", ["session", "person"])
