@@ -181,4 +181,7 @@ def _calibrated(
     kept: NDArray[np.bool_],
     rates: tuple[float, float],
 ) -> DecisionRule:
-    return fit_decision_rule(logits[kept], near[kept], truth[kept], groups[kept], candidate.score_weights, rates)
+    return fit_decision_rule(
+        *(logits[kept], near[kept], truth[kept], groups[kept], candidate.score_weights, rates),
+        spread_share=candidate.spread_share,
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from pydantic import Field
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
-from shared.learning.calibration import calibration_error
 from shared.learning.candidates import Candidate, fit_head
 from shared.learning.decision_rule import DecisionRule, fit_decision_rule
 from shared.learning.fold_fits import Cells, FoldFits, HeldOutLogits, Step, UnknownOutputs, label_groups
@@ -81,8 +80,7 @@ class Validation:
     folds: Folds
     fold: Indices  # outer fold that held the sample out
     predicted: Classes
-    probabilities: Features
-    calibrated: Features  # probabilities at each fold's temperature
+    probabilities: Features  # at each fold's temperature
     uncalibrated: Features  # probabilities at temperature 1
     accepted: NDArray[np.bool_]
     score: Features
@@ -127,8 +125,9 @@ def validate_by_session(
         held, near = fits.held(chosen, units, without), fits.familiarity(chosen, units, without)
         single = len(np.unique(groups[held.indices])) == 1
         shifted = fits.simulate_session_shift(chosen, units, without) if single else ()
-        truth, own, weights = classes[held.indices], groups[held.indices], candidates[chosen].score_weights
-        return fit_decision_rule(held.logits, near, truth, own, weights, rates, unknown, shifted)
+        truth, own, candidate = classes[held.indices], groups[held.indices], candidates[chosen]
+        weights, share = candidate.score_weights, candidate.spread_share
+        return fit_decision_rule(held.logits, near, truth, own, weights, rates, unknown, shifted, share)
 
     n = len(classes)
     place, predicted = np.full(n, -1, np.int64), np.zeros(n, np.int64)
@@ -148,8 +147,6 @@ def validate_by_session(
         predicted[test.indices], probabilities[test.indices], accepted[test.indices], score[test.indices] = results
         uncalibrated[test.indices] = softmax(test.logits, axis=1)
 
-    correct = predicted == classes
-    helps = calibration_error(probabilities, correct) <= calibration_error(uncalibrated, correct)
     held = [fits.held(c, folds.outer, frozenset()) for c in range(len(candidates))]
     chosen = choose(held, classes)
     winner, prepared = candidates[chosen], fits.candidates[chosen]
@@ -163,15 +160,14 @@ def validate_by_session(
         folds=folds,
         fold=place,
         predicted=predicted,
-        probabilities=probabilities if helps else uncalibrated,
-        calibrated=probabilities,
+        probabilities=probabilities,
         uncalibrated=uncalibrated,
         accepted=accepted,
         score=score,
         chosen_by_fold=tuple(chosen_by_fold),
         candidates={c.name: balanced(h, classes) for c, h in zip(candidates, held, strict=True)},
         winner=winner,
-        rule=rule if helps else replace(rule, temperature=1.0),
+        rule=rule,
         random_accuracy=random_accuracy,
         left_out=_judge_left_out(unknown, rules, place, classes, score),
         learning=learning,

@@ -2,56 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from shared.learning.folds import Indices
-from shared.learning.heads import Classes, Features
+from shared.learning.heads import ABSENT, Classes, Features
 
 Floats = NDArray[np.float64]
+PRIOR_DEVIATION = 0.5  # of the logarithm of a temperature from the usual one
 
 
-def fit_temperature(logits: Features, classes: Classes, groups: Indices) -> float:
-    """Return the temperature that minimises the out-of-fold log loss, or 1 where that does not help other sessions.
+def fit_temperature(logits: Features, classes: Classes, spread_share: float | None = None) -> float:
+    """Return the temperature that out-of-fold logits (n, K) speak for, drawn to the usual one where they are few.
 
-    It helps if the loss of each session falls, all taken together, at the temperature that is best for the others;
-    with one session every second sample stands for another.
+    It has the greatest posterior probability. The prior is log-normal around the usual temperature: the share of the
+    logits' spread that `spread_share` says, or 1 for None. The loss of each sample counts n / (10 K^2): with few
+    samples a label, models without a fold are far less accurate than the model that is fitted on all of them. What
+    decided the constants: docs/results.md. Source of temperature scaling: Guo et al. 2017, "On calibration of modern
+    neural networks".
     """
-    member = np.unique(groups, return_inverse=True)[1] if len(groups) else groups
-    found, helps = best_temperature(logits, classes, member if member.any() else np.arange(len(logits)) % 2)
-    return found if helps else 1.0
+    samples, count = logits.shape
+    usual = 1.0 if spread_share is None or not samples else max(spread_share * _spread(logits), 1e-3)
+    if count < 2 or samples < 4:
+        return usual
+    losses, centre = _smoothed_losses(logits, classes), np.log(usual)
+    weight = min(samples / (10 * count**2), 1.0)
+
+    def cost(log_temperature: float) -> float:
+        return weight * losses(log_temperature) + (log_temperature - centre) ** 2 / (2 * PRIOR_DEVIATION**2)
+
+    return _least(cost, centre - np.log(100.0), centre + np.log(100.0))
 
 
-def best_temperature(
-    logits: Features, classes: Classes, member: Indices, lowest: float = 0.02, highest: float = 1000.0
-) -> tuple[float, bool]:
-    """Return the temperature of least log loss, and whether that of the others helps each `member` (n,), in all.
+def best_temperature(logits: Features, classes: Classes, lowest: float = 0.02, highest: float = 1000.0) -> float:
+    """Return the temperature of least log loss, between `lowest` and `highest`; 1 where nothing can be fitted."""
+    if logits.shape[1] < 2 or len(logits) < 4:
+        return 1.0
+    return _least(_smoothed_losses(logits, classes), np.log(lowest), np.log(highest))
 
-    Targets are smoothed as Platt (1999) does, so that near-perfect scores cannot drive it to an extreme, and it stays
-    within `lowest` and `highest`. Source of the method: Guo et al. 2017, "On calibration of modern neural networks".
+
+def _smoothed_losses(logits: Features, classes: Classes) -> Callable[[float], float]:
+    """Return the log loss, summed over samples, as a function of the logarithm of the temperature.
+
+    Targets are smoothed as Platt (1999) does, so that near-perfect scores cannot drive the temperature to an extreme.
     """
-    count = logits.shape[1]
-    if count < 2 or len(logits) < 4:
-        return 1.0, False
-    sure = (len(logits) + 1) / (len(logits) + 2)
+    samples, count = logits.shape
+    sure = (samples + 1) / (samples + 2)
     targets = np.full(logits.shape, (1 - sure) / (count - 1))
-    targets[np.arange(len(logits)), classes] = sure
+    targets[np.arange(samples), classes] = sure
     clipped = np.maximum(logits.astype(np.float64), logits.max(axis=1, keepdims=True) - 1e4)
 
-    def losses(log_temperature: float) -> Floats:
+    def losses(log_temperature: float) -> float:
         log_chances = log_softmax(clipped / np.exp(log_temperature), axis=1)
-        return -np.asarray(np.sum(targets * np.maximum(log_chances, -50.0), axis=1))
+        return -float(np.sum(targets * np.maximum(log_chances, -50.0)))
 
-    tried = np.linspace(np.log(lowest), np.log(highest), 40)
-    table = np.stack([np.bincount(member, losses(place)) for place in tried])  # (places, members)
-    for_others = (table.sum(axis=1, keepdims=True) - table).argmin(axis=0)
-    helps = table[for_others, np.arange(table.shape[1])].sum() < losses(0.0).sum()
-    best = int(table.sum(axis=1).argmin())  # the loss has one valley
+    return losses
+
+
+def _least(cost: Callable[[float], float], lowest: float, highest: float) -> float:
+    """Return the temperature at which a cost of its logarithm, which has one valley, is least."""
+    tried = np.linspace(lowest, highest, 40)
+    best = int(np.argmin([cost(float(place)) for place in tried]))
     around = (tried[max(best - 1, 0)], tried[min(best + 1, len(tried) - 1)])
-    found = minimize_scalar(lambda place: losses(place).sum(), bounds=around, method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(found.x)), bool(helps)
+    return float(np.exp(minimize_scalar(cost, bounds=around, method="bounded", options={"xatol": 1e-4}).x))
+
+
+def _spread(logits: Features) -> float:
+    """Return the root mean square of logits (n, K) around each sample's mean, without classes that a fold lacked."""
+    known = np.where(logits == ABSENT, np.nan, logits.astype(np.float64))
+    return float(np.sqrt(np.nanmean((known - np.nanmean(known, axis=1, keepdims=True)) ** 2)))
 
 
 def calibration_error(probabilities: Features, correct: NDArray[np.bool_], bins: int = 10) -> float:

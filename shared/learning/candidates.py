@@ -184,6 +184,11 @@ class Candidate:
     configured: Mapping[str, Any] | None = None  # what names it among a configuration's `candidates`
     fit_on_subset: FitOnSubset | None = None  # fits as `fit` does, faster, where no copies join the training rows
 
+    @property
+    def spread_share(self) -> float | None:
+        """The share of its logits' spread that is their usual temperature; None: that is 1."""
+        return None if self.classifier is None else self.classifier.spread_share
+
 
 @dataclass(frozen=True)
 class FittedModel:

@@ -24,6 +24,7 @@ class ClassifierConfig(Schema):
     """What every classifier has."""
 
     isotropic_kind: ClassVar[bool] = False  # treats all directions of feature space alike, where nothing is scaled
+    spread_share: ClassVar[float | None] = None  # of the spread of its logits, their usual temperature; None: that is 1
 
     scaler: Scaler = Field(default="standard", description="standardise each feature first, or take it as it is")
 
@@ -55,6 +56,8 @@ class ClassifierConfig(Schema):
 class LDA(ClassifierConfig):
     """Linear discriminant analysis; the covariance is pooled before it is shrunk: docs/decisions/pooled-lda.md."""
 
+    spread_share: ClassVar[float | None] = 0.2
+
     type: Literal["lda"] = "lda"
     shrinkage: Literal["auto"] | Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         default="auto", description="of the covariance; scikit-learn's default, none, fails where samples are few"
@@ -70,6 +73,7 @@ class LogisticRegression(ClassifierConfig):
     """scikit-learn's LogisticRegression: multinomial, with an L2 penalty."""
 
     isotropic_kind: ClassVar[bool] = True
+    spread_share: ClassVar[float | None] = 0.3
 
     type: Literal["logistic_regression"] = "logistic_regression"
     C: float = Field(default=1.0, gt=0.0, description="inverse strength of the penalty")

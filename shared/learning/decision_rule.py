@@ -77,17 +77,19 @@ def fit_decision_rule(
     rates: tuple[float, float],
     unknown: UnknownOutputs | None = None,
     shifted: Sequence[tuple[Features, Features]] = (),
+    spread_share: float | None = None,
 ) -> DecisionRule:
     """Fit temperature, score and threshold on held-out logits (n, K) and familiarity (n,).
 
     `groups` (n,) says whose session each sample is of, `rates` are the wanted false rejection and false acceptance
     rates, `unknown` is what models gave for labels that they were not trained on, and `shifted` are logits and
-    familiarity of copies as in sessions that were not recorded.
+    familiarity of copies as in sessions that were not recorded. `spread_share` says
+    which temperature is usual; see `fit_temperature`.
     """
     top, near = logits.max(axis=1).astype(np.float64), familiarity.astype(np.float64)
     means = (float(np.median(top)), float(np.median(near)))
     deviations = (max(float(top.std()), 1e-6), max(float(near.std()), 1e-6))
-    rule = DecisionRule(fit_temperature(logits, classes, groups), weights, means, deviations, 0.0)
+    rule = DecisionRule(fit_temperature(logits, classes, spread_share), weights, means, deviations, 0.0)
     known = [np.asarray(rule.score(*outputs)) for outputs in ((logits, familiarity), *shifted)]
     sessions = [groups, *(np.full(len(more), groups.max() + k) for k, more in enumerate(known[1:], start=1))]
     left_out = rule.unknown_scores(unknown) if unknown is not None else np.zeros(0, np.float32)

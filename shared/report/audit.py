@@ -58,12 +58,11 @@ def audit(report: Report, validation: Validation, dataset: Dataset, features: Fe
 def _softened(validation: Validation, classes: Classes) -> Features:
     """Return the held-out probabilities (n, K) at the temperature that is best for all of them, but at least 1.
 
-    Doubting a label takes more care than predicting one: where too few samples show that a temperature helps other
-    sessions, predictions do without, and this does not.
+    Doubting a label takes more care than predicting one: predictions trust what is usual where samples are few, and
+    this does not.
     """
     logits = np.log(np.maximum(validation.uncalibrated, np.float32(1e-30)))
-    member = np.zeros(len(classes), np.int64)
-    temperature = max(best_temperature(logits, classes, member)[0], 1.0)
+    temperature = max(best_temperature(logits, classes), 1.0)
     return np.asarray(softmax(logits / temperature, axis=1), np.float32)
 
 

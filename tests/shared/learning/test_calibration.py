@@ -1,4 +1,4 @@
-"""Temperature scaling: it undoes what is too sure or too unsure, and only where that helps other sessions."""
+"""Temperature scaling: it undoes what is too sure or too unsure, as far as there is data that says so."""
 
 import numpy as np
 import pytest
@@ -12,84 +12,89 @@ from shared.learning.calibration import (
     fit_temperature,
     reliability,
 )
+from shared.learning.heads import ABSENT, Classes, Features
+
+
+def _honest(samples: int, spread: float = 1.5) -> tuple[Features, Classes]:
+    """Return logits (n, 3) whose softmax is as sure as it is right, and classes (n,) drawn from it."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(samples, 3)).astype(np.float32) * np.float32(spread)
+    return logits, np.array([rng.choice(3, p=p / p.sum()) for p in softmax(logits, axis=1).astype(float)])
 
 
 def test_temperature_undoes_overconfidence() -> None:
-    rng = np.random.default_rng(0)
-    honest = rng.normal(size=(4000, 3)).astype(np.float32) * 1.5
-    y = np.array([rng.choice(3, p=p / p.sum()) for p in softmax(honest, axis=1).astype(float)])
-    assert fit_temperature(honest * 6, y, np.arange(4000) % 3) == pytest.approx(6, rel=0.15)
+    honest, y = _honest(4000)
+    assert fit_temperature(honest * 6, y) == pytest.approx(6, rel=0.15)
 
 
-def test_temperature_is_the_one_of_least_loss() -> None:
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(600, 3)).astype(np.float32) * 4
-    y = np.array([rng.choice(3, p=p / p.sum()) for p in softmax(logits / 3, axis=1).astype(float)])
-    sure = 601 / 602
+def test_the_best_temperature_is_the_one_of_least_loss() -> None:
+    honest, y = _honest(600)
+    logits, sure = honest * 3, 601 / 602
     targets = np.where(np.eye(3)[y] > 0, sure, (1 - sure) / 2)
 
     def loss(temperature: float) -> float:
         return -float(np.sum(targets * np.log(softmax(logits / temperature, axis=1))))
 
-    found, _ = best_temperature(logits, y, np.arange(600) % 3)
     least = minimize_scalar(loss, bounds=(0.5, 10), method="bounded")
-    assert found == pytest.approx(least.x, rel=3e-3)
+    assert best_temperature(logits, y) == pytest.approx(least.x, rel=3e-3)
 
 
 def test_temperature_neither_collapses_nor_explodes_on_perfect_scores() -> None:
     y = np.arange(30) % 3
     perfect = (np.eye(3)[y] * 5).astype(np.float32)
-    assert 0.1 < fit_temperature(perfect, y, y * 0) <= 2
+    assert 0.1 < fit_temperature(perfect, y) <= 2
 
 
-def test_temperature_is_kept_only_if_it_helps_other_sessions() -> None:
-    """One session is three times too sure and the other three times too unsure: what helps one harms the other."""
-    rng = np.random.default_rng(0)
-    honest = rng.normal(size=(2000, 3)).astype(np.float32) * 1.5
-    y = np.array([rng.choice(3, p=p / p.sum()) for p in softmax(honest, axis=1).astype(float)])
-    session = np.arange(2000) % 2
-    logits = honest * np.where(session, 4, 0.25)[:, None].astype(np.float32)
-    assert fit_temperature(logits, y, session) == 1.0
-    assert fit_temperature(logits, y, np.arange(2000) // 1000) > 1.3, "both sessions mixed: there is one that helps"
+@pytest.mark.parametrize("times", [1 / 8, 8])
+def test_the_fewer_samples_the_closer_the_temperature_is_to_the_usual_one(times: float) -> None:
+    """Logits are `times` too large, and so is the temperature that would undo that."""
+    honest, y = _honest(4000)
+    off = [abs(np.log(fit_temperature(honest[:n] * np.float32(times), y[:n]))) for n in (0, 9, 90, 4000)]
+    assert off[0] == 0 and off[0] < off[1] < off[2] < off[3]
+    assert off[1] < 0.3 * np.log(8)
+    assert off[3] > 0.95 * np.log(8)
 
 
-@pytest.mark.parametrize(("times", "wanted"), [(1e5, 1000.0), (1e-5, 0.02)])
-def test_temperature_is_bounded(times: float, wanted: float) -> None:
-    rng = np.random.default_rng(0)
-    honest = rng.normal(size=(500, 3)) * 1.5
-    y = np.array([rng.choice(3, p=p / p.sum()) for p in softmax(honest, axis=1).astype(float)])
-    found = fit_temperature((honest * times).astype(np.float32), y, np.arange(500) % 3)
-    assert 0.02 <= found <= 1000 and found == pytest.approx(wanted, rel=0.1)
+def test_where_logits_grow_with_features_the_usual_temperature_grows_with_their_spread() -> None:
+    honest, y = _honest(30)
+    one, thousand = (fit_temperature(honest * np.float32(times), y, 0.2) for times in (1, 1000))
+    assert thousand == pytest.approx(1000 * one, rel=1e-3)
+    assert 0.2 * honest.std() * 0.5 < one < 1.5, "between what is usual and what is right"
+    assert fit_temperature(honest[:3] * 1000, y[:3], 0.2) == pytest.approx(200 * _spread(honest[:3]), rel=1e-3)
+
+
+def _spread(logits: Features) -> float:
+    return float(np.sqrt(np.mean((logits - logits.mean(axis=1, keepdims=True)) ** 2)))
+
+
+def test_a_class_that_a_fold_lacked_does_not_count_in_the_spread() -> None:
+    honest, y = _honest(3)
+    with_absent = np.concatenate([honest, np.full((3, 1), ABSENT, np.float32)], axis=1)
+    assert fit_temperature(with_absent, y, 0.2) == pytest.approx(fit_temperature(honest, y, 0.2))
 
 
 def test_temperature_is_one_where_nothing_is_better_or_nothing_is_known() -> None:
-    assert fit_temperature(np.zeros((0, 3), np.float32), np.zeros(0, int), np.zeros(0, int)) == 1.0
-    assert fit_temperature(np.zeros((9, 3), np.float32), np.arange(9) % 3, np.arange(9) % 2) == 1.0
+    for share in (None, 0.2):
+        assert fit_temperature(np.zeros((0, 3), np.float32), np.zeros(0, int), share) == 1.0
+    assert fit_temperature(np.zeros((9, 3), np.float32), np.arange(9) % 3) == pytest.approx(1.0, abs=1e-3)
 
 
 def test_too_little_to_fit_a_temperature_leaves_the_logits_as_they_are() -> None:
     y = np.arange(8) % 2
     logits = (np.eye(2)[y] * 0.5).astype(np.float32)
-    assert best_temperature(logits[:3], y[:3], y[:3]) == (1.0, False)
-    assert best_temperature(logits[:, :1], y * 0, y) == (1.0, False), "one label"
+    for fit in (best_temperature, fit_temperature):
+        assert fit(logits[:3], y[:3]) == 1.0
+        assert fit(logits[:, :1], y * 0) == 1.0, "one label"
     for samples in (4, 8):
-        found, helps = best_temperature(logits[:samples], y[:samples], np.arange(samples) % 2)
-        assert found < 0.5 and helps, "unsure logits that are always right become surer"
-
-
-def test_one_session_stands_for_two() -> None:
-    y = np.arange(40) % 2
-    logits = (np.eye(2)[y] * 0.5).astype(np.float32)
-    alone = fit_temperature(logits, y, np.full(40, 7))
-    assert alone == fit_temperature(logits, y, np.arange(40) % 2) < 0.5
+        assert best_temperature(logits[:samples], y[:samples]) < 0.5, "unsure logits that are always right"
 
 
 @pytest.mark.parametrize(("lowest", "highest"), [(0.5, 2.0), (0.02, 1000.0)])
 def test_a_temperature_stays_within_its_bounds(lowest: float, highest: float) -> None:
     y = np.arange(200) % 4
     right, wrong = (np.eye(4)[k].astype(np.float32) for k in (y, (y + 1) % 4))
-    assert best_temperature(right * 0.001, y, y, lowest, highest)[0] == pytest.approx(lowest, rel=0.05)
-    assert best_temperature(wrong, y, y, lowest, highest)[0] == pytest.approx(highest, rel=0.05)
+    assert best_temperature(right * 0.001, y, lowest, highest) == pytest.approx(lowest, rel=0.05)
+    assert best_temperature(wrong, y, lowest, highest) == pytest.approx(highest, rel=0.05)
 
 
 PROBABILITIES = np.array([[0.92, 0.08], [0.08, 0.92], [0.62, 0.38], [1.0, 0.0], [0.0, 1.0]], np.float32)

@@ -11,7 +11,7 @@ from scipy.special import softmax
 from shared.features.arrays import unit_rows
 from shared.features.graph import TensorSpec, build, nodes, open_session
 from shared.learning import kernel_ridge
-from shared.learning.calibration import fit_temperature
+from shared.learning.calibration import best_temperature
 from shared.learning.classifiers import Classifier, ClassifierConfig
 from shared.learning.heads import Linear, fit_classifier, gram_factor, standardization, subset_fitter
 
@@ -209,7 +209,7 @@ def test_regression_logits_are_about_as_sure_as_they_are_right(
     (x, y), (fresh, truth) = _unit_rows(), _unit_rows(seed=1)
     logits = np.asarray(fit_classifier(TypeAdapter(Classifier).validate_python(settings), x, y, 3)(fresh))
     assert (logits.argmax(axis=1) == truth).mean() > 0.85
-    assert 0.3 < fit_temperature(logits, truth, np.zeros_like(truth)) < 3
+    assert 0.3 < best_temperature(logits, truth) < 3
 
 
 def test_landmarks_are_bounded_and_hardly_cost_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
