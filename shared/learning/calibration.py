@@ -20,7 +20,7 @@ def fit_temperature(logits: Features, classes: Classes, spread_share: float | No
     """Return the temperature that out-of-fold logits (n, K) speak for, drawn to the usual one where they are few.
 
     It has the greatest posterior probability. The prior is log-normal around the usual temperature: the share of the
-    logits' spread that `spread_share` says, or 1 for None. The loss of each sample counts n / (10 K^2): with few
+    logits' spread that `spread_share` says, or 1 for None. The loss of each sample counts n / (5 K^2): with few
     samples a label, models without a fold are far less accurate than the model that is fitted on all of them. What
     decided the constants: docs/results.md. Source of temperature scaling: Guo et al. 2017, "On calibration of modern
     neural networks".
@@ -30,7 +30,7 @@ def fit_temperature(logits: Features, classes: Classes, spread_share: float | No
     if count < 2 or samples < 4:
         return usual
     losses, centre = _smoothed_losses(logits, classes), np.log(usual)
-    weight = min(samples / (10 * count**2), 1.0)
+    weight = min(samples / (5 * count**2), 1.0)
 
     def cost(log_temperature: float) -> float:
         return weight * losses(log_temperature) + (log_temperature - centre) ** 2 / (2 * PRIOR_DEVIATION**2)

@@ -56,7 +56,7 @@ class ClassifierConfig(Schema):
 class LDA(ClassifierConfig):
     """Linear discriminant analysis; the covariance is pooled before it is shrunk: docs/decisions/pooled-lda.md."""
 
-    spread_share: ClassVar[float | None] = 0.2
+    spread_share: ClassVar[float | None] = 0.1
 
     type: Literal["lda"] = "lda"
     shrinkage: Literal["auto"] | Annotated[float, Field(ge=0.0, le=1.0)] = Field(

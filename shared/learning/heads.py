@@ -284,6 +284,7 @@ def gram_factor(features: Features) -> Features:
 
 def _fitted(config: ClassifierConfig, features: NDArray[Any], classes: Classes, seed: int) -> Any:
     warnings.filterwarnings("ignore", module=r"sklearn\.")  # the session-wise figures say what comes of it
+    warnings.filterwarnings("ignore", "The number of unique classes")  # the same, where our own classifiers check
     estimator: Any = config.estimator(len(features), len(np.unique(classes)), seed)
     return estimator.fit(features, classes)
 
