@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
@@ -100,6 +100,9 @@ class DataSet(Schema):
         default=None, description="only sessions whose name has an even MD5; the others are held out for the last test"
     )
     distinct: bool = Field(default=False, description="a file with the same content as an earlier one is left out")
+    resting_hand: bool = Field(
+        default=False, description="simulated: of a hand two, of which the other rests in view in half of the sessions"
+    )
     least: int = Field(default=2, ge=2, description="samples that a label must have")
     limit: int | None = Field(default=None, ge=10, description="samples at most, evenly over labels and sessions")
 
@@ -137,6 +140,7 @@ def data_root(one: DataSet, sets: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=root.parent) as folder:  # another run may make the same one
             staged = Path(folder, "data")
             samples, faults = assign(read_samples(one, sets), USER, SessionSplit(**one.sessions.model_dump()), None)
+            samples = _with_resting_hand(samples) if one.resting_hand else samples
             origin = Origin(one.modality, consent=True, encoding=one.encoding)
             import_samples(staged, samples, origin, Mode(leave_out=frozenset([CONTRADICTIONS])), known_faults=faults)
             with suppress(OSError):
@@ -165,6 +169,38 @@ def read_samples(one: DataSet, sets: Path) -> Findings:
     if not kept:
         raise ConfigError(f"{one.name}: nothing in {place} is a sample; see its reader and pattern in {TABLE.name}")
     return replace(found, samples=kept if one.limit is None else _limited(kept, one.limit))
+
+
+def _with_resting_hand(samples: Sequence[RawSample]) -> list[RawSample]:
+    """Return sequences (T, 42 or 63) of a right hand as (T, 126): left and right hand in the picture.
+
+    In every second session of a user the left hand is in view: below, still but for a tremble, and of another shape in
+    each session, which is that of a sample of another session. A hand in the plane is of palms' size, one in space is
+    given in metres with y up.
+    """
+    of_users = sorted({(sample.user or "", sample.session or "") for sample in samples})
+    shapes = {key: _in_picture(samples[len(samples) * k // len(of_users)])[0] for k, key in enumerate(of_users)}
+    found = []
+    for sample in samples:
+        key = (sample.user or "", sample.session or "")
+        active = _in_picture(sample)
+        resting = np.zeros_like(active)
+        if of_users.index(key) % 2:
+            shape = shapes[of_users[of_users.index(key) - 1]]
+            tremble = np.random.default_rng(len(found)).normal(scale=0.002, size=active.shape)
+            resting = shape - shape.mean(axis=0) + [0.25, 0.9, 0.0] + tremble
+        both = np.stack([resting, active], axis=1).astype(np.float32)
+        found.append(replace(sample, content=both.reshape(len(both), -1)))
+    return found
+
+
+def _in_picture(sample: RawSample) -> NDArray[np.float32]:
+    """Return a sample's hand (T, 21, 3) in a picture of which it takes about a fifth, y down."""
+    assert isinstance(sample.content, np.ndarray)
+    points = sample.content.reshape(len(sample.content), 21, -1)
+    if points.shape[2] == 2:
+        return np.pad(points * 0.1, ((0, 0), (0, 0), (0, 1))) + np.array([0.6, 0.5, 0.0], np.float32)
+    return points * np.array([1, -1, 1], np.float32) + np.array([0.2, 0.2, 0.0], np.float32)
 
 
 def _name(text: str | None) -> str | None:

@@ -23,7 +23,7 @@ from gesture_trainer.preprocessing.clips import check_file
 from gesture_trainer.preprocessing.convolutions import WIDTH as CONVOLUTION_WIDTH
 from gesture_trainer.preprocessing.convolutions import ConvolutionSource, seconds_per_sample
 from gesture_trainer.preprocessing.extraction import NO_FACE, Extraction, tasks_named
-from gesture_trainer.preprocessing.hands import HandMotion, HandShape, HandsShape
+from gesture_trainer.preprocessing.hands import Fingertips, HandMotion, HandShape, HandsShape, OtherHand
 from gesture_trainer.preprocessing.landmarker import EXTRACTED_WIDTHS, RATE
 from gesture_trainer.preprocessing.layouts import COORDINATES, Layout, is_guess
 from gesture_trainer.preprocessing.paths import PathGeometry
@@ -65,6 +65,8 @@ from shared.schema_utils import Schema
 
 GestureFeatures = Literal[
     "hand_shape",
+    "fingertips",
+    "other_hand",
     "hand_motion",
     "body_motion",
     "sided_body_motion",
@@ -77,14 +79,19 @@ GestureFeatures = Literal[
 GestureCandidate = CandidateConfig[GestureFeatures]
 
 
-def _candidate(features: GestureFeatures, **classifier: Any) -> GestureCandidate:
+def _candidate(*features: GestureFeatures, **classifier: Any) -> GestureCandidate:
     return GestureCandidate.model_validate({"features": features, "classifier": classifier})
 
 
 _STATISTICS = _candidate("motion_statistics", type="lda")
 _FRAME = _candidate("frame_mean", type="lda")
 _CONVOLUTIONS = _candidate("convolutions", type="lda")
-_HAND = (_candidate("hand_shape", type="lda"), _candidate("hand_shape", type="logistic_regression", C=0.1))
+_HAND = (
+    _candidate("hand_shape", type="lda"),
+    _candidate("hand_shape", type="logistic_regression", C=0.1),
+    _candidate("hand_shape", "fingertips", type="lda"),
+)
+_HANDS = (*_HAND, _candidate("hand_shape", "fingertips", "other_hand", type="lda"))
 _BODY = (_candidate("body_motion", type="lda"), _candidate("sided_body_motion", type="lda"))
 _PATH = (  # trees reject what they do not know far better
     _candidate("path_geometry", type="extra_trees", n_estimators=50, max_leaf_nodes=128),
@@ -94,7 +101,7 @@ _MOVING_HAND = (_CONVOLUTIONS, _candidate("hand_motion", type="lda"), *_HAND)
 SUITABLE: Mapping[Layout, tuple[GestureCandidate, ...]] = {  # what suits each kind of sequence, preferred first
     "hand_xy": _MOVING_HAND,
     "hand_xyz": _MOVING_HAND,
-    "hands_xyz": _MOVING_HAND,
+    "hands_xyz": (*_MOVING_HAND, _HANDS[-1]),
     "body_xy": _BODY,
     "path_xy": _PATH,
     "channels": (
@@ -107,7 +114,7 @@ SUITABLE: Mapping[Layout, tuple[GestureCandidate, ...]] = {  # what suits each k
 SUITABLE_STILL: Mapping[Layout, tuple[GestureCandidate, ...]] = {  # what suits single frames, preferred first
     "hand_xy": _HAND,
     "hand_xyz": _HAND,
-    "hands_xyz": _HAND,
+    "hands_xyz": _HANDS,
     "body_xy": _BODY,
     "path_xy": _PATH,
     "channels": (
@@ -324,6 +331,10 @@ def _function(features: GestureFeatures, data: Sequences, config: GestureConfig)
             return HandShape(coordinates)
         case "hand_shape" if data.layout == "hands_xyz":
             return HandsShape(world=data.width == 252)
+        case "other_hand" if data.layout == "hands_xyz":
+            return OtherHand(world=data.width == 252)
+        case "fingertips" if data.layout in ("hand_xy", "hand_xyz", "hands_xyz"):
+            return Fingertips(coordinates, 2 if data.layout == "hands_xyz" else 1, world=data.width == 252)
         case "hand_motion" if data.layout in ("hand_xy", "hand_xyz", "hands_xyz"):
             hands = 2 if data.layout == "hands_xyz" else 1
             return HandMotion(coordinates, hands, world=data.width == 252, frames=frames)

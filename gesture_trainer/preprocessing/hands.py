@@ -24,6 +24,7 @@ _DISTANCES = (
 _FINGERS = tuple((0, *range(first, first + 4)) for first in (1, 5, 9, 13, 17))
 _BENDS = tuple((f[k], f[k + 1], f[k + 2]) for f in _FINGERS for k in range(3))  # before, at, after
 _SPREADS = tuple(((0, tip_a), (0, tip_b)) for tip_a, tip_b in pairwise(_TIPS))
+_MOVEMENT = 10.0  # of one picture's height, against a hand that is as much higher and still
 _STRAIGHT = 0.999  # the largest cosine that counts as less than 1
 
 
@@ -43,23 +44,69 @@ class HandShape:
 
 @dataclass(frozen=True)
 class HandsShape:
-    """The shape of the more active hand over the frames that show it, and of the other hand where there is one."""
+    """The shape of the active hand over the frames that show it, and in how many there is another.
+
+    Nothing else of the other hand: one that rests in view on one day and not on the next would say which day it is.
+    """
 
     world: bool = True  # both hands are repeated in metres, from which their shapes are computed
 
     def __call__(self, inputs: Inputs) -> Array:
-        """{"sequence": (T, 2 or 4 * 21 * 3)}: left, right in the image, then left, right in metres -> (121,)."""
+        """{"sequence": (T, 2 or 4 * 21 * 3)}: left, right in the image, then left, right in metres -> (81,)."""
+        active, other, _ = _active_and_other(inputs["sequence"], self.world)
+        mean, deviation, _ = _shape_where_visible(active)
+        return namespace(active).concat([mean, deviation, _shape_where_visible(other)[2]], axis=0)
+
+
+@dataclass(frozen=True)
+class OtherHand:
+    """The mean shape of the hand that is not the active one, for signs that are made with both."""
+
+    world: bool = True
+
+    def __call__(self, inputs: Inputs) -> Array:
+        """{"sequence": (T, 2 or 4 * 21 * 3)} -> (40,)."""
+        return _shape_where_visible(_active_and_other(inputs["sequence"], self.world)[1])[0]
+
+
+@dataclass(frozen=True)
+class Fingertips:
+    """Mean place of the active hand's fingertips from its wrist: thumbs up is not thumbs down.
+
+    In decimetres, where hands are given in metres, which keeps numbers near one; else in palm lengths. A right hand
+    counts as its mirror image where the sequence says which hand it is.
+    """
+
+    coordinates: int
+    hands: int
+    world: bool
+
+    def __call__(self, inputs: Inputs) -> Array:
+        """{"sequence": (T, hands * 21 * coordinates), twice that with `world`} -> (5 * coordinates,)."""
         sequence = inputs["sequence"]
         xp = namespace(sequence)
-        points = xp.reshape(sequence, (-1, 4 if self.world else 2, POINTS, 3))
-        solid = 2 if self.world else 0
-        left, right = (xp.concat([points[:, k, :, :], points[:, k + solid, :, :]], axis=1) for k in (0, 1))
-        # Activity is measured in the image, where hands move; in metres each hand is its own origin.
-        _, _, swap = active_first(left[:, :POINTS, :], right[:, :POINTS, :])
-        active, other = left * (1 - swap) + right * swap, right * (1 - swap) + left * swap
-        mean, deviation, _ = _shape_where_visible(active[:, POINTS:, :])
-        resting, _, share = _shape_where_visible(other[:, POINTS:, :])
-        return xp.concat([mean, deviation, resting, share], axis=0)
+        hand, mirror = xp.reshape(sequence[:, : POINTS * self.coordinates], (-1, POINTS, self.coordinates)), None
+        if self.hands == 2:
+            hand, _, swap = _active_and_other(sequence, self.world)
+            mirror = 1.0 - xp.reshape(swap, (1, 1)) * const(np.array([[2.0, 0.0, 0.0]]), sequence)
+        visible = xp.expand_dims(whole_hand_visible(hand), axis=2)
+        unit = 0.1 if self.world else xp.expand_dims(floored(palm_length(hand), 1e-6), axis=2)
+        tips = _between(hand, tuple((0, tip) for tip in _TIPS)) / unit * visible
+        mean = xp.sum(tips, axis=0) / floored(xp.sum(visible, axis=0), 1.0)
+        return xp.reshape(mean if mirror is None else mean * mirror, (-1,))
+
+
+def _active_and_other(sequence: Array, world: bool) -> tuple[Array, Array, Array]:
+    """(T, 2 or 4 * 21 * 3) -> active and other hand (T, 21, 3), in metres with `world`, and (1, 1, 1) 1 if swapped.
+
+    Activity is measured in the image, where hands move; in metres each hand is its own origin.
+    """
+    xp = namespace(sequence)
+    points = xp.reshape(sequence, (-1, 4 if world else 2, POINTS, 3))
+    active, other, swap = active_first(points[:, 0, :, :], points[:, 1, :, :])
+    if world:
+        active, other = _exchanged(points[:, 2, :, :], points[:, 3, :, :], swap)
+    return active, other, swap
 
 
 def _shape_where_visible(points: Array) -> tuple[Array, Array, Array]:
@@ -75,7 +122,7 @@ def _shape_where_visible(points: Array) -> tuple[Array, Array, Array]:
 
 @dataclass(frozen=True)
 class HandMotion:
-    """The shapes of one hand or two over time, the more active one first, and its wrist's path in palm lengths.
+    """The shape of the active hand over time, its wrist's path in palm lengths, and whether there is another hand.
 
     Invariant to mirroring, to which hand is used, and to place and distance.
     """
@@ -98,9 +145,9 @@ class HandMotion:
         solid = blocks[-self.hands :]
         if self.hands == 2:
             active, other, swap = active_first(blocks[0], blocks[1])
-            solid = [solid[0] * (1 - swap) + solid[1] * swap, solid[1] * (1 - swap) + solid[0] * swap]
+            solid = list(_exchanged(solid[0], solid[1], swap))
             mirror = 1 - 2 * swap
-        parts = [part for hand in solid for part in _course(hand, self.frames // 4)]
+        parts = _course(solid[0], self.frames // 4)
         visible = whole_hand_visible(active)
         flip = const([1.0] + [0.0] * (self.coordinates - 1), sequence)
         count = floored(xp.sum(visible, axis=0), 1.0)
@@ -186,15 +233,25 @@ def active_first(first: Array, second: Array) -> tuple[Array, Array, Array]:
     xp = namespace(first)
     swap = xp.astype(_activity(second) > _activity(first), first.dtype)
     swap = xp.reshape(swap, (1, 1, 1))
-    return first * (1 - swap) + second * swap, second * (1 - swap) + first * swap, swap
+    return (*_exchanged(first, second, swap), swap)
+
+
+def _exchanged(first: Array, second: Array, swap: Array) -> tuple[Array, Array]:
+    """Return the two hands, exchanged where `swap` (1, 1, 1) is 1."""
+    return first * (1 - swap) + second * swap, second * (1 - swap) + first * swap
 
 
 def _activity(hand: Array) -> Array:
-    """(T, P, C) -> (): how far the visible points travel, plus a little for visibility and for size."""
+    """(T, P, C) in the image, y down -> (): how far the points move, how high they are, in how many frames.
+
+    Movement is the standard deviation of the places, not the way: a hand that is held still trembles as much as one
+    that rests, and then the higher one is the active one.
+    """
     xp = namespace(hand)
     visible = points_visible(hand)
-    step = (hand[1:, ...] - hand[:-1, ...]) * visible[1:, ...] * visible[:-1, ...]
-    count = floored(xp.sum(visible, axis=1, keepdims=True), 1.0)
-    off = xp.abs(hand - xp.sum(hand, axis=1, keepdims=True) / count) * visible
-    extent = xp.sum(off)  # decides where neither hand moves
-    return xp.sum(xp.sqrt(xp.sum(step * step, axis=2) + 1e-12)) + 1e-3 * xp.sum(visible) + 1e-4 * extent
+    count = floored(xp.sum(visible, axis=0, keepdims=True), 1.0)
+    total = floored(xp.sum(visible), 1.0)
+    off = (hand - xp.sum(hand, axis=0, keepdims=True) / count) * visible
+    moved = xp.sqrt(xp.sum(off * off) / total + 1e-12)
+    height = xp.sum((1.0 - hand[..., 1:2]) * visible) / total
+    return moved * _MOVEMENT + height + xp.mean(visible)

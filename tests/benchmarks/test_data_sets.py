@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.data_sets import DataSet, data_root, data_sets, read_samples
 from model_registry.names import Modality
-from shared.data_loader import DataFilter, load_dataset
+from shared.data_loader import DataFilter, load_dataset, load_features
 from shared.errors import ConfigError
 from shared.trainers import modality_names
 
@@ -135,3 +135,29 @@ def test_a_new_person_begins_where_a_label_comes_again(tmp_path: Path, folder: P
     one = _set("visual_environment", reader="numbered_pictures", pattern=r"(?P<label>\d)/IMG_(?P<take>\d+)\.JPG")
     found = {sample.take: sample.session for sample in read_samples(one, tmp_path).samples}
     assert [found[str(k)] for k in range(6)] == ["person-000"] * 3 + ["person-001"] * 3
+
+
+def test_of_a_hand_two_are_made_and_the_other_rests_in_every_second_session(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    for session in range(4):
+        for label in ("a", "b"):
+            file = folder / f"gesture_{label}" / f"subject_{session}.txt"
+            file.parent.mkdir(exist_ok=True)
+            np.savetxt(file, random.normal(scale=0.05, size=(5, 66)))
+    pattern = r"gesture_(?P<label>\w)/subject_(?P<session>\d)\.txt"
+    one = _set(
+        "gesture", reader="hand_skeletons", pattern=pattern, encoding="hands_landmarks_xyz_v1", resting_hand=True
+    )
+    monkeypatch.setattr("benchmarks.data_sets.WORK", tmp_path / "work")
+    dataset = load_dataset(data_root(one, tmp_path), ["somebody"], "gesture", DataFilter())
+    assert len(dataset.samples) == 8
+    for sample in dataset.samples:
+        hands = load_features(sample).reshape(5, 2, 21, 3)
+        assert np.ptp(hands[:, 1], axis=0).max() > 0.05, "the right hand is the one that was recorded"
+        if int(sample.session_id) % 2:
+            assert 0 < np.ptp(hands[:, 0], axis=0).max() < 0.02, "it trembles"
+            assert hands[:, 0, :, 1].mean() > hands[:, 1, :, 1].mean() + 0.2, "and is lower, y being down"
+        else:
+            assert not hands[:, 0].any()

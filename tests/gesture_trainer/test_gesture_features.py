@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gesture_trainer.preprocessing.body import BodyMotion
-from gesture_trainer.preprocessing.hands import HandMotion, HandShape, HandsShape, active_first
+from gesture_trainer.preprocessing.hands import Fingertips, HandMotion, HandShape, HandsShape, OtherHand, active_first
 from gesture_trainer.preprocessing.layouts import layout_of
 from gesture_trainer.preprocessing.paths import PathGeometry
 from shared.features.arrays import Array, Inputs
-from shared.features.graph import FeatureGraph, TensorSpec
+from shared.features.graph import FeatureFunction, FeatureGraph, TensorSpec
 from shared.features.sequences import Resampled, Statistics, kernel_resampled
 
 FUNCTIONS: dict[str, tuple[int, Callable[[Inputs], Array]]] = {
@@ -24,6 +24,10 @@ FUNCTIONS: dict[str, tuple[int, Callable[[Inputs], Array]]] = {
     "hand in space": (63, HandShape(3)),
     "both hands in space": (252, HandsShape()),
     "both hands in the picture": (126, HandsShape(world=False)),
+    "the other hand in space": (252, OtherHand()),
+    "fingertips": (42, Fingertips(2, 1, False)),
+    "fingertips in the picture": (126, Fingertips(3, 2, False)),
+    "fingertips in space": (252, Fingertips(3, 2, True)),
     "moving hand": (42, HandMotion(2, 1, False, 8)),
     "two moving hands": (126, HandMotion(3, 2, False, 8)),
     "two moving hands in space": (252, HandMotion(3, 2, True, 8)),
@@ -144,6 +148,59 @@ def test_the_active_hand_is_the_one_that_moves() -> None:
         np.testing.assert_array_equal(active, moving)
         np.testing.assert_array_equal(other, still)
         assert float(swap[0, 0, 0]) == swapped
+
+
+def _held_hand(seed: int, height: float) -> np.ndarray:
+    """(20, 21, 3): a hand that is held still at a height of the picture, and trembles."""
+    rng = np.random.default_rng(seed)
+    hand = [0.3, 1 - height, 0] + 0.05 * rng.normal(size=(1, 21, 3))
+    return np.asarray(hand + 0.002 * rng.normal(size=(20, 21, 3)), np.float32)
+
+
+@pytest.mark.parametrize("frames", [1, 20])
+@pytest.mark.parametrize("seed", range(4))
+def test_of_two_hands_that_are_held_still_the_higher_one_is_active(seed: int, frames: int) -> None:
+    sign, resting = _held_hand(seed, 0.6)[:frames], _held_hand(seed + 100, 0.2)[:frames]
+    for first, second in ((sign, resting), (resting, sign)):
+        np.testing.assert_array_equal(active_first(first, second)[0], sign)
+
+
+def test_a_hand_that_moves_is_active_below_one_that_is_held_still() -> None:
+    waving = _held_hand(0, 0.3)
+    waving[..., 0] += 0.1 * np.sin(np.linspace(0, 12, 20))[:, None]
+    np.testing.assert_array_equal(active_first(_held_hand(1, 0.6), waving)[0], waving)
+
+
+def _both(left: np.ndarray, right: np.ndarray) -> Inputs:
+    return {"sequence": np.stack([left, right], axis=1).reshape(len(left), 126).astype(np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("function", "changed"),
+    [(HandsShape(world=False), 1), (HandMotion(3, 2, False, 8), 1), (Fingertips(3, 2, False), 0)],
+    ids=["shape", "motion", "fingertips"],
+)
+def test_a_resting_hand_changes_nothing_but_whether_there_is_one(function: FeatureFunction, changed: int) -> None:
+    """It is in view on one day and not on the next."""
+    sign, resting = _held_hand(0, 0.6), _held_hand(1, 0.2)
+    alone, beside = (np.asarray(function(_both(other, sign))) for other in (np.zeros_like(sign), resting))
+    assert np.flatnonzero(np.abs(alone - beside) > 1e-5).size == changed
+
+
+def test_the_shape_of_the_other_hand_is_that_of_the_resting_one() -> None:
+    sign, resting = _held_hand(0, 0.6), _held_hand(1, 0.2)
+    expected = np.asarray(HandShape(3)({"sequence": resting.reshape(20, 63)}))[:40]
+    for hands in ((sign, resting), (resting, sign)):
+        np.testing.assert_allclose(np.asarray(OtherHand(world=False)(_both(*hands))), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_left_hand_points_where_the_right_one_does_in_the_mirror() -> None:
+    sign, none, tips = _held_hand(0, 0.6), np.zeros((20, 21, 3), np.float32), Fingertips(3, 2, False)
+    mirrored = np.concatenate([1 - sign[..., :1], sign[..., 1:]], axis=2)
+    left, right = np.asarray(tips(_both(sign, none))), np.asarray(tips(_both(none, mirrored)))
+    np.testing.assert_allclose(left, right, rtol=1e-3, atol=1e-4)
+    overhead = np.concatenate([sign[..., :1], 1 - sign[..., 1:2], sign[..., 2:]], axis=2)
+    assert np.abs(np.asarray(tips(_both(overhead, none))) - left).max() > 0.5, "thumbs up is not thumbs down"
 
 
 @given(shift=st.tuples(st.floats(-0.5, 0.5), st.floats(-0.5, 0.5)), angle=st.floats(-3, 3))
