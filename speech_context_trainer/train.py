@@ -69,9 +69,12 @@ from speech_context_trainer.preprocessing.text import HashedGrams, Sentence, cle
 from speech_context_trainer.preprocessing.tokens import embed_texts, preparation
 from speech_context_trainer.preprocessing.validity import invalid_reason
 
-SpeechFeatures = Literal["ngrams", "minilm", "use", "minilm_context", "use_context", "confidence", ReadyFeatures]
+SpeechFeatures = Literal[
+    "ngrams", "coarse_ngrams", "minilm", "use", "minilm_context", "use_context", "confidence", ReadyFeatures
+]
 SpeechCandidate = CandidateConfig[SpeechFeatures]
 SURROUNDINGS: frozenset[SpeechFeatures] = frozenset({"minilm_context", "use_context", "confidence"})
+BESIDE: frozenset[SpeechFeatures] = SURROUNDINGS | {"coarse_ngrams"}  # make no candidate without others
 ENCODER_OF: Mapping[str, str] = {
     "minilm": "minilm",
     "minilm_context": "minilm",
@@ -79,6 +82,7 @@ ENCODER_OF: Mapping[str, str] = {
     "use_context": "use",
 }
 CONTEXT_WEIGHT = 0.5  # of each of those beside the transcript's embeddings
+COARSE = HashedGrams(character_buckets=512, word_buckets=256, weight=0.7)  # a fifth of what is joined
 Inputs = dict[str, NDArray[Any]]
 
 
@@ -86,12 +90,13 @@ def _candidate(features: Sequence[SpeechFeatures], **classifier: Any) -> SpeechC
     return SpeechCandidate.model_validate({"features": tuple(features), "classifier": classifier})
 
 
-# Sentence embeddings, being of one length, go to a kernel regression. N-grams are too many for landmarks.
+# Sentence embeddings, being of one length, go to a kernel regression. N-grams are too many for its landmarks, but coarse
+# ones join the embeddings for discriminants: docs/results.md.
 _KERNEL = {"type": "kernel_ridge", "kernel": "rbf", "alpha": 0.1, "scaler": "none"}
 SUITABLE = (  # preferred first
     _candidate(("ngrams",), type="kernel_ridge", alpha=0.3, scaler="none"),
+    _candidate(("use", "minilm", "coarse_ngrams"), type="lda", scaler="none"),
     _candidate(("use", "minilm"), **_KERNEL),
-    _candidate(("use", "minilm"), type="lda", scaler="none"),
     _candidate(("use", "minilm", "use_context", "minilm_context", "confidence"), **_KERNEL),
 )
 
@@ -294,8 +299,8 @@ def usable_candidates(config: SpeechConfig, available: Set[str], few: bool) -> l
         for name in candidate.features or ():
             if name in READY:
                 raise refuse_ready(name)
-        kept = tuple(name for name in candidate.features or () if name == "ngrams" or name in available)
-        if not SURROUNDINGS.issuperset(kept):
+        kept = tuple(name for name in candidate.features or () if "ngrams" in name or name in available)
+        if not BESIDE.issuperset(kept):
             found.append(candidate.model_copy(update={"features": kept}))
     found = list(dict.fromkeys(found))
     alone = [candidate for candidate in found if candidate.features == ("ngrams",)]
@@ -307,9 +312,9 @@ def usable_candidates(config: SpeechConfig, available: Set[str], few: bool) -> l
 
 
 def _graph(feature: SpeechFeatures, widths: Mapping[str, int]) -> FeatureGraph:
-    if feature == "ngrams":
+    if feature in ("ngrams", "coarse_ngrams"):
         points = TensorSpec("points", "int32", ("length",), "Unicode code points of the cleaned text")
-        return FeatureGraph("speech-ngrams", (points,), HashedGrams())
+        return FeatureGraph(f"speech-{feature}", (points,), HashedGrams() if feature == "ngrams" else COARSE)
     spec = TensorSpec(feature, "float32", (widths[feature],), _meaning(feature))
     weight = CONTEXT_WEIGHT if feature in SURROUNDINGS else 1.0
     function = Confidence(weight) if feature == "confidence" else Sentence(feature, weight)

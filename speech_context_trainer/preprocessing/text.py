@@ -70,11 +70,12 @@ def code_points(text: str) -> NDArray[np.int32]:
 class HashedGrams:
     """The character 2- to 4-grams within words, the words and the pairs of words that occur, hashed into buckets.
 
-    The vector has unit length. Hashing (Weinberger et al. 2009) needs no vocabulary, so nothing is fitted.
+    The vector has the length `weight`. Hashing (Weinberger et al. 2009) needs no vocabulary, so nothing is fitted.
     """
 
     character_buckets: int = 4096
     word_buckets: int = 2048
+    weight: float = 1.0
 
     def __call__(self, inputs: Inputs) -> Array:
         """{"points": (N,) int32} -> (character_buckets + word_buckets,) float32."""
@@ -90,7 +91,7 @@ class HashedGrams:
             _occurring(hashes, inside, self.character_buckets),
             _occurring(terms, xp.astype(terms >= 0, xp.float32), self.word_buckets),
         ]
-        return unit_rows(xp.concat(counted, axis=0))
+        return unit_rows(xp.concat(counted, axis=0)) * self.weight
 
 
 @dataclass(frozen=True)
