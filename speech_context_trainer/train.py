@@ -90,7 +90,7 @@ def _candidate(features: Sequence[SpeechFeatures], **classifier: Any) -> SpeechC
     return SpeechCandidate.model_validate({"features": tuple(features), "classifier": classifier})
 
 
-# Sentence embeddings, being of one length, go to a kernel regression. N-grams are too many for its landmarks, but coarse
+# Sentence embeddings, being of one length, go to a kernel regression. N-grams are too many for its landmarks; coarse
 # ones join the embeddings for discriminants: docs/results.md.
 _KERNEL = {"type": "kernel_ridge", "kernel": "rbf", "alpha": 0.1, "scaler": "none"}
 SUITABLE = (  # preferred first
