@@ -35,6 +35,7 @@ from shared.learning.calibration import calibration_error
 from shared.learning.candidates import Candidate, fit_candidate, fit_head
 from shared.learning.folds import Indices, session_folds
 from shared.learning.heads import Classes
+from shared.report.intervals import clustered_interval
 from shared.trainers import modality_names
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -66,6 +67,7 @@ class Draw:
     accepted: NDArray[np.bool_]
     unknown_accepted: NDArray[np.bool_]  # of labels that were left out
     unknown_auroc: float | None
+    covered: bool | None  # whether the interval from training holds the held-out accuracy; None with one session
     seconds: float  # to choose, calibrate and fit, features known
 
 
@@ -96,7 +98,8 @@ def measure(prepared: Prepared, own: Split, number: int, names: Sequence[str] | 
     defaults = prepared.defaults(np.searchsorted(present, prepared.classes[own.train]))
     start = time.perf_counter()
     known = RecipeRun(prepared, own.train, own.test)
-    chosen, predicted, chances, accepted, _ = known.by_default(defaults)
+    found = known.validated(defaults)
+    chosen, predicted, chances, accepted, _ = known.predictions(found)
     seconds = time.perf_counter() - start
     truth = prepared.classes[own.test]
     accuracy = {
@@ -123,6 +126,7 @@ def measure(prepared: Prepared, own: Split, number: int, names: Sequence[str] | 
         accepted,
         unknown_accepted,
         area,
+        known.covered(found, float(np.mean(predicted == truth))),
         seconds,
     )
 
@@ -153,6 +157,15 @@ class RecipeRun:
         rows = whole.source.rows(self._own).base[len(self._own) :]
         predicted, chances, accepted, score = map(np.asarray, found.rule(*fitted(rows)))
         return found.winner.name, self._labels[predicted], chances, accepted, score
+
+    def covered(self, found: Validation, accuracy: float) -> bool | None:
+        """Return whether the interval that the card would give holds an accuracy; None where sessions give none."""
+        sessions = [self._prepared.sessions[k] for k in self._train]
+        if found.folds.scheme == "within-session":
+            return None
+        groups = np.unique(sessions, return_inverse=True)[1]
+        low, high = clustered_interval(found.predicted == self._classes, groups)
+        return low <= accuracy <= high
 
     def predict(self, candidate: Candidate) -> Classes:
         """Fit the candidate and return its classes of the test samples."""
@@ -207,6 +220,7 @@ def summary(one: DataSet, k: str, draws: Sequence[Draw]) -> dict[str, Any]:
         "false_acceptance": float(unknown.mean()) if len(unknown) else None,
         "unknown_auroc": float(np.mean(areas)) if areas else None,
         "ece": calibration_error(np.stack([sure, 1 - sure], axis=1), correct),
+        "covered": [draw.covered for draw in draws if draw.covered is not None],
         "seconds": float(np.mean([draw.seconds for draw in draws])),
         "candidates": by_name,
         "defaults": list(defaults),
@@ -325,7 +339,21 @@ def tables(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
 def _overview(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Return means over sets: of training's choice, and of the baselines on the features that it chose most often."""
     kinds = [str(classifier["type"]) for classifier in BASELINES]
-    names = ("modality", "k", "sets", "training's choice", *kinds, "best", "regret", "FR", "FA", "AUROC", "ECE", "s")
+    names = (
+        "modality",
+        "k",
+        "sets",
+        "training's choice",
+        *kinds,
+        "best",
+        "regret",
+        "FR",
+        "FA",
+        "AUROC",
+        "ECE",
+        "covered",
+        "s",
+    )
     table = Table(*names, title="means over sets")
     for modality, k in dict.fromkeys((row["modality"], row["k"]) for row in rows):
         mine = [row for row in rows if (row["modality"], row["k"]) == (modality, k)]
@@ -344,6 +372,8 @@ def _overview(rows: Sequence[Mapping[str, Any]]) -> Table:
         keys = ("regret", "false_rejection", "false_acceptance", "unknown_auroc", "ece")
         figures += [[row[key] for row in mine if row[key] is not None] for key in keys]
         cells = [f"{np.mean(values):.3f}" if values else "" for values in figures]
+        covered = [one for row in mine for one in row["covered"]]
+        cells.append(f"{sum(covered)} of {len(covered)}")
         table.add_row(modality, k, str(len(mine)), *cells, f"{np.mean([row['seconds'] for row in mine]):.1f}")
     return table
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from benchmarks.data_sets import DataSet
 from benchmarks.prepared import Prepared, subset
-from benchmarks.recipes import balanced, left_out_in_turn, measure, split, summary
+from benchmarks.recipes import RecipeRun, balanced, left_out_in_turn, measure, split, summary
 from shared.features.graph import FeatureGraph, TensorSpec
 from shared.learning.candidates import Candidate, PrecomputedFeatures, Rows
 from shared.learning.classifiers import LDA
@@ -68,6 +69,17 @@ def test_a_draw_shows_what_training_chooses_and_what_it_accepts(prepared: Prepar
     row = summary(one, "10", [draw, draw])
     assert row["chosen"] == {"good": 2} and row["regret"] == 0.0 and row["best"] == "good"
     assert row["accuracy"][0] == 1.0 and row["false_acceptance"] == draw.unknown_accepted.mean()
+    assert row["covered"] == [True, True]
+
+
+def test_the_interval_from_training_holds_the_accuracy_or_not_and_one_session_gives_none(prepared: Prepared) -> None:
+    own = split(prepared, 10, 0, 0)
+    assert own is not None
+    run = RecipeRun(prepared, own.train, own.test)
+    found = run.validated(["good"])
+    assert run.covered(found, 1.0) and not run.covered(found, 0.5)
+    once = RecipeRun(replace(prepared, sessions=("s0",) * len(CLASSES)), own.train, own.test)
+    assert once.covered(once.validated(["good"]), 1.0) is None
 
 
 def test_accuracy_weighs_every_label_the_same() -> None:
