@@ -180,7 +180,7 @@ def _with_resting_hand(samples: Sequence[RawSample]) -> list[RawSample]:
     """
     of_users = sorted({(sample.user or "", sample.session or "") for sample in samples})
     shapes = {key: _in_picture(samples[len(samples) * k // len(of_users)])[0] for k, key in enumerate(of_users)}
-    found = []
+    found: list[RawSample] = []
     for sample in samples:
         key = (sample.user or "", sample.session or "")
         active = _in_picture(sample)

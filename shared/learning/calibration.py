@@ -26,23 +26,25 @@ def fit_temperature(logits: Features, classes: Classes, spread_share: float | No
     neural networks".
     """
     samples, count = logits.shape
-    usual = 1.0 if spread_share is None or not samples else max(spread_share * _spread(logits), 1e-3)
+    spread = _spread(logits) if spread_share is not None and samples else 0.0
+    usual = spread_share * spread if spread_share is not None and spread > 0 else 1.0
     if count < 2 or samples < 4:
         return usual
-    losses, centre = _smoothed_losses(logits, classes), np.log(usual)
-    weight = min(samples / (5 * count**2), 1.0)
+    losses, centre = _smoothed_losses(logits, classes), float(np.log(usual))
+    weight = min(samples / (5 * count * count), 1.0)
 
     def cost(log_temperature: float) -> float:
-        return weight * losses(log_temperature) + (log_temperature - centre) ** 2 / (2 * PRIOR_DEVIATION**2)
+        off = (log_temperature - centre) / PRIOR_DEVIATION
+        return weight * losses(log_temperature) + off * off / 2
 
-    return _least(cost, centre - np.log(100.0), centre + np.log(100.0))
+    return _least(cost, centre - float(np.log(100.0)), centre + float(np.log(100.0)))
 
 
 def best_temperature(logits: Features, classes: Classes, lowest: float = 0.02, highest: float = 1000.0) -> float:
     """Return the temperature of least log loss, between `lowest` and `highest`; 1 where nothing can be fitted."""
     if logits.shape[1] < 2 or len(logits) < 4:
         return 1.0
-    return _least(_smoothed_losses(logits, classes), np.log(lowest), np.log(highest))
+    return _least(_smoothed_losses(logits, classes), float(np.log(lowest)), float(np.log(highest)))
 
 
 def _smoothed_losses(logits: Features, classes: Classes) -> Callable[[float], float]:

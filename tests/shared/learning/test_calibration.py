@@ -76,6 +76,7 @@ def test_a_class_that_a_fold_lacked_does_not_count_in_the_spread() -> None:
 def test_temperature_is_one_where_nothing_is_better_or_nothing_is_known() -> None:
     for share in (None, 0.2):
         assert fit_temperature(np.zeros((0, 3), np.float32), np.zeros(0, int), share) == 1.0
+        assert fit_temperature(np.zeros((3, 3), np.float32), np.arange(3), share) == 1.0, "nothing was trained"
     assert fit_temperature(np.zeros((9, 3), np.float32), np.arange(9) % 3) == pytest.approx(1.0, abs=1e-3)
 
 
