@@ -31,7 +31,7 @@ def fit_temperature(logits: Features, classes: Classes, spread_share: float | No
     if count < 2 or samples < 4:
         return usual
     losses, centre = _smoothed_losses(logits, classes), float(np.log(usual))
-    weight = min(samples / (5 * count * count), 1.0)
+    weight = float(min(samples / (5 * count**2), 1.0))
 
     def cost(log_temperature: float) -> float:
         off = (log_temperature - centre) / PRIOR_DEVIATION
