@@ -74,7 +74,7 @@ SpeechFeatures = Literal[
 ]
 SpeechCandidate = CandidateConfig[SpeechFeatures]
 SURROUNDINGS: frozenset[SpeechFeatures] = frozenset({"minilm_context", "use_context", "confidence"})
-BESIDE: frozenset[SpeechFeatures] = SURROUNDINGS | {"coarse_ngrams"}  # make no candidate without others
+BESIDE: frozenset[SpeechFeatures] = frozenset({"coarse_ngrams", *SURROUNDINGS})  # make no candidate without others
 ENCODER_OF: Mapping[str, str] = {
     "minilm": "minilm",
     "minilm_context": "minilm",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,8 @@ def _least(cost: Callable[[float], float], lowest: float, highest: float) -> flo
     tried = np.linspace(lowest, highest, 40)
     best = int(np.argmin([cost(float(place)) for place in tried]))
     around = (tried[max(best - 1, 0)], tried[min(best + 1, len(tried) - 1)])
-    return float(np.exp(minimize_scalar(cost, bounds=around, method="bounded", options={"xatol": 1e-4}).x))
+    found: Any = minimize_scalar(cost, bounds=around, method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(found.x))
 
 
 def _spread(logits: Features) -> float:
