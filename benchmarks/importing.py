@@ -5,7 +5,6 @@ Run: .venv/bin/python -m benchmarks.importing [--count 10000] [--rate 44100] [--
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,8 @@ from pathlib import Path
 import click
 import numpy as np
 from scipy.io import wavfile
+
+from model_registry.storage.durable import sync_tree
 
 _MEASURED = """
 import resource, sys
@@ -86,7 +87,7 @@ def seconds_of_copying(files: list[Path], folder: Path) -> float:
     started = time.perf_counter()
     for file in files:
         shutil.copyfile(file, folder / file.name)
-    os.sync()
+    sync_tree(folder)
     return time.perf_counter() - started
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from pydantic import Field
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
+from shared.learning.calibration import surely_worse
 from shared.learning.candidates import Candidate, fit_head
 from shared.learning.decision_rule import DecisionRule, fit_decision_rule
 from shared.learning.fold_fits import Cells, FoldFits, HeldOutLogits, Step, UnknownOutputs, label_groups
@@ -80,7 +81,8 @@ class Validation:
     folds: Folds
     fold: Indices  # outer fold that held the sample out
     predicted: Classes
-    probabilities: Features  # at each fold's temperature
+    probabilities: Features
+    calibrated: Features  # probabilities at each fold's temperature
     uncalibrated: Features  # probabilities at temperature 1
     accepted: NDArray[np.bool_]
     score: Features
@@ -147,6 +149,7 @@ def validate_by_session(
         predicted[test.indices], probabilities[test.indices], accepted[test.indices], score[test.indices] = results
         uncalibrated[test.indices] = softmax(test.logits, axis=1)
 
+    worse = surely_worse(probabilities, uncalibrated, predicted == classes, groups)
     held = [fits.held(c, folds.outer, frozenset()) for c in range(len(candidates))]
     chosen = choose(held, classes)
     winner, prepared = candidates[chosen], fits.candidates[chosen]
@@ -160,14 +163,15 @@ def validate_by_session(
         folds=folds,
         fold=place,
         predicted=predicted,
-        probabilities=probabilities,
+        probabilities=uncalibrated if worse else probabilities,
+        calibrated=probabilities,
         uncalibrated=uncalibrated,
         accepted=accepted,
         score=score,
         chosen_by_fold=tuple(chosen_by_fold),
         candidates={c.name: balanced(h, classes) for c, h in zip(candidates, held, strict=True)},
         winner=winner,
-        rule=rule,
+        rule=replace(rule, temperature=1.0) if worse else rule,
         random_accuracy=random_accuracy,
         left_out=_judge_left_out(unknown, rules, place, classes, score),
         learning=learning,

@@ -180,7 +180,7 @@ def _calibration(validation: Validation, correct: NDArray[np.bool_], groups: Ind
     """Return the expected calibration error of the probabilities in use, with its interval, and of both kinds."""
     errors = {
         "ece": calibration_error(validation.probabilities, correct),
-        "ece_calibrated": calibration_error(validation.probabilities, correct),
+        "ece_calibrated": calibration_error(validation.calibrated, correct),
         "ece_uncalibrated": calibration_error(validation.uncalibrated, correct),
     }
     sessions = len(np.unique(groups))

@@ -36,8 +36,9 @@ CHARTS = {  # heading -> names of its axes, and what is to be read from it
     ),
     "Reliability": (
         *("confidence", "accuracy"),
-        "On the dashed line it is right as often as its confidence says. The expected calibration error is %(with)s on "
-        "sessions that the calibration was not fitted on; without calibration it is %(without)s.",
+        "On the dashed line it is right as often as its confidence says. The expected calibration error is %(used)s; "
+        "on sessions that the calibration was not fitted on it is %(with)s with it and %(without)s without. It is used "
+        "unless that is surely worse.",
     ),
 }
 OTHER_TEXTS = (
@@ -91,7 +92,7 @@ def _charts(result: Report, language: Words) -> Iterator[tuple[str, str, str]]:
             continue
         title, across, down, explained = map(language.text, (heading, *CHARTS[heading]))
         if diagonal:
-            shares = {"with": "ece", "without": "ece_uncalibrated"}
+            shares = {"used": "ece", "with": "ece_calibrated", "without": "ece_uncalibrated"}
             explained %= {name: language.percent(result.metrics[key]) for name, key in shares.items()}
         yield title, explained, line_chart(points, across, down, title, most or float(points[-1][0]), diagonal)
 

@@ -8,6 +8,7 @@ import pytest
 
 from shared.evaluation import EvaluationConfig, HeldOutLogits, Validation, choose, validate_by_session
 from shared.features.graph import FeatureGraph, TensorSpec
+from shared.learning import decision_rule
 from shared.learning.calibration import calibration_error
 from shared.learning.candidates import Candidate, PrecomputedFeatures, Rows, fit_candidate
 from shared.learning.classifiers import LDA, LogisticRegression
@@ -72,6 +73,20 @@ def test_discriminants_of_many_features_and_few_samples_are_not_surer_than_they_
     assert 0.4 < correct.mean() < 0.95
     assert calibration_error(found.uncalibrated, correct) > calibration_error(found.probabilities, correct) + 0.05
     assert abs(found.probabilities.max(axis=1).mean() - correct.mean()) < 0.2
+
+
+@pytest.mark.parametrize(("temperature", "kept"), [(50.0, False), (0.5, True)])
+def test_calibration_is_given_up_where_it_surely_raises_the_error_of_held_out_sessions(
+    temperature: float, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y, sessions = _data(shift=1.0)
+    monkeypatch.setattr(decision_rule, "fit_temperature", lambda *_: temperature)
+    found = _validate([_candidate("a", x)], y, sessions)
+    correct = found.predicted == y
+    errors = [calibration_error(chances, correct) for chances in (found.calibrated, found.uncalibrated)]
+    assert kept or errors[0] > errors[1] + 0.1
+    assert found.rule.temperature == (temperature if kept else 1.0)
+    assert found.probabilities is (found.calibrated if kept else found.uncalibrated)
 
 
 def test_everything_fitted_for_a_fold_is_fitted_without_it() -> None:

@@ -11,6 +11,7 @@ from shared.learning.calibration import (
     calibration_gaps,
     fit_temperature,
     reliability,
+    surely_worse,
 )
 from shared.learning.heads import ABSENT, Classes, Features
 
@@ -133,3 +134,17 @@ def test_gaps_and_reliability_use_the_same_bins_at_their_edges() -> None:
     probabilities, correct = np.stack([top, 1 - top], axis=1), np.arange(51) % 3 > 0
     gaps = calibration_gaps(probabilities, correct, np.zeros(51, np.int64))
     assert np.abs(gaps).sum() / 51 == pytest.approx(calibration_error(probabilities, correct), rel=1e-9)
+
+
+def test_calibration_is_surely_worse_only_where_sessions_agree() -> None:
+    rng = np.random.default_rng(0)
+    correct = rng.random(200) < 0.95
+    right, wrong = (np.tile(np.array([share, 1 - share], np.float32), (200, 1)) for share in (0.95, 0.6))
+    groups = np.repeat(np.arange(4), 50)
+    assert surely_worse(wrong, right, correct, groups)
+    assert not surely_worse(right, wrong, correct, groups)
+    assert not surely_worse(right, right, correct, groups)
+    assert surely_worse(wrong, right, correct, np.zeros(200, np.int64)), "one session"
+    mixed = np.where(groups[:, None] == 0, wrong, right)
+    assert not surely_worse(mixed, right, correct, groups), "one session of four is no agreement"
+    assert not surely_worse(wrong[:1], right[:1], correct[:1], groups[:1])

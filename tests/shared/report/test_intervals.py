@@ -55,6 +55,7 @@ def _report(meant: NDArray[np.int64], answered: NDArray[np.int64], session: NDAr
         fold=session,
         predicted=answered,
         probabilities=chances,
+        calibrated=chances,
         uncalibrated=chances,
         accepted=np.ones(len(meant), np.bool_),
         score=chances.max(axis=1),

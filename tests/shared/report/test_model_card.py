@@ -119,7 +119,7 @@ def test_the_card_gives_every_metric_with_its_interval(card: Path) -> None:
         "reports 92 %: 12 percentage points more than can be expected on another day",
         "It accepted 90 % of them (coverage)",
         "which is a false rejection rate of 10 %. Of those that it accepted, 88 % were right",
-        "calibration error is 7 % on sessions that the calibration was not fitted on; without calibration it is 21 %",
+        "it is 7 % with it and 21 % without",
         "macro F1 0.770 0.610 – 0.890",
         "open-set detection AUROC (label held out) 0.830",
         "Label Precision Recall F1 Support Open-set AUROC",
