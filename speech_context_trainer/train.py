@@ -178,7 +178,7 @@ def available_widths(dataset: Dataset, encoders: Mapping[str, Encoder]) -> dict[
 def planned_candidates(dataset: Dataset, config: SpeechConfig, widths: Mapping[str, int]) -> list[PlannedCandidate]:
     """Return the candidates, preferred first, before their features are computed. Raises ConfigError."""
     few = len(dataset) <= FEW * len(dataset.labels)
-    width_of = {**widths, "ngrams": HashedGrams.character_buckets + HashedGrams.word_buckets, "confidence": 2}
+    width_of = {**widths, "ngrams": HashedGrams().width, "coarse_ngrams": COARSE.width, "confidence": 2}
     return [
         PlannedCandidate(candidate, sum(width_of[name] for name in candidate.features or ()))
         for candidate in usable_candidates(config, widths.keys(), few)

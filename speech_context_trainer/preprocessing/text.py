@@ -77,6 +77,11 @@ class HashedGrams:
     word_buckets: int = 2048
     weight: float = 1.0
 
+    @property
+    def width(self) -> int:
+        """How many numbers the vector has."""
+        return self.character_buckets + self.word_buckets
+
     def __call__(self, inputs: Inputs) -> Array:
         """{"points": (N,) int32} -> (character_buckets + word_buckets,) float32."""
         letters = _letters(inputs["points"])

@@ -58,6 +58,7 @@ def _card(
         result = replace(result, labels=rows, confusion_matrix=table)
     entry: dict[str, Any] = {
         "user_id": "ana", "modality": "gesture", "timestamp": "2026-03-05T10:00:00Z", "status": "success",
+        "left_out_candidates": [],
         "sample_count": 60, "session_count": 3, "verdict": verdict, "run_id": "r1", "labels": LABELS,
         "training_config": {"seed": 0}, "feature_spec_id": "sha256:" + "0" * 64, "notes": ["A note."],
         "encoding": "video/mp4",
