@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
+from anyio import to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import JsonValue
@@ -61,7 +63,8 @@ Store = Annotated[Registry, Depends(registry_of)]
 
 
 @router.get("/models", response_model=ListResponse)
-def list_versions(
+async def list_versions(
+    request: Request,
     store: Store,
     reader: Reader,
     user: str | None = None,
@@ -72,19 +75,23 @@ def list_versions(
     limit: Annotated[int, Query(ge=1, le=_PAGE)] = 100,
 ) -> Response:
     """List published versions by user, modality and version, a page at a time."""
-    place = _place(after)
-    page: list[ListedVersion] = []
-    damaged: list[Damage] = []
-    following = None
-    versions = store.listed(
-        user=user, modality=modality, status=status, verdict=verdict, after=place, on_damage=damaged.append
-    )
-    for version in versions:
-        if len(page) == limit:
-            last = page[-1].entry
-            following = f"{last.user_id}/{last.modality}/{last.model_version}"
-            break
-        page.append(version)
+
+    def listed() -> Response:
+        damaged: list[Damage] = []
+        versions = store.listed(
+            user=user, modality=modality, status=status, verdict=verdict, after=_place(after), on_damage=damaged.append
+        )
+        return _list_page(store, list(islice(versions, limit + 1)), damaged, limit)
+
+    return await to_thread.run_sync(listed, limiter=service_of(request).listing)
+
+
+def _list_page(store: Registry, versions: Sequence[ListedVersion], damaged: Sequence[Damage], limit: int) -> Response:
+    """Return a page of at most `limit` versions; one more says that others follow."""
+    page, following = versions[:limit], None
+    if len(versions) > limit:
+        last = page[-1].entry
+        following = f"{last.user_id}/{last.modality}/{last.model_version}"
     return _list_response(
         page,
         ListResponse(
@@ -262,7 +269,7 @@ def _file_response(request: Request, path: Path, sha256: str) -> Response:
     return response
 
 
-def _list_response(versions: list[ListedVersion], others: ListResponse) -> Response:
+def _list_response(versions: Sequence[ListedVersion], others: ListResponse) -> Response:
     """Return a list with these versions; each was written as JSON once."""
     begin, _, rest = others.model_dump_json().encode().partition(b"[]")
     entries = b",".join(version.json for version in versions)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -62,6 +63,8 @@ class Service:
     limits: Limits
     metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
     in_use: FieldFile = field(default_factory=lambda: FieldFile(None))
+    # Lists are Python at work: more threads at once would only wait for each other, and double what a list takes.
+    listing: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
 
     def __post_init__(self) -> None:
         self._requests = RateLimiter(self.limits.requests_a_minute, self.limits.remembered)
