@@ -43,7 +43,7 @@ tests/javascript/node_modules/.package-lock.json: tests/javascript/package-lock.
 test: setup javascript ## run the whole test suite
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-test-fast: setup ## run the tests that take about a second at most, without Docker and real data
+test-fast: setup ## run the tests that take a quarter of a second at most, without Docker and real data
 	@HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -n 2 --dist loadgroup -q -m "not slow and not docker and not realdata"
 
 lint: setup ## ruff, mypy (strict), pyright (standard)

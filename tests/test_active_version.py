@@ -77,6 +77,7 @@ def test_a_published_version_is_made_again_to_the_byte(
     assert (code, told.startswith(f"ana/{modality} v1: byte-identical")) == (0, True), told
 
 
+@pytest.mark.slow
 def test_scripts_get_one_object(data: Path, train: Callable[..., Any], call: Callable[..., Answer]) -> None:
     train("speech", data, "--user", "ana", "--session", "sess_1")
     code, told, _ = _reproduce(call, "speech", data, "--json")
@@ -132,6 +133,7 @@ def test_other_libraries_and_other_code_are_named(
     assert "files: label map differ" in told and "data:" not in told
 
 
+@pytest.mark.slow
 def test_a_version_that_is_not_there_and_data_that_are_not_are_told(
     data: Path, train: Callable[..., Any], call: Callable[..., Answer], tmp_path: Path
 ) -> None:
@@ -254,6 +256,7 @@ def test_a_worse_model_is_a_candidate_and_log_history_and_answer_say_why(
     assert published()["promotion"]["promote"], "what is better becomes active again"
 
 
+@pytest.mark.slow
 def test_a_batch_publishes_a_worse_model_as_a_candidate_too(
     published: Callable[..., dict[str, Any]], data: Path, tmp_path: Path
 ) -> None:
@@ -278,6 +281,7 @@ FIGURES = ("accuracy", "balanced_accuracy", "f1_macro", "majority_baseline", "to
 FIGURES += ("false_rejection_rate", "accuracy_accepted")
 
 
+@pytest.mark.slow
 def test_log_and_card_hold_every_figure_and_name_a_label_of_one_session(
     data: Path, train: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -44,6 +44,7 @@ def _with_background(data: Path, modality: str, to: Path, count: int) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modality", PACKAGES)
 def test_background_is_trained_and_tested_on_and_is_no_label(
     modality: str, demo_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -62,6 +63,7 @@ def test_background_is_trained_and_tested_on_and_is_no_label(
     assert ("false_alarms_per_hour" in metrics) == ("false alarms an hour" in card) == timed
 
 
+@pytest.mark.slow
 def test_a_video_of_the_background_is_cut_into_its_frames(
     demo_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

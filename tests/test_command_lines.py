@@ -53,6 +53,7 @@ SLOW = {
 SLOW |= {"fastapi", "httpx", "fsspec", "distributed", "docker", "mlflow", "babel", "jinja2"}
 
 
+@pytest.mark.slow
 def test_the_help_of_no_command_imports_what_takes_long() -> None:
     """So that it is there in 0.3 s; importing scikit-learn alone takes a second."""
     code = """

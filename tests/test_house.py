@@ -321,6 +321,7 @@ def test_the_import_rule_allows_prose_paths_and_what_is_below(source: str) -> No
     assert forbidden_imports("orchestrator", ast.parse(source)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", TIERS)
 def test_a_module_imports_only_its_own_group_and_lower_tiers(package: str) -> None:
     graph = module_graph(our_modules(), references)
@@ -328,6 +329,7 @@ def test_a_module_imports_only_its_own_group_and_lower_tiers(package: str) -> No
     assert upward_imports(package, graph) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "source"),
     [
@@ -352,12 +354,14 @@ def test_the_order_of_modules_notices_each_way_to_break_it(module: str, source: 
     assert broken.startswith(f"{module} imports ")
 
 
+@pytest.mark.slow
 def test_a_new_module_must_be_given_a_place() -> None:
     graph = module_graph({**our_modules(), "shared.novelty": ast.parse("import shared.errors")}, references)
     with pytest.raises(AssertionError, match=r"shared.novelty: give it a place in TIERS"):
         upward_imports("shared", graph)
 
 
+@pytest.mark.slow
 def test_no_modules_import_each_other_in_a_circle() -> None:
     """Late imports and those for type checkers count. A string does not: a declaration names what imports it."""
     assert import_cycle(module_graph(our_modules(), imports)) == []
@@ -402,6 +406,7 @@ def test_shared_asks_nowhere_which_modality_it_has() -> None:
     assert modality_branches(parsed(reader)), "the reader that is left out does ask"
 
 
+@pytest.mark.slow
 def test_only_trainers_and_what_builds_their_images_list_modalities() -> None:
     files = python_files("shared", "model_registry", "orchestrator")
     found = [f"{path.relative_to(ROOT)}:{fault}" for path in files for fault in modality_lists(parsed(path))]
@@ -431,6 +436,7 @@ def test_the_rule_of_modalities_notices_each_way_to_break_it(source: str) -> Non
     assert modality_branches(ast.parse(source))
 
 
+@pytest.mark.slow
 def test_nothing_unpickles() -> None:
     files = python_files(*MAY_IMPORT, *present_packages())
     assert len(files) >= 20
@@ -455,6 +461,7 @@ def test_the_unpickling_rule_notices_each_way_to_break_it(source: str) -> None:
     assert unpickling(ast.parse(source))
 
 
+@pytest.mark.slow
 def test_nothing_prints_or_exits_below_the_command_line() -> None:
     files = [path for path in python_files(*MAY_IMPORT) if not COMMANDS.fullmatch(path.relative_to(ROOT).as_posix())]
     assert len(files) >= 20
@@ -495,6 +502,7 @@ def is_private(name: str) -> bool:
     return any(part.startswith("_") and not part.endswith("__") for part in name.split("."))
 
 
+@pytest.mark.slow
 def test_no_package_relies_on_private_names_or_interpreter_tricks() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{fault}" for path in python_files(*MAY_IMPORT) for fault in tricks(parsed(path))
@@ -537,6 +545,7 @@ def system_imports(module: str, tree: ast.Module) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_what_differs_between_operating_systems_is_in_one_module_each() -> None:
     installed = {name: tree for name, tree in our_modules().items() if name.split(".")[0] not in NOT_INSTALLED}
     found = [fault for name, tree in installed.items() for fault in system_imports(name, tree)]
@@ -561,6 +570,7 @@ def test_the_distribution_cannot_be_uploaded() -> None:
     assert "Private :: Do Not Upload" in (metadata("model-trainer").get_all("Classifier") or [])
 
 
+@pytest.mark.slow
 def test_one_distribution_provides_cv2() -> None:
     assert sorted(set(packages_distributions()["cv2"])) == ["opencv-python-headless"]
 

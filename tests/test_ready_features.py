@@ -50,6 +50,7 @@ def command(*words: str) -> int:
     return run(lambda: model_trainer(list(words), standalone_mode=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [None, 6], ids=["vectors", "sequences"])
 def test_they_go_all_the_way(
     frames: int | None, trainer: Trainer, train: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -120,6 +121,7 @@ def test_recordings_and_ready_made_features_are_not_mixed(tmp_path: Path, capsys
     assert ran.code == 3 and reason in ran.complaints
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainer", ("sound", "speech", "visual_environment"), indirect=True)
 def test_features_that_are_computed_from_recordings_are_refused_and_a_classifier_is_not(
     train: Run, trainer: Trainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -135,6 +137,7 @@ def test_features_that_are_computed_from_recordings_are_refused_and_a_classifier
     assert chosen.code == 0 and chosen.entry["metrics"]["chosen"].startswith("frame_mean: ridge")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainer", ("sound", "speech", "visual_environment"), indirect=True)
 def test_recordings_have_no_features_of_ready_made_ones(train: Run, trainer: Trainer, demo_data: Path) -> None:
     refused = train(demo_data, "--set", "candidates=[{features: resampled, classifier: {type: lda}}]")

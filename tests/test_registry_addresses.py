@@ -166,6 +166,7 @@ def assert_refused(path: str, result: Result, address: str) -> None:
         assert result.stdout == ""
 
 
+@pytest.mark.slow
 def test_a_folder_without_permission_is_one_line(files: dict[str, str], tmp_path: Path) -> None:
     with folder_for_everybody() as place:
         shutil.copytree(tmp_path, place / "files")

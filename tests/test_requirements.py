@@ -127,6 +127,7 @@ def test_the_extras_are_those_of_the_distribution() -> None:
     assert f"dependencies = {{ file = [{', '.join(f'{chr(34)}{name}{chr(34)}' for name in BASE)}] }}" in settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", MAY_NEED)
 def test_every_import_is_a_requirement(package: str) -> None:
     assert set(MAY_NEED) == {*MAY_IMPORT, *TOOLS}
@@ -177,6 +178,7 @@ def test_the_lock_pins_every_requirement_once_for_each_python_and_machine(python
             assert each.marker is None and each.specifier.contains(version), f"{file}: {each}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("missing", "words"),
     [

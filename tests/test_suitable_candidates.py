@@ -175,6 +175,7 @@ def test_channels_are_trained_by_default_where_convolutions_win(width: int, tmp_
     assert entry["training_metrics"]["accuracy"] > 0.9
 
 
+@pytest.mark.slow
 def test_single_frames_are_taken_as_they_are(tmp_path: Path, train: Train) -> None:
     recorded = Recorded("hand_landmarks_xy_v1", 42)
     place = _write(tmp_path / "data", recorded, frames=1)

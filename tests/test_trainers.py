@@ -289,6 +289,7 @@ def test_a_user_that_is_not_there_is_refused(user: str, train: Run, data: Path) 
     assert len(ran.complaints.splitlines()) <= 3
 
 
+@pytest.mark.slow
 def test_an_internal_error_is_told_whole(
     trainer: Trainer, train: Run, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

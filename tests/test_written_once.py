@@ -78,6 +78,7 @@ RULES: list[tuple[Callable[[ast.AST], Iterator[str]], str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rule", "home"), RULES, ids=[rule.__name__ for rule, _ in RULES])
 def test_it_is_done_in_one_module(rule: Callable[[ast.AST], Iterator[str]], home: str) -> None:
     files = python_files(*MAY_IMPORT, "build_tools", "demo", "benchmarks")

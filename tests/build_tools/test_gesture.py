@@ -98,6 +98,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not all(is_complete(task, pretrained_folder()) for task in (HAND_LANDMARKER, POSE_LANDMARKER)),
     reason="not made; run: python -m build_tools",

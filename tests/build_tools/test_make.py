@@ -69,6 +69,7 @@ def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_network_is_fetched_made_and_described(tmp_path: Path, lock: Path) -> None:
     out = tmp_path / "out"
     ((network, what),) = make([TINY], out, lock)
@@ -84,12 +85,14 @@ def test_a_network_is_fetched_made_and_described(tmp_path: Path, lock: Path) -> 
     assert spec.files.keys() == {"model.onnx", "tokenizer.json"}
 
 
+@pytest.mark.slow
 def test_what_is_complete_is_not_fetched_again(tmp_path: Path, lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     list(make([TINY], tmp_path, lock))
     monkeypatch.setattr(sys, "executable", "/nonexistent")
     assert [what for _, what in make([TINY], tmp_path, lock)] == ["already complete"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "encoder.json"])
 def test_what_is_damaged_is_made_again(tmp_path: Path, lock: Path, name: str) -> None:
     list(make([TINY], tmp_path, lock))
@@ -100,6 +103,7 @@ def test_what_is_damaged_is_made_again(tmp_path: Path, lock: Path, name: str) ->
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_what_is_described_otherwise_by_now_is_made_again(tmp_path: Path, lock: Path) -> None:
     list(make([TINY], tmp_path, lock))
     changed = replace(TINY, licence="Apache-2.0")
@@ -107,6 +111,7 @@ def test_what_is_described_otherwise_by_now_is_made_again(tmp_path: Path, lock: 
     assert read_encoder(tmp_path / "tiny").licence == "Apache-2.0"
 
 
+@pytest.mark.slow
 def test_a_package_whose_hash_is_not_pinned_is_refused(tmp_path: Path, lock: Path) -> None:
     (tmp_path / "served" / "tiny_net-1.2-py3-none-any.whl").open("ab").write(b"more")
     with pytest.raises(TrainerError, match=r"(?s)tiny-net 1.2 cannot be fetched.*HASH"):
@@ -114,6 +119,7 @@ def test_a_package_whose_hash_is_not_pinned_is_refused(tmp_path: Path, lock: Pat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_network_that_comes_out_differently_is_not_written(tmp_path: Path, lock: Path) -> None:
     for name in TINY.files:
         with pytest.raises(TrainerError, match=f"tiny: came out differently from what is recorded: {name};"):
@@ -123,6 +129,7 @@ def test_a_network_that_comes_out_differently_is_not_written(tmp_path: Path, loc
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_build_that_fails_leaves_nothing_behind(tmp_path: Path, lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(wheel: zipfile.ZipFile) -> dict[str, bytes]:
         raise KeyError("gone")
@@ -140,6 +147,7 @@ def test_a_package_that_is_not_pinned_and_a_lock_that_is_not_there(tmp_path: Pat
         list(make([TINY], tmp_path, tmp_path / "absent.lock"))
 
 
+@pytest.mark.slow
 def test_the_command_makes_lists_and_repeats(tmp_path: Path, lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(making, "declared", lambda only: [TINY])
     options = ["--out", str(tmp_path / "out"), "--lock", str(lock)]

@@ -317,6 +317,7 @@ SENTENCEPIECE = [
 ]
 
 
+@pytest.mark.slow
 @needs(USE)
 def test_token_ids_are_those_of_sentencepiece() -> None:
     found = tokenise(load_encoder("use"), [text for text, _ in SENTENCEPIECE])
@@ -340,6 +341,7 @@ def test_multilingual_embeddings_are_those_of_the_package() -> None:
     assert found[0] @ found[1] > found[0] @ found[2] + 0.2
 
 
+@pytest.mark.slow
 @needs(MINILM)
 def test_english_embeddings_are_those_published_for_the_original() -> None:
     texts = [

@@ -108,6 +108,7 @@ def test_some_examples_must_be_left_out_each_for_its_own_reason(root: Path) -> N
     assert any(e.label_status == "corrected" for e in everything)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(root: Path, tmp_path: Path) -> None:
     for name, seed in (("again", 0), ("other", 1)):
         demo_data.write_session(tmp_path / name, ANA, SESSIONS[2], seed=seed)
@@ -217,12 +218,14 @@ def validated(person: Person) -> tuple[Validation, np.ndarray]:
     return validate_by_session(candidates, classes, sessions, range(len(classes)), config, 0), classes
 
 
+@pytest.mark.slow
 def test_gestures_are_learnt_across_sessions_but_a_random_split_flatters() -> None:
     validation, classes = validated(ANA)
     assert validation.random_accuracy is not None
     assert 0.8 < (validation.predicted == classes).mean() < min(0.98, validation.random_accuracy)
 
 
+@pytest.mark.slow
 def test_few_gestures_that_are_known_are_called_unknown_even_where_days_differ() -> None:
     validation, _ = validated(CHIKA)
     assert 1 - validation.accepted.mean() <= 0.08
@@ -240,6 +243,7 @@ def test_transcripts_are_worded_differently_in_each_session(root: Path) -> None:
     assert 0.4 < across < mixed - 0.05
 
 
+@pytest.mark.slow
 def test_the_command_keeps_what_is_there_and_leaves_foreign_folders_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ def rectangles(text: str, kind: str) -> list[tuple[float, float, float, float]]:
     return [(x, y, x + width, y + height) for x, y, width, height in sides]
 
 
+@pytest.mark.slow
 def test_the_picture_is_what_the_imports_say() -> None:
     written = ARCHITECTURE_PICTURE.read_text(encoding="utf-8")
     assert written == architecture_picture(ROOT, installed_packages()), "out of date; run: python -m docs.generate"

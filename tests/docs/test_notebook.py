@@ -24,6 +24,7 @@ def notebook() -> dict[str, Any]:
     return content
 
 
+@pytest.mark.slow
 def test_every_cell_runs(notebook: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "__main__"}

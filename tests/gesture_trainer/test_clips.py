@@ -35,6 +35,7 @@ def clip(path: Path, seconds: str, noise: float = 2.0) -> Example:
     )
 
 
+@pytest.mark.slow
 def test_several_gestures_in_one_clip_are_said(tmp_path: Path) -> None:
     path = tmp_path / "several.mp4"
     example = clip(path, "-m--m--m-")

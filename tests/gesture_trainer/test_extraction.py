@@ -75,6 +75,7 @@ def fake_tasks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str
     return {f"{name}_task": str(tmp_path / f"{name}.task") for name in ("hand", "pose")}
 
 
+@pytest.mark.slow
 def test_a_clip_that_hangs_crashes_or_is_refused_costs_itself_alone(tmp_path: Path) -> None:
     words = ("hang", "move 1 1", "crash", "refuse", "break", "move 1 2", "move 0 3")
     results = _run(_clips(tmp_path / "clips", *words), seconds=3.0)
@@ -88,6 +89,7 @@ def test_a_clip_that_hangs_crashes_or_is_refused_costs_itself_alone(tmp_path: Pa
     assert all(results[k].shape == (20, 214) for k in (1, 5, 6))
 
 
+@pytest.mark.slow
 def test_no_process_is_left_behind(tmp_path: Path) -> None:
     def children() -> set[str]:
         return set(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())
@@ -99,11 +101,13 @@ def test_no_process_is_left_behind(tmp_path: Path) -> None:
     assert children() <= before
 
 
+@pytest.mark.slow
 def test_processes_that_do_not_start_end_the_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="do not start"):
         run_limited("no_such_module:answer", [{"path": ""}], 2, 5.0, lambda number, result: None)
 
 
+@pytest.mark.slow
 def test_cached_clips_are_not_extracted_again(tmp_path: Path, fake_tasks: dict[str, str]) -> None:
     clips = _clips(tmp_path / "clips", "move 1 1", "move 1 2", "move 1 1", "refuse")
     cache, told = FeatureCache(tmp_path / "cache.sqlite"), []
@@ -182,6 +186,7 @@ def test_a_model_is_trained_from_clips_and_tells_what_they_lacked(tmp_path: Path
     assert entry.model_dump()["training_metrics"]["accuracy"] == 1.0
 
 
+@pytest.mark.slow
 def test_the_model_answers_windows_as_a_live_classifier_cuts_them(tmp_path: Path, fake_tasks: dict[str, str]) -> None:
     _recordings(tmp_path / "data")
     config = GestureConfig.model_validate({"extraction": {**fake_tasks, "processes": 2}})
@@ -253,6 +258,7 @@ def test_too_few_usable_clips_are_all_named(tmp_path: Path, fake_tasks: dict[str
     assert "'right' has 0 usable samples left; at least 2 are needed" in str(refused.value)
 
 
+@pytest.mark.slow
 def test_a_data_root_of_clips_becomes_one_of_feature_files(
     tmp_path: Path, fake_tasks: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -438,6 +444,7 @@ def pointing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "pointing.png"
 
 
+@pytest.mark.slow
 @needs_networks
 def test_the_landmarks_of_a_photographed_hand_say_which_finger_points(pointing: Path, tmp_path: Path) -> None:
     picture = cv2.imread(str(pointing))
@@ -496,6 +503,7 @@ def test_landmarks_of_a_person_are_found_in_image_and_video(photograph: Path, tm
         decode(photograph, {**spec, "extraction": {**tasks, "tasks": {"hand": "0", "pose": "1"}}}, {})
 
 
+@pytest.mark.slow
 @needs_networks
 def test_extract_writes_feature_files_and_names_what_gave_none(
     photograph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

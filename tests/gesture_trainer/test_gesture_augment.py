@@ -101,6 +101,7 @@ def test_trees_separate_what_no_line_does_and_predict_the_same_in_the_graph(copi
     assert open_session(exported.model).get_inputs()[0].name == "sequence"
 
 
+@pytest.mark.slow
 def test_the_file_for_trees_compares_them_with_copies_on_each_feature_set_that_suits() -> None:
     data, _, _ = _rings(8)
     config = load_config(GestureConfig, ROOT / "gesture_trainer" / "configs" / "trees.yaml", [])
@@ -111,6 +112,7 @@ def test_the_file_for_trees_compares_them_with_copies_on_each_feature_set_that_s
     assert [len(c.source.rows(np.arange(8)).copies) for c in built] == [0, 0, 0, 24, 24]
 
 
+@pytest.mark.slow
 def test_trees_are_the_default_on_paths() -> None:
     data, _, _ = _rings(8)
     paths = Sequences(tuple(s[:16] for s in data.sequences), "fingertip_history_xy_v1", 2, "path_xy")

@@ -53,6 +53,7 @@ def _sequence(frames: int, width: int, seed: int = 0, missing: float = 0.0) -> n
     return np.asarray((points * kept[:, :, None]).reshape(frames, width), np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize(
     "sequence_of",
@@ -83,6 +84,7 @@ def _moved(points: np.ndarray, angle: float, scale: float, shift: tuple[float, f
     return np.asarray(moved @ turn * scale + np.array(shift), np.float32)
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 50),
     angle=st.floats(-3.1, 3.1),
@@ -203,6 +205,7 @@ def test_the_left_hand_points_where_the_right_one_does_in_the_mirror() -> None:
     assert np.abs(np.asarray(tips(_both(overhead, none))) - left).max() > 0.5, "thumbs up is not thumbs down"
 
 
+@pytest.mark.slow
 @given(shift=st.tuples(st.floats(-0.5, 0.5), st.floats(-0.5, 0.5)), angle=st.floats(-3, 3))
 def test_a_path_is_the_same_anywhere_and_at_any_angle(shift: tuple[float, float], angle: float) -> None:
     path = _sequence(12, 2, seed=3)

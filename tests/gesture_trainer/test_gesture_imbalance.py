@@ -30,6 +30,7 @@ def _sign(label: int, take: int) -> np.ndarray:
     return hand.reshape(1, 42).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["hand_landmarks_xy_v1", "glove_v1"])
 def test_a_gesture_with_a_twentieth_of_the_samples_is_recognised(encoding: str) -> None:
     rows = [(label, take) for label, count in enumerate(COUNTS) for take in range(count)]

@@ -46,6 +46,7 @@ def test_convolutions_are_the_same_in_the_graph_for_any_length(channels: int) ->
     np.testing.assert_array_equal(source.rows(everything).base, shipped)
 
 
+@pytest.mark.slow
 def test_what_convolutions_are_fitted_with_comes_from_training_samples_alone() -> None:
     waves = _waves(12)
     changed = [*waves[:8], *(100 * wave + 7 for wave in waves[8:])]

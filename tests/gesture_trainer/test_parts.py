@@ -107,6 +107,7 @@ def test_parts_of_a_new_session_are_better_recognised_while_the_whole_is_answere
         assert bool(found[2]) == bool(np.asarray(accepted)[k])
 
 
+@pytest.mark.slow
 def test_sequences_that_are_no_longer_than_a_part_need_no_model_of_parts(made: Made) -> None:
     data, classes, sessions, job, _, validation = made
     short = replace(data, sequences=tuple(sequence[:16] for sequence in data.sequences))

@@ -62,6 +62,7 @@ def remote(address: str, secret: str, **options: object) -> RemoteRegistry:
     return RemoteRegistry(address, secret, pause=0.0, **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_publish_resolve_fetch_promote_rollback(address: str, secret: str, store: Registry, tmp_path: Path) -> None:
     registry = remote(address, secret)
     ref = make_encoder(tmp_path)
@@ -81,6 +82,7 @@ def test_publish_resolve_fetch_promote_rollback(address: str, secret: str, store
     assert [entry.model_version for entry in registry.entries(user="user123")] == ["v1", "v2"]
 
 
+@pytest.mark.slow
 def test_every_lost_answer_still_publishes_once(address: str, secret: str, store: Registry, tmp_path: Path) -> None:
     counting = Unlucky(set())
     bundle = make_bundle(tmp_path, run="r", encoder_refs=[make_encoder(tmp_path)])
@@ -96,6 +98,7 @@ def test_every_lost_answer_still_publishes_once(address: str, secret: str, store
     assert store.doctor() == []
 
 
+@pytest.mark.slow
 def test_refusals_are_the_same_as_on_disk(address: str, secret: str, tmp_path: Path) -> None:
     registry = remote(address, secret)
     registry.publish(make_bundle(tmp_path / "a", run="r1"))
@@ -126,6 +129,7 @@ def test_no_service_is_said_after_all_attempts(tmp_path: Path) -> None:
         registry.publish(make_bundle(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_download_continues_where_it_was_cut(address: str, secret: str, store: Registry, tmp_path: Path) -> None:
     content = bytes(range(256)) * 4000
     store.publish(make_bundle(tmp_path, model=content))
@@ -162,6 +166,7 @@ class Meddling(httpx.BaseTransport):
         return self.inner.handle_request(request)
 
 
+@pytest.mark.slow
 def test_a_download_starts_again_where_the_service_does_not_continue_it(
     address: str, secret: str, store: Registry, tmp_path: Path
 ) -> None:
@@ -204,6 +209,7 @@ class _Cut(httpx.SyncByteStream):
         raise httpx.ReadError("cut")
 
 
+@pytest.mark.slow
 def test_an_upload_that_stops_or_stalls_leaves_nothing(
     address: str, secret: str, store: Registry, tmp_path: Path
 ) -> None:

@@ -76,6 +76,7 @@ def content(version: ResolvedVersion) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("user", "version"), [("user123", None), ("user123", "v1"), ("user123", 3), ("newcomer", None), ("little", None)]
@@ -94,6 +95,7 @@ def test_a_version_is_the_same_from_everywhere(
     assert not [path for path in (tmp_path / "fetched").rglob("*") if path.name.startswith(".")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_can_be_read_is_the_same_from_everywhere(
     store: Registry, addresses: dict[str, str], tmp_path: Path, kind: str
@@ -144,6 +146,7 @@ def test_a_damaged_version_is_refused_by_name_from_everywhere(
     assert not (tmp_path / "out.tar").exists() and not list((tmp_path / "into").rglob("*.onnx"))
 
 
+@pytest.mark.slow
 def test_a_service_changes_what_a_folder_would(store: Registry, addresses: dict[str, str], tmp_path: Path) -> None:
     registry = open_writable_registry(addresses["service"])
     registry.check_writable()
@@ -202,6 +205,7 @@ def test_commands_print_the_same_from_everywhere(
     assert len(printed) == 1
 
 
+@pytest.mark.slow
 def test_resolve_copies_the_files_where_the_registry_is_elsewhere(
     store: Registry, addresses: dict[str, str], tmp_path: Path
 ) -> None:
@@ -216,6 +220,7 @@ def test_resolve_copies_the_files_where_the_registry_is_elsewhere(
         assert model.is_relative_to(tmp_path / kind) and model.read_bytes() == b"model of r2"
 
 
+@pytest.mark.slow
 def test_publishing_through_the_commands(store: Registry, addresses: dict[str, str], tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path, run="r9")
     for how in ("published", "was published before"):
@@ -225,6 +230,7 @@ def test_publishing_through_the_commands(store: Registry, addresses: dict[str, s
     assert refused.exit_code == 2 and "can only be read" in refused.stderr
 
 
+@pytest.mark.slow
 def test_encoders_are_kept_for_the_next_command_and_versions_are_not(
     store: Registry, addresses: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

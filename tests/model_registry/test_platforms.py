@@ -23,6 +23,7 @@ for name in missing:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "words"),
     [
@@ -41,6 +42,7 @@ def test_a_command_on_windows_says_in_one_line_that_it_cannot_work(place: str, w
     assert "Windows is not supported" in line and "WSL 2" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call", ["load('models', user_id='ana', modality='sound')", "train('speech', ['a'], ['b'], sessions=['c'])"]
 )

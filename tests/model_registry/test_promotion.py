@@ -87,6 +87,7 @@ def test_a_sample_that_was_relabelled_is_not_compared() -> None:
     assert "only 0 of the same" in decide("if-better", _log({0, 4, 8}), old).reason
 
 
+@pytest.mark.slow
 def test_what_is_worse_is_published_as_a_candidate_and_log_and_history_say_why(
     registry: WritableRegistry, store: Registry, tmp_path: Path
 ) -> None:

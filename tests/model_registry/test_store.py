@@ -329,6 +329,7 @@ def _publish_many(root: Path, bundles: list[Path]) -> None:
         Registry(root).publish(bundle)
 
 
+@pytest.mark.slow
 def test_32_publications_by_8_processes_give_32_contiguous_versions(store: Registry, tmp_path: Path) -> None:
     bundles = [make_bundle(tmp_path, run=f"r{i}") for i in range(32)]
     context = multiprocessing.get_context("spawn")
@@ -347,6 +348,7 @@ def test_32_publications_by_8_processes_give_32_contiguous_versions(store: Regis
     assert [line["model_version"] for line in journal if line["status"] == "active"] == [f"v{i}" for i in range(1, 33)]
 
 
+@pytest.mark.slow
 def test_the_same_run_published_at_once_becomes_one_version(store: Registry, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path)
     context = multiprocessing.get_context("spawn")

@@ -29,6 +29,7 @@ def store(tmp_path: Path) -> Registry:
     return store
 
 
+@pytest.mark.slow
 def test_folder_list_and_service_give_them_in_order(store: Registry) -> None:
     assert [entry.model_version for entry in store.entries()] == NAMES
     words = ["--registry", str(store.root), "--json"]

@@ -29,6 +29,7 @@ PARAMETERS: list[tuple[BaseEstimator, dict[str, list[Any]]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("classifier", "parameters"), PARAMETERS, ids=lambda value: type(value).__name__)
 def test_they_work_in_a_pipeline_a_search_and_a_validation_by_session(
     classifier: BaseEstimator, parameters: dict[str, list[Any]]

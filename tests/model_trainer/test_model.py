@@ -64,6 +64,7 @@ def test_an_older_version_is_loaded_by_its_number(models: Path) -> None:
     assert load(models / "registry", **WHOSE, version=1).version == "v1"
 
 
+@pytest.mark.slow
 def test_the_pooled_model_stands_in(models: Path, tmp_path: Path) -> None:
     people = ["ana", "ben", "cem"] * 12
     with train("sound", **labelled(6).columns, people=people, consent=True) as result:
@@ -93,6 +94,7 @@ def test_what_holds_no_model_is_said(models: Path, source: str, arguments: dict[
     assert said in str(raised.value) and "\n" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_a_changed_model_is_refused(models: Path, tmp_path: Path) -> None:
     with train("sound", **labelled(6).columns, user_id="ana", consent=True) as result:
         bundle = result.save(tmp_path)

@@ -86,6 +86,7 @@ def test_recordings(modality: str, demo_data: Path, tmp_path: Path, capsys: pyte
         assert all(sum(p.scores.values()) == pytest.approx(1) for p in predictions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modality", PACKAGES)
 @pytest.mark.parametrize("frames", [None, 6], ids=["vectors", "sequences"])
 def test_ready_made_features(
@@ -99,6 +100,7 @@ def test_ready_made_features(
         assert result.labels == tuple(sorted(LABELS))
 
 
+@pytest.mark.slow
 def test_another_seed_makes_another_model() -> None:
     """So equal bytes say something."""
     found, config = labelled(6), {"candidates": [{"features": "resampled", "classifier": {"type": "extra_trees"}}]}

@@ -54,6 +54,7 @@ def changed(place: int, content: object) -> list[Any]:
     return [content if k == place else value for k, value in enumerate(FOUND.samples)]
 
 
+@pytest.mark.slow
 def test_the_result_holds_metrics_card_log_and_model(temporary: Path) -> None:
     with train("gesture", **FOUND.columns, user_id="ana", consent=True) as result:
         assert (result.user_id, result.modality, result.labels) == ("ana", "gesture", tuple(sorted(LABELS)))
@@ -72,12 +73,14 @@ def test_the_result_holds_metrics_card_log_and_model(temporary: Path) -> None:
         result.verdict = "good"  # type: ignore[misc]
 
 
+@pytest.mark.slow
 def test_records_are_in_the_order_of_the_samples() -> None:
     with train("gesture", **FOUND.columns, user_id="ana", consent=True) as result:
         labels = {record: label for record, label, _ in result.log["metrics"]["predictions"]}
         assert [labels[record] for record in result.record_ids] == FOUND.labels
 
 
+@pytest.mark.slow
 def test_it_is_saved_and_published_as_often_as_one_likes(tmp_path: Path) -> None:
     with train("gesture", **FOUND.columns, user_id="ana", consent=True) as result:
         bundle = result.save(tmp_path / "out")
@@ -90,6 +93,7 @@ def test_it_is_saved_and_published_as_often_as_one_likes(tmp_path: Path) -> None
     assert Registry(tmp_path / "models").resolve("ana", "gesture").version == 1
 
 
+@pytest.mark.slow
 def test_what_was_closed_is_not_used_any_more(tmp_path: Path) -> None:
     with train("sound", **FOUND.columns, user_id="ana", consent=True) as result:
         assert refusal(lambda: result.publish(tmp_path / "models", promote="maybe")).startswith(
@@ -111,6 +115,7 @@ def refusal(call: Any) -> str:
     return str(raised.value)
 
 
+@pytest.mark.slow
 def test_texts_are_samples_and_so_are_their_files(tmp_path: Path) -> None:
     files = []
     for k, text in enumerate(TEXTS):
@@ -125,6 +130,7 @@ def test_texts_are_samples_and_so_are_their_files(tmp_path: Path) -> None:
     assert nothing.label == "unknown" and nothing.reason
 
 
+@pytest.mark.slow
 def test_a_default_model_is_trained_from_several_people() -> None:
     people = [("ana", "ben", "cem")[k % 3] for k in range(len(FOUND.samples))]
     with train("sound", **FOUND.columns, people=people, consent=True) as result:
@@ -149,6 +155,7 @@ class Frame:
         return self.rows
 
 
+@pytest.mark.slow
 def test_samples_may_be_the_rows_of_a_matrix_or_of_a_data_frame() -> None:
     vectors = labelled(None)
     matrix, labels, sessions = np.stack(vectors.samples), np.array(vectors.labels), np.array(vectors.sessions)
@@ -157,6 +164,7 @@ def test_samples_may_be_the_rows_of_a_matrix_or_of_a_data_frame() -> None:
     assert len({result.model_bytes for result in models}) == 1
 
 
+@pytest.mark.slow
 def test_the_configuration_is_a_mapping_or_a_file(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("minimum_per_label: 3\nseed: 5\n")
     for config in (tmp_path / "own.yaml", str(tmp_path / "own.yaml"), {"minimum_per_label": 3, "seed": 5}):
@@ -165,6 +173,7 @@ def test_the_configuration_is_a_mapping_or_a_file(tmp_path: Path) -> None:
             assert (used["minimum_per_label"], used["seed"]) == (3, 5)
 
 
+@pytest.mark.slow
 def test_the_times_of_recording_are_those_given() -> None:
     times = [datetime(2025, 3, 1 + int(session[-1]), 12, tzinfo=UTC) for session in FOUND.sessions]
     with train("sound", **FOUND.columns, user_id="ana", consent=True, recorded=times) as result:
@@ -172,6 +181,7 @@ def test_the_times_of_recording_are_those_given() -> None:
         assert days == ["2025-03-01", "2025-03-02", "2025-03-03"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "error", "said"),
     [
@@ -232,6 +242,7 @@ def test_a_recording_that_training_refuses_is_named_by_its_place(tmp_path: Path)
     assert places == [f"samples[{k}] ({file})" for k, file in enumerate(files)] and isinstance(raised, DataError)
 
 
+@pytest.mark.slow
 def test_a_text_under_two_labels_is_warned_of_at_its_place() -> None:
     texts = {**SPOKEN, "samples": [*TEXTS[:-1], TEXTS[0]]}
     config = NGRAMS | {"gate": {"beat_majority": False}}
@@ -245,6 +256,7 @@ def threads() -> dict[str, int]:
     return {library["filepath"]: library["num_threads"] for library in threadpool_info()}
 
 
+@pytest.mark.slow
 def test_the_caller_keeps_arrays_threads_and_umask() -> None:
     array, mask = np.ascontiguousarray(FOUND.samples[0]), os.umask(0o22)
     try:

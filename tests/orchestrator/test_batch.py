@@ -21,6 +21,7 @@ from shared.data_loader import users_with_data
 from tests.orchestrator.orchestrated import Place
 
 
+@pytest.mark.slow
 def test_a_dry_run_names_each_job_with_its_reason_and_does_nothing(place: Place) -> None:
     place.add("ana", ["speech", "gesture"])
     assert place.launch("--jobs", "2").returncode == 0
@@ -54,6 +55,7 @@ def test_what_is_published_is_not_trained_again_until_something_changed(place: P
     assert place.versions() == {"ana gesture": ["v1", "v2"], "ana speech": ["v1", "v2"]}
 
 
+@pytest.mark.slow
 def test_code_is_part_of_the_fingerprint_and_its_change_is_the_reason(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +107,7 @@ def test_a_batch_killed_in_the_middle_is_continued_by_the_same_command(place: Pl
     assert place.versions() == {f"{user} speech": ["v1"] for user in ("ana", "ben", "cleo", "dora")}
 
 
+@pytest.mark.slow
 def test_a_bundle_that_was_finished_but_not_published_is_published_without_training(place: Place) -> None:
     place.add("ana")
     (job,) = make_plan(BatchSpec(data=place.data), users_with_data(place.data), []).jobs
@@ -141,6 +144,7 @@ def test_data_that_change_while_a_job_runs_are_noticed_and_trained_again(place: 
     assert place.versions() == {"ana speech": ["v1"]}
 
 
+@pytest.mark.slow
 def test_one_batch_at_a_time_in_a_run_folder(place: Place) -> None:
     place.add("ana")
     place.set_behaviours({"*": "slow 60"})
@@ -153,6 +157,7 @@ def test_one_batch_at_a_time_in_a_run_folder(place: Place) -> None:
     batch.communicate(timeout=30)
 
 
+@pytest.mark.slow
 def test_transient_failures_are_tried_again_and_others_are_not(place: Place) -> None:
     for user in ("ana", "ben", "cleo"):
         place.add(user)
@@ -196,6 +201,7 @@ def test_a_batch_can_end_at_the_first_failure_or_after_some(place: Place) -> Non
     assert place.summary()["without_model"] == 2 and place.summary()["not_started"] == 2
 
 
+@pytest.mark.slow
 def test_sigterm_lets_running_jobs_finish_and_starts_no_other(place: Place) -> None:
     place.add("ana")
     place.add("ben")
@@ -209,6 +215,7 @@ def test_sigterm_lets_running_jobs_finish_and_starts_no_other(place: Place) -> N
     assert place.summary()["not_started"] == 1
 
 
+@pytest.mark.slow
 def test_the_summary_names_causes_and_who_needs_more_data(place: Place) -> None:
     for user in ("ana", "ben", "cleo"):
         place.add(user)

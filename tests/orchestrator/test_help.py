@@ -30,6 +30,7 @@ def test_the_version_is_printed(module: str) -> None:
     assert shown.stdout.rstrip().endswith(version("model-trainer"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["batch", "monitor", "upload"])
 def test_the_commands_belong_to_model_trainer_too(command: str, tmp_path: Path) -> None:
     program = Path(sysconfig.get_path("scripts"), "model-trainer")
@@ -39,6 +40,7 @@ def test_the_commands_belong_to_model_trainer_too(command: str, tmp_path: Path) 
     assert wrong.returncode == 2 and f"Usage: model-trainer {command}" in wrong.stderr
 
 
+@pytest.mark.slow
 def test_a_batch_of_model_trainer_ends_with_the_exit_code_of_launch_all(tmp_path: Path) -> None:
     (tmp_path / "users").mkdir()
     words = ["--data", str(tmp_path), "--runs", str(tmp_path / "runs"), "--registry", str(tmp_path / "models")]

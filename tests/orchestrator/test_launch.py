@@ -41,6 +41,7 @@ def test_every_user_and_modality_with_data_is_published_and_tabled(place: Place)
     assert "ben gesture" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_users_and_modalities_can_be_chosen(place: Place) -> None:
     place.add("ana", ["speech", "gesture"])
     place.add("ben", ["speech", "gesture"])
@@ -68,6 +69,7 @@ def test_a_failing_job_stops_no_other_and_is_reported_in_one_line(place: Place) 
     ]
 
 
+@pytest.mark.slow
 def test_all_faults_of_a_command_line_are_reported_at_once(place: Place) -> None:
     place.add("ana")
     done = place.launch(
@@ -81,6 +83,7 @@ def test_all_faults_of_a_command_line_are_reported_at_once(place: Place) -> None
     assert not place.runs.exists()
 
 
+@pytest.mark.slow
 def test_a_user_without_data_is_refused_before_anything_runs(place: Place) -> None:
     place.add("ana")
     done = place.launch("--users", "ana,nobody")
@@ -89,6 +92,7 @@ def test_a_user_without_data_is_refused_before_anything_runs(place: Place) -> No
     assert place.registry.root.exists() is False
 
 
+@pytest.mark.slow
 def test_options_reach_the_trainer_of_their_modality_only(place: Place) -> None:
     place.add("ana", ["speech", "gesture"])
     config = place.root / "speech.yaml"
@@ -114,6 +118,7 @@ def test_options_reach_the_trainer_of_their_modality_only(place: Place) -> None:
     assert "--set" not in commands["gesture"] and "--config" not in commands["gesture"]
 
 
+@pytest.mark.slow
 def test_the_run_folder_keeps_what_the_trainer_printed(place: Place) -> None:
     place.add("ana")
     assert place.launch().returncode == 0
@@ -125,6 +130,7 @@ def test_the_run_folder_keeps_what_the_trainer_printed(place: Place) -> None:
     assert list(place.runs.glob("bundles/speech_ana_*/bundle.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_children_and_leaves_nothing_half_written(place: Place, number: int, code: int) -> None:
     place.add("ana")
@@ -144,6 +150,7 @@ def test_a_signal_ends_the_children_and_leaves_nothing_half_written(place: Place
         json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_the_shell_script_runs_the_same_command(place: Place) -> None:
     place.add("ana")
     command = [str(ROOT / "orchestrator/launch_all.sh"), *place.command()[3:]]
@@ -154,6 +161,7 @@ def test_the_shell_script_runs_the_same_command(place: Place) -> None:
     assert shown.returncode == 0 and "Examples:" in shown.stdout
 
 
+@pytest.mark.slow
 def test_a_run_folder_that_cannot_be_used_is_a_usage_error(place: Place) -> None:
     place.add("ana")
     (place.root / "file").write_text("")
@@ -174,6 +182,7 @@ def test_an_internal_error_has_an_exit_code_of_its_own(place: Place) -> None:
     assert "error: internal:" in done.stderr and "IsADirectoryError" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_refused_batch_is_not_called_interrupted_by_the_next(place: Place) -> None:
     place.add("ana")
     assert place.launch("--users", "nobody").returncode == 2

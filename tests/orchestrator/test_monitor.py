@@ -68,6 +68,7 @@ def test_a_follower_notices_a_new_batch_in_the_same_folder(tmp_path: Path) -> No
     assert (progress.total, progress.done, progress.failed) == (1, 0, 0)
 
 
+@pytest.mark.slow
 def test_the_command_shows_a_finished_batch_as_table_and_as_json(place: Place) -> None:
     place.add("ana", ["speech", "gesture"])
     place.set_behaviours({"ana speech": "internal"})
@@ -96,6 +97,7 @@ def _get(url: str) -> tuple[str, str]:
         return response.headers["Content-Type"], response.read().decode()
 
 
+@pytest.mark.slow
 def test_the_page_the_state_and_the_metrics_are_served(tmp_path: Path) -> None:
     folder = _batch(tmp_path)
     folder.record("started", {"user": "ana", "modality": "speech"})
@@ -116,6 +118,7 @@ def test_the_page_the_state_and_the_metrics_are_served(tmp_path: Path) -> None:
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_a_batch_that_was_cut_short_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
     folder = _batch(tmp_path)
     command = [sys.executable, "-m", "orchestrator.monitor", str(folder.root), "--once"]
@@ -126,6 +129,7 @@ def test_a_batch_that_was_cut_short_has_an_exit_code_of_its_own(tmp_path: Path) 
     assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
 
 
+@pytest.mark.slow
 def test_ten_thousand_jobs_are_followed_by_reading_each_line_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +148,7 @@ def test_ten_thousand_jobs_are_followed_by_reading_each_line_once(
     assert read == [0]
 
 
+@pytest.mark.slow
 def test_the_page_updates_itself_in_a_browser(tmp_path: Path) -> None:
     folder = _batch(tmp_path)
     with page_server(Follower(folder), "127.0.0.1", 0) as server, chromium({}) as page:
@@ -166,6 +171,7 @@ def test_the_page_updates_itself_in_a_browser(tmp_path: Path) -> None:
         server.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_a_phone_and_passes_axe(scheme: str, tmp_path: Path) -> None:
     folder = _batch(tmp_path)
@@ -184,6 +190,7 @@ def test_the_page_fits_a_phone_and_passes_axe(scheme: str, tmp_path: Path) -> No
         server.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("language", "head", "cause", "filtered"),
     [
@@ -229,6 +236,7 @@ def test_the_page_is_small(language: Language) -> None:
     assert 5_000 < len(monitor_page(language)) <= 100_000
 
 
+@pytest.mark.slow
 def test_the_page_lists_all_failures_filters_them_and_links_their_logs(tmp_path: Path) -> None:
     jobs = [Job(user=f"u{n:03}", modality="speech", data="data", fingerprint="a.b.c") for n in range(300)]
     folder = RunFolder(tmp_path / "runs")

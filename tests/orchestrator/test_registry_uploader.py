@@ -69,6 +69,7 @@ def test_a_batch_publishes_through_the_service_and_knows_what_is_there(place: Pl
     assert done.stdout.count("was published before as") == 2
 
 
+@pytest.mark.slow
 def test_without_a_token_the_service_says_what_to_do(
     place: Place, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ def _plan(place: Place, *lines: str) -> Plan:
     return make_plan(spec, users_with_data(place.data), published)
 
 
+@pytest.mark.slow
 def test_only_requested_models_are_trained_and_a_request_without_data_stops_no_other(place: Place) -> None:
     place.add("ana", ["speech", "sound"])
     place.add("ben", ["gesture"])
@@ -53,6 +54,7 @@ def test_only_requested_models_are_trained_and_a_request_without_data_stops_no_o
     ]
 
 
+@pytest.mark.slow
 def test_a_request_reaches_its_trainer_whole_and_no_other(place: Place) -> None:
     place.add("ana", ["speech", "sound"])
     (place.root / "requests.jsonl").write_text(
@@ -114,6 +116,7 @@ def test_of_several_requests_for_one_model_the_last_counts(place: Place) -> None
     assert job.request is not None and job.request.training_config == {}
 
 
+@pytest.mark.slow
 def test_all_faults_of_a_file_of_requests_are_reported_and_nothing_runs(place: Place) -> None:
     place.add("ana")
     requests = place.root / "requests.jsonl"
@@ -160,6 +163,7 @@ def test_a_dry_run_writes_a_plan_that_can_be_passed_back(place: Place) -> None:
     assert (planned["training_config"], planned["retrain_reason"]) == (FOREST, "new_samples")
 
 
+@pytest.mark.slow
 def test_a_spool_folder_is_followed_until_a_signal(place: Place) -> None:
     place.add("ana")
     place.add("ben")
@@ -188,6 +192,7 @@ def _wait_for(path: Path) -> None:
     raise AssertionError(f"{path} did not appear")
 
 
+@pytest.mark.slow
 def test_following_needs_a_folder(place: Place) -> None:
     place.add("ana")
     assert place.launch("--follow").returncode == 2

@@ -41,6 +41,7 @@ def _children() -> list[psutil.Process]:
     return psutil.Process().children()
 
 
+@pytest.mark.slow
 def test_one_process_trains_many_users_and_each_job_has_its_own_events(place: Place, pool: WorkerPool) -> None:
     before = set(_children())
     jobs = _jobs(place, "ana", "ben", "cleo")
@@ -55,6 +56,7 @@ def test_one_process_trains_many_users_and_each_job_has_its_own_events(place: Pl
     assert set(_children()) <= before
 
 
+@pytest.mark.slow
 def test_a_failure_leaves_the_worker_and_a_crash_costs_one_job(place: Place, pool: WorkerPool) -> None:
     place.set_behaviours({"ana speech": "data", "ben speech": "kill", "cleo speech": "silent"})
     jobs = _jobs(place, "ana", "ben", "cleo", "dora")
@@ -66,6 +68,7 @@ def test_a_failure_leaves_the_worker_and_a_crash_costs_one_job(place: Place, poo
     pool.close()
 
 
+@pytest.mark.slow
 def test_a_worker_over_its_limit_is_ended_and_replaced(place: Place, pool: WorkerPool) -> None:
     place.set_behaviours({"ana speech": "hang", "ben speech": "hog"})
     jobs = _jobs(place, "ana", "ben", "cleo")
@@ -75,6 +78,7 @@ def test_a_worker_over_its_limit_is_ended_and_replaced(place: Place, pool: Worke
     pool.close()
 
 
+@pytest.mark.slow
 def test_an_idle_worker_makes_room_for_another_modality(place: Place, pool: WorkerPool) -> None:
     before = set(_children())
     for modality in ("speech", "gesture", "sound", "speech"):

@@ -15,6 +15,7 @@ WITH_DUPLICATES = ("speech_context_trainer", "visual_environment_trainer")
 _LOADED = "import sys, {0}.train; print(*(n for n in sys.modules if n.partition('.')[0] in ('shared', '{0}')))"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", PACKAGES)
 def test_all_that_a_trainer_loads_counts(package: str) -> None:
     done = subprocess.run([sys.executable, "-c", _LOADED.format(package)], capture_output=True, text=True, check=True)
@@ -65,6 +66,7 @@ def test_every_way_to_import_is_noticed(source: str, found: bool, tmp_path: Path
     assert ("duplicates.py" in names) == found
 
 
+@pytest.mark.slow
 def test_a_source_is_parsed_once_however_many_fingerprints_count_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +82,7 @@ def test_a_source_is_parsed_once_however_many_fingerprints_count_it(
     assert len(parsed) <= len(set(parsed)) + parsed.count("")  # empty modules are alike
 
 
+@pytest.mark.slow
 def test_an_edit_changes_the_fingerprint_of_those_that_load_it(monkeypatch: pytest.MonkeyPatch) -> None:
     contents = fingerprint._contents
     before = {package: code_fingerprint(package) for package in PACKAGES}

@@ -205,6 +205,7 @@ def _quick(x: np.ndarray, y: Classes, session: np.ndarray, kind: Kind) -> tuple[
     return candidate, validate_by_session([candidate], y, names, list(range(len(y))), config, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_asked_for_one_in_twenty_it_rejects_at_most_one_in_ten_of_a_day_that_drifted_further(kind: Kind) -> None:
     realised, naive = [], []
@@ -222,6 +223,7 @@ def test_asked_for_one_in_twenty_it_rejects_at_most_one_in_ten_of_a_day_that_dri
     assert np.mean(naive) > 0.1, "with the scores of samples that were trained on it would reject far more"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_with_one_session_simulated_session_shifts_keep_the_next_day_from_being_rejected(
     kind: Kind, monkeypatch: pytest.MonkeyPatch
@@ -238,6 +240,7 @@ def test_with_one_session_simulated_session_shifts_keep_the_next_day_from_being_
     assert np.mean(realised[SHIFTS]) <= 0.06 and np.mean(realised[SHIFTS]) < 0.75 * np.mean(realised[0])
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_validation() -> None:
     x, y, sessions = _data(sessions=9, each=16)
     candidates = [

@@ -88,6 +88,7 @@ def guesswork(demo_data: Path, tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gate", "code"), [(None, 4), ("true", 4), ("false", 0)])
 def test_a_model_no_better_than_the_commonest_label_is_published_only_where_that_is_asked_for(
     gate: str | None, code: int, guesswork: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -137,6 +137,7 @@ sys.stderr.write(json.dumps([name for name in {HEAVY!r} if name in sys.modules])
     return list(json.loads(done.stderr))
 
 
+@pytest.mark.slow
 def test_help_lists_what_trainers_add_and_imports_nothing_heavy() -> None:
     assert loaded("shared", "--help") == []
     helped = subprocess.run([sys.executable, "-m", "shared", "--help"], capture_output=True, text=True, cwd=ROOT)

@@ -68,6 +68,7 @@ INPUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("case", INPUTS)
 def test_the_graph_computes_what_numpy_does(name: str, case: str, graphs: dict[str, FeatureGraph]) -> None:

@@ -86,6 +86,7 @@ def trained(root: Path, out: Path, values: Mapping[str, object] = WITHOUT_NETWOR
     return train(Job(("ana",), root, out, "run", fingerprint="test", log=RunLog(io.StringIO()), **job), config)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_hums_hisses_and_clicks_are_told_apart_across_sessions(tmp_path: Path) -> None:
     data = write(tmp_path / "data", dict.fromkeys(("rise", "falling", "hiss", "click!"), (6, 6, 6)))
     entry = trained(data, tmp_path / "out").entry
@@ -95,6 +96,7 @@ def test_hums_hisses_and_clicks_are_told_apart_across_sessions(tmp_path: Path) -
     assert entry.training_metrics["false_rejection_rate"] < 0.1
 
 
+@pytest.mark.slow
 def test_a_label_with_twenty_times_fewer_sounds_is_still_recognised(tmp_path: Path) -> None:
     data = write(tmp_path / "data", {"rise": (27, 27, 26), "falling": (2, 1, 1), "hiss": (27, 27, 26)})
     entry = trained(data, tmp_path / "out").entry
@@ -103,6 +105,7 @@ def test_a_label_with_twenty_times_fewer_sounds_is_still_recognised(tmp_path: Pa
     assert min(recall["rise"], recall["hiss"]) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counts", [(1,), (1, 1), (2,)])
 def test_one_or_two_sounds_a_label_still_train_and_are_called_insufficient(
     tmp_path: Path, counts: tuple[int, ...]
@@ -115,6 +118,7 @@ def test_one_or_two_sounds_a_label_still_train_and_are_called_insufficient(
     assert (outcome.bundle.folder / "model.onnx").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ending", "rate"), [("flac", 48_000), ("ogg", 8000)])
 def test_other_containers_train_as_well(tmp_path: Path, ending: str, rate: int) -> None:
     data = write(tmp_path / "data", dict.fromkeys(("hiss", "click!"), (3, 3)), ending, rate)
@@ -123,6 +127,7 @@ def test_other_containers_train_as_well(tmp_path: Path, ending: str, rate: int) 
     assert entry.model_dump()["replay"]["whole"] == 12
 
 
+@pytest.mark.slow
 @needs_network
 def test_the_network_is_part_of_the_model(tmp_path: Path) -> None:
     data = write(tmp_path / "data", dict.fromkeys(("rise", "hiss", "click!"), (3, 3)))
@@ -140,6 +145,7 @@ def test_the_network_is_part_of_the_model(tmp_path: Path) -> None:
         assert outcome.entry.model_dump()["labels"][int(found)] == label
 
 
+@pytest.mark.slow
 def test_cached_features_give_the_same_model(tmp_path: Path) -> None:
     data = write(tmp_path / "data", dict.fromkeys(("rise", "hiss"), (3, 3)))
     cache = FeatureCache(tmp_path / "cache.sqlite")
@@ -149,6 +155,7 @@ def test_cached_features_give_the_same_model(tmp_path: Path) -> None:
     assert models[0] == models[1]
 
 
+@pytest.mark.slow
 def test_copies_join_the_training_rows_only_and_have_to_help(tmp_path: Path) -> None:
     data = write(tmp_path / "data", dict.fromkeys(("rise", "hiss"), (3, 3)))
     plain = trained(data, tmp_path / "plain")
@@ -162,6 +169,7 @@ def test_copies_join_the_training_rows_only_and_have_to_help(tmp_path: Path) -> 
     assert models[0] == models[1]
 
 
+@pytest.mark.slow
 def test_a_head_learns_from_a_training_sound_and_its_copies_alone(tmp_path: Path) -> None:
     data = write(tmp_path / "data", dict.fromkeys(("rise", "hiss"), (3, 3)))
     config = SoundConfig.model_validate({**WITHOUT_NETWORK, "augmentation": {"copies": 2}})
@@ -179,6 +187,7 @@ def test_a_head_learns_from_a_training_sound_and_its_copies_alone(tmp_path: Path
         np.testing.assert_array_equal(features, np.concatenate([rows.base[train], allowed]))
 
 
+@pytest.mark.slow
 def test_a_silent_model_input_has_a_finite_answer(tmp_path: Path) -> None:
     data = write(tmp_path / "data", dict.fromkeys(("rise", "hiss"), (3, 3)))
     folder = trained(data, tmp_path / "out").bundle.folder

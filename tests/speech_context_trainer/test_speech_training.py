@@ -56,6 +56,7 @@ def _label(model: LiveModel, text: str, folder: Path, name: str = "said.txt") ->
     return str(model.properties["labels"][int(model.session.run(["label"], wanted)[0])])
 
 
+@pytest.mark.slow
 @needs_encoders
 @pytest.mark.parametrize("features", [("use",), ("use", "minilm")], ids=" ".join)
 def test_labels_trained_in_english_are_recognised_in_german_and_spanish(
@@ -69,6 +70,7 @@ def test_labels_trained_in_english_are_recognised_in_german_and_spanish(
     assert sum(answer == label for answer, label in answers) >= 10
 
 
+@pytest.mark.slow
 @needs_encoders
 def test_only_the_winners_encoders_are_named_and_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_sessions(tmp_path / "data", ENGLISH)
@@ -78,6 +80,7 @@ def test_only_the_winners_encoders_are_named_and_exported(tmp_path: Path, capsys
     assert (Path(entry["bundle"]) / "model.onnx").stat().st_size < 4_000_000
 
 
+@pytest.mark.slow
 def test_without_encoders_ngrams_are_trained_and_the_log_and_card_say_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +136,7 @@ def test_a_classifier_without_features_is_trained_on_each_set_that_suits() -> No
     assert [(candidate.features, candidate.classifier.type) for candidate in found] == [(s, "ridge") for s in sets]
 
 
+@pytest.mark.slow
 def test_what_is_said_in_two_sessions_stands_on_one_side_and_is_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,6 +145,7 @@ def test_what_is_said_in_two_sessions_stands_on_one_side_and_is_counted(
     assert any(warning.startswith("8 transcripts repeat") for warning in entry["warnings"])
 
 
+@pytest.mark.slow
 @needs_encoders
 @pytest.mark.parametrize("helpful", [True, False])
 def test_surroundings_are_used_where_they_help(
@@ -184,6 +189,7 @@ def test_surroundings_are_used_where_they_help(
             assert _label(model, query, tmp_path, "said.json") == label
 
 
+@pytest.mark.slow
 @needs_encoders
 @pytest.mark.parametrize("helpful", [True, False])
 def test_the_recognisers_confidence_is_used_where_it_helps(

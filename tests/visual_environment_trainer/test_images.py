@@ -171,6 +171,7 @@ def test_features_are_the_same_in_the_graph(views: int, kind: str) -> None:
         assert np.linalg.norm(row[20:]) == pytest.approx(0.7, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["room", "noise", "black", "white"])
 def test_handmade_features_are_the_same_in_the_graph(kind: str) -> None:
     shape = (HANDMADE_SIDE, HANDMADE_SIDE, 3)

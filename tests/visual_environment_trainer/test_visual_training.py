@@ -73,6 +73,7 @@ def _label(model: LiveModel, path: Path) -> str:
     return str(model.properties["labels"][int(model.session.run(["label"], wanted)[0])])
 
 
+@pytest.mark.slow
 def test_rooms_are_recognised_in_pictures_and_films(tmp_path: Path, train: Train) -> None:
     entry = train(write_sessions(tmp_path / "data"))
     assert entry["training_metrics"]["accuracy"] > 0.8
@@ -85,6 +86,7 @@ def test_rooms_are_recognised_in_pictures_and_films(tmp_path: Path, train: Train
         assert _label(model, film(tmp_path / f"{label}.mp4", frames)) == label
 
 
+@pytest.mark.slow
 def test_films_are_learnt_from_as_pictures_are(tmp_path: Path, train: Train) -> None:
     data = write_sessions(tmp_path / "data")
     for session in SESSIONS:
@@ -118,6 +120,7 @@ def test_without_any_encoder_the_fallback_is_trained_and_named(
     assert _label(model, save(tmp_path / "new.jpg", room("pool", 99))) == "pool"
 
 
+@pytest.mark.slow
 def test_an_own_network_is_trained_with_and_goes_beside_the_models(tmp_path: Path, train: Train) -> None:
     path = networks.network(tmp_path / "mine.onnx")
     config = tmp_path / "own.yaml"
@@ -129,6 +132,7 @@ def test_an_own_network_is_trained_with_and_goes_beside_the_models(tmp_path: Pat
     assert entry["notes"] == []
 
 
+@pytest.mark.slow
 def test_three_pictures_of_each_label_are_compared_with_class_means(tmp_path: Path, train: Train) -> None:
     entry = train(write_sessions(tmp_path / "data", each=1))
     assert entry["sample_count"] == 9
@@ -138,6 +142,7 @@ def test_three_pictures_of_each_label_are_compared_with_class_means(tmp_path: Pa
     assert _live(entry, tmp_path).properties["labels"] == sorted(ROOMS)
 
 
+@pytest.mark.slow
 def test_near_copies_in_other_sessions_are_reported_and_validated_with_their_first(
     tmp_path: Path, train: Train
 ) -> None:
@@ -173,6 +178,7 @@ def test_every_file_that_cannot_be_used_is_named_with_its_line(tmp_path: Path, t
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").glob("*/bundle.json"))
 
 
+@pytest.mark.slow
 def test_the_configured_region_is_all_that_training_and_the_model_see(tmp_path: Path, train: Train) -> None:
     def beside(label: str, number: int) -> np.ndarray:
         other = list(ROOMS)[(number + 1) % 3]
@@ -187,12 +193,14 @@ def test_the_configured_region_is_all_that_training_and_the_model_see(tmp_path: 
     assert _label(model, path) == "lawn"
 
 
+@pytest.mark.slow
 def test_boxes_of_examples_are_told_to_whoever_runs_the_model(tmp_path: Path, train: Train) -> None:
     box = {"x": 0.1, "y": 0.1, "width": 0.8, "height": 0.8}
     entry = train(write_sessions(tmp_path / "data", more={"pool-01": {"box": box}, "hall-02": {"box": box}}))
     assert any("2 images were seen through the box" in note for note in entry["notes"])
 
 
+@pytest.mark.slow
 def test_a_second_run_decodes_nothing(tmp_path: Path, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write_sessions(tmp_path / "data")
     first = train(data)
@@ -251,12 +259,14 @@ def test_blurred_copies_are_compared_only_where_they_help(useful: bool, tmp_path
     assert copies == ([60, 0] if useful else [0])
 
 
+@pytest.mark.slow
 def test_training_with_blurred_copies_says_what_they_did(tmp_path: Path, train: Train) -> None:
     entry = train(write_sessions(tmp_path / "data"), "--set", "blurred_copies=true", "--set", "blur=3")
     (note,) = [note for note in entry["notes"] if "blurred copies" in note]
     assert "accuracy on blurred images of other sessions" in note
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("middle", [True, False])
 def test_the_portable_file_answers_pictures_and_films_as_the_model_does(
     middle: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]

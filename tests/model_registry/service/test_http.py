@@ -101,6 +101,7 @@ def test_a_list_comes_in_pages(admin: TestClient, store: Registry, tmp_path: Pat
     assert found == [("anna", "v1"), ("user123", "v1"), ("user123", "v2"), ("zoe", "v1")]
 
 
+@pytest.mark.slow
 def test_lists_and_pages_show_what_another_process_has_just_done(
     admin: TestClient, store: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +328,7 @@ def test_all_uploads_together_may_not_fill_the_disk(store: Registry, tokens: dic
         assert client.put(f"{place}/model.onnx", content=content).status_code == 429
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "path"), SCOPES)
 def test_nobody_gets_in_without_the_scope(store: Registry, tokens: dict[str, str], method: str, path: str) -> None:
     scope, path = SCOPES[method, path], path.format(**IN_PATH)
@@ -369,6 +371,7 @@ def test_only_hashes_of_tokens_are_kept_and_a_removed_one_is_refused(store: Regi
     assert again.get(PATH).status_code == 401
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     [
@@ -508,6 +511,7 @@ def test_only_so_many_uploads_may_have_begun(store: Registry, tokens: dict[str, 
     assert [client.post("/v1/uploads", content=each).status_code for each in descriptions] == [201, 201, 429]
 
 
+@pytest.mark.slow
 def test_a_body_has_a_total_time_however_steadily_it_arrives(
     store: Registry, tokens: dict[str, str], tmp_path: Path
 ) -> None:
@@ -525,6 +529,7 @@ def test_a_body_has_a_total_time_however_steadily_it_arrives(
         assert answer.startswith(b"HTTP/1.1 408")
 
 
+@pytest.mark.slow
 def test_half_sent_headers_keep_nobody_out(store: Registry, tally: Tally) -> None:
     limits = Limits() if SOAK else Limits(waiting_connections=50)
     with served(store, limits) as address, ExitStack() as held:
@@ -537,6 +542,7 @@ def test_half_sent_headers_keep_nobody_out(store: Registry, tally: Tally) -> Non
         tally("half-sent headers", number + 1)
 
 
+@pytest.mark.slow
 def test_a_header_has_a_total_time_however_steadily_it_arrives(store: Registry) -> None:
     with served(store, Limits(header_seconds=0.5)) as address:
         host, port = address.removeprefix("http://").split(":")
@@ -549,6 +555,7 @@ def test_a_header_has_a_total_time_however_steadily_it_arrives(store: Registry) 
         assert httpx.get(f"{address}/health", timeout=30).status_code == 200
 
 
+@pytest.mark.slow
 def test_locks_that_are_stuck_stop_neither_health_nor_the_service_for_good(
     store: Registry, tokens: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,6 +92,7 @@ def browser(store: Registry, secret: str) -> Iterator[tuple[Browser, str]]:
         yield page, address
 
 
+@pytest.mark.slow
 def test_a_browser_asks_for_the_token_and_then_shows_every_page(store: Registry, secret: str) -> None:
     with served(store) as address, chromium({}) as page:
         page.sign_in(f"{address}/", secret)
@@ -243,6 +244,7 @@ def test_pages_speak_the_language_of_the_browser(
             assert re.findall(r"\b(?:the|of|is|are|and|version|versions)\b", words) == [], path
 
 
+@pytest.mark.slow
 def test_no_page_is_larger_than_100_kb(tmp_path: Path) -> None:
     """With ids, labels and texts as long as they may be, and more versions, labels and events than a page shows."""
     store = Registry(tmp_path / "registry")
@@ -333,6 +335,7 @@ def test_a_page_fits_a_phone_and_says_everything_to_a_screen_reader(
     assert (tmp_path / "phone.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["de", "es"])
 def test_translated_pages_fit_a_phone_and_pass_axe(store: Registry, secret: str, language: str) -> None:
     headers = {"Authorization": f"Bearer {secret}", "Accept-Language": language}
@@ -382,6 +385,7 @@ def test_who_may_not_see_a_page_is_told_what_to_do(store: Registry, secret: str)
     assert posted.status_code == 401 and posted.json()["detail"] == "a token is required"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["en", "de", "es"])
 def test_refusals_fit_a_phone_pass_axe_and_are_one_request(
     store: Registry, secret: str, language: str, tmp_path: Path
@@ -411,6 +415,7 @@ def test_refusals_fit_a_phone_pass_axe_and_are_one_request(
         assert page.run("document.documentElement.scrollWidth") <= 360 and page.violations() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_passes_axe(browser: tuple[Browser, str], path: str, scheme: str) -> None:

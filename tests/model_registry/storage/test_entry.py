@@ -122,6 +122,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     config=st.dictionaries(st.text(max_size=5), json_values, max_size=3),
@@ -135,6 +136,7 @@ def test_an_entry_is_written_as_it_was_read(config: dict[str, Any], metrics: dic
     assert again.to_line() == first.to_line() and again == first
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=80))
 def test_a_name_that_passes_is_a_harmless_path(text: str) -> None:

@@ -118,6 +118,7 @@ def test_names_in_a_folder_are_those_of_now(tmp_path: Path) -> None:
     assert folder_names(folder) == ("c",)
 
 
+@pytest.mark.slow
 def test_what_another_process_does_is_seen_at_once(tmp_path: Path, read_files: list[str]) -> None:
     store = Registry(tmp_path / "registry")
     for run in ("r1", "r2"):
@@ -153,6 +154,7 @@ def test_what_another_process_does_is_seen_at_once(tmp_path: Path, read_files: l
             assert store.resolve("user123", "gesture").entry.model_version == active
 
 
+@pytest.mark.slow
 def test_a_bit_that_flips_in_any_remembered_file_is_noticed(tmp_path: Path) -> None:
     store = Registry(tmp_path / "registry")
     store.publish(make_bundle(tmp_path, modality="speech", encoder_refs=[make_encoder(tmp_path)]))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 
+import pytest
+
 from tests.paths import ROOT
 
 
+@pytest.mark.slow
 def test_storage_has_one_value_for_a_version_with_its_files() -> None:
     """Whatever says `files` and `encoders` of a version is that value, or what the service sends of it."""
     classes = set()

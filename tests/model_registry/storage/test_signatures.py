@@ -107,6 +107,7 @@ def point_history(slot: ModelSlot, version: int, sha256: str) -> None:
         slot.active.write_text(json.dumps({**json.loads(slot.active.read_text()), "manifest_sha256": sha256}))
 
 
+@pytest.mark.slow
 @READERS
 def test_what_a_trusted_key_signed_is_accepted(store: Registry, kind: str, tmp_path: Path) -> None:
     with reader(kind, store) as opened:
@@ -122,6 +123,7 @@ def test_what_a_trusted_key_signed_is_accepted(store: Registry, kind: str, tmp_p
     assert [fault for _, fault in store.verify_all() if fault is not None] == []
 
 
+@pytest.mark.slow
 @READERS
 def test_nothing_unsigned_is_accepted(store: Registry, kind: str, tmp_path: Path) -> None:
     unsigned = Registry(store.root, replace(store.signatures, key_file=None, required=False))
@@ -141,6 +143,7 @@ def test_nothing_unsigned_is_accepted(store: Registry, kind: str, tmp_path: Path
         assert resolved(opened()) == ("ana", 4)
 
 
+@pytest.mark.slow
 @READERS
 def test_verify_names_what_no_trusted_key_signed(store: Registry, kind: str, tmp_path: Path) -> None:
     unsigned = Registry(store.root, replace(store.signatures, key_file=None, required=False))
@@ -150,6 +153,7 @@ def test_verify_names_what_no_trusted_key_signed(store: Registry, kind: str, tmp
         assert list(faults) == ["ben/gesture v2"] and "signature.json: is missing" in faults["ben/gesture v2"]
 
 
+@pytest.mark.slow
 @READERS
 def test_a_key_that_is_not_trusted_makes_no_version(store: Registry, kind: str, tmp_path: Path) -> None:
     public = new_signing_key(tmp_path / "mallory.pem")
@@ -177,6 +181,7 @@ def test_an_older_version_made_active_by_anybody_is_refused(store: Registry, kin
         resolved(opened())
 
 
+@pytest.mark.slow
 @READERS
 def test_an_old_state_put_back_is_refused_by_those_who_have_read_a_later_one(store: Registry, kind: str) -> None:
     slot = slot_of(store)
@@ -264,6 +269,7 @@ def test_an_older_version_under_a_newer_number_is_refused(store: Registry, kind:
                 resolved(opened(), "ana", version)
 
 
+@pytest.mark.slow
 @READERS
 def test_a_changed_model_is_refused_whatever_manifest_and_history_say(store: Registry, kind: str) -> None:
     slot = slot_of(store)
@@ -283,6 +289,7 @@ def test_a_changed_model_is_refused_whatever_manifest_and_history_say(store: Reg
                 resolved(opened(), "ana", version)
 
 
+@pytest.mark.slow
 def test_an_invalid_signature_is_a_fault_even_where_none_is_required(store: Registry) -> None:
     """Every flipped bit of it, and every other manifest beside it."""
     anyone = Registry(store.root, replace(store.signatures, required=False))

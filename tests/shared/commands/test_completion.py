@@ -24,6 +24,7 @@ def _run(command: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_each_shell_gets_its_script_and_its_candidates(shell: str) -> None:
     script = _run("model-trainer", request=f"{shell}_source")
@@ -35,6 +36,7 @@ def test_each_shell_gets_its_script_and_its_candidates(shell: str) -> None:
     assert f"_MODEL_TRAINER_COMPLETE={shell}_source model-trainer" in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_words_are_completed(command: str) -> None:
     typed = "re" if command == "model-trainer" else "--promo"
@@ -67,6 +69,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "candidates"),
     [

@@ -93,6 +93,7 @@ def page(tmp_path: Path) -> Path:
     return page_of(tmp_path / "data", all_kinds(tmp_path / "data"))
 
 
+@pytest.mark.slow
 def test_what_needs_attention_stands_above_the_samples_by_label_and_session(tmp_path: Path) -> None:
     log = all_kinds(tmp_path / "data")
     with (tmp_path / "data/users/anna/sessions/s2/examples.jsonl").open("a") as file:
@@ -154,6 +155,7 @@ def test_a_file_that_is_no_training_log_is_refused(tmp_path: Path) -> None:
     assert run(str(tmp_path / "data"), "--training-log", str(tmp_path / "log.json")).exit_code == 2
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_shown_says_why_in_its_place(tmp_path: Path) -> None:
     all_kinds(tmp_path / "data")
     folder = tmp_path / "data/users/anna/sessions/s1"
@@ -181,6 +183,7 @@ def test_a_full_page_names_what_it_does_not_show(tmp_path: Path, monkeypatch: py
     assert text.count("the page is full") == 24 and "Shown are 8 of 32 samples" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("language", "said"),
     [
@@ -214,6 +217,7 @@ def test_the_page_is_in_a_language_of_choice(language: str, said: list[str], tmp
         assert re.findall(r"\b(?:the|of|is|are|and|sample|samples|session|label)\b", left) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_a_phone_passes_axe_and_complains_of_nothing(page: Path, scheme: str) -> None:
     with chromium({}) as browser:
@@ -232,6 +236,7 @@ def test_the_page_fits_a_phone_passes_axe_and_complains_of_nothing(page: Path, s
         assert complaints == [] and [url for url in requested if not url.startswith(("file:", "data:"))] == []
 
 
+@pytest.mark.slow
 def test_sounds_play_pictures_show_and_the_keyboard_reaches_everything(page: Path) -> None:
     with chromium({}) as browser:
         browser.open(page.as_uri())

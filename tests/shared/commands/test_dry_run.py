@@ -67,6 +67,7 @@ def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(place: Place) -
     assert (described["budget_seconds"], described["left_out_candidates"]) == (None, [])
 
 
+@pytest.mark.slow
 def test_a_dry_run_names_the_candidates_that_the_training_compares(place: Place) -> None:
     _, described, _ = place.train("--dry-run")
     _, entry, _ = place.train()
@@ -88,6 +89,7 @@ def test_what_is_left_out_for_the_budget_is_named_everywhere(place: Place) -> No
     assert "budget_seconds</code> allows: frame_mean: mlp" in _card(entry)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_out_by_default_and_the_budget_changes_no_byte_of_the_model(place: Place) -> None:
     _, entry, _ = place.train()
     _, unlimited, _ = place.train("--run-id", "r2", "--set", "budget_seconds=null")

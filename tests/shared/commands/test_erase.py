@@ -198,6 +198,7 @@ def test_an_erasure_finds_the_copies_that_commands_made(world: World, copied: Pa
     assert all(fault is None for _, fault in world.registry.verify_all())
 
 
+@pytest.mark.slow
 def test_an_erasure_finds_what_was_exported_to_mlflow(world: World) -> None:
     pytest.importorskip("mlflow", reason="needs the extra mlflow")
     place, root = world.root / "mlflow", str(world.registry.root)
@@ -320,6 +321,7 @@ def test_an_erasure_killed_anywhere_is_completed_by_the_next(world: World, tmp_p
     tally("kills", len(places))
 
 
+@pytest.mark.slow
 def test_what_was_erased_is_neither_published_uploaded_nor_imported_until_readmitted(
     world: World, tmp_path: Path
 ) -> None:

@@ -118,6 +118,7 @@ def test_a_copy_is_not_proposed_beside_its_original(
     assert len(names & {f"c{doubtful}-ready", *(f"copy{k}-ready" for k in range(3))}) == 1
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_named_and_the_others_are_proposed(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,6 +27,7 @@ def _interrupted(error: BaseException, ended: list[int]) -> Callable[[], None]:
     return command
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "code"), [(SystemExit(143), 143), (KeyboardInterrupt(), 130), (DataError("clip.wav: is silent"), 3)]
 )

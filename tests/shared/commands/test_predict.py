@@ -41,6 +41,7 @@ def _predict(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str,
     return code, printed.out, printed.err
 
 
+@pytest.mark.slow
 def test_a_version_and_its_portable_file_answer_alike(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,6 +86,7 @@ def test_of_a_folder_its_files_are_classified_and_a_bad_one_costs_itself_alone(
     assert f"{tmp_path}/broken.npz: features: is not a readable npz file" in err
 
 
+@pytest.mark.slow
 def test_which_model_is_said_in_one_way(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = str(models / "registry.json")
     for words in ([file], ["--user", USER, file], ["--model", file, "--modality", "gesture", file]):

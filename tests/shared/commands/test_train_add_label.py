@@ -50,6 +50,7 @@ def _take_away_a_label(data: Path) -> tuple[str, dict[Path, bytes]]:
     return gone, before
 
 
+@pytest.mark.slow
 def test_a_new_label_is_added_with_the_features_and_the_classifier_of_the_active_version(
     train: Train, data: Path, tmp_path: Path
 ) -> None:

@@ -285,6 +285,7 @@ def _files(root: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_the_toy_recipe_that_fails_above_succeeds_when_nothing_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -296,6 +297,7 @@ def test_the_toy_recipe_that_fails_above_succeeds_when_nothing_is_wrong(
     assert not (place.out / "failures").exists()
 
 
+@pytest.mark.slow
 def test_each_of_several_users_leaves_a_log_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -67,6 +67,7 @@ def test_what_a_trainer_has_not_is_refused_and_nothing_is_trained(train: Train, 
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["failures"]
 
 
+@pytest.mark.slow
 def test_a_requested_model_is_the_one_that_is_trained(train: Train) -> None:
     _, plain = train(*request())
     wanted = {"model_type": "LogReg", "hyperparameters": {"C": 0.5}, "feature_set": "body_motion"}

@@ -130,6 +130,7 @@ def _work(path: Path, number: int) -> int:
     return len(cache.get_many("s", [f"{number}-{k}" for k in range(20)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_several_processes_lose_nothing(tmp_path: Path, method: str) -> None:
     path = tmp_path / "f.sqlite"

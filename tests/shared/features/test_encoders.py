@@ -85,6 +85,7 @@ def _answer(encoder: Encoder) -> float:
     return float(encoder.run({"image": np.full((1, 2, 2, 3), 9, np.uint8)})["embedding"][0, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_an_encoder_works_in_other_processes_after_it_worked_in_this(folder: Path, method: str) -> None:
     encoder = load_encoder("mean", threads=2)

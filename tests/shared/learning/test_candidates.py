@@ -235,6 +235,7 @@ def test_what_folds_share_holds_no_features_that_were_fitted_on_all_samples(name
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_features_that_are_fitted_are_validated_and_a_fold_is_held_out_of_them() -> None:
     fitted_on: list[frozenset[int]] = []
 

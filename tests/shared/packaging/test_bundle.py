@@ -98,6 +98,7 @@ def test_its_entry_says_what_the_samples_are_beside_the_features(named: str, enc
     assert entry.metrics == run.report.metrics and entry.data_fingerprint == run.dataset.fingerprint
 
 
+@pytest.mark.slow
 def test_label_encoder_and_label_map_agree() -> None:
     """In a process of its own, as a consumer would: nothing of ours reads a pickle."""
     labels = ["come", "eat", "né", "да"]
@@ -114,6 +115,7 @@ def test_label_encoder_and_label_map_agree() -> None:
     assert dict(zip(names, places, strict=True)) == json.loads(label_map(labels))["index"]
 
 
+@pytest.mark.slow
 def test_the_same_labels_give_the_same_label_encoder_in_every_process() -> None:
     write = (
         "import sys\nfrom shared.packaging.bundle import label_encoder\n"

@@ -27,6 +27,7 @@ def _audit(x: np.ndarray, classes: Classes, place: np.ndarray, hashes: list[str]
     return audit(report(validation, classes, dataset.session_ids, LABELS), validation, dataset, x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimensions", [3, 6, 20, 200])
 @pytest.mark.parametrize("seed", range(3))
 def test_clean_data_raises_no_alarm(dimensions: int, seed: int) -> None:
@@ -35,6 +36,7 @@ def test_clean_data_raises_no_alarm(dimensions: int, seed: int) -> None:
     assert (found.identical, found.near_identical, found.suspected_labels, found.warnings) == ((), (), (), ())
 
 
+@pytest.mark.slow
 def test_every_identical_sample_in_another_session_is_found_and_said() -> None:
     x, classes, place = _data(0, apart=8.0)
     hashes = [f"h{k}" for k in range(400)]
@@ -48,6 +50,7 @@ def test_every_identical_sample_in_another_session_is_found_and_said() -> None:
     assert any("10 samples are in two sessions" in text for text in found.warnings)
 
 
+@pytest.mark.slow
 def test_one_duplicate_is_counted_as_one() -> None:
     x, classes, place = _data(0, apart=8.0)
     hashes = [f"h{k}" for k in range(400)]
@@ -70,6 +73,7 @@ def test_nearly_all_near_copies_are_found_and_hardly_anything_else(dimensions: i
     assert others == 0
 
 
+@pytest.mark.slow
 def test_planted_label_errors_are_named_precisely() -> None:
     named, right, planted = 0, 0, 0
     for seed in range(5):
@@ -99,6 +103,7 @@ def test_what_the_model_often_takes_for_another_label_is_its_own_mistake() -> No
     assert suspected_label_errors(chances, classes).tolist() == []
 
 
+@pytest.mark.slow
 def test_features_that_tell_sessions_apart_better_than_labels_are_a_warning() -> None:
     x, classes, place = _data(0, apart=0.3, shift=5.0)
     found = _audit(x, classes, place)
@@ -107,6 +112,7 @@ def test_features_that_tell_sessions_apart_better_than_labels_are_a_warning() ->
     assert session_fingerprint(x, classes, np.zeros_like(place)) is None
 
 
+@pytest.mark.slow
 def test_a_random_split_that_flatters_is_a_warning() -> None:
     """In every session the labels lie elsewhere, so neighbours of the same session give the answer away."""
     rng = np.random.default_rng(0)
@@ -116,5 +122,6 @@ def test_a_random_split_that_flatters_is_a_warning() -> None:
     assert any(text.startswith("a random split reports") for text in _audit(x, classes, place).warnings)
 
 
+@pytest.mark.slow
 def test_an_audit_is_plain_values() -> None:
     assert asdict(_audit(*_data(0, apart=8.0)))["duplicates_across_folds"] == 0

@@ -46,6 +46,7 @@ def promise(random: np.random.Generator, sessions: int = 5) -> Promise:
     return Promise(low, clustered_interval(rejected, groups)[1], recall)
 
 
+@pytest.mark.slow
 def test_twenty_years_without_drift_raise_no_more_false_alarms_than_is_said() -> None:
     alarms = 0
     for replay in range(20):
@@ -56,6 +57,7 @@ def test_twenty_years_without_drift_raise_no_more_false_alarms_than_is_said() ->
     assert alarms <= 20 * FALSE_ALARMS
 
 
+@pytest.mark.slow
 def test_the_rate_holds_for_a_model_that_only_just_keeps_its_promise() -> None:
     """The promise above is cautious, so there it hardly matters how the tests share the false alarms."""
     promised = Promise(RIGHT, REJECTED, dict.fromkeys(LABELS, RIGHT))

@@ -150,6 +150,7 @@ def test_the_card_gives_hashes_and_how_to_reproduce_the_model(card: Path) -> Non
     assert "model-trainer reproduce --user ana --modality gesture --version VERSION" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [360, 1280])
 def test_the_card_fits_a_phone_and_a_screen_and_complains_of_nothing(width: int, card: Path, tmp_path: Path) -> None:
     with chromium({}) as page:
@@ -160,6 +161,7 @@ def test_the_card_fits_a_phone_and_a_screen_and_complains_of_nothing(width: int,
         assert _faults(page) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_card_passes_axe_in_light_and_dark(scheme: str, tmp_path: Path) -> None:
     with chromium({}) as page:
@@ -174,6 +176,7 @@ def test_the_card_passes_axe_in_light_and_dark(scheme: str, tmp_path: Path) -> N
             assert paper == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 27)"}[scheme]
 
 
+@pytest.mark.slow
 def test_a_card_of_forty_labels_is_short_and_keeps_labels_in_view(tmp_path: Path) -> None:
     path = _card(tmp_path / "card.html", labels=FORTY)
     assert path.stat().st_size < 100_000
@@ -200,6 +203,7 @@ def test_a_card_of_forty_labels_is_short_and_keeps_labels_in_view(tmp_path: Path
         ), "the label stays beside its row"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("language", "said"),
     [
@@ -234,6 +238,7 @@ def test_labels_are_laid_out_in_their_own_direction(tmp_path: Path) -> None:
     assert ARABIC in text and ARABIC not in outside
 
 
+@pytest.mark.slow
 def test_a_table_that_is_wider_than_the_screen_shows_that_it_goes_on(card: Path) -> None:
     with chromium({}) as page:
         page.resize(360, 740)
@@ -256,6 +261,7 @@ def test_long_lists_are_cut_and_counted(tmp_path: Path) -> None:
         assert said in text
 
 
+@pytest.mark.slow
 def test_axe_finds_what_is_wrong(tmp_path: Path) -> None:
     """So that the test above does not pass because nothing was looked at."""
     path = tmp_path / "bad.html"
@@ -266,6 +272,7 @@ def test_axe_finds_what_is_wrong(tmp_path: Path) -> None:
     assert found >= {"image-alt", "color-contrast", "html-has-lang"}
 
 
+@pytest.mark.slow
 def test_a_screen_reader_is_told_every_point_of_every_chart(card: Path) -> None:
     with chromium({}) as page:
         page.open(card.as_uri())
@@ -278,6 +285,7 @@ def test_a_screen_reader_is_told_every_point_of_every_chart(card: Path) -> None:
     assert told.startswith("hungry<b> 16 4 0")
 
 
+@pytest.mark.slow
 def test_the_card_prints_on_pages_without_losing_anything_at_the_side(card: Path) -> None:
     with chromium({}) as page:
         page.open(card.as_uri())
@@ -288,6 +296,7 @@ def test_the_card_prints_on_pages_without_losing_anything_at_the_side(card: Path
     assert paper.startswith(b"%PDF") and 2 <= paper.count(b"/Type /Page\n") <= 8
 
 
+@pytest.mark.slow
 def test_what_is_behind_a_click_is_printed(tmp_path: Path) -> None:
     with chromium({}) as page:
         page.open(_card(tmp_path / "card.html", labels=FORTY).as_uri())
