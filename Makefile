@@ -65,11 +65,11 @@ bench: setup ## measure speed (under 5 minutes); FULL=1 takes more runs, jobs an
 	@$(BIN)/python -m benchmarks.registry_speed $(if $(FULL),,--users 1000)
 	@$(BIN)/python -m benchmarks.service_speed $(if $(FULL),--rounds 9,--rounds 3)
 
-bench-service: setup ## measure requests a second of the service, beside plain Starlette
+bench-service: setup ## measure requests a second of the service and of plain Starlette
 	@$(BIN)/python -m benchmarks.service_speed
 
 PEERS := .cache/peers
-bench-peers: setup $(PEERS)/.installed ## measure what others would use beside ours, in an environment of its own
+bench-peers: setup $(PEERS)/.installed ## compare ours with what others would use, in an environment of its own
 	@$(BIN)/python -m benchmarks.peers --python $(PEERS)/bin/python
 
 $(PEERS)/.installed: benchmarks/requirements-peers.txt

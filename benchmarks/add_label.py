@@ -1,7 +1,7 @@
 """What `--add-label` costs the labels that were there before, on many data sets: `python -m benchmarks.add_label`.
 
 Of each draw of `benchmarks.recipes` the candidates are compared without one label, and what wins is fitted with all
-labels, as `--add-label` does it. That is tested on held-out sessions beside a model whose candidates were compared with
+labels, as `--add-label` does it. That is compared on held-out sessions with a model whose candidates were compared with
 all labels.
 """
 

@@ -1,6 +1,6 @@
 """The least that a training takes: imports, reading the samples, and, where nothing is cached, decoders and networks.
 
-`benchmarks.speed` runs it as a process beside each trainer and prints how much longer the trainer takes.
+`benchmarks.speed` runs it in turn with each trainer and prints how much longer the trainer takes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Our trainers and registry beside what others would use, in one run: `make bench-peers`.
+"""Our trainers and registry compared with what others would use, in one run: `make bench-peers`.
 
 Both train on the same samples in processes of their own, in turn: ours as a user would train, the others' as
 `benchmarks.peer_tasks` says. Accuracy is that on sessions which were not trained on. Processor seconds are those of the

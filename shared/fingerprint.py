@@ -48,7 +48,9 @@ class Options:
     seed: int | None = None
     demo_data: bool | None = None
     data_format: str = "auto"
-    training_config: Mapping[str, Any] = field(default_factory=dict)  # of the request that asks for the training
+    training_config: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # of features and classifier, by a request or the active version
 
 
 def job_fingerprint(user: str, modality: str, data: str, options: Options, code: str) -> str:

@@ -18,9 +18,10 @@ GROUP = "model_trainer.trainers"  # entry points such as sound = "sound_trainer.
 
 @dataclass(frozen=True)
 class Cost:
-    """What one training run takes beside comparing candidates, nothing cached; `memory_bytes` is a container's limit.
+    """What one training run takes, nothing cached, apart from comparing candidates.
 
-    Seconds are of a processor core. The planner of a batch takes them until runs were measured.
+    `memory_bytes` is a container's limit. Seconds are of a processor core. The planner of a batch takes them until runs
+    were measured.
     """
 
     start_seconds: float

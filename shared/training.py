@@ -115,9 +115,10 @@ def _prepare(trainer: Trainer, recipe: Recipe, options: TrainingOptions, log: Ru
     request = _parse_request(options.request, trainer, log)
     if options.registry is not None:
         options.registry.check_writable()
-    if options.add_label:
-        options = replace(options, settings=(*options.settings, _active_candidate(trainer, options, log)))
+    chosen: Mapping[str, Any] = request.training_config if request else {}
     sections: dict[str, Mapping[str, Any]] = {}
+    if options.add_label:
+        chosen = sections["--add-label"] = {"candidates": [_active_candidate(trainer, options, log)]}
     if isinstance(options.config, Mapping):
         sections["config"] = options.config
     if options.seed is not None:
@@ -147,7 +148,7 @@ def _prepare(trainer: Trainer, recipe: Recipe, options: TrainingOptions, log: Ru
         run_id=options.run_id,
         registry=options.registry,
         data_format=options.data_format,
-        fingerprint=_fingerprint(trainer, options, request),
+        fingerprint=_fingerprint(trainer, options, chosen),
         package=trainer.package,
         cost=trainer.cost,
         promote=options.promote,
@@ -180,8 +181,8 @@ def _parse_request(text: str | None, trainer: Trainer, log: RunLog) -> TrainingR
     return request
 
 
-def _active_candidate(trainer: Trainer, options: TrainingOptions, log: RunLog) -> str:
-    """Return the setting that keeps features and classifier of the active version. Raises ConfigError without one."""
+def _active_candidate(trainer: Trainer, options: TrainingOptions, log: RunLog) -> Any:
+    """Return the candidate that the active version was made with, as its log has it. Raises ConfigError without one."""
     user, option = log.fields["user_id"], "--add-label"
     if options.registry is None:
         raise ConfigError(f"{option}: needs --registry, whose active version says what to keep")
@@ -206,7 +207,7 @@ def _active_candidate(trainer: Trainer, options: TrainingOptions, log: RunLog) -
         f"features and classifier are those of {active['model_version']}, and were chosen with most of these samples: "
         f"the accuracy may be slightly optimistic; train without {option} to compare all candidates"
     )
-    return f"candidates={json.dumps([candidate])}"
+    return candidate
 
 
 def _path_faults(options: TrainingOptions, modality: Modality, log: RunLog) -> list[Fault]:
@@ -218,8 +219,11 @@ def _path_faults(options: TrainingOptions, modality: Modality, log: RunLog) -> l
     return faults
 
 
-def _fingerprint(trainer: Trainer, options: TrainingOptions, request: TrainingRequest | None) -> str:
-    """Return what this job depends on, as the orchestrator computes it beforehand."""
+def _fingerprint(trainer: Trainer, options: TrainingOptions, chosen: Mapping[str, Any]) -> str:
+    """Return what this job depends on, as the orchestrator computes it beforehand.
+
+    `chosen` is what a request, or the active version, says of features and classifier.
+    """
     from shared.features.pretrained import pretrained_folder
     from shared.fingerprint import Options, code_fingerprint, data_fingerprints, job_fingerprint
 
@@ -230,7 +234,7 @@ def _fingerprint(trainer: Trainer, options: TrainingOptions, request: TrainingRe
         seed=options.seed,
         demo_data=options.demo_data,
         data_format=options.data_format,
-        training_config=request.training_config if request else {},
+        training_config=chosen,
     )
     code = code_fingerprint(trainer.package, pretrained_folder())
     modality = trainer.modality

@@ -41,7 +41,7 @@ from shared.ready_features import (
 from shared.recipe import Outcome, PlannedTraining, Recipe, featurise, load, package, validate, within_budget
 from sound_trainer.modality import TRAINER
 from sound_trainer.preprocessing.augment import Augment, Augmentation
-from sound_trainer.preprocessing.background import background_pieces, seconds, sound_windows, typical_seconds
+from sound_trainer.preprocessing.background import background_pieces, piece_seconds, sound_windows, typical_seconds
 from sound_trainer.preprocessing.decode import Decoding, Recordings, check_file, decode, open_recordings, preparation
 from sound_trainer.preprocessing.embedding import SpeechEmbedding
 from sound_trainer.preprocessing.probes import sound_probes
@@ -84,7 +84,7 @@ def train(job: Job, config: SoundConfig) -> Outcome:
     with job.log.stage("decode"):
         recordings = open_recordings(job, dataset, config.decoding)
     background = [probe.inputs for seed in FITTED for probe in sound_probes(recordings, seed)]
-    noise, tested = split_background(background_pieces(dataset, config.decoding, recordings), seconds)
+    noise, tested = split_background(background_pieces(dataset, config.decoding, recordings), piece_seconds)
     affordable = within_budget(job, config, dataset, planned_candidates(config))
     compared = config.model_copy(update={"candidates": affordable})
     candidates = sound_candidates(job, compared, recordings, [*background, *noise])

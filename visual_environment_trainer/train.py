@@ -171,22 +171,24 @@ def background_scenes(job: Job, dataset: Dataset, encoding: Encoding) -> list[li
 
     Raises DataError for a file that cannot be used.
     """
-    videos = [sample.path is not None and sample.path.suffix.lower() in VIDEO_SUFFIXES for sample in dataset.background]
-    images = tuple(sample for sample, video in zip(dataset.background, videos, strict=True) if not video)
+    images: list[Sample] = []
+    videos: list[list[Inputs]] = []
+    for sample in dataset.background:
+        if sample.path is not None and sample.path.suffix.lower() in VIDEO_SUFFIXES:
+            videos.append(_scene_frames(sample, sample.path, encoding))
+        else:
+            images.append(sample)
     scenes: list[list[Inputs]] = []
     if images:
-        scenes += [
-            [one] for one in encode_images(job, replace(dataset.of_background, samples=images), encoding).samples
-        ]
-    for sample in (sample for sample, video in zip(dataset.background, videos, strict=True) if video):
-        scenes.append(_scene_frames(sample, encoding))
-    return [pieces for pieces in scenes if pieces]
+        encoded = encode_images(job, replace(dataset.of_background, samples=tuple(images)), encoding)
+        scenes += [[one] for one in encoded.samples]
+    return [*scenes, *filter(None, videos)]
 
 
-def _scene_frames(sample: Sample, encoding: Encoding) -> list[Inputs]:
+def _scene_frames(sample: Sample, file: Path, encoding: Encoding) -> list[Inputs]:
     """Return what the model takes of at most 2 * MOST_BACKGROUND frames of a background video, spread evenly."""
     try:
-        with private_copy(Path(str(sample.path)), sample.content_sha256) as path:
+        with private_copy(file, sample.content_sha256) as path:
             step = max(1 / encoding.viewing.frames_per_second, read_timing(path).seconds / (2 * MOST_BACKGROUND))
             onset, offset = sample.example.onset or 0.0, sample.example.offset or np.inf
             return [

@@ -69,7 +69,7 @@ class CandidateCost:
 
     @property
     def total_seconds(self) -> float:
-        """Seconds of a training that compares this candidate alone, beside what every training takes."""
+        """Seconds of a training that compares this candidate alone, on top of what every training takes."""
         return self.seconds + self.seconds_if_chosen
 
 

@@ -83,8 +83,8 @@ def fit_decision_rule(
 
     `groups` (n,) says whose session each sample is of, `rates` are the wanted false rejection and false acceptance
     rates, `unknown` is what models gave for labels that they were not trained on, and `shifted` are logits and
-    familiarity of copies as in sessions that were not recorded. `spread_share` says
-    which temperature is usual; see `fit_temperature`.
+    familiarity of copies as in sessions that were not recorded. `spread_share` says which temperature is usual; see
+    `fit_temperature`.
     """
     top, near = logits.max(axis=1).astype(np.float64), familiarity.astype(np.float64)
     means = (float(np.median(top)), float(np.median(near)))

@@ -48,8 +48,8 @@ def background_pieces(dataset: Dataset, decoding: Decoding, recordings: Recordin
     return [own for own in pieces if own]
 
 
-def seconds(piece: Inputs) -> float:
-    """Return how long a piece lasts."""
+def piece_seconds(piece: Inputs) -> float:
+    """Return how long a piece, `wave` (N,), lasts."""
     return float(np.asarray(piece["wave"]).size / RATE)
 
 

@@ -82,32 +82,38 @@ def _read_text_file(path: Path, options: ReadOptions) -> Findings:
 def _read_directory(folder: Path, options: ReadOptions) -> Findings:
     """Read a folder of files, a data set whose table names its files, or a folder of tables."""
     if options.pattern is None and not options.levels:
-        if not options.wants_text and (table := _table_of_files(folder, options)) is not None:
-            findings = READERS[table.suffix.lower()](table, replace(options, media=options.media or folder))
-            findings.notes.insert(0, f"read as: files that {table.relative_to(folder)} lists")
-            return findings
+        if not options.wants_text and (listed := _listed_files(folder, options)) is not None:
+            return listed
         if files := _only_tables(folder):
             return _read_tables(folder, files, options)
     return with_sessions_from_names(read_folder(folder, options))
 
 
-def _table_of_files(folder: Path, options: ReadOptions) -> Path | None:
-    """Return the table in a folder (or one below) that lists files with labels, as ESC-50 and Common Voice have it.
+def _listed_files(folder: Path, options: ReadOptions) -> Findings | None:
+    """Read the table in a folder (or one below) that lists files with labels, as ESC-50 and Common Voice have it.
 
-    It is a table whose header names both, or one of at most MOST_LISTS files of JSON.
+    It is a table whose header names both, or one of at most MOST_LISTS files of JSON. None where there is none.
     """
     near = [*folder.iterdir(), *(inner for top in folder.iterdir() if top.is_dir() for inner in top.iterdir())]
     files = [path for path in near if path.is_file() and not path.is_symlink()]
+    options = replace(options, media=options.media or folder)
+    found: dict[Path, Findings | None] = {
+        path: None for path in files if path.suffix.lower() in _TABLES and _header_lists_files(path)
+    }
     json_files = [path for path in files if path.suffix.lower() in _LISTS]
-    found = [path for path in files if path.suffix.lower() in _TABLES and _header_lists_files(path)]
     if len(json_files) <= MOST_LISTS and len(json_files) < len(files):
-        found += [path for path in json_files if _items_are_files(path, replace(options, media=folder))]
+        found |= {path: read for path in json_files if (read := _json_of_files(path, options)) is not None}
     if len(found) > 1:
-        found = [path for path in found if path.stem in (options.splits or (_BEST_PART,))] or found
+        found = {path: read for path, read in found.items() if path.stem in (options.splits or (_BEST_PART,))} or found
     if len(found) > 1:
         parts = ", ".join(sorted(path.stem for path in found))
         raise ConfigError(f"{folder}: several tables list files; choose with --split among {parts}")
-    return found[0] if found else None
+    if not found:
+        return None
+    ((path, known),) = found.items()
+    findings = known or read_table(path, options)
+    findings.notes.insert(0, f"read as: files that {path.relative_to(folder)} lists")
+    return findings
 
 
 def _header_lists_files(table: Path) -> bool:
@@ -118,12 +124,13 @@ def _header_lists_files(table: Path) -> bool:
     return bool(names.first_of(names.PATHS, header) and names.first_of((*names.LABELS, *names.TEXTS), header))
 
 
-def _items_are_files(path: Path, options: ReadOptions) -> bool:
+def _json_of_files(path: Path, options: ReadOptions) -> Findings | None:
+    """Read a file of JSON; None where it names no file that there is."""
     try:
-        samples = read_json(path, options).samples
+        findings = read_json(path, options)
     except (RefusedFileError, ConfigError):
-        return False
-    return any(isinstance(sample.content, Path) for sample in samples)
+        return None
+    return findings if any(isinstance(sample.content, Path) for sample in findings.samples) else None
 
 
 def _only_tables(folder: Path) -> list[Path]:

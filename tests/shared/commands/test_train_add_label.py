@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from shared.commands.main import run
-from shared.commands.train import trainer_command
-from shared.recipe import load_recipe
 from shared.trainers import find_trainer
+from tests.trainer_runs import TrainerRun, runs_of
 
 SPEECH = find_trainer("speech")
 OTHER = {"features": "ngrams", "classifier": {"type": "ridge", "alpha": 2.0}}  # what "auto" would not choose
-Train = Callable[..., tuple[int, dict[str, Any]]]
+Train = Callable[..., TrainerRun]
 
 
 @pytest.fixture
@@ -29,15 +27,8 @@ def data(demo_data: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def train(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Train:
-    """Return a function that trains ana's speech model with some options, and returns exit code and log entry."""
-
-    def train(*words: str) -> tuple[int, dict[str, Any]]:
-        command = trainer_command(SPEECH, load_recipe(SPEECH))
-        places = ["--data", str(data), "--out", str(tmp_path / "out"), "--demo-data", "--user", "ana"]
-        code = run(lambda: command([*places, "--set", "evaluation.folds=2", *words], standalone_mode=False))
-        return code, json.loads(capsys.readouterr().out)
-
-    return train
+    """Return a function that trains ana's speech model with some options."""
+    return partial(runs_of(SPEECH, tmp_path / "out", capsys), data, "--set", "evaluation.folds=2")
 
 
 def _take_away_a_label(data: Path) -> tuple[str, dict[Path, bytes]]:
@@ -56,20 +47,21 @@ def test_a_new_label_is_added_with_the_features_and_the_classifier_of_the_active
 ) -> None:
     registry = ("--registry", str(tmp_path / "models"))
     new, before = _take_away_a_label(data)
-    code, first = train(*registry, "--set", f"candidates={json.dumps([OTHER])}")
-    assert code == 0 and new not in first["labels"], first["error_message"]
+    first = train(*registry, "--set", f"candidates={json.dumps([OTHER])}").entry
+    assert first["status"] == "success" and new not in first["labels"], first["error_message"]
     for file, content in before.items():
         file.write_bytes(content)
-    code, added = train(*registry, "--add-label")
-    assert code == 0, added["error_message"]
+    added = train(*registry, "--add-label").entry
+    assert added["status"] == "success", added["error_message"]
     assert set(added["labels"]) == {*first["labels"], new}
     assert added["metrics"]["chosen_candidate"] == first["metrics"]["chosen_candidate"]
     assert list(added["metrics"]["candidates"]) == [first["metrics"]["chosen"]]
     assert any("those of v1" in warning and "optimistic" in warning for warning in added["warnings"])
-    again_code, again = train("--set", f"candidates={json.dumps([OTHER])}")
-    assert again_code == 0 and again["model_sha256"] == added["model_sha256"], "as if it had been configured"
-    code, compared = train(*registry)
-    assert code == 0 and len(compared["metrics"]["candidates"]) > 1, "without the option all are compared again"
+    again = train("--set", f"candidates={json.dumps([OTHER])}").entry
+    assert again["model_sha256"] == added["model_sha256"], "as if it had been configured"
+    compared = train(*registry).entry
+    assert len(compared["metrics"]["candidates"]) > 1, "without the option all are compared again"
+    assert compared["job_fingerprint"] != added["job_fingerprint"]
 
 
 def test_without_a_version_to_keep_to_nothing_is_trained(train: Train, tmp_path: Path) -> None:
@@ -78,8 +70,8 @@ def test_without_a_version_to_keep_to_nothing_is_trained(train: Train, tmp_path:
         ("--registry", str(tmp_path / "models")): "ana has no active speech model yet",
         ("--registry", str(tmp_path / "models"), "--set", "candidates=auto"): "--set candidates names features",
     }.items():
-        code, entry = train("--add-label", *words)
-        assert (code, entry["error_type"]) == (2, "ConfigError")
-        assert reason in entry["error_message"]
+        run = train("--add-label", *words)
+        assert (run.code, run.entry["error_type"]) == (2, "ConfigError")
+        assert reason in run.entry["error_message"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["failures"]
     assert not (tmp_path / "models").exists()
