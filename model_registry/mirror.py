@@ -146,11 +146,13 @@ class _Source:
 
     @classmethod
     def of(cls, url: str) -> _Source:
-        """Raise NoRegistryError where fsspec cannot open `url`."""
+        """Raise NoRegistryError where fsspec cannot open `url`, UnreachableError where its server does not respond."""
         try:
             return cls(*fsspec.core.url_to_fs(url.rstrip("/")))
         except (ValueError, ImportError) as error:
             raise NoRegistryError(f"{url}: cannot be opened: {error}") from None
+        except OSError as error:
+            raise UnreachableError(f"{url}: cannot be reached: {error}") from error
 
     def copied(self, into: Path, registry: MirrorRegistry) -> RegistryCopy:
         """Return a folder into which parts of the registry are copied. Raises NoRegistryError where there is none."""
@@ -179,11 +181,13 @@ class _Source:
         return [name for name in self._listed(f"users/{user}") if is_modality(name)]
 
     def _listed(self, folder: str) -> list[str]:
-        """Return the names in a folder, sorted; none where there is no such folder."""
+        """Return the names in a folder, sorted; none where there is no such folder. Raises UnreachableError."""
         try:
             paths = self.files.ls(f"{self.root}/{folder}", detail=False)
         except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            raise UnreachableError(f"{self.root}/{folder}: cannot be read: {error}") from error
         return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
 
 

@@ -209,7 +209,7 @@ def _client(address: str) -> Any:
 
 
 def _absolute(address: str) -> str:
-    """Return the address of a server as it is, and a folder's as a `file:` URI. Raises MlflowError for a password."""
+    """Return the address of a server as it is, and a folder's as a `file:` URI. Raises MlflowError for any other."""
     parts = urlsplit(address)
     if parts.username or parts.password:
         raise MlflowError(
@@ -219,6 +219,8 @@ def _absolute(address: str) -> str:
         raise MlflowError(f"{address}: write file:///{parts.netloc}{parts.path} or file:{parts.netloc}{parts.path}")
     if parts.scheme in ("", "file"):
         return Path(unquote(parts.path)).absolute().as_uri()
+    if parts.scheme not in ("http", "https"):
+        raise MlflowError(f"{address}: is no address of MLflow; write http(s)://… or file:…")
     return address.rstrip("/")
 
 

@@ -38,7 +38,7 @@ class DataRoot:
     def at(cls, path: Path) -> DataRoot:
         """Return the data root at `path`; raises RefusedFileError where there is no folder."""
         if not path.is_dir():
-            raise RefusedFileError("is not a folder; name the folder that holds users/ with --data")
+            raise RefusedFileError("is not a folder; name the folder that holds users/")
         return cls(path, os.path.realpath(path))
 
     def locate(self, path: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from model_registry.errors import CorruptError, InvalidNameError, NotFoundError
+from model_registry.errors import CorruptError, InvalidNameError, NotFoundError, UnreachableError
 from model_registry.mirror import MirrorRegistry
 from model_registry.store import Registry
 from tests.model_registry.bundles import make_bundle, make_encoder
@@ -85,3 +85,16 @@ def test_what_is_not_there_is_said(url: str, tmp_path: Path) -> None:
         MirrorRegistry(url).fetch("user123", "gesture", tmp_path / "here", 9)
     with pytest.raises(InvalidNameError):
         MirrorRegistry(url).fetch("../user123", "gesture", tmp_path / "here")
+
+
+def test_a_server_that_does_not_respond_is_said(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    nobody = "ftp://127.0.0.1:9/models"
+    with pytest.raises(UnreachableError, match=f"{nobody}: cannot be reached: "):
+        list(MirrorRegistry(nobody).entries())
+
+    def broken(*_: object, **__: object) -> None:
+        raise ConnectionResetError("the connection is gone")
+
+    monkeypatch.setattr(fsspec.filesystem("memory"), "ls", broken)
+    with pytest.raises(UnreachableError, match="users: cannot be read: the connection is gone"):
+        list(MirrorRegistry(url).entries())

@@ -144,7 +144,7 @@ def test_what_cannot_be_is_one_line(models: Registry, monkeypatch: pytest.Monkey
         ("http://127.0.0.1:9", 3, "http://127.0.0.1:9: does not respond; start MLflow there, or correct the address"),
         ("https://ana:secret@example.org", 3, "MLFLOW_TRACKING_PASSWORD"),
         ("file://mlruns", 3, "write file:///mlruns or file:mlruns"),
-        ("bogus://place", 3, "bogus://place: "),
+        ("bogus://place", 3, "error: bogus://place: is no address of MLflow; write http(s)://… or file:…"),
     ):
         (line,) = call(models, code=code, to=address).stderr.splitlines()
         assert reason in line and "secret" not in line
