@@ -117,8 +117,7 @@ def read_field_file(path: Path) -> dict[Key, VersionInUse]:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = ".".join(map(str, first["loc"])) or "(line)"
-            reason = f"{place}: {first['msg']}; it must be what `model-trainer field --json` prints"
-            raise DocumentError(f"{path}:{number}: {reason}") from None
+            raise DocumentError(f"{path}:{number}: {place}: is not what `model-trainer field --json` prints") from None
         versions[row.user_id, row.modality, row.model_version] = row
     return versions
 
