@@ -181,15 +181,15 @@ def _statements(block: Iterable[ast.AST]) -> Iterator[ast.AST]:
             yield from _statements(getattr(node, name, ()))
 
 
-def _module_files(root: Path, name: str) -> Iterator[Path]:
-    """Yield the files that importing `name`, a module below the package in `root`, runs."""
+@functools.cache
+def _module_files(root: Path, name: str) -> tuple[Path, ...]:
+    """Return the files that importing `name`, a module below the package in `root`, runs."""
     package, *parts = name.split(".")
     if package != root.name:
-        return
-    for depth in range(len(parts)):
-        place = root.joinpath(*parts[: depth + 1])
-        candidates = (place.with_suffix(".py"), place / "__init__.py")
-        yield from (path for path in candidates if path.is_file())
+        return ()
+    places = [root.joinpath(*parts[: depth + 1]) for depth in range(len(parts))]
+    candidates = (path for place in places for path in (place.with_suffix(".py"), place / "__init__.py"))
+    return tuple(path for path in candidates if path.is_file())
 
 
 def newest_source(package: str) -> float:

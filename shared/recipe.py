@@ -284,25 +284,25 @@ def fit(job: Job, validation: Validation, dataset: Dataset, result: Report) -> t
 def export(job: Job, validation: Validation, dataset: Dataset, spec: ModelSpec, model: TrainedModel) -> Exported:
     """Return the model as one ONNX graph that says how its inputs are made, and what its outputs and labels are."""
     graph = model.graph
-    described = {
-        "spec_version": SPEC_VERSION,
-        "modality": dataset.modality,
-        "feature_spec_id": graph.spec_id,
-        "normalisation_version": spec.normalisation_version,
-        "inputs": [asdict(tensor) for tensor in graph.contract],
-        "outputs": describe_outputs(dataset.labels),
-        "preparation": dict(spec.preparation),
-        "decode": dict(spec.decode),
-        "encoders": [ref.model_dump() for ref in spec.encoder_refs],
-        "expected_frame_rate": spec.expected_frame_rate,
-        "expected_length": spec.expected_length,
-        "rejection_threshold": validation.rule.threshold,
-        "unknown": UNKNOWN,
-        "set_threshold": fit_set_threshold(validation.probabilities, dataset.label_index, np.array(dataset.groups)),
-        "set_level": LEVEL,
-    }
     with job.log.stage("export"):
-        recall(graph, job.cache)
+        recall(graph, job.cache)  # before its `spec_id`, which would trace it
+        described = {
+            "spec_version": SPEC_VERSION,
+            "modality": dataset.modality,
+            "feature_spec_id": graph.spec_id,
+            "normalisation_version": spec.normalisation_version,
+            "inputs": [asdict(tensor) for tensor in graph.contract],
+            "outputs": describe_outputs(dataset.labels),
+            "preparation": dict(spec.preparation),
+            "decode": dict(spec.decode),
+            "encoders": [ref.model_dump() for ref in spec.encoder_refs],
+            "expected_frame_rate": spec.expected_frame_rate,
+            "expected_length": spec.expected_length,
+            "rejection_threshold": validation.rule.threshold,
+            "unknown": UNKNOWN,
+            "set_threshold": fit_set_threshold(validation.probabilities, dataset.label_index, np.array(dataset.groups)),
+            "set_level": LEVEL,
+        }
         width = model.features.shape[1]
         return export_model(graph, width, model.fitted, validation.rule, dataset.labels, described, job.cache)
 

@@ -19,6 +19,7 @@ from model_registry.names import Modality
 from model_registry.store import Registry
 from shared import recipe
 from shared.config import load_config
+from shared.features import graph, graph_cache
 from shared.job import Job
 from shared.learning.candidates import Candidate, FittedModel
 from shared.learning.cost import PlannedCandidate
@@ -102,12 +103,20 @@ def test_no_cache_changes_the_model(
     trainer: Trainer, train: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MODEL_TRAINER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(graph_cache, "_SETTLED", -np.inf)  # else sources that were just edited are traced each time
     root, _ = copy_modality(data, trainer.modality, tmp_path / "data")
-    runs = [train(root, word) for word in ("--no-cache", "--cache", "--cache")]
+    runs = [train(root, word) for word in ("--no-cache", "--cache")]
+    for name in ("_traced", "_remembered"):
+        monkeypatch.setattr(graph, name, _traced_again)
+    runs.append(train(root, "--cache"))
     assert [ran.code for ran in runs] == [0, 0, 0]
     assert (tmp_path / "cache" / "features.sqlite").is_file()
     models = {Path(ran.entry["bundle"], "model.onnx").read_bytes() for ran in runs}
     assert len(models) == 1
+
+
+def _traced_again(*_: Any) -> bytes:
+    raise AssertionError("a graph that the cache holds was traced again")
 
 
 @pytest.mark.slow
