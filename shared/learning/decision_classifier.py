@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import validation
 from sklearn.utils.multiclass import check_classification_targets
@@ -44,3 +45,12 @@ class DecisionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
     def _checked_values(self, X: ArrayLike) -> Floats:
         validation.check_is_fitted(self)
         return self.values(_validate(self, X, dtype=np.float64, reset=False))
+
+
+def solve_symmetric(system: Floats, right: Floats) -> Floats:
+    """Solve `system` (n, n), symmetric, for `right` (n, k): by Cholesky's root where it is positive definite."""
+    try:
+        root = cho_factor(system.T, check_finite=False)  # of the transpose, which LAPACK takes without a copy
+        return np.asarray(cho_solve(root, right, check_finite=False))
+    except LinAlgError:
+        return np.asarray(np.linalg.solve(system, right))

@@ -141,8 +141,9 @@ def whitened_familiarity(
     place = scaled @ kept
     present, member = np.unique(classes, return_inverse=True)
     residuals = place - np.stack([place[member == k].mean(axis=0) for k in range(len(present))])[member]
-    shrinkage, variance = ledoit_wolf(residuals)
-    covariance = (1 - shrinkage) * (residuals.T @ residuals) / max(len(residuals) - len(present), 1)
+    scatter = residuals.T @ residuals
+    shrinkage, variance = ledoit_wolf(np.sum(residuals**2, axis=1), scatter, residuals.shape[1])
+    covariance = (1 - shrinkage) * scatter / max(len(residuals) - len(present), 1)
     covariance[np.diag_indices_from(covariance)] += shrinkage * variance + 1e-6
     root = np.linalg.cholesky(covariance)
     projection = ((kept / scale[:, None]) @ np.linalg.inv(root).T).astype(np.float32)

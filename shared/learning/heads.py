@@ -31,7 +31,6 @@ from shared.features.arrays import (
 from shared.learning import classifiers
 from shared.learning.classifiers import ClassifierConfig
 from shared.learning.folds import Indices
-from shared.learning.kernel_ridge import KernelRidgeClassifier
 
 Features = NDArray[np.float32]
 Classes = NDArray[np.int64]
@@ -241,14 +240,17 @@ def fitter(config: ClassifierConfig, seed: int = 0) -> Fitter:
 
 def subset_fitter(config: ClassifierConfig, features: Features) -> FitOnSubset | None:
     """Return what fits on some rows of features (n, D), sharing what all fits have in common; None if nothing is."""
-    if not isinstance(config, classifiers.KernelRidge) or config.scaler != "none":
+    if not isinstance(config, classifiers.KernelRidge | classifiers.LDA) or config.scaler != "none":
         return None
-    fit_on_subset = KernelRidgeClassifier(**config.parameters()).fit_on_subset(features)
+    estimator: Any = config.estimator(len(features), 0, 0)
+    fit_on_subset = estimator.fit_on_subset(features)
     if fit_on_subset is None:
         return None
 
     def fit(chosen: Indices, classes: Classes, count: int) -> Head:
-        return _kernel_ridge(fit_on_subset(chosen, classes), features[chosen], classes, count)
+        if len(np.unique(classes)) == 1:
+            return fit_classifier(config, features[chosen], classes, count)
+        return _HEADS[type(config)](fit_on_subset(chosen, classes), features[chosen], classes, count)
 
     return fit
 
@@ -269,17 +271,14 @@ def standardization(features: Features) -> tuple[NDArray[np.float64], NDArray[np
 
 
 def gram_factor(features: Features) -> Features:
-    """Return (n, r) float32, r at most n, whose rows have the inner products of rows (n, D), n < D.
+    """Return (n, n) float32 whose rows have the inner products of rows (n, D), n < D: Cholesky's root of these.
 
-    That is Cholesky's root of these, or, where rows depend on each other, one in orthonormal axes of their span.
+    A ten-millionth of the mean square length is added to each square length, as rows may depend on each other.
     """
-    gram = (features @ features.T).astype(np.float64)
-    try:
-        return np.linalg.cholesky(gram).astype(np.float32)
-    except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(gram)
-        kept = values > 1e-7 * max(float(values[-1]), 1e-12)
-        return np.asarray(vectors[:, kept] * np.sqrt(values[kept]), np.float32)
+    rows = features.astype(np.float64)  # rounding must not exceed what is added
+    gram = rows @ rows.T
+    gram[np.diag_indices_from(gram)] += max(1e-7 * float(np.trace(gram)) / len(gram), 1e-12)
+    return np.linalg.cholesky(gram).astype(np.float32)
 
 
 def _fitted(config: ClassifierConfig, features: NDArray[Any], classes: Classes, seed: int) -> Any:

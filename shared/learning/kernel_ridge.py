@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from shared.features.arrays import halved
-from shared.learning.decision_classifier import DecisionClassifier
+from shared.learning.decision_classifier import DecisionClassifier, solve_symmetric
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -55,7 +55,7 @@ class KernelRidgeClassifier(DecisionClassifier):
             narrow = rows.astype(np.float32)
             system = (narrow @ narrow.T).astype(np.float64)
             system[np.diag_indices_from(system)] += self.alpha / weight
-            self.coef_ = rows.T @ np.linalg.solve(system, indicators)
+            self.coef_ = rows.T @ solve_symmetric(system, indicators)
         elif rows.size <= LANDMARK_NUMBERS:
             marks = halved(rows.astype(np.float32))
             inner = marks @ marks.T
@@ -109,7 +109,7 @@ class KernelRidgeClassifier(DecisionClassifier):
         self.landmarks_, self.gamma_ = marks, self._width(squares)
         system = _gaussian(inner, squares, squares, self.gamma_)
         system[np.diag_indices_from(system)] += self.alpha / weight
-        self.dual_coef_ = np.linalg.solve(system, indicators)
+        self.dual_coef_ = solve_symmetric(system, indicators)
 
     def _fit_on_landmarks(self, rows: NDArray[np.float32], member: Indices) -> None:
         indicators, weight = self._indicators(member)
@@ -121,7 +121,7 @@ class KernelRidgeClassifier(DecisionClassifier):
         kernel = _gaussian(rows @ marks.T, np.einsum("nd,nd->n", rows, rows), squares, self.gamma_)
         system = kernel.T @ (kernel * weight[:, None]) + self.alpha * kernel[chosen]
         system[np.diag_indices_from(system)] += 1e-6 * len(rows)
-        self.dual_coef_ = np.linalg.solve(system, kernel.T @ (indicators * weight[:, None]))
+        self.dual_coef_ = solve_symmetric(system, kernel.T @ (indicators * weight[:, None]))
 
     def _width(self, squares: NDArray[np.float32]) -> float:
         return 1.0 / max(float(np.mean(squares)), 1e-6) if self.gamma is None else float(self.gamma)

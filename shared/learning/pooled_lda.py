@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Callable
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from shared.learning.decision_classifier import DecisionClassifier
+from shared.learning.decision_classifier import DecisionClassifier, solve_symmetric
 
 Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 
 class PooledShrinkageLDA(DecisionClassifier):
@@ -41,25 +43,65 @@ class PooledShrinkageLDA(DecisionClassifier):
         Where features outnumber samples, the system is solved over the samples' inner products (Woodbury's identity).
         """
         rows, member = self.begin(X, y)
-        samples, width = rows.shape
-        means = np.stack([rows[member == k].mean(axis=0) for k in range(len(self.classes_))])
+        if rows.shape[1] > len(rows):
+            self._fit_on_inner_products(rows, rows @ rows.T, member)
+        else:
+            self._fit_on_covariance(rows, member)
+        return self
+
+    def fit_on_subset(self, X: NDArray[np.float32]) -> Callable[[Indices, NDArray[Any]], PooledShrinkageLDA] | None:
+        """Return what fits a clone on some rows of X (n_samples, n_features), by their numbers and classes.
+
+        The inner products, which take longest, are computed once for all fits. None where features are fewer than
+        samples: then a fit needs none.
+        """
+        if X.shape[1] <= len(X):
+            return None
+        rows = X.astype(np.float64)
+        inner = rows @ rows.T
+
+        def fit(chosen: Indices, y: NDArray[Any]) -> PooledShrinkageLDA:
+            fitted = PooledShrinkageLDA(**self.get_params())
+            setattr(fitted, "n_features_in_", X.shape[1])  # noqa: B010
+            fitted.classes_, member = np.unique(y, return_inverse=True)
+            fitted._fit_on_inner_products(rows[chosen], inner[np.ix_(chosen, chosen)], member)
+            return fitted
+
+        return fit
+
+    def _fit_on_covariance(self, rows: Floats, member: Indices) -> None:
+        means = _averaging(member).T @ rows
         residuals = rows - means[member]
-        inner = residuals @ residuals.T if width > samples else residuals.T @ residuals
-        automatic, variance = ledoit_wolf(residuals, inner)
+        scatter = residuals.T @ residuals
+        squares = np.sum(residuals**2, axis=1)
+        part, ridge = self._regularisation(ledoit_wolf(squares, scatter, rows.shape[1]), len(rows))
+        system = part * scatter
+        system[np.diag_indices_from(system)] += ridge
+        self._set(means, solve_symmetric(system, means.T).T)
+
+    def _fit_on_inner_products(self, rows: Floats, inner: Floats, member: Indices) -> None:
+        """Fit on rows (n, D) of which `inner` (n, n) are the inner products."""
+        averaging = _averaging(member)
+        with_means = inner @ averaging  # (n, P): of rows and class means
+        among_means = averaging.T @ with_means
+        residuals = inner - with_means[:, member] - with_means[:, member].T + among_means[np.ix_(member, member)]
+        part, ridge = self._regularisation(ledoit_wolf(np.diag(residuals), residuals, rows.shape[1]), len(rows))
+        system = part * residuals
+        system[np.diag_indices_from(system)] += ridge
+        dual = solve_symmetric(system, with_means - among_means[member])
+        dual -= averaging @ (np.equal.outer(np.arange(len(self.classes_)), member) @ dual)  # of rows, not of residuals
+        self._set(averaging.T @ rows, ((averaging - part * dual) / ridge).T @ rows)
+
+    def _regularisation(self, estimate: tuple[float, float], samples: int) -> tuple[float, float]:
+        """Return by what the scatter matrix is multiplied, and what is added to its diagonal."""
+        automatic, variance = estimate
         self.shrinkage_ = automatic if self.shrinkage == "auto" else float(self.shrinkage)
         degrees = max(samples - len(self.classes_), 1)  # each class mean costs one
-        part = (1 - self.shrinkage_) / degrees
-        ridge = self.shrinkage_ * variance * samples / degrees + 1e-6
-        system = part * inner
-        system[np.diag_indices_from(system)] += ridge
-        if width > samples:
-            dual = np.linalg.solve(system, residuals @ means.T)
-            weights = (means.T - part * (residuals.T @ dual)) / ridge
-        else:
-            weights = np.linalg.solve(system, means.T)
-        self.coef_ = weights.T
-        self.intercept_ = -0.5 * np.sum(means * self.coef_, axis=1)
-        return self
+        return (1 - self.shrinkage_) / degrees, self.shrinkage_ * variance * samples / degrees + 1e-6
+
+    def _set(self, means: Floats, weights: Floats) -> None:
+        self.coef_ = weights
+        self.intercept_ = -0.5 * np.sum(means * weights, axis=1)
 
     def values(self, rows: Floats) -> Floats:
         """(n_samples, n_features) -> log posterior up to a constant (n_samples, n_classes)."""
@@ -67,19 +109,22 @@ class PooledShrinkageLDA(DecisionClassifier):
         return found
 
 
-def ledoit_wolf(residuals: Floats, inner: Floats | None = None) -> tuple[float, float]:
-    """Return the shrinkage and the mean variance of centred rows (n, D); `inner` are their inner products, if known.
+def _averaging(member: Indices) -> Floats:
+    """Return (n, P) whose product with rows (n, D), transposed, are the means of the P classes."""
+    indicators = np.equal.outer(member, np.arange(member.max() + 1))
+    return np.asarray(indicators / indicators.sum(axis=0))
 
-    Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance matrices". Every term is a sum
-    over inner products of rows, or of columns: scikit-learn's `ledoit_wolf_shrinkage` gives the same numbers, and takes
-    time and memory by the square of D where features outnumber samples.
+
+def ledoit_wolf(squares: Floats, scatter: Floats, width: int) -> tuple[float, float]:
+    """Return the shrinkage and the mean variance of n centred rows (n, `width`).
+
+    `squares` (n,) are their square lengths, and `scatter` their inner products (n, n), or those of their columns.
+    Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance matrices". scikit-learn's
+    `ledoit_wolf_shrinkage` gives the same numbers, and takes time and memory by the square of the width.
     """
-    n, width = residuals.shape
-    if inner is None:
-        inner = residuals @ residuals.T if width > n else residuals.T @ residuals
-    squares = np.sum(residuals**2, axis=1)
+    n = len(squares)
     variance = float(squares.sum()) / (n * width)
-    norm = float(np.sum(inner**2)) / n**2
+    norm = float(np.sum(scatter**2)) / n**2
     spread = norm - width * variance**2
     noise = min((float(np.sum(squares**2)) / n - norm) / n, spread)
     return (noise / spread if spread > 0 and noise > 0 else 0.0), variance

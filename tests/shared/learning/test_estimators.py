@@ -57,7 +57,7 @@ def test_pooled_lda_is_the_rule_of_its_shrunk_covariance(samples: int, width: in
     x, y = np.random.default_rng(0).normal(size=(samples, width)), np.arange(samples) % 3
     centres = np.stack([x[y == k].mean(axis=0) for k in range(3)])
     residuals = x - centres[y]
-    automatic, variance = ledoit_wolf(residuals)
+    automatic, variance = ledoit_wolf(np.sum(residuals**2, axis=1), residuals.T @ residuals, width)
     weight = automatic if shrinkage == "auto" else shrinkage
     covariance = (1 - weight) * residuals.T @ residuals + weight * variance * samples * np.eye(width)
     weights = np.linalg.solve(covariance / (samples - 3), centres.T)
@@ -69,7 +69,10 @@ def test_pooled_lda_is_the_rule_of_its_shrunk_covariance(samples: int, width: in
 @pytest.mark.parametrize("shape", [(60, 20), (20, 60)])
 def test_shrinkage_is_that_of_ledoit_and_wolf(shape: tuple[int, int]) -> None:
     rows = np.random.default_rng(0).normal(size=shape) * np.linspace(1, 5, shape[1])
-    assert ledoit_wolf(rows)[0] == pytest.approx(ledoit_wolf_shrinkage(rows, assume_centered=True))
+    expected = pytest.approx(ledoit_wolf_shrinkage(rows, assume_centered=True))
+    squares = np.sum(rows**2, axis=1)
+    assert ledoit_wolf(squares, rows @ rows.T, shape[1])[0] == expected
+    assert ledoit_wolf(squares, rows.T @ rows, shape[1])[0] == expected
 
 
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])

@@ -223,16 +223,26 @@ def test_landmarks_are_bounded_and_hardly_cost_accuracy(monkeypatch: pytest.Monk
     assert accuracy[400] > accuracy[1_000_000] - 0.05
 
 
-def test_fitting_on_a_subset_is_fitting_on_these_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    (x, y), (fresh, _) = _unit_rows(), _unit_rows(seed=1)
-    config = TypeAdapter(Classifier).validate_python(RBF)
+@pytest.mark.parametrize("settings", [RBF, {"type": "lda", "scaler": "none"}], ids=["kernel_ridge", "lda"])
+def test_fitting_on_a_subset_is_fitting_on_these_rows(settings: dict[str, Any]) -> None:
+    (x, y), (fresh, _) = _unit_rows(width=150), _unit_rows(seed=1, width=150)
+    config = TypeAdapter(Classifier).validate_python(settings)
     fit_on_subset = subset_fitter(config, x)
     assert fit_on_subset is not None
-    for chosen in (np.arange(90), np.flatnonzero(np.arange(90) % 3), np.flatnonzero(y != 1)):
+    chosen_rows = (np.arange(90), np.flatnonzero(np.arange(90) % 3), np.flatnonzero(y != 1), np.flatnonzero(y == 1))
+    for chosen in chosen_rows:
         one, other = fit_on_subset(chosen, y[chosen], 3), fit_classifier(config, x[chosen], y[chosen], 3)
         np.testing.assert_allclose(one(fresh), other(fresh), atol=1e-4)
+
+
+def test_nothing_is_shared_where_that_saves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, _ = _unit_rows(width=150)
     monkeypatch.setattr(kernel_ridge, "LANDMARK_NUMBERS", x.size - 1)
-    assert subset_fitter(config, x) is None, "not every row would be a landmark"
+    configs = [TypeAdapter(Classifier).validate_python(settings) for settings in (RBF, {"type": "lda"})]
+    assert subset_fitter(configs[0], x) is None, "not every row would be a landmark"
+    assert subset_fitter(configs[1], x) is None, "each fit scales its own rows"
+    unscaled = TypeAdapter(Classifier).validate_python({"type": "lda", "scaler": "none"})
+    assert subset_fitter(unscaled, x[:, :80]) is None, "the covariance is smaller than the inner products"
 
 
 # --- axes of the samples' span
