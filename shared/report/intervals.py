@@ -103,6 +103,9 @@ def _score_interval(successes: float, trials: float, z: float) -> Interval:
     if trials <= 0:
         return 0.0, 1.0
     rate = successes / trials
+    if rate in (0, 1):  # one end is the rate itself, which rounding must not leave out
+        bound = trials / (trials + z * z)
+        return (bound, 1.0) if rate else (0.0, 1 - bound)
     centre = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z * np.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials**2)) / (1 + z * z / trials)
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))

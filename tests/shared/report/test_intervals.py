@@ -146,6 +146,12 @@ def test_wilson_is_the_textbook_interval() -> None:
     assert wilson(10, 10)[1] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("trials", range(1, 50))
+def test_an_interval_holds_what_was_found(trials: int) -> None:
+    assert wilson(trials, trials)[1] == 1.0
+    assert wilson(0, trials)[0] == 0.0
+
+
 def test_no_interval_leaves_the_proportions_there_are() -> None:
     for trials in range(1, 300):
         for successes in (0, trials):
