@@ -43,6 +43,8 @@ PLAIN = EvaluationConfig(random_split=False, learning_curve=False)
 FOLDS = 5  # of sessions, each held out in turn
 LEFT_OUT = 5  # one label in so many is left out to see whether it is rejected
 ALL = "all"
+UNEVEN = "uneven"
+FEW_AND_MANY = (3, 40)  # samples, at most, of one half of the labels and of the other, where they are uneven
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ class Draw:
     seconds: float  # to choose, calibrate and fit, features known
 
 
-def split(prepared: Prepared, each: int | None, number: int, seed: int) -> Split | None:
-    """Return `each` samples of every label (all for None) of some sessions, and the samples of the others.
+def split(prepared: Prepared, k: str, number: int, seed: int) -> Split | None:
+    """Return samples of every label from some sessions, as many as `k` says, and the samples of the other sessions.
 
     Labels with a single training sample are left out. None where most labels have fewer samples than asked for.
     """
@@ -81,13 +83,17 @@ def split(prepared: Prepared, each: int | None, number: int, seed: int) -> Split
     fold = folds.outer[number % len(folds.outer)]
     pool, test = folds.outside(fold), folds.inside(fold)
     counts = np.bincount(classes[pool], minlength=int(classes.max()) + 1)
-    if each is not None and np.median(counts) < each:
+    if k.isdecimal() and np.median(counts) < int(k):
         return None
     known = np.flatnonzero(counts >= 2)
-    chosen = [
-        own if each is None or len(own) <= each else np.sort(random.choice(own, each, replace=False))
-        for own in (pool[classes[pool] == k] for k in known)
-    ]
+    if k == UNEVEN:
+        most = random.permutation(np.resize(FEW_AND_MANY, len(known)))
+    else:
+        most = counts[known] if k == ALL else np.full(len(known), int(k))
+    chosen = []
+    for label, limit in zip(known, most, strict=True):
+        own = pool[classes[pool] == label]
+        chosen.append(own if len(own) <= limit else np.sort(random.choice(own, limit, replace=False)))
     train, test = np.sort(np.concatenate(chosen)), test[np.isin(classes[test], known)]
     return Split(train, test) if len(known) > 1 and len(test) else None
 
@@ -258,11 +264,11 @@ def run(
     prepared: list[PrepareFor] = [prepare(one.modality, root, user, extra) for user in users_with_data(root)]
     rows = []
     for k in ks:
-        each, found = None if k == ALL else int(k), []
+        found = []
         for number in range(draws):
             of = prepared[number % len(prepared)]
             ready = of(1)
-            own = split(ready, each, number + number // len(prepared), number)
+            own = split(ready, k, number + number // len(prepared), number)
             if own is not None:
                 found.append(measure(of(len(own.train)), own, number))
         if found:
@@ -290,7 +296,7 @@ def figures_of_sets(
             rows = []
             for number in range(draws):
                 of = people[number % len(people)]
-                own = split(of(1), each, number + number // len(people), number)
+                own = split(of(1), str(each), number + number // len(people), number)
                 if own is not None:
                     rows.append(measure(of(len(own.train)), own, number))
         except TrainerError as error:
@@ -413,7 +419,9 @@ def _candidates_of(path: Path | None) -> list[Mapping[str, Any]]:
 @click.option("--modality", "modalities", multiple=True, type=click.Choice(modality_names()), help="Only these.")
 @sets_option
 @click.option("--only", "names", multiple=True, help="Only the sets of these names.")
-@click.option("--k", "ks", multiple=True, default=("3", "5", "10", "20", ALL), help="Samples a label, or all.")
+@click.option(
+    "--k", "ks", multiple=True, default=("3", "5", "10", "20", ALL), help="Samples a label, or all, or uneven."
+)
 @click.option("--draws", default=6, help="Draws for each set and k; each holds out other sessions.")
 @click.option("--candidates", type=click.Path(path_type=Path, exists=True), help="YAML list of more candidates.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=RESULTS, help="Folder of the results.")

@@ -19,7 +19,8 @@ class PooledShrinkageLDA(DecisionClassifier):
 
     scikit-learn's `LinearDiscriminantAnalysis(shrinkage="auto")` shrinks each class's covariance by itself, which
     degenerates at two samples a class: docs/decisions/pooled-lda.md. Priors are equal: how often a carer recorded a
-    label says little of how often it is meant.
+    label says little of how often it is meant. The mean of fewer samples is noisier, and longer for it, which would
+    count against its class; what that amounts to on average is added (Moran and Murphy 1979).
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ class PooledShrinkageLDA(DecisionClassifier):
         part, ridge = self._regularisation(ledoit_wolf(squares, scatter, rows.shape[1]), len(rows))
         system = part * scatter
         system[np.diag_indices_from(system)] += ridge
-        self._set(means, solve_symmetric(system, means.T).T)
+        self._set(means, solve_symmetric(system, means.T).T, member)
 
     def _fit_on_inner_products(self, rows: Floats, inner: Floats, member: Indices) -> None:
         """Fit on rows (n, D) of which `inner` (n, n) are the inner products."""
@@ -90,7 +91,7 @@ class PooledShrinkageLDA(DecisionClassifier):
         system[np.diag_indices_from(system)] += ridge
         dual = solve_symmetric(system, with_means - among_means[member])
         dual -= averaging @ (np.equal.outer(np.arange(len(self.classes_)), member) @ dual)  # of rows, not of residuals
-        self._set(averaging.T @ rows, ((averaging - part * dual) / ridge).T @ rows)
+        self._set(averaging.T @ rows, ((averaging - part * dual) / ridge).T @ rows, member)
 
     def _regularisation(self, estimate: tuple[float, float], samples: int) -> tuple[float, float]:
         """Return by what the scatter matrix is multiplied, and what is added to its diagonal."""
@@ -99,9 +100,10 @@ class PooledShrinkageLDA(DecisionClassifier):
         degrees = max(samples - len(self.classes_), 1)  # each class mean costs one
         return (1 - self.shrinkage_) / degrees, self.shrinkage_ * variance * samples / degrees + 1e-6
 
-    def _set(self, means: Floats, weights: Floats) -> None:
+    def _set(self, means: Floats, weights: Floats, member: Indices) -> None:
+        noise = weights.shape[1] / np.bincount(member)  # of each mean, in within-class variances
         self.coef_ = weights
-        self.intercept_ = -0.5 * np.sum(means * weights, axis=1)
+        self.intercept_ = -0.5 * (np.sum(means * weights, axis=1) - (noise - noise.mean()))
 
     def values(self, rows: Floats) -> Floats:
         """(n_samples, n_features) -> log posterior up to a constant (n_samples, n_classes)."""

@@ -61,9 +61,26 @@ def test_pooled_lda_is_the_rule_of_its_shrunk_covariance(samples: int, width: in
     weight = automatic if shrinkage == "auto" else shrinkage
     covariance = (1 - weight) * residuals.T @ residuals + weight * variance * samples * np.eye(width)
     weights = np.linalg.solve(covariance / (samples - 3), centres.T)
-    expected = x @ weights - 0.5 * np.sum(centres * weights.T, axis=1)
+    noise = width / np.bincount(y)
+    expected = x @ weights - 0.5 * (np.sum(centres * weights.T, axis=1) - noise + noise.mean())
     found = PooledShrinkageLDA(shrinkage).fit(x, y).decision_function(x)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_class_of_few_samples_is_recognised_like_the_others() -> None:
+    (x, y), (fresh, truth) = (_blobs(n, width=200, seed=seed, spread=0.35) for n, seed in ((40, 0), (200, 5)))
+    few = np.concatenate([np.flatnonzero(y == 0)[:4], np.flatnonzero(y != 0)])
+    model = PooledShrinkageLDA().fit(x[few], y[few])
+    correct = model.predict(fresh) == truth
+    assert correct[truth == 0].mean() > 0.75
+    assert correct[truth != 0].mean() > 0.95
+    model.intercept_ = -0.5 * np.sum(model.coef_ * _means(x[few], y[few]), axis=1)
+    uncorrected = model.predict(fresh) == truth
+    assert uncorrected[truth == 0].mean() < 0.3
+
+
+def _means(x: Any, y: Any) -> Any:
+    return np.stack([x[y == k].mean(axis=0) for k in np.unique(y)])
 
 
 @pytest.mark.parametrize("shape", [(60, 20), (20, 60)])
