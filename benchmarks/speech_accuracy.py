@@ -153,11 +153,8 @@ def acceptance(k: int, seed: int) -> tuple[float, float, float]:
 
 def train_model(k: int, seed: int, evaluation: dict[str, Any]) -> tuple[bytes, dict[str, float]]:
     """Train on `k` texts of each context, drawn with `seed`, and return the written model and its metrics."""
-    texts = split("train")
-    rng = np.random.default_rng(seed)
-    chosen = [rng.choice(np.flatnonzero(texts.contexts == c), k, replace=False) for c in range(len(contexts()))]
     with tempfile.TemporaryDirectory(prefix="model-trainer-") as folder:
-        _write_sessions(Path(folder, "data"), texts, chosen)
+        write_draw(Path(folder, "data"), k, seed)
         name = f"draw-{k}-{seed}"
         job = Job(
             ("talker",),
@@ -197,7 +194,15 @@ def _predict(model: bytes, name: str) -> tuple[NDArray[np.float32], NDArray[np.f
     return np.array(scores), np.stack(probabilities), np.array(accepted, np.bool_)
 
 
-def _write_sessions(root: Path, texts: Texts, chosen: Sequence[NDArray[np.int64]]) -> None:
+def accuracy_on_test(model: bytes) -> float:
+    """Return the accuracy of a written model on the test split."""
+    return float((_predict(model, "test")[1].argmax(axis=1) == split("test").contexts).mean())
+
+
+def write_draw(root: Path, k: int, seed: int) -> None:
+    """Write `k` texts of each context, drawn with `seed`, as sessions of the user `talker`."""
+    texts, rng = split("train"), np.random.default_rng(seed)
+    chosen = [rng.choice(np.flatnonzero(texts.contexts == c), k, replace=False) for c in range(len(contexts()))]
     for session in range(SESSIONS):
         folder = root / "users" / "talker" / "sessions" / f"s{session}"
         folder.mkdir(parents=True)
