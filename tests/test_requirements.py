@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import packages_distributions, requires
@@ -20,7 +21,12 @@ from packaging.utils import canonicalize_name
 from tests.paths import ROOT
 from tests.test_house import MAY_IMPORT, TOOLS, imports, parsed, python_files
 
-BASE = ("shared/requirements.txt", "model_registry/requirements.txt", "orchestrator/requirements.txt")
+BASE = (
+    "shared/requirements.txt",
+    "model_registry/requirements.txt",
+    "orchestrator/requirements.txt",
+    "build_tools/requirements.txt",
+)
 EXTRAS = {
     "gesture": "gesture_trainer/requirements.txt",
     "sound": "sound_trainer/requirements.txt",
@@ -121,10 +127,10 @@ def needed_by(package: str) -> Iterator[tuple[str, set[str]]]:
 
 
 def test_the_extras_are_those_of_the_distribution() -> None:
-    settings = (ROOT / "pyproject.toml").read_text("utf-8")
-    declared = dict(re.findall(r'^(\w+) = \{ file = \["([\w/.-]+)"\] \}$', settings, re.MULTILINE))
-    assert declared.pop("dev") == "requirements/dev.txt" and declared == EXTRAS
-    assert f"dependencies = {{ file = [{', '.join(f'{chr(34)}{name}{chr(34)}' for name in BASE)}] }}" in settings
+    dynamic = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["dynamic"]
+    assert dynamic["dependencies"]["file"] == list(BASE)
+    extras = {**EXTRAS, "dev": "requirements/dev.txt"}
+    assert dynamic["optional-dependencies"] == {name: {"file": [file]} for name, file in extras.items()}
 
 
 @pytest.mark.slow
