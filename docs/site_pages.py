@@ -17,7 +17,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT_FILES = (
     *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "RELEASE.md", "SECURITY.md", "LICENSE", "compose.yaml"),
-    *("deploy/alerts.yml", "deploy/cluster.yaml", "deploy/model-trainer.cron"),
+    *("deploy/alerts.yml", "deploy/cluster.yaml", "deploy/workers.Dockerfile", "deploy/model-trainer.cron"),
 )
 LINK = re.compile(r"(?P<before>\]\(|src=\")(?P<path>[^)\s\"#:]+)")
 

@@ -16,7 +16,8 @@ from shared.fingerprint import code_fingerprint
 from tests.docker.containers import PACKAGES, Engine
 
 
-def _without(reason: str) -> NoReturn:
+def without(reason: str) -> NoReturn:
+    """Skip a test, or fail where `MODEL_TRAINER_DOCKER` says that none may be skipped."""
     if os.environ.get("MODEL_TRAINER_DOCKER") == "required":
         pytest.fail(reason)
     pytest.skip(reason)
@@ -29,16 +30,16 @@ def engine() -> Iterator[Engine]:
         client = docker.from_env(timeout=120)
         client.ping()
     except docker.errors.DockerException as error:
-        _without(f"no Docker engine answers: {error}")
+        without(f"no Docker engine answers: {error}")
     found = Engine(client)
     for image, package in PACKAGES.items():
         try:
             client.images.get(image)
         except docker.errors.ImageNotFound:
-            _without(f"no image {image}; make images builds it")
+            without(f"no image {image}; make images builds it")
         inside = found.python(image, f"from shared.fingerprint import code_fingerprint as f; print(f({package!r}))")
         if inside.strip() != code_fingerprint(package):
-            _without(f"the image {image} is of other code; make images builds it again")
+            without(f"the image {image} is of other code; make images builds it again")
     yield found
     found.remove_all()
 

@@ -56,6 +56,48 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
         assert "ailed to parse" in verified(tmp_path, change).stderr, change
 
 
+CRON = DEPLOY / "model-trainer.cron"
+
+
+def cron_line() -> tuple[list[str], str, str]:
+    """Return the five fields of the one line that cron runs, its user and its command."""
+    lines = [line for line in CRON.read_text("utf-8").splitlines() if not re.match(r"#|\w+=", line)]
+    (line,) = lines
+    *fields, user, command = line.split(maxsplit=6)
+    return fields, user, command
+
+
+@pytest.mark.slow
+def test_the_line_for_cron_trains_and_mails_only_what_changed(place: Place) -> None:
+    """Cron runs it with sh and mails what it prints."""
+    fields, user, command = cron_line()
+    assert (fields, user) == (["30", "1", "*", "*", "*"], "model-trainer")
+    assert "%" not in command, "cron takes it for the end of the line"
+    assert CRON.read_text("utf-8").endswith("\n"), "cron skips a last line that has no end"
+    (registry,) = re.findall("^MODEL_TRAINER_REGISTRY=(.+)$", CRON.read_text("utf-8"), re.M)
+    places = {
+        INSTALLED: str(PROGRAM),
+        "/var/lib/model-trainer": str(place.root),
+        "/srv/model-trainer/data": str(place.data),
+        "--runs runs >": f"--runs runs --trainer-commands {place.root / 'commands.json'} >",
+    }
+    for old, new in places.items():
+        assert old in command
+        command, registry = command.replace(old, new), registry.replace(old, new)
+    place.add("ana")
+    place.add("ben")
+    place.set_behaviours({"ben speech": "internal"})
+
+    def night() -> subprocess.CompletedProcess[str]:
+        environment = {**place.environment(), "MODEL_TRAINER_REGISTRY": registry}
+        return subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, timeout=200)
+
+    first, second = night(), night()
+    assert "ben speech" in first.stdout and "ana" not in first.stdout
+    assert [entry.user_id for entry in Registry(Path(registry)).entries()] == ["ana"]
+    assert (second.stdout, second.stderr) == ("", "")
+
+
 def cluster() -> dict[str, Any]:
     return yaml.safe_load((DEPLOY / "cluster.yaml").read_text("utf-8"))  # type: ignore[no-any-return]
 
@@ -66,7 +108,7 @@ def commands() -> list[list[str]]:
     found = [shlex.split(line) for line in re.findall(rf"{INSTALLED} ([^\n;>]+)", texts)]
     services = cluster()["services"]
     found += [services[name]["command"] for name in ("registry", "monitor")]
-    return [*found, ["batch", *services["batch"]["command"]]]
+    return [*found, services["batch"]["entrypoint"][1:]]
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
@@ -94,7 +136,7 @@ def test_the_commands_of_the_cluster_train_and_publish(place: Place) -> None:
     services, port = cluster()["services"], str(free_port())
 
     def command(name: str) -> list[str]:
-        words = [*services[name]["entrypoint"], *services[name]["command"]]
+        words = [*services[name]["entrypoint"], *services[name].get("command", ())]
         return [word.replace("scheduler:8786", f"127.0.0.1:{port}").replace("8786", port) for word in words]
 
     place.add("ana")
