@@ -63,6 +63,8 @@ def page_server(follower: Follower, host: str, port: int) -> ThreadingHTTPServer
 class _Handler(BaseHTTPRequestHandler):
     server_version = "model-trainer"
     sys_version = ""
+    error_content_type = "text/plain; charset=utf-8"
+    error_message_format = "%(message)s\n"
 
     def __init__(self, read: Callable[[], Progress], folder: RunFolder, *rest: object) -> None:
         self._read = read

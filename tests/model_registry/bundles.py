@@ -64,6 +64,7 @@ def make_bundle(
     model: bytes | None = None,
     encoder_refs: list[dict[str, str]] | None = None,
     log: dict[str, Any] | None = None,
+    card: bytes = b"<!doctype html><title>card</title>",
     **changes: Any,
 ) -> Path:
     """Write a bundle and return its folder; `log` adds to its training log, `changes` replace fields of the entry."""
@@ -75,7 +76,7 @@ def make_bundle(
         "label_map": json.dumps({"drink": 0, "stop": 1}).encode(),
         "label_encoder": b"cos\nsystem\n(S'touch /tmp/never'\ntR.",  # a pickle that would run a command
         "training_log": json.dumps(said | (log or {})).encode(),
-        "model_card": b"<!doctype html><title>card</title>",
+        "model_card": card,
         "confusion_matrix": b"\x89PNG\r\n",
     }
     for role, data in contents.items():

@@ -113,8 +113,9 @@ def test_the_page_the_state_and_the_metrics_are_served(tmp_path: Path) -> None:
         _, text = _get(url + "/metrics")
         assert 'model_trainer_jobs{modality="speech",state="failed"} 1.0' in text
         assert 'model_trainer_jobs{modality="speech",state="waiting"} 1.0' in text
-        with pytest.raises(urllib.error.HTTPError):
+        with pytest.raises(urllib.error.HTTPError) as refused:
             _get(url + "/../../etc/passwd")
+        assert refused.value.headers["Content-Type"].startswith("text/plain") and refused.value.read() == b"Not Found\n"
         server.shutdown()
 
 
@@ -220,14 +221,7 @@ def test_the_page_speaks_the_language_of_the_browser(
         assert page.run("document.documentElement.scrollWidth") <= 360 and page.violations() == []
         text = page.run("document.body.innerText.replace('no samples', '')")
         assert re.findall(r"\b(?:the|of|is|and|jobs|failed|running|without|user|since)\b", text) == []
-        asked = {
-            event["params"]["request"]["url"] for event in page.events if event["method"] == "Network.requestWillBeSent"
-        }
-        assert {url for url in asked if not url.startswith("data:")} == {
-            address,
-            f"{address}state.json",
-            f"{address}failures.json",
-        }
+        assert {*page.requests()} == {address, f"{address}state.json", f"{address}failures.json"}
         server.shutdown()
 
 

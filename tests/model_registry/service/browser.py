@@ -128,6 +128,11 @@ class Browser:
         answer = self.ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         return answer["result"]["value"]  # type: ignore[no-any-return]
 
+    def requests(self) -> list[str]:
+        """Return the addresses that were asked for, in this order; what a page has in itself is none."""
+        sent = [event["params"] for event in self.events if event["method"] == "Network.requestWillBeSent"]
+        return [each["request"]["url"] for each in sent if not each["request"]["url"].startswith("data:")]
+
     def accessible(self) -> list[tuple[str, str]]:
         """Return role and name of everything that a screen reader meets."""
         nodes = self.ask("Accessibility.getFullAXTree")["nodes"]

@@ -22,7 +22,7 @@ ARABIC = "\u0623\u0631\u064a\u062f \u0645\u0627\u0621"  # "I want water", writte
 FORTY = (*LABELS, ARABIC, "y" * 200, *(f"label {k}" for k in range(35)))
 
 
-def _card(
+def write_card(
     path: Path,
     verdict: str = "weak",
     scheme: str = "leave-one-session-out",
@@ -30,6 +30,7 @@ def _card(
     labels: tuple[str, ...] = LABELS,
     **changes: Any,
 ) -> Path:
+    """Write the card of a model and return its path."""
     rows = tuple(
         LabelReport(label, 0.9, 0.8, 0.6, 0.9, 0.85, 20, 3, label == LABELS[1], 0.7, 0.97, 0.66, 0.95, 0.81)
         for label in LABELS
@@ -76,14 +77,13 @@ def _card(
 
 @pytest.fixture
 def card(tmp_path: Path) -> Path:
-    return _card(tmp_path / "card.html")
+    return write_card(tmp_path / "card.html")
 
 
 def _faults(page: Browser) -> list[Any]:
     """What the browser complained of, and what was asked for from outside."""
     bad: list[Any] = [e for e in page.events if e["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")]
-    asked = [e["params"]["request"]["url"] for e in page.events if e["method"] == "Network.requestWillBeSent"]
-    return bad + [url for url in asked if not url.startswith(("file:", "data:"))]
+    return bad + [url for url in page.requests() if not url.startswith("file:")]
 
 
 def test_the_card_says_verdict_and_advice_first_and_everything_in_words(card: Path) -> None:
@@ -127,7 +127,7 @@ def test_the_card_gives_every_metric_with_its_interval(card: Path) -> None:
         "thirsty 0.90 (0.70 – 0.97) 0.80 (0.60 – 0.90) 0.85 (0.66 – 0.95) 20 0.81",
     ):
         assert told in plain, told
-    once = _card(card.with_name("once.html"), scheme="within-session").read_text("utf-8")
+    once = write_card(card.with_name("once.html"), scheme="within-session").read_text("utf-8")
     assert "so there is no interval: on another day it may be less" in once and "A random split" not in once
     shown = once[once.index("<body>") :]
     assert "there is no interval" in shown
@@ -139,7 +139,7 @@ def test_the_card_gives_every_metric_with_its_interval(card: Path) -> None:
     [(0.12, "12 percentage points more than"), (0.01, "hardly more than unseen"), (-0.03, "no more than unseen")],
 )
 def test_a_random_split_is_compared_whichever_way_it_differs(gap: float, said: str, tmp_path: Path) -> None:
-    text = _card(tmp_path / "card.html", gap=gap).read_text("utf-8")
+    text = write_card(tmp_path / "card.html", gap=gap).read_text("utf-8")
     assert said in text and text.count("percentage points more than") == (gap > 0.015)
 
 
@@ -168,7 +168,7 @@ def test_the_card_passes_axe_in_light_and_dark(scheme: str, tmp_path: Path) -> N
         page.resize(360, 740)
         page.prefer(scheme)
         for k, verdict in enumerate(("good", "weak", "insufficient data")):
-            path = _card(tmp_path / f"{k}.html", verdict, labels=FORTY if k else LABELS)
+            path = write_card(tmp_path / f"{k}.html", verdict, labels=FORTY if k else LABELS)
             page.open(path.as_uri())
             page.run("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
             assert page.violations() == [], verdict
@@ -178,7 +178,7 @@ def test_the_card_passes_axe_in_light_and_dark(scheme: str, tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_a_card_of_forty_labels_is_short_and_keeps_labels_in_view(tmp_path: Path) -> None:
-    path = _card(tmp_path / "card.html", labels=FORTY)
+    path = write_card(tmp_path / "card.html", labels=FORTY)
     assert path.stat().st_size < 100_000
     with chromium({}) as page:
         page.resize(360, 740)
@@ -213,7 +213,7 @@ def test_a_card_of_forty_labels_is_short_and_keeps_labels_in_view(tmp_path: Path
     ],
 )  # fmt: skip
 def test_the_card_speaks_the_language_of_the_configuration(language: str, said: list[str], tmp_path: Path) -> None:
-    path = _card(tmp_path / "card.html", labels=FORTY, training_config={"seed": 0, "lang": language})
+    path = write_card(tmp_path / "card.html", labels=FORTY, training_config={"seed": 0, "lang": language})
     text = path.read_text("utf-8")
     assert f'<html lang="{language}">' in text and "%(" not in text
     assert [each for each in said if each not in text] == []
@@ -233,7 +233,7 @@ def test_labels_are_laid_out_in_their_own_direction(tmp_path: Path) -> None:
     advice = f"Record 6 more of `{ARABIC}` in a new session: it is confused with `thirsty`."
     metrics = {"advice": [advice], "chosen": "lda", "audit": {"suspected_labels": []}, "temperature": 1.0}
     metrics |= {"candidates": {"lda": 0.8}, "rejection_threshold": 0.0}
-    text = _card(tmp_path / "card.html", labels=FORTY, metrics=metrics).read_text("utf-8")
+    text = write_card(tmp_path / "card.html", labels=FORTY, metrics=metrics).read_text("utf-8")
     outside = re.sub(r'<bdi lang="">[^<]*</bdi>|<code dir="auto">[^<]*</code>', "", text)
     assert ARABIC in text and ARABIC not in outside
 
@@ -254,7 +254,7 @@ def test_long_lists_are_cut_and_counted(tmp_path: Path) -> None:
         {"session_id": f"s{k}", "started": "2026-03-01T10:00:00.000Z", "samples": 10, "recognised": 8}
         for k in range(400)
     ]
-    path = _card(tmp_path / "card.html", dropped=dropped, timeline=timeline)
+    path = write_card(tmp_path / "card.html", dropped=dropped, timeline=timeline)
     text = path.read_text("utf-8")
     assert path.stat().st_size < 100_000
     for said in ('2000: <span lang="en">too short', '1000: <span lang="en">silent', "And 2940 more;", "And 340 more;"):
@@ -299,7 +299,7 @@ def test_the_card_prints_on_pages_without_losing_anything_at_the_side(card: Path
 @pytest.mark.slow
 def test_what_is_behind_a_click_is_printed(tmp_path: Path) -> None:
     with chromium({}) as page:
-        page.open(_card(tmp_path / "card.html", labels=FORTY).as_uri())
+        page.open(write_card(tmp_path / "card.html", labels=FORTY).as_uri())
         visible = "document.querySelector('#confusion td').checkVisibility({contentVisibilityAuto: true})"
         assert page.run(visible) is False
         page.ask("Emulation.setEmulatedMedia", media="print")
@@ -312,7 +312,7 @@ def test_what_is_behind_a_click_is_printed(tmp_path: Path) -> None:
 def test_a_card_without_sessions_or_advice_is_whole(tmp_path: Path) -> None:
     metrics = {"advice": [], "chosen": "lda", "audit": {"suspected_labels": []}, "temperature": 1.0}
     metrics |= {"candidates": {"lda": 0.8}, "rejection_threshold": 0.0}
-    path = _card(tmp_path / "card.html", "good", timeline=[], dropped=[], warnings=[], notes=[], metrics=metrics)
+    path = write_card(tmp_path / "card.html", "good", timeline=[], dropped=[], warnings=[], notes=[], metrics=metrics)
     text = path.read_text("utf-8")
     assert "What to do next" not in text and "left out" not in text and "</html>" in text
 
