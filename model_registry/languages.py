@@ -18,7 +18,9 @@ _REGIONS = {"en": "en_GB", "de": "de_DE", "es": "es_ES"}  # whose dates and numb
 _LOGGED = "log"  # the context of messages that logs hold in English
 _MODALITY = "modality"  # the context of names of modalities: any package may declare another
 _VALUE = r"(?P<\1>(?:`[^`]*`|[^`])+?)"  # of a placeholder: a label in backticks is never divided
+_COUNT = r"(?P<count>\d+)"  # of the placeholder `count`
 _LONGEST = 600  # characters of a sentence that is translated
+_PERCENTAGE = re.compile(r"^(\d+)%$")
 _PLACEHOLDER = re.compile(r"%\\\((\w+)\\\)s")  # of a message, after `re.escape`
 
 
@@ -38,12 +40,16 @@ class Words:
         return str(self.translations.gettext(message))
 
     def logged_text(self, sentence: str) -> str:
-        """Return a sentence of a log in this language; in English where it is none that a catalogue knows."""
+        """Return a sentence of a log in this language; in English where it is none that a catalogue knows.
+
+        Of `path:line: field: reason` the reason is translated.
+        """
         for pattern, translation in self.logged if len(sentence) <= _LONGEST else ():
             match = pattern.fullmatch(sentence)
             if match is not None:
                 return translation % {name: self.logged_text(part) for name, part in match.groupdict().items()}
-        return sentence
+        place, colon, reason = sentence.partition(": ")
+        return f"{place}: {self.logged_text(reason)}" if colon else self._percentage(sentence)
 
     def modality(self, name: str) -> str:
         """Return what a modality is called, where a catalogue knows it; else its name with blanks."""
@@ -69,8 +75,12 @@ class Words:
         return text if self.language == "en" else text.replace(".", ",")
 
     def percent(self, share: float) -> str:
-        """Return a share as a percentage without digits after the point."""
-        return f"{100 * share:.0f}\u00a0%"
+        """Return a share as a percentage without digits after the point: 87%, and with a blank where that is usual."""
+        return self._percentage(f"{share:.0%}")
+
+    def _percentage(self, text: str) -> str:
+        """Return what a log says, in this language if it is a percentage."""
+        return text if self.language == "en" else _PERCENTAGE.sub("\\1\u00a0%", text)
 
 
 @lru_cache
@@ -141,5 +151,6 @@ def _patterns(catalogue: Any) -> Iterator[tuple[re.Pattern[str], str]]:
     """Yield the sentences of logs as patterns of their English text, and their translations."""
     for message in catalogue:
         if message.context == _LOGGED and message.string:
-            pattern = _PLACEHOLDER.sub(_VALUE, re.escape(message.id).replace("%%", "%"))
+            pattern = re.escape(message.id).replace("%%", "%").replace(re.escape("%(count)s"), _COUNT)
+            pattern = _PLACEHOLDER.sub(_VALUE, pattern)
             yield re.compile(pattern, re.DOTALL), message.string

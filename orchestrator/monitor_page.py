@@ -16,13 +16,14 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from model_registry.errors import InvalidNameError
-from model_registry.languages import CATALOGUES, Language, install, preferred_language, words
+from model_registry.languages import CATALOGUES, Language, Words, install, preferred_language, words
 from model_registry.names import parse_modality, parse_user
 from orchestrator.failures import Change, FailureReport, read_failures
 from orchestrator.jobs import Cause
 from orchestrator.progress import Follower, Progress
 from orchestrator.run_folder import RunFolder
 from shared.logs import STAGES
+from shared.report.pages import OWN_CATALOGUES as REPORT_CATALOGUES
 from shared.trainers import modality_names
 
 OWN_CATALOGUES = Path(__file__).parent / "locale"
@@ -74,12 +75,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.split("?", 1)[0]
         if path == "/":
-            language = preferred_language(self.headers.get("Accept-Language", ""))
-            self._respond("text/html; charset=utf-8", monitor_page(language))
+            self._respond("text/html; charset=utf-8", monitor_page(self._language()))
         elif path == "/state.json":
             self._respond("application/json", self._read().model_dump_json().encode())
         elif path == "/failures.json":
-            self._respond("application/json", failures_json(self._folder))
+            self._respond("application/json", failures_json(self._folder, self._language()))
         elif path.startswith("/logs/"):
             log = _last_bytes(self._folder, path.removeprefix("/logs/"))
             self.send_error(404) if log is None else self._respond("text/plain; charset=utf-8", log)
@@ -89,6 +89,9 @@ class _Handler(BaseHTTPRequestHandler):
             )
         else:
             self.send_error(404)
+
+    def _language(self) -> Language:
+        return preferred_language(self.headers.get("Accept-Language", ""))
 
     def _respond(self, kind: str, body: bytes) -> None:
         self.send_response(200)
@@ -109,10 +112,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 @lru_cache
 def monitor_page(language: Language) -> bytes:
-    """Return the page in a language; what it shows comes as JSON, in which reasons are English."""
+    """Return the page in a language; what it shows comes as JSON."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    translated = words(language, OWN_CATALOGUES, CATALOGUES)
+    translated = _words(language)
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     install(environment, translated)
@@ -122,12 +125,20 @@ def monitor_page(language: Language) -> bytes:
     return environment.get_template("monitor.html").render(texts=texts, names=names).encode()
 
 
-def failures_json(folder: RunFolder) -> bytes:
-    """Return all failures of a run folder as JSON, each with what changed about it and whether it has a log."""
-    report = read_failures(folder)
+def _words(language: Language) -> Words:
+    return words(language, OWN_CATALOGUES, REPORT_CATALOGUES, CATALOGUES)
+
+
+def failures_json(folder: RunFolder, language: Language = "en") -> bytes:
+    """Return all failures of a run folder as JSON: with what changed, whether there is a log, and `said`.
+
+    `said` is the reason in a language, or in English where no catalogue has it.
+    """
+    report, translated = read_failures(folder), _words(language)
     rows = [
         each.model_dump()
         | {"change": report.change(each), "of_data": each.of_data, "log": folder.log(*each.slot) is not None}
+        | {"said": translated.logged_text(each.reason)}
         for each in report.failures
     ]
     mended = [each.model_dump() for each in report.mended]

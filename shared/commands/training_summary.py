@@ -56,9 +56,9 @@ def _rows(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
     metrics, advice = entry["training_metrics"], entry["metrics"]["advice"]
     yield "accuracy", _accuracy(metrics, entry["metrics"]["validation"], _UNSEEN[entry["metrics"]["validated_by"]])
-    rejection = f"{_percent(metrics['false_rejection_rate'])} of known labels (false rejection)"
+    rejection = f"{metrics['false_rejection_rate']:.0%} of known labels (false rejection)"
     if "false_acceptance_rate" in metrics:
-        rejection += f"; accepts {_percent(metrics['false_acceptance_rate'])} of unknown ones (false acceptance)"
+        rejection += f"; accepts {metrics['false_acceptance_rate']:.0%} of unknown ones (false acceptance)"
     yield "rejects", rejection
     yield from _left_out_rows(entry)
     if advice:
@@ -76,12 +76,8 @@ def _reason(entry: Mapping[str, Any]) -> str:
 
 
 def _accuracy(metrics: Mapping[str, float], scheme: str, unseen: str) -> str:
-    accuracy = _percent(metrics["accuracy"])
+    accuracy = f"{metrics['accuracy']:.0%}"
     if scheme == "within-session":
         return f"{accuracy}; nothing was tested on other {unseen}, so there is no interval"
-    interval = f"{_percent(metrics['accuracy_low'])} to {_percent(metrics['accuracy_high'])}"
-    return f"{accuracy} on {unseen} that it was not trained on (95 % interval {interval})"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    interval = f"{metrics['accuracy_low']:.0%} to {metrics['accuracy_high']:.0%}"
+    return f"{accuracy} on {unseen} that it was not trained on (95% interval {interval})"

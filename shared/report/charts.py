@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 Point = tuple[float, float]
+Percent = Callable[[float], str]  # how a share is written
 
 _WIDTH, _HEIGHT, _LEFT, _TOP = 320, 200, 48, 12
 _APART = 150  # between bars, from which on their dates have room on a phone, too
@@ -13,10 +14,20 @@ _ACROSS, _DOWN = _WIDTH - _LEFT - 16, _HEIGHT - _TOP - 44
 
 
 def line_chart(
-    points: Sequence[Point], across: str, down: str, title: str, most: float = 1.0, diagonal: bool = False
+    points: Sequence[Point],
+    across: str,
+    down: str,
+    title: str,
+    percent: Percent,
+    most: float = 1.0,
+    diagonal: bool = False,
 ) -> str:
     """Return an SVG of points (x in 0..most, y in 0..1); its description holds every point in words."""
-    described = "; ".join(f"{_number(x, most)}: {y:.0%}" for x, y in points)
+
+    def number(value: float) -> str:
+        return percent(value) if most <= 1 else f"{value:.0f}"
+
+    described = "; ".join(f"{number(x)}: {percent(y)}" for x, y in points)
     marks = [(_LEFT + _ACROSS * x / most, _TOP + _DOWN * (1 - y)) for x, y in points]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in marks)
     bottom, right = _TOP + _DOWN, _LEFT + _ACROSS
@@ -26,8 +37,8 @@ def line_chart(
         y, x = _TOP + _DOWN * (1 - share), _LEFT + _ACROSS * share
         parts.append(f'<path class="grid" d="M{_LEFT} {y:.0f}H{right}"/>')
         if share != 0.25 and share != 0.75:
-            parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.0f}" text-anchor="end">{share:.0%}</text>')
-            tick = _number(share * most, most)
+            parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.0f}" text-anchor="end">{percent(share)}</text>')
+            tick = number(share * most)
             parts.append(f'<text x="{x:.0f}" y="{bottom + 16}" text-anchor="middle">{tick}</text>')
     parts.append(f'<text x="{_LEFT + _ACROSS / 2:.0f}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(across)}</text>')
     if diagonal:
@@ -37,14 +48,17 @@ def line_chart(
     return "".join([*parts, "</svg>"])
 
 
-def interval_chart(value: float, low: float, high: float, beside: Sequence[tuple[str, float]], title: str) -> str:
+def interval_chart(
+    value: float, low: float, high: float, beside: Sequence[tuple[str, float]], title: str, percent: Percent
+) -> str:
     """Return an SVG of one share in 0..1 with its interval, and of others to compare it with, each a line down."""
     width, left, right = 640.0, 8.0, 632.0
 
     def at(share: float) -> float:
         return left + (right - left) * share
 
-    described = "; ".join([f"{value:.0%} ({low:.0%} – {high:.0%})", *(f"{name}: {x:.0%}" for name, x in beside)])
+    interval = f"{percent(value)} ({percent(low)} – {percent(high)})"
+    described = "; ".join([interval, *(f"{name}: {percent(x)}" for name, x in beside)])
     name = escape(f"{title}: {described}.")
     parts = [
         f'<svg class="interval" role="img" viewBox="0 0 {width:.0f} 56" aria-label="{name}">',
@@ -56,7 +70,7 @@ def interval_chart(value: float, low: float, high: float, beside: Sequence[tuple
         x = at(share)
         parts.append(f'<path class="beside" d="M{x:.1f} 6V34"/>')
         side = "start" if share < 0.3 else "end" if share > 0.7 else "middle"
-        parts.append(f'<text x="{x:.1f}" y="50" text-anchor="{side}">{escape(other)} {share:.0%}</text>')
+        parts.append(f'<text x="{x:.1f}" y="50" text-anchor="{side}">{escape(other)} {percent(share)}</text>')
     return "".join([*parts, "</svg>"])
 
 
@@ -83,7 +97,3 @@ def _anchor(k: int, count: int, step: float) -> str:
     if step >= _APART or 0 < k < count - 1:
         return "middle"
     return "start" if k == 0 else "end"
-
-
-def _number(value: float, most: float) -> str:
-    return f"{value:.0%}" if most <= 1 else f"{value:.0f}"

@@ -78,7 +78,8 @@ def _headline(result: Report, language: Words) -> str:
     """Return a chart of the accuracy with its interval and the majority baseline."""
     metrics, baseline = result.metrics, language.text("always the most frequent label")
     interval = (metrics["accuracy"], metrics["accuracy_low"], metrics["accuracy_high"])
-    return interval_chart(*interval, [(baseline, metrics["majority_baseline"])], language.text("Accuracy"))
+    beside = [(baseline, metrics["majority_baseline"])]
+    return interval_chart(*interval, beside, language.text("Accuracy"), language.percent)
 
 
 def _charts(result: Report, language: Words) -> Iterator[tuple[str, str, str]]:
@@ -94,7 +95,8 @@ def _charts(result: Report, language: Words) -> Iterator[tuple[str, str, str]]:
         if diagonal:
             shares = {"used": "ece", "with": "ece_calibrated", "without": "ece_uncalibrated"}
             explained %= {name: language.percent(result.metrics[key]) for name, key in shares.items()}
-        yield title, explained, line_chart(points, across, down, title, most or float(points[-1][0]), diagonal)
+        end = most or float(points[-1][0])
+        yield title, explained, line_chart(points, across, down, title, language.percent, end, diagonal)
 
 
 def _sessions(timeline: Sequence[dict[str, Any]], language: Words) -> str:

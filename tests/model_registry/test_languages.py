@@ -33,6 +33,7 @@ def test_dates_and_numbers_are_written_as_each_language_does() -> None:
     moment = "2026-03-05T10:00:59.000Z"
     said = {language: words(language, CATALOGUES) for language in LANGUAGES}
     assert [each.date(moment) for each in said.values()] == ["5 March 2026", "5. M\u00e4rz 2026", "5 de marzo de 2026"]
+    assert [each.percent(0.866) for each in said.values()] == ["87%", "87\u00a0%", "87\u00a0%"]
     assert said["de"].time(moment) == "5. M\u00e4rz 2026, 10:00 UTC"
     assert [each.number(0.5) for each in said.values()] == ["0.500", "0,500", "0,500"]
     assert said["de"].number(0.25, 2, sign=True) == "+0,25" and said["en"].number(-0.25, 2, sign=True) == "-0.25"
@@ -46,7 +47,7 @@ def test_a_sentence_of_a_log_is_translated_with_what_it_names_and_another_is_lef
     )
     assert german.logged_text("fewer than 5 samples of `a b`, `c`") == "weniger als 5 Aufnahmen von `a b`, `c`"
     assert german.logged_text("its false rejection rate is 25%, above 20%") == (
-        "seine Falschr\u00fcckweisungsrate ist 25% und damit \u00fcber 20 %"
+        "seine Falschr\u00fcckweisungsrate ist 25\u00a0% und damit \u00fcber 20\u00a0%"
     )
     assert german.logged_text("something else, 100% new") == "something else, 100% new"
     assert words("en", CATALOGUES).logged_text(advice) == advice

@@ -17,7 +17,7 @@ import pytest
 from model_registry.languages import LANGUAGES, Language
 from orchestrator.jobs import Cause, Job, failed
 from orchestrator.lock import batch_lock
-from orchestrator.monitor_page import monitor_page, page_server
+from orchestrator.monitor_page import failures_json, monitor_page, page_server
 from orchestrator.progress import Follower
 from orchestrator.run_folder import RunFolder
 from tests.model_registry.service.browser import Browser, chromium
@@ -217,12 +217,37 @@ def test_the_page_speaks_the_language_of_the_browser(
         assert page.run("document.documentElement.lang") == language
         row = "document.getElementById('failures').rows[0]"
         assert page.run(f"{row}.cells[2].textContent") == cause
-        assert page.run(f"{row}.cells[3].lang") == "en", "a reason is English"
+        assert page.run(f"{row}.cells[3].lang") == "en", "a reason that no catalogue has is English"
         assert page.run("document.documentElement.scrollWidth") <= 360 and page.violations() == []
         text = page.run("document.body.innerText.replace('no samples', '')")
         assert re.findall(r"\b(?:the|of|is|and|jobs|failed|running|without|user|since)\b", text) == []
         assert {*page.requests()} == {address, f"{address}state.json", f"{address}failures.json"}
         server.shutdown()
+
+
+LITTLE = "data/users/ana: speech: no sample to train on: 12 left out (no consent), 3 left out (demo data); "
+LITTLE += "`model-trainer check` shows what is there"
+
+
+@pytest.mark.parametrize(
+    ("language", "reason", "said"),
+    [
+        (
+            "de",
+            LITTLE,
+            "keine Aufnahme zum Trainieren: 12 ausgelassen (keine Einwilligung), 3 ausgelassen (Demodaten); ",
+        ),
+        ("es", LITTLE, "ninguna muestra para entrenar: 12 excluidas (sin consentimiento), 3 excluidas (datos de dem"),
+        ("en", LITTLE, LITTLE),
+        ("de", "used 900 MiB of 800 MiB; raise --memory or give it less data", "brauchte 900 MiB von 800 MiB; "),
+        ("de", "killed by SIGKILL; last output: x: y", "durch SIGKILL beendet; letzte Ausgabe: x: y"),
+    ],
+)
+def test_reasons_are_in_the_language_of_the_page(language: Language, reason: str, said: str, tmp_path: Path) -> None:
+    folder = _batch(tmp_path)
+    folder.record("finished", failed(JOBS[0], "data", reason).model_dump())
+    (row,) = json.loads(failures_json(folder, language))["failures"]
+    assert row["reason"] == reason and said in row["said"]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

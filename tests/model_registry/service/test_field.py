@@ -65,7 +65,7 @@ def write(path: Path, lines: list[dict[str, Any]]) -> None:
 def test_the_page_of_a_version_says_whether_the_promise_was_kept(
     row: dict[str, Any], sentence: str, page: Callable[[list[dict[str, Any]]], TestClient]
 ) -> None:
-    text = page([row]).get(PAGE).text.replace("\u00a0%", "%")
+    text = page([row]).get(PAGE).text
     assert "In use" in text and "of 50 predictions that it did not reject were right" in text
     assert sentence in text
     assert sum(other in text for other in ("that was kept", "may be chance", "that was not kept")) == 1

@@ -183,6 +183,18 @@ def test_a_full_page_names_what_it_does_not_show(tmp_path: Path, monkeypatch: py
     assert text.count("the page is full") == 24 and "Shown are 8 of 32 samples" in text
 
 
+def test_faults_and_what_is_left_out_are_in_the_language_of_the_page(tmp_path: Path) -> None:
+    all_kinds(tmp_path / "data")
+    with (tmp_path / "data/users/anna/sessions/s2/examples.jsonl").open("a") as file:
+        for number in range(2):
+            example = row(tmp_path / "data/users/anna/sessions/s2", f"partial-{number}", "yes", transcript="so")
+            file.write(json.dumps(example | {"consent_given": False}) + "\n")
+        file.write("[]\n")
+    text = unescape(page_of(tmp_path / "data", None, "--lang", "de").read_text("utf-8"))
+    assert "muss ein JSON-Objekt enthalten" in text and "must hold one JSON object" not in text
+    assert "keine Einwilligung" in text and "no consent" not in text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("language", "said"),

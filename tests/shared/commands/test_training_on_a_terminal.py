@@ -37,11 +37,11 @@ def test_a_finished_run_is_a_few_lines(tmp_path: Path) -> None:
     metrics, accuracy = log["training_metrics"], result[1].strip()
     assert result[0].startswith(f"ana's speech model: {log['verdict']}")
     assert re.fullmatch(
-        r"accuracy +\d+ % on sessions that it was not trained on \(95 % interval \d+ % to \d+ %\)", accuracy
+        r"accuracy +\d+% on sessions that it was not trained on \(95% interval \d+% to \d+%\)", accuracy
     )
-    assert f" {100 * metrics['accuracy']:.0f} % on" in accuracy
-    assert f"{100 * metrics['false_rejection_rate']:.0f} % of known labels (false rejection)" in result[2]
-    assert f"{100 * metrics['false_acceptance_rate']:.0f} % of unknown ones (false acceptance)" in result[2]
+    assert f" {100 * metrics['accuracy']:.0f}% on" in accuracy
+    assert f"{100 * metrics['false_rejection_rate']:.0f}% of known labels (false rejection)" in result[2]
+    assert f"{100 * metrics['false_acceptance_rate']:.0f}% of unknown ones (false acceptance)" in result[2]
     assert log["metrics"]["advice"][0] in result[3]
     assert Path(result[4].split(maxsplit=2)[2]).is_file() and result[4].endswith("model_card.html")
     assert "v1, active" in result[5] and len(result) == 6

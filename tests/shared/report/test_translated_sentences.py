@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from model_registry.languages import LANGUAGES
+from shared.data.records import Dropped
+from shared.data.samples import label_faults
+from shared.data_loader import reason_left_out
 from shared.features.probes import Probe
 from shared.report import audit
 from shared.report.advice import advise
 from shared.report.metrics import judge, with_probes
 from shared.report.pages import page_words
+from shared.schema_utils import LabelStatus
 from shared.training_run import LabelReport, Unit
 from sound_trainer.preprocessing.probes import _SLOPES
 from tests.paths import ROOT
@@ -83,6 +91,36 @@ def test_every_piece_of_advice_is_translated(unit: Unit, tmp_path: Path) -> None
     assert len(set(lines)) >= 8 and any("confused with `eat`" in line for line in lines)
     assert any("no single label" in line for line in lines) and any("More of the same" in line for line in lines)
     assert untranslated(tuple(lines)) == []
+
+
+def returned_texts(function: Callable[..., object]) -> set[str]:
+    """Return the strings that a function returns, as they are written."""
+    tree = ast.parse(inspect.getsource(function))
+    values = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return)]
+    parts = [part for value in values if value is not None for part in ast.walk(value)]
+    return {part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)}
+
+
+def test_every_reason_to_leave_a_sample_out_is_translated() -> None:
+    reasons = returned_texts(reason_left_out) - {"label is "}
+    reasons |= {f"label is {status}" for status in get_args(LabelStatus)}
+    reasons |= {"duplicate", "no label", "its label is unknown", "features were extracted again"}  # of A3CP's logs
+    assert len(reasons) >= 12 and untranslated(tuple(sorted(reasons))) == []
+
+
+def test_what_makes_labels_unfit_for_training_is_translated() -> None:
+    """Of each kind one; a fault's place and field stay as they are."""
+    ledger = [Dropped("r1", "no consent", "data", 1), Dropped("r2", "demo data", "data", 2)]
+    faults = [*label_faults([], "speech", 5, [], "data", False), *label_faults([], "speech", 5, ledger, "data", False)]
+    for count in (1, 2):
+        examples = [SimpleNamespace(example=SimpleNamespace(label="go home")) for _ in range(count)]
+        faults += label_faults(examples, "speech", 5, [], "data", False)  # type: ignore[arg-type]
+    said = [page_words("de").logged_text(str(fault)) for fault in faults]
+    assert len(said) == 6 and untranslated(tuple(fault.reason for fault in faults)) == []
+    assert (
+        "data: speech: keine Aufnahme zum Trainieren: 1 ausgelassen (keine Einwilligung), 1 ausgelassen (Dem" in said[1]
+    )
+    assert "data: label: 'go home' hat 1 Aufnahme (speech); mindestens 5 sind n\u00f6tig" in said[2]
 
 
 def test_every_warning_of_the_audit_is_translated(tmp_path: Path) -> None:
