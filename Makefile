@@ -57,7 +57,7 @@ check: lint test ## everything that CI runs
 SOAK := test_kills test_integrity test_promises test_power_cuts
 soak: setup ## kill, fill and flip everything in the registry, erasures and the service (about 10 minutes)
 	@MODEL_TRAINER_SOAK=1 $(BIN)/python -m pytest -n 2 $(SOAK:%=tests/model_registry/storage/%.py) \
-	    tests/model_registry/service tests/shared/commands/test_erase.py
+	    tests/model_registry/service tests/model_registry/test_mlflow_export.py tests/shared/commands/test_erase.py
 
 bench: setup ## measure speed (under 5 minutes); FULL=1 takes more runs, jobs and versions
 	@$(BIN)/python -m benchmarks.speed --runs $(if $(FULL),5,1)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+import psutil
 import pytest
 from click.testing import CliRunner, Result
+from uv import find_uv_bin
 
 from model_registry.commands.main import registry
 from model_registry.store import Registry
 from tests.model_registry.bundles import make_bundle
+from tests.orchestrator.test_dask import free_port
+from tests.soak import SOAK
 
 mlflow = pytest.importorskip("mlflow", reason="needs the extra mlflow")
 pytestmark = pytest.mark.slow
@@ -136,6 +146,66 @@ def test_where_models_went_is_recorded_before_they_go(models: Registry, monkeypa
     (line,) = (models.root / "copies.jsonl").read_text().splitlines()
     record = json.loads(line)
     assert record["users"] == ["ana"] and record["path"].endswith(runs(models)["ana/gesture v1"].info.run_id)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """Run MLflow's own server, of the client's version, from an environment of its own, and yield its address."""
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    mlflow_server = [
+        "--no-project",
+        "--python",
+        sys.executable,
+        "--with",
+        f"mlflow=={mlflow.__version__}",
+        "mlflow",
+        "server",
+    ]
+    places = [
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path / 'mlflow.db'}",
+        "--artifacts-destination",
+        str(tmp_path / "kept"),
+    ]
+    command = [find_uv_bin(), "run", "--quiet", *mlflow_server, "--port", str(port), *places]
+    with (tmp_path / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+        )
+    try:
+        for _ in range(600):
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{address}/health").status_code == 200:
+                    break
+            assert process.poll() is None, (tmp_path / "server.log").read_text()
+            time.sleep(0.5)
+        yield address
+    finally:
+        family = [*psutil.Process(process.pid).children(recursive=True), process]
+        for member in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        process.wait(30)
+
+
+@pytest.mark.skipif(not SOAK, reason="make soak runs it: MLflow's server takes a minute to install and start")
+def test_a_server_gets_what_a_folder_gets(models: Registry, server: str, tmp_path: Path) -> None:
+    assert call(models, to=server).stdout.splitlines()[-1] == "3 exported, 0 exported before"
+    there = mlflow.MlflowClient(server, server)
+    found = there.search_runs([there.get_experiment_by_name("model-trainer").experiment_id])
+    by_name = {run.info.run_name: run for run in found}
+    assert {run.info.status for run in found} == {"FINISHED"} and len(by_name) == 3
+    assert by_name["ana/gesture v1"].data.metrics == METRICS
+    model = there.get_model_version_by_alias("ana-gesture", "active")
+    assert model.run_id == by_name["ana/gesture v1"].info.run_id
+    copied = Path(there.download_artifacts(model.run_id, "model", str(tmp_path)))
+    published = models.resolve("ana", "gesture", 1).files["model"]
+    assert (copied / published.name).read_bytes() == published.read_bytes()
+
+    models.promote("ana", "gesture", 2)
+    assert call(models, to=server).stdout.splitlines() == ["0 exported, 3 exported before"]
+    active = there.get_model_version_by_alias("ana-gesture", "active")
+    assert active.run_id == by_name["ana/gesture v2"].info.run_id
 
 
 def test_what_cannot_be_is_one_line(models: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
