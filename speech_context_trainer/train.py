@@ -142,7 +142,8 @@ def train(job: Job, config: SpeechConfig) -> Outcome:
     candidates = speech_candidates(job, config, configs, graphs, samples, names, dataset.label_index, background)
     sessions, moved = assign_duplicates_to_one_session([same_words(text) for text in texts], dataset.session_ids)
     if moved:
-        job.log.warn(f"{moved} transcripts repeat those of another session and are validated with them")
+        many = f"{moved} transcripts repeat those of another session and are validated with them"
+        job.log.warn(many if moved > 1 else "1 transcript repeats one of another session and is validated with it")
     validation = validate(job, candidates, dataset, config, sessions)
     features = validation.winner.features
     needed = [encoder for name, encoder in encoders.items() if name in features]

@@ -118,6 +118,8 @@ def _later(seconds: float) -> HTTPException:
     return HTTPException(429, "too many requests", {"Retry-After": str(math.ceil(seconds))})
 
 
+# Alone: of several challenges in one header Chromium shows no password prompt.
+PASSWORD_PROMPT = 'Basic realm="registry", charset="UTF-8"'
 _bearer = HTTPBearer(auto_error=False, description="A token made with `model-trainer registry token add`.")
 
 
@@ -142,8 +144,7 @@ def needs(scope: Scope, *, of_somebody: bool = False) -> Callable[..., Awaitable
         secret = bearer.credentials if bearer is not None else None
         challenge = 'Bearer realm="registry"'
         if request.method in ("GET", "HEAD"):
-            # Alone: of several challenges in one header Chromium shows no password prompt.
-            challenge = 'Basic realm="registry", charset="UTF-8"'
+            challenge = PASSWORD_PROMPT
             secret = secret or _password(request.headers.get("authorization", ""))
         address = request.client.host if request.client is not None else ""
         token = service_of(request).authorise(secret, address, challenge)

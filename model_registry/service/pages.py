@@ -21,7 +21,7 @@ from model_registry.messages import marked, sentence
 from model_registry.metrics import OF_NO_SESSION, Metric, grouped, metric, metric_keys, metric_name
 from model_registry.service.api_reading import Store, file_response
 from model_registry.service.charts import pair_chart, versions_chart
-from model_registry.service.context import needs, service_of
+from model_registry.service.context import PASSWORD_PROMPT, needs, service_of
 from model_registry.service.path_parameters import VersionInQuery
 from model_registry.storage.entry import RegistryEntry
 from model_registry.storage.evaluation import Evaluation, LabelEvaluation, read_evaluation
@@ -55,6 +55,7 @@ _REFUSALS = {
         "What is stored differs from what was published and is not used. Tell those who run the registry.",
     ),
 }
+_SIGNED_OUT = ("Signed out", "Close the prompt to stay signed out. Your token signs you in again.")
 _LATER = ("Not possible now", "Try again later. If it remains so, tell those who run the registry.")
 # What templates translate of values, besides metrics and headings: verdicts, statuses, events.
 WORDS = (
@@ -62,7 +63,7 @@ WORDS = (
     *("active", "candidate", "archived", "publish", "promote", "rollback", "archive", "remove"),
     *("This version has no model card.", "Examples of sessions that differ", "Data and code that differ"),
     "Settings that differ",
-    *(text for pair in (*_REFUSALS.values(), _LATER) for text in pair),
+    *(text for pair in (*_REFUSALS.values(), _LATER, _SIGNED_OUT) for text in pair),
 )
 
 
@@ -137,6 +138,15 @@ def index(
     rows = [(user, _slots(store, user, language)) for user in _on_page(matching, page, USERS_ON_A_PAGE)]
     pages = _page_count(len(matching), USERS_ON_A_PAGE)
     return _page(language, "index.html", search=search, rows=rows, total=len(matching), page=page, pages=pages)
+
+
+@router.get("/sign-out")
+def sign_out(language: Reading) -> HTMLResponse:
+    """Make a browser forget its token: it drops a password with which it is refused, and asks for another."""
+    heading, advice = _SIGNED_OUT
+    page = _page(language, "refused.html", status=401, heading=heading, advice=advice, detail="")
+    page.headers["WWW-Authenticate"] = PASSWORD_PROMPT
+    return page
 
 
 @router.get("/users/{user}")

@@ -43,14 +43,15 @@ class Browser:
             if message.get("id") == own:
                 assert "error" not in message, message
                 return message["result"]  # type: ignore[no-any-return]
-            if not await self._continue(message):
+            if "method" in message and not await self._continue(message):
                 self.events.append(message)
 
     async def _continue(self, event: dict[str, Any]) -> bool:
         """Let a request go on that waits: for the password, where the browser's prompt asks for one."""
         method, parameters = event.get("method"), {"requestId": event.get("params", {}).get("requestId")}
         if method == "Fetch.authRequired":
-            credentials = {"response": "ProvideCredentials", "username": "me", "password": self.secret}
+            typed = {"response": "ProvideCredentials", "username": "me", "password": self.secret}
+            credentials = typed if self.secret else {"response": "CancelAuth"}
             command, more = "Fetch.continueWithAuth", {"authChallengeResponse": credentials}
         elif method == "Fetch.requestPaused":
             command, more = "Fetch.continueRequest", {}
@@ -63,7 +64,7 @@ class Browser:
         return True
 
     def sign_in(self, url: str, secret: str) -> None:
-        """Load a page as somebody who types `secret` where the browser asks for a password."""
+        """Load a page as somebody who types `secret` where the browser asks for a password; none closes the prompt."""
         self.secret = secret
         self.ask("Fetch.enable", handleAuthRequests=True)
         self.open(url)

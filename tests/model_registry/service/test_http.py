@@ -275,6 +275,7 @@ SCOPES = {  # (method, path) -> scope; what is not here needs no token
     ("POST", "/v1/reindex"): "admin",
 }
 OPEN = {("GET", "/health"), ("GET", "/ready"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("HEAD", "/openapi.json")}
+OPEN |= {("GET", "/sign-out")}
 IN_PATH = {
     "user": "user123", "modality": "gesture", "version": "v1", "role": "model", "upload_id": "0" * 32,
     "sha256": "0" * 64, "name": "model.onnx",

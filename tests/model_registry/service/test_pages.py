@@ -107,6 +107,21 @@ def test_a_browser_asks_for_the_token_and_then_shows_every_page(store: Registry,
             assert page.run("document.querySelector('h1') !== null && document.body.innerText.includes('person0')")
 
 
+@pytest.mark.slow
+def test_a_browser_signs_out_and_is_asked_again(store: Registry, secret: str) -> None:
+    heading = "document.querySelector('h1').textContent"
+    with served(store) as address, chromium({}) as page:
+        page.sign_in(f"{address}/", secret)
+        page.open(f"{address}/users/person07")
+        assert page.run("document.querySelector('nav a[href=\"/sign-out\"]').innerText") == "Sign out"
+        page.sign_in(f"{address}/sign-out", "")
+        assert page.run(heading) == "Signed out"
+        page.sign_in(f"{address}/users/person07", "")
+        assert page.run(heading) == "Sign in"
+        page.sign_in(f"{address}/users/person07", secret)
+        assert page.run(heading) == "person07"
+
+
 PAGES = [
     "/",
     "/?search=person0",
