@@ -97,10 +97,10 @@ def _install(command: list[str | Path], home: Path, environment: Mapping[str, st
 
 @pytest.fixture(scope="module")
 def with_pipx(wheel: Path) -> Installation:
-    """Install the wheel with pipx and pip."""
+    """Install the wheel with pipx, which leaves the installing to uv where there is one: with pip it takes longer."""
     folder = wheel.parent / "pipx"
     programs = folder / "bin"
-    pipx = [sys.executable, "-m", "pipx", "install", "--backend", "pip", "--python", sys.executable]
+    pipx = [sys.executable, "-m", "pipx", "install", "--python", sys.executable]
     environment = _environment(PIPX_HOME=folder, PIPX_BIN_DIR=programs, PIPX_MAN_DIR=folder / "man")
     home = _install([*pipx, f"{wheel}[{EXTRAS}]"], folder / "home", environment)
     return Installation(folder / "venvs" / "model-trainer", programs, home)

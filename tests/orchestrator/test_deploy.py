@@ -27,7 +27,6 @@ from orchestrator.progress import Follower
 from orchestrator.run_folder import RunFolder
 from shared.commands.main import model_trainer
 from tests.orchestrator.orchestrated import Place
-from tests.orchestrator.test_dask import free_port
 from tests.paths import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -127,35 +126,6 @@ def test_the_compose_file_of_a_cluster_follows_the_specification_and_is_hardened
     for name, service in cluster()["services"].items():
         assert service["read_only"] is True and service["cap_drop"] == ["ALL"], name
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
-
-
-@pytest.mark.slow
-def test_the_commands_of_the_cluster_train_and_publish(place: Place) -> None:
-    """With the scheduler's address of this machine in place of the network's names."""
-    pytest.importorskip("distributed", reason="the dask extra is not installed")
-    services, port = cluster()["services"], str(free_port())
-
-    def command(name: str) -> list[str]:
-        words = [*services[name]["entrypoint"], *services[name].get("command", ())]
-        return [word.replace("scheduler:8786", f"127.0.0.1:{port}").replace("8786", port) for word in words]
-
-    place.add("ana")
-    dask = Path(sysconfig.get_path("scripts"), "dask")
-    running = []
-    try:
-        for name in ("scheduler", "worker"):
-            running.append(
-                subprocess.Popen([dask, *command(name)[1:]], env=place.environment(), stderr=subprocess.DEVNULL)
-            )
-        batch = command("batch")
-        assert batch[:2] == ["model-trainer", "batch"]
-        done = place.launch(*batch[batch.index("--scheduler") :])
-        assert done.returncode == 0, done.stderr
-    finally:
-        for process in running:
-            process.terminate()
-            process.wait(60)
-    assert place.versions() == {"ana speech": ["v1"]}
 
 
 def alerts() -> list[dict[str, Any]]:
