@@ -4,39 +4,52 @@
 
 A changed module is a mutant. It is killed if a test fails or the tests take too long, else it survives: either a
 test is missing, or the change makes no difference. `[tool.mutants]` in pyproject.toml lists modules and tests.
-Works on a copy of the working tree, `.mutants/tree`, so that an interrupted run leaves nothing changed.
+Works on a copy of the working tree, `.mutants/tree`, so that an interrupted run leaves nothing changed, and keeps
+results in `.mutants/<name>-<hash of the module>.sqlite`: a later run takes what was not run, then the survivors.
 """
 
 from __future__ import annotations
 
 import ast
+import difflib
+import hashlib
+import importlib
+import multiprocessing
 import os
-import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+import pytest
 from cosmic_ray import plugins
 from cosmic_ray.commands import init
-from cosmic_ray.mutating import mutate_and_test
-from cosmic_ray.testing import run_tests
-from cosmic_ray.work_db import use_db
-from cosmic_ray.work_item import TestOutcome, WorkItem
+from cosmic_ray.mutating import use_mutation
+from cosmic_ray.plugins import get_operator
+from cosmic_ray.work_db import WorkDB, use_db
+from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkItem, WorkResult
 from parso.python.tree import Keyword
 from parso.tree import BaseNode, NodeOrLeaf
 
 ROOT = Path(__file__).parents[1]
 WORK = ROOT / ".mutants"
 TREE = WORK / "tree"
+OUTPUT = WORK / "pytest.txt"  # of the latest run
 MEMORY = Path("/dev/shm")  # a file system in memory, where syncs take no time
+# Imported once; the tests run in forks, which import only our own modules, among them the changed one.
+LIBRARIES = (
+    "hypothesis", "ndonnx", "numpy", "onnx", "onnxruntime", "pydantic.root_model", "scipy.optimize", "scipy.stats",
+    "skl2onnx", "sklearn.discriminant_analysis", "sklearn.ensemble", "sklearn.neighbors", "sklearn.svm", "spox",
+)  # fmt: skip
 Positions = Iterator[tuple[tuple[int, int], tuple[int, int]]]
 
 # Of Cosmic Ray's operators these: of those left out, each makes many mutants that die of the same test.
@@ -138,8 +151,11 @@ def copy_tree() -> None:
     subprocess.run(checked, cwd=TREE, check=True)
 
 
-def mutants(module: Path, name: str) -> list[WorkItem]:
-    """Return the mutants of a module, in random order; none of annotations and of the `*` of a signature."""
+def mutants(module: Path, database: WorkDB) -> list[WorkItem]:
+    """Return the mutants of a module, in random order; none of annotations and of the `*` of a signature.
+
+    Those that the database has no result of come first, then survivors. What was killed is left out.
+    """
     plugins.OPERATOR_PROVIDERS["own"] = OWN
     source = module.read_text()
     lines = source.splitlines()
@@ -149,50 +165,83 @@ def mutants(module: Path, name: str) -> list[WorkItem]:
         for node in fields
         if isinstance(node, ast.expr)
     ]
-    with use_db(str(WORK / f"{name}.sqlite")) as database:
+    if not database.num_work_items:
         init([module], database, {})
-        return [
-            item
-            for item in database.pending_work_items
-            if item.mutations[0].operator_name in OPERATORS
-            and not any(start <= item.mutations[0].start_pos < end for start, end in annotations)
-            and not lines[item.mutations[0].start_pos[0] - 1][item.mutations[0].start_pos[1] :].startswith("*,")
-        ]
+    survivors = [item for item, result in database.completed_work_items if result.test_outcome != TestOutcome.KILLED]
+    return [
+        item
+        for item in (*database.pending_work_items, *survivors)
+        if item.mutations[0].operator_name in OPERATORS
+        and not any(start <= item.mutations[0].start_pos < end for start, end in annotations)
+        and not lines[item.mutations[0].start_pos[0] - 1][item.mutations[0].start_pos[1] :].startswith("*,")
+    ]
 
 
 def test_module(name: str, target: Mapping[str, Any], minutes: float) -> Outcome:
     """Run the tests of a module on each of its mutants, for at most so many minutes. Raises click.ClickException."""
-    tests = " ".join(shlex.quote(word) for word in target["tests"])
-    command = f"{shlex.quote(sys.executable)} -m pytest -x -q -p no:cacheprovider -m 'not slow' {tests}"
+    module, tests = Path(target["module"]), target["tests"]
     started = time.monotonic()
-    check_unchanged(name, command)
+    check_unchanged(name, tests)
     baseline = time.monotonic() - started
     seconds = int(10 + 4 * baseline)
-    items = mutants(Path(target["module"]), name)
-    click.echo(f"{name}: {len(items)} mutants of {target['module']}, up to {baseline:.0f} s each")
-    deadline, killed, survivors, done = started + 60 * minutes, 0, list[str](), 0
-    for item in items:
-        if time.monotonic() > deadline:
-            break
-        # `timeout` ends the tests of a mutant that runs for ever also where this process was killed meanwhile.
-        result = mutate_and_test(item.mutations, f"timeout -k 5 {seconds} {command}", seconds + 10)
-        done += 1
-        if result.test_outcome == TestOutcome.SURVIVED and result.diff:
-            survivors.append(difference(result.diff))
-            click.echo(f"  {done}/{len(items)}: {survivors[-1]}", err=True)
-        elif result.test_outcome == TestOutcome.KILLED:
-            killed += 1
-        else:
-            raise click.ClickException(f"{name}: a mutant could not be made or tested:\n{result.output}")
-    check_unchanged(name, command)  # else what seemed killed died of something else, such as a full disk
-    return Outcome(killed, len(items) - done, tuple(survivors))
+    digest = hashlib.sha256(module.read_bytes()).hexdigest()
+    deadline, done = started + 60 * minutes, 0
+    with use_db(str(WORK / f"{name}-{digest[:12]}.sqlite")) as database:
+        items = mutants(module, database)
+        click.echo(f"{name}: {len(items)} mutants of {target['module']} to run, up to {baseline:.0f} s each")
+        for item in items:
+            if time.monotonic() > deadline:
+                break
+            result = run_mutant(item, tests, seconds)
+            database.set_result(item.job_id, result)
+            done += 1
+            if result.test_outcome == TestOutcome.SURVIVED:
+                click.echo(f"  {done}/{len(items)}: {difference(result.diff)}", err=True)
+        ids = {item.job_id for item in mutants(module, database)}
+        not_run = sum(1 for item in database.pending_work_items if item.job_id in ids)
+        results = [result for _, result in database.results]
+    check_unchanged(name, tests)  # else what seemed killed died of something else, such as a full disk
+    survivors = [difference(result.diff) for result in results if result.test_outcome == TestOutcome.SURVIVED]
+    survivors.sort(key=lambda text: int(text.split()[1]))
+    return Outcome(len(results) - len(survivors), not_run, tuple(survivors))
 
 
-def check_unchanged(name: str, command: str) -> None:
+def run_mutant(item: WorkItem, tests: Sequence[str], seconds: int) -> WorkResult:
+    """Return whether the tests notice a mutant. Raises click.ClickException if it cannot be made."""
+    mutation = item.mutations[0]
+    operator = get_operator(mutation.operator_name)(**mutation.operator_args)
+    with use_mutation(mutation.module_path, operator, mutation.occurrence) as (unchanged, changed):
+        if changed is None:
+            raise click.ClickException(f"{mutation.module_path}: {mutation.operator_name} changes nothing")
+        passed = run_tests(tests, seconds)
+    outcome = TestOutcome.SURVIVED if passed else TestOutcome.KILLED
+    diff = "\n".join(difflib.unified_diff(unchanged.split("\n"), changed.split("\n"), lineterm=""))
+    return WorkResult(WorkerOutcome.NORMAL, test_outcome=outcome, diff=diff)
+
+
+def run_tests(tests: Sequence[str], seconds: int) -> bool:
+    """Return whether tests pass within so many seconds, in a fork of this process."""
+    process = multiprocessing.get_context("fork").Process(target=_run_pytest, args=(tests, seconds))
+    process.start()
+    process.join()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid or 0, signal.SIGKILL)  # what the tests started and left
+    return process.exitcode == 0
+
+
+def _run_pytest(tests: Sequence[str], seconds: int) -> None:
+    os.setsid()
+    signal.alarm(seconds)  # ends a mutant that runs for ever, also where the process that waits for it was killed
+    with OUTPUT.open("wb") as output:
+        os.dup2(output.fileno(), sys.stdout.fileno())
+        os.dup2(output.fileno(), sys.stderr.fileno())
+    sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *tests]))
+
+
+def check_unchanged(name: str, tests: Sequence[str]) -> None:
     """Raise click.ClickException unless the tests pass without any change."""
-    outcome, output = run_tests(command, 600)
-    if outcome != TestOutcome.SURVIVED:
-        raise click.ClickException(f"{name}: the tests fail without any change:\n{output}")
+    if not run_tests(tests, 600):
+        raise click.ClickException(f"{name}: the tests fail without any change:\n{OUTPUT.read_text()}")
 
 
 def difference(diff: str) -> str:
@@ -215,9 +264,12 @@ def main(only: str | None, minutes: float) -> None:
         raise click.UsageError(f"no module is named {only}; there are {', '.join(table)}")
     copy_tree()
     os.chdir(TREE)
-    os.environ["PYTHONPATH"] = str(TREE)  # also for the processes that tests start elsewhere
+    os.environ |= {"PYTHONPATH": str(TREE), "PYTHONDONTWRITEBYTECODE": "1"}  # for processes that tests start elsewhere
+    sys.dont_write_bytecode = True  # of changed modules
+    for library in LIBRARIES:
+        importlib.import_module(library)
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
-        os.environ["TMPDIR"] = folder  # where pytest makes its folders
+        os.environ["TMPDIR"] = tempfile.tempdir = folder  # where pytest makes its folders
         outcomes = {name: test_module(name, table[name], minutes) for name in ([only] if only else table)}
     for name, outcome in outcomes.items():
         for survivor in outcome.survivors:

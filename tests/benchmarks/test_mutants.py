@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from cosmic_ray.mutating import mutate_code
+from cosmic_ray.work_db import use_db
+from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkResult
 
 from benchmarks.mutants import RemoveOperand, RemoveStatement, difference, mutants, targets
 from tests.paths import ROOT
@@ -31,11 +33,27 @@ def test_each_place_is_changed_once(operator: RemoveStatement | RemoveOperand, c
     assert [text.replace("=  ", "= ") for text in made[:-1]] == changed and made[-1] is None
 
 
-def test_annotations_signatures_and_comments_make_no_mutants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.mutants.WORK", tmp_path)
+def test_annotations_signatures_and_comments_make_no_mutants(tmp_path: Path) -> None:
     module = tmp_path / "module.py"
     module.write_text("def f(x: int | None, *, y: int) -> int | None:  # 1 + 1\n    return x | 3\n")
-    assert {item.mutations[0].start_pos[0] for item in mutants(module, "module")} == {2}
+    with use_db(str(tmp_path / "results.sqlite")) as database:
+        assert {item.mutations[0].start_pos[0] for item in mutants(module, database)} == {2}
+
+
+def test_a_later_run_begins_with_what_was_not_run_and_ends_with_the_survivors(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text("x = 1 + 2 - 3\n")
+    for outcome in (TestOutcome.SURVIVED, TestOutcome.KILLED):
+        with use_db(str(tmp_path / "results.sqlite")) as database:
+            first, *others = mutants(module, database)
+            database.set_result(first.job_id, WorkResult(WorkerOutcome.NORMAL, test_outcome=outcome))
+        with use_db(str(tmp_path / "results.sqlite")) as database:
+            later = [item.job_id for item in mutants(module, database)]
+        remaining = {item.job_id for item in others}
+        if outcome == TestOutcome.SURVIVED:
+            assert later[-1] == first.job_id and set(later[:-1]) == remaining
+        else:
+            assert set(later) == remaining
 
 
 def test_a_survivor_is_shown_by_its_line() -> None:
