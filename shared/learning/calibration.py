@@ -27,7 +27,7 @@ def fit_temperature(logits: Features, classes: Classes, spread_share: float | No
     neural networks".
     """
     samples, count = logits.shape
-    spread = _spread(logits) if spread_share is not None and samples else 0.0
+    spread = _spread(logits) if samples else 0.0
     usual = spread_share * spread if spread_share is not None and spread > 0 else 1.0
     if count < 2 or samples < 4:
         return usual
@@ -52,15 +52,16 @@ def _smoothed_losses(logits: Features, classes: Classes) -> Callable[[float], fl
     """Return the log loss, summed over samples, as a function of the logarithm of the temperature.
 
     Targets are smoothed as Platt (1999) does, so that near-perfect scores cannot drive the temperature to an extreme.
+    A class that a fold lacked is impossible at every temperature: a sample of it costs the same at each.
     """
     samples, count = logits.shape
     sure = (samples + 1) / (samples + 2)
     targets = np.full(logits.shape, (1 - sure) / (count - 1))
     targets[np.arange(samples), classes] = sure
-    clipped = np.maximum(logits.astype(np.float64), logits.max(axis=1, keepdims=True) - 1e4)
+    known = np.where(logits == ABSENT, -np.inf, logits.astype(np.float64))
 
     def losses(log_temperature: float) -> float:
-        log_chances = log_softmax(clipped / np.exp(log_temperature), axis=1)
+        log_chances = log_softmax(known / np.exp(log_temperature), axis=1)
         return -float(np.sum(targets * np.maximum(log_chances, -50.0)))
 
     return losses
@@ -71,8 +72,8 @@ def _least(cost: Callable[[float], float], lowest: float, highest: float) -> flo
     tried = np.linspace(lowest, highest, 40)
     best = int(np.argmin([cost(float(place)) for place in tried]))
     around = (tried[max(best - 1, 0)], tried[min(best + 1, len(tried) - 1)])
-    found: Any = minimize_scalar(cost, bounds=around, method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(found.x))
+    least: Any = minimize_scalar(cost, bounds=around, method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(least.x))
 
 
 def _spread(logits: Features) -> float:
@@ -103,9 +104,11 @@ def surely_worse(calibrated: Features, uncalibrated: Features, correct: NDArray[
         return calibration_error(calibrated[kept], correct[kept]) - calibration_error(uncalibrated[kept], correct[kept])
 
     count = int(member.max()) + 1
-    without = np.array([raised(member != k) for k in range(count)]) if count > 1 else np.zeros(1)
-    error = np.sqrt((count - 1) / count * np.sum((without - without.mean()) ** 2))
-    return count > 1 and raised(np.ones(len(correct), np.bool_)) > float(stdtrit(count - 1, 0.975)) * error
+    if count < 2:
+        return False
+    without = np.array([raised(member != k) for k in range(count)])
+    error = float(np.sqrt((count - 1) / count * np.sum((without - without.mean()) ** 2)))
+    return raised(np.ones(len(correct), np.bool_)) > float(stdtrit(count - 1, 0.975)) * error
 
 
 def reliability(

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
+from scipy.stats import t as students_t
+from scipy.stats import ttest_1samp
 
 from shared.learning.calibration import (
     best_temperature,
@@ -58,14 +60,43 @@ def test_the_fewer_samples_the_closer_the_temperature_is_to_the_usual_one(times:
 
 def test_where_logits_grow_with_features_the_usual_temperature_grows_with_their_spread() -> None:
     honest, y = _honest(30)
-    one, thousand = (fit_temperature(honest * np.float32(times), y, 0.2) for times in (1, 1000))
-    assert thousand == pytest.approx(1000 * one, rel=1e-3)
+    one, *others = (fit_temperature(honest * np.float32(times), y, 0.2) for times in (1, 0.001, 1000))
+    assert others == pytest.approx([0.001 * one, 1000 * one], rel=1e-3)
     assert 0.2 * honest.std() * 0.5 < one < 1.5, "between what is usual and what is right"
     assert fit_temperature(honest[:3] * 1000, y[:3], 0.2) == pytest.approx(200 * _spread(honest[:3]), rel=1e-3)
 
 
 def _spread(logits: Features) -> float:
     return float(np.sqrt(np.mean((logits - logits.mean(axis=1, keepdims=True)) ** 2)))
+
+
+@pytest.mark.parametrize("share", [None, 0.2])
+@pytest.mark.parametrize(("samples", "count"), [(4, 2), (9, 2), (9, 3), (46, 3), (600, 3)])
+def test_the_temperature_is_the_most_probable_one(samples: int, count: int, share: float | None) -> None:
+    """Its prior is log-normal; the samples count in full once there are five times the square of the labels."""
+    honest, y = _honest(samples)
+    logits, classes = honest[:, :count] * 3, np.minimum(y, count - 1)
+    usual = 1.0 if share is None else share * _spread(logits)
+    sure = (samples + 1) / (samples + 2)
+    targets = np.where(np.eye(count)[classes] > 0, sure, (1 - sure) / (count - 1))
+
+    def improbability(off: float) -> float:
+        loss = -float(np.sum(targets * np.log(softmax(logits / (usual * np.exp(off)), axis=1))))
+        return min(samples / (5 * count**2), 1) * loss + (off / 0.5) ** 2 / 2
+
+    off = minimize_scalar(improbability, bounds=(-3, 3), method="bounded").x
+    assert fit_temperature(logits, classes, share) == pytest.approx(usual * np.exp(off), rel=1e-3)
+
+
+@pytest.mark.parametrize("times", [1, 100, 1000, 100_000])
+def test_a_sample_of_a_class_that_its_fold_lacked_says_nothing_of_the_temperature(times: int) -> None:
+    """What a class that cannot win costs is the same at every temperature, however large logits are."""
+    honest, y = _honest(100)
+    logits, lacking = honest * np.float32(times), (np.arange(100) < 20) & (y == 2)
+    logits[:20, 2] = ABSENT
+    assert lacking.sum() > 3
+    for fit in (lambda *at: fit_temperature(*at, 0.2), lambda *at: best_temperature(*at, 0.01, 1e7)):
+        assert fit(logits, y) == pytest.approx(fit(logits[~lacking], y[~lacking]), rel=0.05)
 
 
 def test_a_class_that_a_fold_lacked_does_not_count_in_the_spread() -> None:
@@ -148,3 +179,16 @@ def test_calibration_is_surely_worse_only_where_sessions_agree() -> None:
     mixed = np.where(groups[:, None] == 0, wrong, right)
     assert not surely_worse(mixed, right, correct, groups), "one session of four is no agreement"
     assert not surely_worse(wrong[:1], right[:1], correct[:1], groups[:1])
+
+
+@pytest.mark.parametrize("sessions", [2, 3, 12])
+def test_how_far_sessions_must_agree_is_what_students_t_says(sessions: int) -> None:
+    """Where every sample is right, the error is the mean of what confidence lacks, whose jackknife is Student's."""
+    one_differs = (np.eye(sessions)[0] - 1 / sessions) * np.sqrt(sessions)
+    for factor, worse in ((1.01, True), (0.99, False)):
+        lacking = 0.02 * (one_differs + factor * students_t.ppf(0.975, sessions - 1) / np.sqrt(sessions))
+        assert lacking.min() > 0 and (ttest_1samp(lacking, 0).pvalue < 0.05) == worse
+        top = np.tile(1 - lacking, 4)
+        sure, unsure = (np.stack([chances, 1 - chances], axis=1) for chances in (np.ones_like(top), top))
+        groups = np.tile(np.arange(sessions), 4)
+        assert surely_worse(unsure, sure, np.ones(len(top), np.bool_), groups) == worse
