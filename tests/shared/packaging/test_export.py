@@ -210,7 +210,7 @@ RULE = DecisionRule(1.0, (1.0, 1.0), (0.0, 0.0), (1.0, 1.0), 0.2)
         (1, [0.6, 0.3, 0.1], True, 0.5, True),  # the label, though probabilities agree
         (0, [0.6, 0.3, 0.1], False, 0.5, True),  # acceptance, far from the threshold
         (0, [0.6, 0.3, 0.1], True, 0.50095, False),
-        (0, [0.6, 0.3, 0.1], True, 0.502, True),  # the score
+        (0, [0.6, 0.3, 0.1], True, 0.50105, True),  # the score
         (0, [np.nan, 0.3, 0.1], True, 0.5, True),
         (0, [0.6, 0.3, 0.1], True, np.nan, True),
     ],
@@ -230,12 +230,12 @@ def test_label_probabilities_acceptance_and_score_must_each_agree(
 @pytest.mark.parametrize(
     ("gap", "threshold", "score", "differs"),
     [
-        (1e-4, 0.2, 0.5, False),  # two labels that are as likely as each other within rounding
-        (3e-4, 0.2, 0.5, True),
+        (1.9e-4, 0.2, 0.5, False),  # two labels that are as likely as each other within rounding
+        (2.1e-4, 0.2, 0.5, True),
         (1e-4, 0.49905, 0.5, False),  # a score at the threshold within rounding
-        (1e-4, 0.498, 0.5, True),
+        (1e-4, 0.49895, 0.5, True),
         (1e-4, 49.96, 50.0, False),  # rounding is relative to a large score
-        (1e-4, 49.0, 50.0, True),
+        (1e-4, 49.9475, 50.0, True),
     ],
 )
 def test_what_rounding_decides_may_differ(gap: float, threshold: float, score: float, differs: bool) -> None:
@@ -249,6 +249,14 @@ def test_what_rounding_decides_may_differ(gap: float, threshold: float, score: f
             export._difference(outputs, expected, 0, rule, 1e-4)
     else:
         assert export._difference(outputs, expected, 0, rule, 1e-4) == 0
+
+
+def test_with_a_single_label_any_other_is_wrong() -> None:
+    expected = [np.array([0]), np.ones((1, 1), np.float32), np.array([True]), np.array([0.5], np.float32)]
+    outputs = [np.array(0), np.ones(1, np.float32), np.array(True), np.array(0.5, np.float32)]
+    assert export._difference(outputs, expected, 0, RULE, 1e-4) == 0
+    with pytest.raises(ReplayError, match=r"predicts 1 with 1\.0+, training 0 with 1\.0+;"):
+        export._difference([np.array(1), *outputs[1:]], expected, 0, RULE, 1e-4)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest, poisson
 
 from shared.evaluation import EvaluationConfig, LeftOut, Validation, validate_by_session
 from shared.features.graph import FeatureGraph, TensorSpec
@@ -23,6 +23,8 @@ from shared.report.intervals import (
     bootstrap_variance,
     clustered_interval,
     drawn_weights,
+    exact_interval,
+    poisson_rate_interval,
     spread_interval,
     wilson,
 )
@@ -233,3 +235,27 @@ def test_two_sessions_that_differ_widen_the_interval_already() -> None:
     low, high = clustered_interval(correct, np.repeat([0, 1], 20))
     assert (low, high) == spread_interval(0.75, 40, 2 * (5.0**2 + 5.0**2) / 40**2, 2)
     assert high - low > 0.8 > 2 * (wilson(30, 40)[1] - wilson(30, 40)[0])
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+@pytest.mark.parametrize(("successes", "trials"), [(0, 1), (1, 1), (1, 9), (5, 9), (9, 9)])
+def test_outside_an_exact_interval_what_was_seen_would_be_too_rare(
+    successes: int, trials: int, confidence: float
+) -> None:
+    low, high = exact_interval(successes, trials, confidence)
+    tail = (1 - confidence) / 2
+    assert binom.sf(successes - 1, trials, low) == pytest.approx(tail if successes else 1)
+    assert binom.cdf(successes, trials, high) == pytest.approx(tail if successes < trials else 1)
+    assert exact_interval(successes, trials) == exact_interval(successes, trials, 0.95)
+    assert exact_interval(0, 0, confidence) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+@pytest.mark.parametrize("count", [0, 1, 2, 50])
+def test_outside_the_interval_of_a_rate_as_many_events_would_be_too_rare(count: int, confidence: float) -> None:
+    hours = 2.5
+    low, high = poisson_rate_interval(count, hours, confidence)
+    tail = (1 - confidence) / 2
+    assert poisson.sf(count - 1, low * hours) == pytest.approx(tail if count else 1)
+    assert poisson.cdf(count, high * hours) == pytest.approx(tail)
+    assert poisson_rate_interval(count, hours) == poisson_rate_interval(count, hours, 0.95)
