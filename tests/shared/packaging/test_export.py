@@ -46,7 +46,7 @@ def _made() -> tuple[FeatureGraph, np.ndarray, list[Inputs], FittedModel, Decisi
 
 def _exported() -> tuple[Exported, np.ndarray, list[Inputs], FittedModel, DecisionRule]:
     graph, features, samples, fitted, rule = _made()
-    return export_model(graph, 4, fitted, rule, ["a", "b", "c"], {"k": 1}), features, samples, fitted, rule
+    return export_model(graph, 4, fitted, rule, ["a", "b", "c"], {"k": 1, "a": 2}), features, samples, fitted, rule
 
 
 @pytest.mark.parametrize("whole", [45, 10])
@@ -65,9 +65,9 @@ def test_the_same_training_gives_the_same_bytes() -> None:
 
 
 def test_the_model_says_what_its_labels_are() -> None:
-    found = open_session(_exported()[0].model).get_modelmeta().custom_metadata_map
-    assert found["labels"] == '["a", "b", "c"]'
-    assert found["spec"] == '{"k": 1}'
+    metadata = open_session(_exported()[0].model).get_modelmeta().custom_metadata_map
+    assert metadata["labels"] == '["a", "b", "c"]'
+    assert metadata["spec"] == '{"a": 2, "k": 1}', "whatever order it was written in"
 
 
 def _wrong_head(fitted: FittedModel, rule: DecisionRule) -> tuple[FittedModel, DecisionRule]:
@@ -252,8 +252,8 @@ def test_what_rounding_decides_may_differ(gap: float, threshold: float, score: f
 
 
 def test_with_a_single_label_any_other_is_wrong() -> None:
-    expected = [np.array([0]), np.ones((1, 1), np.float32), np.array([True]), np.array([0.5], np.float32)]
-    outputs = [np.array(0), np.ones(1, np.float32), np.array(True), np.array(0.5, np.float32)]
+    expected = [np.array([0]), np.ones((1, 1), np.float32), np.array([True]), np.array([3.5], np.float32)]
+    outputs = [np.array(0), np.ones(1, np.float32), np.array(True), np.array(3.5, np.float32)]
     assert export._difference(outputs, expected, 0, RULE, 1e-4) == 0
     with pytest.raises(ReplayError, match=r"predicts 1 with 1\.0+, training 0 with 1\.0+;"):
         export._difference([np.array(1), *outputs[1:]], expected, 0, RULE, 1e-4)
