@@ -34,7 +34,7 @@ from shared.learning.folds import Indices
 
 Features = NDArray[np.float32]
 Classes = NDArray[np.int64]
-ABSENT = -1e4  # the logit of a class that the fold has no sample of
+ABSENT = -1e9  # the logit of a class that the fold has no sample of; a float32 holds it exactly
 _LEAST = 1e-3  # the least probability of a class that an estimator gives, so that logits stay finite
 _NEIGHBOUR_NUMBERS = 1_400_000  # at most so many half-precision numbers of stored samples: 2.8 MB
 

@@ -102,6 +102,19 @@ def test_a_class_without_samples_is_never_predicted(config: ClassifierConfig, cl
     assert (softmax(logits, axis=1)[:, [2, 4]] < 1e-6).all()
 
 
+@pytest.mark.parametrize("name", ["lda", "lda, shrunk", "svm, linear", "nearest centroid", "nearest centroid, manhattan"])
+def test_a_class_without_samples_is_not_predicted_where_classes_lie_far_apart(name: str) -> None:
+    """Logits of an LDA on hundreds of features reach tens of thousands; a model cannot be right about such a class."""
+    rng, y = np.random.default_rng(0), np.arange(48) % 8
+    x = rng.normal(size=(8, 300))[y] * 16 + rng.normal(size=(48, 300))
+    x = (x + rng.normal(size=(2, 300))[np.arange(48) // 24] * 4).astype(np.float32)  # as in two sessions
+    known = (y != 7) & (np.arange(48) < 24)
+    logits = np.asarray(fit_classifier(_config(name), x[known], y[known], 8)(x))
+    assert (logits.argmax(axis=1) != 7).all() and (softmax(logits, axis=1)[:, 7] == 0).all()
+    if name == "lda":
+        assert logits[:, :7].max(axis=1).min() < -10_000
+
+
 @pytest.mark.parametrize("per_class", [1, 2])
 def test_one_or_two_samples_a_class_can_be_fitted(config: ClassifierConfig, per_class: int, clusters: Maker) -> None:
     (x, y), (fresh, _) = clusters(per_class), clusters(seed=1)
