@@ -273,6 +273,9 @@ def test_unknown_user_and_modality_are_told_with_what_is_there(tmp_path: Path) -
     assert "no such user; there are anna" in str(refusal(tmp_path, users=("anne",)))
     assert "must be one of gesture, sound, speech, visual_environment" in str(refusal(tmp_path, "smell"))
     assert "is not a folder" in str(refusal(tmp_path / "nowhere"))
+    for name in "bcdefghi":
+        (tmp_path / "users" / name).mkdir()
+    assert "there are anna, b, c, d, e, f, g, h and 1 more" in str(refusal(tmp_path, users=("anne",)))
 
 
 @pytest.mark.parametrize("linked", ["file", "session", "user", "examples"])
@@ -486,6 +489,16 @@ def test_a_record_that_was_left_out_does_not_stand_in_the_way_of_its_like(tmp_pa
     assert "again" in {sample.record_id for sample in dataset.samples}
 
 
+def test_a_record_that_is_left_out_is_no_fault_beside_one_of_the_same_id(tmp_path: Path) -> None:
+    folder = two_sessions(tmp_path)[0]
+    path = folder / "examples.jsonl"
+    refused = row(folder, "anna-s1-eat-0", "drink", consent_given=False)
+    path.write_text(path.read_text() + json.dumps(refused) + "\n")
+    dataset = load(tmp_path)
+    assert [(d.record_id, d.reason, d.line) for d in dataset.ledger] == [("anna-s1-eat-0", "no consent", 5)]
+    assert len(dataset) == 8
+
+
 def test_arguments_are_all_checked_at_once(tmp_path: Path) -> None:
     two_sessions(tmp_path)
     assert [fault.field for fault in refusal(tmp_path, "smell", ("../x", "", "anna")).faults] == ["modality"] + [
@@ -502,7 +515,10 @@ def test_a_layout_that_is_named_is_the_one_that_is_read(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         load_dataset(tmp_path, ["anna"], "speech", DataFilter(), data_format="a3cp")
     (tmp_path / "users" / "empty").mkdir()
-    assert "holds no sessions" in str(refusal(tmp_path, users=("empty",)))
+    (fault,) = refusal(tmp_path, users=("empty",), sessions=("s1",)).faults
+    assert fault.field == "user_id" and "holds no sessions" in fault.reason, (
+        "and of the session there is nothing to say"
+    )
     (tmp_path / "none" / "users").mkdir(parents=True)
     assert "no such user; there are none in this folder" in str(refusal(tmp_path / "none"))
 

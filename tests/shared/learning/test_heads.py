@@ -102,7 +102,9 @@ def test_a_class_without_samples_is_never_predicted(config: ClassifierConfig, cl
     assert (softmax(logits, axis=1)[:, [2, 4]] < 1e-6).all()
 
 
-@pytest.mark.parametrize("name", ["lda", "lda, shrunk", "svm, linear", "nearest centroid", "nearest centroid, manhattan"])
+@pytest.mark.parametrize(
+    "name", ["lda", "lda, shrunk", "svm, linear", "nearest centroid", "nearest centroid, manhattan"]
+)
 def test_a_class_without_samples_is_not_predicted_where_classes_lie_far_apart(name: str) -> None:
     """Logits of an LDA on hundreds of features reach tens of thousands; a model cannot be right about such a class."""
     rng, y = np.random.default_rng(0), np.arange(48) % 8
