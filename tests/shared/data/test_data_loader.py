@@ -470,6 +470,27 @@ def test_recordings_without_any_label_are_the_background_and_count_in_the_finger
     assert dataset.of_background.background == dataset.of_background.ledger == ()
 
 
+def test_a_recording_of_two_labels_is_a_fault_and_a_text_of_two_labels_a_warning(tmp_path: Path) -> None:
+    folder = session_folder(tmp_path)
+    contents = [b"one", b"two", b"three", b"one"]
+    path = write_rows(folder, [media_row(folder, f"r{k}", "ab"[k % 2], data) for k, data in enumerate(contents)])
+    (fault,) = refusal(tmp_path, "sound").faults
+    assert (fault.path, fault.line, fault.field) == (str(path), 4, "label")
+    assert fault.reason == f"the same content is 'a' at {path}:1 and 'b' here; remove one of the two"
+    write_rows(folder, [row(folder, f"r{k}", "ab"[k % 2], transcript=data.decode()) for k, data in enumerate(contents)])
+    (warning,) = load(tmp_path).warnings
+    assert "the same text stands under several labels in 1 cases, for example 'one': a and b" in warning.reason
+
+
+def test_the_fingerprint_of_the_same_data_is_the_same_in_every_release(tmp_path: Path) -> None:
+    """Another one would have a batch train everything again."""
+    two_sessions(tmp_path)
+    two_sessions(tmp_path, "ben")
+    assert load(tmp_path).fingerprint == "0a4e3e695218ba2ccc59849b2a20fa92f979517690f97ef9e25504cbaee7f634"
+    both = load(tmp_path, users=("anna", "ben"))
+    assert both.fingerprint == "8df18af6c264b80e1b87842ba00c793e18f941b59054e37218399004d507dcb7"
+
+
 def test_two_examples_with_one_id_are_a_fault_at_the_second(tmp_path: Path) -> None:
     folder = two_sessions(tmp_path)[0]
     path = folder / "examples.jsonl"
@@ -516,9 +537,7 @@ def test_a_layout_that_is_named_is_the_one_that_is_read(tmp_path: Path) -> None:
         load_dataset(tmp_path, ["anna"], "speech", DataFilter(), data_format="a3cp")
     (tmp_path / "users" / "empty").mkdir()
     (fault,) = refusal(tmp_path, users=("empty",), sessions=("s1",)).faults
-    assert fault.field == "user_id" and "holds no sessions" in fault.reason, (
-        "and of the session there is nothing to say"
-    )
+    assert fault.field == "user_id" and "holds no sessions" in fault.reason, "nothing more of the session"
     (tmp_path / "none" / "users").mkdir(parents=True)
     assert "no such user; there are none in this folder" in str(refusal(tmp_path / "none"))
 
