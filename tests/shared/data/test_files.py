@@ -127,6 +127,19 @@ def test_a_private_copy_is_the_file_that_was_hashed_or_none(tmp_path: Path) -> N
         pass
 
 
+def test_what_takes_the_place_of_a_file_is_not_copied(tmp_path: Path) -> None:
+    """A link to the very same bytes is refused, too: what it leads to may be exchanged meanwhile."""
+    (tmp_path / "file").write_bytes(b"sound")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    (tmp_path / "folder").mkdir()
+    for name in ("link", "folder"):
+        with (
+            pytest.raises(RefusedFileError, match="file not found"),
+            private_copy(tmp_path / name, hashlib.sha256(b"sound").hexdigest()),
+        ):
+            pass
+
+
 def lines(path: Path, content: bytes, *, growing: bool = False) -> tuple[list[object], list[Fault], list[Fault]]:
     """Return the values of a file with this content, its faults and its warnings."""
     path.write_bytes(content)
@@ -163,7 +176,8 @@ def test_a_last_line_that_is_still_being_written_is_a_warning_where_a_log_may_gr
 @pytest.mark.parametrize("beyond", [1, LINE_LIMIT, 3 * LINE_LIMIT + 5])
 def test_a_long_line_is_a_fault_and_the_next_one_is_read(tmp_path: Path, beyond: int) -> None:
     longest = b'{"a":"' + b"x" * (LINE_LIMIT - 9) + b'"}\n'
-    assert len(longest) == LINE_LIMIT and len(lines(tmp_path / "file", longest)[0]) == 1
+    assert len(longest) == LINE_LIMIT == 524_288, "A3CP's own limit"
+    assert len(lines(tmp_path / "file", longest)[0]) == 1
     values, faults, _ = lines(tmp_path / "file", b"x" * beyond + longest + b'{"b": 2}\n' + b"y" * (LINE_LIMIT + 1))
     assert values == [(2, {"b": 2})]
     assert [(fault.line, fault.reason) for fault in faults] == [(k, "is longer than 512 KiB") for k in (1, 3)]
