@@ -195,13 +195,14 @@ def test_module(name: str, target: Mapping[str, Any], minutes: float) -> Outcome
             result = run_mutant(item, tests, seconds)
             database.set_result(item.job_id, result)
             done += 1
-            if result.test_outcome == TestOutcome.SURVIVED:
+            if result.test_outcome == TestOutcome.SURVIVED and result.diff:
                 click.echo(f"  {done}/{len(items)}: {difference(result.diff)}", err=True)
         ids = {item.job_id for item in mutants(module, database)}
         not_run = sum(1 for item in database.pending_work_items if item.job_id in ids)
         results = [result for _, result in database.results]
     check_unchanged(name, tests)  # else what seemed killed died of something else, such as a full disk
-    survivors = [difference(result.diff) for result in results if result.test_outcome == TestOutcome.SURVIVED]
+    survived = [result.diff for result in results if result.test_outcome == TestOutcome.SURVIVED]
+    survivors = [difference(diff) for diff in survived if diff]
     survivors.sort(key=lambda text: int(text.split()[1]))
     return Outcome(len(results) - len(survivors), not_run, tuple(survivors))
 
