@@ -214,20 +214,21 @@ def run_mutant(item: WorkItem, tests: Sequence[str], seconds: int) -> WorkResult
     with use_mutation(mutation.module_path, operator, mutation.occurrence) as (unchanged, changed):
         if changed is None:
             raise click.ClickException(f"{mutation.module_path}: {mutation.operator_name} changes nothing")
-        passed = run_tests(tests, seconds)
-    outcome = TestOutcome.SURVIVED if passed else TestOutcome.KILLED
+        code = run_tests(tests, seconds)
+    outcome = TestOutcome.KILLED if code else TestOutcome.SURVIVED
     diff = "\n".join(difflib.unified_diff(unchanged.split("\n"), changed.split("\n"), lineterm=""))
-    return WorkResult(WorkerOutcome.NORMAL, test_outcome=outcome, diff=diff)
+    how = "the tests took too long" if code == -signal.SIGALRM else f"exit code {code}"
+    return WorkResult(WorkerOutcome.NORMAL, output=how, test_outcome=outcome, diff=diff)
 
 
-def run_tests(tests: Sequence[str], seconds: int) -> bool:
-    """Return whether tests pass within so many seconds, in a fork of this process."""
+def run_tests(tests: Sequence[str], seconds: int) -> int:
+    """Return the exit code of tests that a fork of this process runs, -SIGALRM after so many seconds; 0 if all pass."""
     process = multiprocessing.get_context("fork").Process(target=_run_pytest, args=(tests, seconds))
     process.start()
     process.join()
     with suppress(ProcessLookupError):
         os.killpg(process.pid or 0, signal.SIGKILL)  # what the tests started and left
-    return process.exitcode == 0
+    return process.exitcode or 0
 
 
 def _run_pytest(tests: Sequence[str], seconds: int) -> None:
@@ -244,7 +245,7 @@ def _run_pytest(tests: Sequence[str], seconds: int) -> None:
 
 def check_unchanged(name: str, tests: Sequence[str]) -> None:
     """Raise click.ClickException unless the tests pass without any change."""
-    if not run_tests(tests, 600):
+    if run_tests(tests, 600):
         raise click.ClickException(f"{name}: the tests fail without any change:\n{OUTPUT.read_text()}")
 
 

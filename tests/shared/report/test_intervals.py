@@ -257,5 +257,6 @@ def test_outside_the_interval_of_a_rate_as_many_events_would_be_too_rare(count: 
     low, high = poisson_rate_interval(count, hours, confidence)
     tail = (1 - confidence) / 2
     assert poisson.sf(count - 1, low * hours) == pytest.approx(tail if count else 1)
+    assert (low > 0) == (count > 0)
     assert poisson.cdf(count, high * hours) == pytest.approx(tail)
     assert poisson_rate_interval(count, hours) == poisson_rate_interval(count, hours, 0.95)
