@@ -147,7 +147,8 @@ def test_the_next_who_needs_a_temporary_folder_removes_those_of_the_killed(
             os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
     (left,) = tmp_path.iterdir()
-    assert (left / "files/recording.wav").is_file() and left.stat().st_mode & 0o777 == 0o700
+    assert (left / "files/recording.wav").is_file()
+    assert [folder.stat().st_mode & 0o777 for folder in (left, left / "files")] == [0o700] * 2
     durable._remove_left.cache_clear()
     with temporary_folder() as first, temporary_folder() as second:
         durable._remove_left.cache_clear()
@@ -742,3 +743,36 @@ def test_a_folder_that_must_be_new_is_made_and_a_staged_file_takes_its_name(tmp_
         (folder / "temporary").write_bytes(b"x")
         rename_staged(folder / "temporary", folder / "file")
     assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*")] == [Path("new"), Path("new/file")]
+
+
+def test_a_staged_folder_makes_the_folders_that_lead_to_it(tmp_path: Path) -> None:
+    with staged_folder(tmp_path / "a" / "b" / "new") as folder:
+        (folder / "file").write_bytes(b"x")
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["new"]
+
+
+def test_what_cannot_be_removed_is_one_error_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_bytes(b"x")
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(StorageError, match=f"^{tmp_path / 'folder'}: could not be removed"):
+        durable.destroy(tmp_path / "folder")
+
+
+def test_a_sync_that_fails_after_the_rename_is_reported_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        if os.path.samestat(os.fstat(fd), tmp_path.stat()):
+            raise OSError(errno.EIO, "Input/output error")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="Input/output error"):
+        write_file_atomically(tmp_path / "file", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
