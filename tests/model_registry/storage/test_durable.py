@@ -777,3 +777,19 @@ def test_a_sync_that_fails_after_the_rename_is_reported_as_such(
     with pytest.raises(OSError, match="Input/output error"):
         write_file_atomically(tmp_path / "file", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_where_the_kernel_does_not_say_who_holds_a_lock_another_process_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no /proc outside of Linux, and in a container it does not list what others hold."""
+
+    def missing(path: Path) -> str:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+
+    monkeypatch.setattr(durable, "LOCK_SECONDS", -1.0)
+    for read_text in (missing, lambda _: ""):
+        with monkeypatch.context() as patch, locked(tmp_path):
+            patch.setattr(Path, "read_text", read_text)
+            with pytest.raises(LockedError, match="has been locked by another process for"), locked(tmp_path):
+                pass
