@@ -793,3 +793,31 @@ def test_where_the_kernel_does_not_say_who_holds_a_lock_another_process_does(
             patch.setattr(Path, "read_text", read_text)
             with pytest.raises(LockedError, match="has been locked by another process for"), locked(tmp_path):
                 pass
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="the kernel does not list locks")
+def test_of_several_processes_the_one_that_holds_this_lock_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message says that it may be ended, so it must not name another one."""
+    monkeypatch.setattr(durable, "LOCK_SECONDS", -1.0)
+    own, other = tmp_path / "own", tmp_path / "other"
+    own.mkdir()
+    other.mkdir()
+    held, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with locked(other):
+            os.write(tell, b"x")
+            signal.pause()
+    try:
+        assert os.read(held, 1) == b"x"
+        with locked(own):
+            for folder, pid in ((own, os.getpid()), (other, child)):
+                with pytest.raises(LockedError, match=rf"locked by process {pid} \("), locked(folder):
+                    pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(held)
+        os.close(tell)
