@@ -97,6 +97,7 @@ def test_a_sample_of_a_class_that_its_fold_lacked_says_nothing_of_the_temperatur
     assert lacking.sum() > 3
     for fit in (lambda *at: fit_temperature(*at, 0.2), lambda *at: best_temperature(*at, 0.01, 1e7)):
         assert fit(logits, y) == pytest.approx(fit(logits[~lacking], y[~lacking]), rel=0.05)
+        assert fit(logits, y) == pytest.approx(fit(honest * np.float32(times), y), rel=0.1)
 
 
 def test_a_class_that_a_fold_lacked_does_not_count_in_the_spread() -> None:
