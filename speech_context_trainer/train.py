@@ -94,8 +94,8 @@ def _candidate(features: Sequence[SpeechFeatures], **classifier: Any) -> SpeechC
 # ones join the embeddings for discriminants: docs/results.md.
 _KERNEL = {"type": "kernel_ridge", "kernel": "rbf", "alpha": 0.1, "scaler": "none"}
 SUITABLE = (  # preferred first
-    _candidate(("ngrams",), type="kernel_ridge", alpha=0.3, scaler="none"),
     _candidate(("use", "minilm", "coarse_ngrams"), type="lda", scaler="none"),
+    _candidate(("ngrams",), type="kernel_ridge", alpha=0.3, scaler="none"),
     _candidate(("use", "minilm"), **_KERNEL),
     _candidate(("use", "minilm", "use_context", "minilm_context", "confidence"), **_KERNEL),
 )

@@ -121,7 +121,7 @@ def test_with_few_samples_ngrams_alone_are_compared_only_where_they_are_named() 
     encoded = {"use", "minilm"}
     embedded = ("use", "minilm")
     blended = (*embedded, "coarse_ngrams")
-    assert _usable(encoded, False) == [("ngrams",), blended, embedded]
+    assert _usable(encoded, False) == [blended, ("ngrams",), embedded]
     assert _usable(encoded, True) == [blended, embedded], "too few samples to tell that n-grams are worse"
     assert _usable({"use"}, True) == [("use", "coarse_ngrams"), ("use",)]
     assert _usable(set(), True) == [("ngrams",)], "nothing else is left"
@@ -132,7 +132,7 @@ def test_a_classifier_without_features_is_trained_on_each_set_that_suits() -> No
     config = SpeechConfig.model_validate({"candidates": [{"classifier": {"type": "ridge"}}]})
     found = usable_candidates(config, {"use", "minilm", "confidence"}, few=False)
     blended = ("use", "minilm", "coarse_ngrams")
-    sets = [("ngrams",), blended, ("use", "minilm"), ("use", "minilm", "confidence")]
+    sets = [blended, ("ngrams",), ("use", "minilm"), ("use", "minilm", "confidence")]
     assert [(candidate.features, candidate.classifier.type) for candidate in found] == [(s, "ridge") for s in sets]
 
 
@@ -180,7 +180,7 @@ def test_surroundings_are_used_where_they_help(
     entry = _train(capsys, data, tmp_path / "out", "--set", "gate.beat_majority=false")
     names = [name.partition(":")[0] for name in entry["metrics"]["candidates"]]
     around = "use+minilm+use_context+minilm_context"
-    assert names == ["ngrams", "use+minilm+coarse_ngrams", "use+minilm", around]
+    assert names == ["use+minilm+coarse_ngrams", "ngrams", "use+minilm", around]
     assert entry["metrics"]["chosen"].startswith("use+minilm+use_context+minilm_context:") == helpful
     if helpful:
         model = _model(entry, tmp_path / "out")
