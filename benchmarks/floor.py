@@ -36,8 +36,8 @@ def main(modality: str, data: Path, user: str, cached: bool) -> None:
 
 
 def _sound(job: Job, dataset: Dataset) -> None:
-    from sound_trainer.preprocessing.decode import open_recordings
     from sound_trainer.preprocessing.embedding import pad_centred
+    from sound_trainer.preprocessing.recordings import open_recordings
     from sound_trainer.train import SoundConfig
 
     config = SoundConfig()

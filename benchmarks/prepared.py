@@ -30,7 +30,7 @@ from shared.learning.duplicates import assign_duplicates_to_one_session
 from shared.learning.folds import Indices
 from shared.learning.heads import Classes
 from sound_trainer import train as sound
-from sound_trainer.preprocessing.decode import open_recordings
+from sound_trainer.preprocessing.recordings import open_recordings
 from speech_context_trainer import train as speech
 from speech_context_trainer.preprocessing.label_names import FEW, WithLabelNames, label_to_text
 from speech_context_trainer.preprocessing.text import same_words

@@ -28,8 +28,8 @@ from shared.evaluation import validate_by_session
 from shared.features.arrays import Inputs
 from shared.features.probes import FITTED, REPORTED
 from shared.learning.candidates import Candidate
-from sound_trainer.preprocessing.decode import open_recordings
 from sound_trainer.preprocessing.probes import sound_probes
+from sound_trainer.preprocessing.recordings import open_recordings
 from sound_trainer.train import SoundConfig, sound_candidates
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")

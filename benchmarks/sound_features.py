@@ -25,8 +25,8 @@ from benchmarks.sound_accuracy import CONFIG, SPEAKERS
 from shared.features.encoders import load_encoder
 from shared.features.graph import FeatureGraph, TensorSpec, open_session
 from sound_trainer.preprocessing import spectral
-from sound_trainer.preprocessing.decode import open_recordings
 from sound_trainer.preprocessing.embedding import SpeechEmbedding
+from sound_trainer.preprocessing.recordings import open_recordings
 from sound_trainer.preprocessing.spectral import HOP, RATE, WINDOW, Cepstra
 
 TESTED = ("session-04", "session-05")

@@ -11,6 +11,7 @@ TRAINER = Trainer(
     cost=Cost(start_seconds=2.6, seconds_per_sample=0.0015),
     accepts=frozenset(["image", "video", "features"]),
     extracts=True,
+    check_file="gesture_trainer.preprocessing.clips:check_file",
     commands={
         "extract": Command(
             "gesture_trainer.commands:extract_command",

@@ -19,7 +19,6 @@ from gesture_trainer.modality import TRAINER
 from gesture_trainer.parts import PartsReport, answering_parts
 from gesture_trainer.preprocessing.augment import Augment, Augmentation
 from gesture_trainer.preprocessing.body import BodyMotion
-from gesture_trainer.preprocessing.clips import check_file
 from gesture_trainer.preprocessing.convolutions import WIDTH as CONVOLUTION_WIDTH
 from gesture_trainer.preprocessing.convolutions import ConvolutionSource, seconds_per_sample
 from gesture_trainer.preprocessing.extraction import NO_FACE, Extraction, tasks_named
@@ -356,7 +355,7 @@ def _function(features: GestureFeatures, data: Sequences, config: GestureConfig)
     )
 
 
-RECIPE = Recipe(GestureConfig, train, decode, check_file, sequence_windows, plan)
+RECIPE = Recipe(GestureConfig, train, decode, sequence_windows, plan)
 
 
 def main() -> None:

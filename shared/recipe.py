@@ -15,7 +15,7 @@ from model_registry.names import Modality
 from model_registry.promotion import publish
 from shared.config import TrainerConfig
 from shared.data_loader import Dataset, select_examples, verify_selection
-from shared.errors import ConfigError, QualityGateError
+from shared.errors import QualityGateError
 from shared.evaluation import Validation, validate_by_session
 from shared.features.arrays import Inputs
 from shared.features.cache import content_key
@@ -35,8 +35,8 @@ from shared.report.figures import confusion_picture
 from shared.report.metrics import report, with_probes
 from shared.report.model_card import model_card
 from shared.report.training_log import dataset_fields, evaluation_fields, selection_fields, training_log
-from shared.schema_utils import UNKNOWN, Example, TrainingLogEntry
-from shared.trainers import Trainer
+from shared.schema_utils import UNKNOWN, TrainingLogEntry
+from shared.trainers import Trainer, missing_package
 from shared.training_run import Audit, Exported, Replay, Report, TrainedModel, TrainingRun, Unit
 
 SPEC_VERSION = "1.1.0"  # of a model's metadata `spec`: see docs/using-a-model.md
@@ -54,7 +54,6 @@ Train = Callable[[Job, Any], Outcome]
 Decode = Callable[[Path, Mapping[str, Any], Mapping[str, Encoder]], Inputs]  # file, ModelSpec.decode, encoders
 
 Plan = Callable[[Dataset, Any], "PlannedTraining"]  # data set, configuration; nothing is decoded
-CheckFile = Callable[[Path, Example], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -90,15 +89,12 @@ class PlannedTraining:
 class Recipe:
     """How a modality is trained and used: the schema of its configuration, its `train`, and one file -> inputs.
 
-    `check_file` decodes the part of a media file that an example is, with the default configuration, and returns what
-    should be known of it; it raises DataError where training would refuse the file. `windows` cuts a long recording.
-    `plan` tells what `train` would compare, for `--dry-run`.
+    `windows` cuts a long recording. `plan` tells what `train` would compare, for `--dry-run`.
     """
 
     config: type[TrainerConfig]
     train: Train
     decode: Decode
-    check_file: CheckFile | None = None
     windows: Windows | None = None
     plan: Plan | None = None
 
@@ -108,9 +104,7 @@ def load_recipe(trainer: Trainer) -> Recipe:
     try:
         recipe: Recipe = importlib.import_module(f"{trainer.package}.train").RECIPE
     except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"the {trainer.modality} trainer needs the package {error.name}, which is not installed"
-        ) from None
+        raise missing_package(trainer, error) from None
     return recipe
 
 

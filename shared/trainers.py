@@ -54,6 +54,7 @@ class Trainer:
     accepts: frozenset[str] = frozenset(["audio", "image", "video", "text", "features"])  # what its samples may be
     extracts: bool = False  # features of an encoding from recordings, which may be mixed with ready-made ones
     commands: Mapping[str, Command] = field(default_factory=dict)
+    check_file: str = ""  # of media: the function at `module:attribute` that decodes one, a `CheckFile`
     a3cp_name: str = ""  # what A3CP's messages call it, where that is not the modality; `parse_modality` knows it, too
 
     @property
@@ -86,6 +87,11 @@ def find_trainer(modality: Modality) -> Trainer:
         others = ", ".join(all_trainers()) or "none"
         raise ConfigError(f"modality {printable(modality)}: no trainer is installed; there are {others}")
     return trainer
+
+
+def missing_package(trainer: Trainer, error: ModuleNotFoundError) -> ConfigError:
+    """Return the error that says which package a trainer lacks."""
+    return ConfigError(f"the {trainer.modality} trainer needs the package {error.name}, which is not installed")
 
 
 @functools.cache

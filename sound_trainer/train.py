@@ -42,9 +42,10 @@ from shared.recipe import Outcome, PlannedTraining, Recipe, featurise, load, pac
 from sound_trainer.modality import TRAINER
 from sound_trainer.preprocessing.augment import Augment, Augmentation
 from sound_trainer.preprocessing.background import background_pieces, piece_seconds, sound_windows, typical_seconds
-from sound_trainer.preprocessing.decode import Decoding, Recordings, check_file, decode, open_recordings, preparation
+from sound_trainer.preprocessing.decode import Decoding, preparation
 from sound_trainer.preprocessing.embedding import SpeechEmbedding
 from sound_trainer.preprocessing.probes import sound_probes
+from sound_trainer.preprocessing.recordings import Recordings, decode, open_recordings
 from sound_trainer.preprocessing.spectral import RATE, Cepstra, FullSpectralFeatures
 
 SoundFeatures = Literal["speech_embedding", "cepstra", "spectral", ReadyFeatures]
@@ -148,7 +149,7 @@ def _function(features: SoundFeatures, config: SoundConfig) -> FeatureFunction:
     raise refuse_ready(features)
 
 
-RECIPE = Recipe(SoundConfig, train, decode, check_file, sound_windows, plan)
+RECIPE = Recipe(SoundConfig, train, decode, sound_windows, plan)
 
 
 def main() -> None:

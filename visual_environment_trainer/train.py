@@ -83,7 +83,6 @@ from visual_environment_trainer.preprocessing.views import (
     ONE_VIEW,
     SEVERAL_VIEWS,
     Viewing,
-    check_file,
     frame_views,
     preparation,
     read_views,
@@ -385,7 +384,7 @@ def _frame_windows(path: Path, encoding: Encoding, step: float) -> Iterator[Wind
         yield Window(middle - step / 2, min(middle + step / 2, max(seconds, step)), inputs)
 
 
-RECIPE = Recipe(VisualConfig, train, decode, check_file, video_windows, plan)
+RECIPE = Recipe(VisualConfig, train, decode, video_windows, plan)
 
 
 def main() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import pkgutil
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,13 +18,15 @@ from shared.errors import ConfigError, DataError
 from shared.features.cache import FeatureCache, content_key
 from shared.progress import Progress, silent
 from shared.schema_utils import Example
-from shared.trainers import all_trainers, find_trainer
-
-if TYPE_CHECKING:
-    from shared.recipe import CheckFile
+from shared.trainers import Trainer, all_trainers, find_trainer, missing_package
 
 _SPEC = "file_check_v3"  # of what is remembered of files that can be used; count it up where a check refuses more
 _THREADS = 2  # decoders release the interpreter's lock
+_AT_ONCE = 16  # files that a thread takes: many are decoded faster than a thread is told of the next
+
+# Decodes the part of a media file that an example is, as training does by default, and returns what should be known of
+# it. Raises DataError where training would refuse the file.
+CheckFile = Callable[[Path, Example], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,8 @@ def check_files(
 
     What was decoded before, by its content, is not decoded again. Without the trainer's packages nothing is decoded.
     """
-    from shared.recipe import load_recipe  # which imports what learns; --help of who imports us answers at once
-
     try:
-        check = load_recipe(find_trainer(modality)).check_file
+        check = load_file_check(find_trainer(modality))
     except ConfigError:
         check = None
     if check is None or not files:
@@ -70,14 +71,27 @@ def check_files(
     missing = [number for number, key in enumerate(keys) if key not in known]
     usable = {}
     with ThreadPoolExecutor(_THREADS) as pool:
-        decoded = pool.map(lambda number: _check(check, *files[number]), missing)
-        for number, result in zip(progress(missing, "decoding"), decoded, strict=True):
+        parts = [missing[start : start + _AT_ONCE] for start in range(0, len(missing), _AT_ONCE)]
+        decoded = pool.map(lambda part: [_check(check, *files[number]) for number in part], parts)
+        for number, result in zip(progress(missing, "decoding"), chain.from_iterable(decoded), strict=True):
             results[number] = result
             if result == FileCheck():
                 usable[keys[number]] = np.ones(1, np.float32)
     if cache and usable:
         cache.put_many(_SPEC, usable)
     return results
+
+
+def load_file_check(trainer: Trainer) -> CheckFile | None:
+    """Import what decodes a file for a trainer, without its recipe; None where the modality is not of media.
+
+    Raises ConfigError where a package that it needs is not installed.
+    """
+    try:
+        check: CheckFile | None = pkgutil.resolve_name(trainer.check_file) if trainer.check_file else None
+    except ModuleNotFoundError as error:
+        raise missing_package(trainer, error) from None
+    return check
 
 
 def _check(check: CheckFile, path: Path, example: Example) -> FileCheck:

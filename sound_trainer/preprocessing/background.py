@@ -13,7 +13,8 @@ from shared.errors import DataError, Fault
 from shared.features.arrays import Inputs
 from shared.features.encoders import Encoder
 from shared.recipe import Cutting, Window
-from sound_trainer.preprocessing.decode import Decoding, Recordings, SilentSoundError, UnreadableSoundError, read_wave
+from sound_trainer.preprocessing.decode import Decoding, SilentSoundError, UnreadableSoundError, read_wave
+from sound_trainer.preprocessing.recordings import Recordings
 from sound_trainer.preprocessing.spectral import RATE
 from sound_trainer.preprocessing.validity import invalid_reason
 

@@ -21,16 +21,10 @@ from shared.features.cache import FeatureCache
 from shared.job import Job
 from shared.logs import RunLog
 from sound_trainer.preprocessing import decode as decoding_module
-from sound_trainer.preprocessing.decode import (
-    Decoding,
-    Recordings,
-    UnreadableSoundError,
-    decode,
-    loudest,
-    open_recordings,
-    read_wave,
-)
-from sound_trainer.preprocessing.riff import share_present
+from sound_trainer.preprocessing import recordings as recordings_module
+from sound_trainer.preprocessing.decode import Decoding, UnreadableSoundError, loudest, read_wave
+from sound_trainer.preprocessing.recordings import Recordings, decode, open_recordings
+from sound_trainer.preprocessing.riff import wav_length
 
 RATE = 16_000
 DECODING = Decoding()
@@ -150,9 +144,10 @@ def test_a_recording_that_was_cut_short_is_refused_unless_a_region_before_its_en
     size = whole.index(b"data") + 4
     for unknown in (0, 0x7FFF_FFFF, 0xFFFF_FFFF):  # as programs write that do not know the length when they begin
         path.write_bytes(whole[:size] + struct.pack("<I", unknown) + whole[size + 4 :])
-        assert share_present(path) == 1.0
+        length = wav_length(path)
+        assert length is not None and length.share_present == 1.0 and length.is_missing == (unknown == 0)
     path.write_bytes(whole[: whole.index(b"fmt ") + 2])
-    assert share_present(path) == 1.0 and "use wav" in reason(path)
+    assert wav_length(path) is None and "use wav" in reason(path)
 
 
 def test_a_library_that_fails_is_not_blamed_on_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +156,7 @@ def test_a_library_that_fails_is_not_blamed_on_the_file(tmp_path: Path, monkeypa
 
     path = tmp_path / "a.wav"
     soundfile.write(path, sine(1.0, RATE), RATE)
-    monkeypatch.setattr(decoding_module.librosa, "load", broken)
+    monkeypatch.setattr(decoding_module.librosa, "resample", broken)
     with pytest.raises(RuntimeError, match="cannot cache function"):
         read_wave(path, DECODING)
 
@@ -259,8 +254,8 @@ def test_a_second_run_decodes_nothing_until_it_is_asked(tmp_path: Path, monkeypa
     root, cache = write_session(tmp_path / "data", GOOD), FeatureCache(tmp_path / "cache.sqlite")
     first = opened(root, cache)
     calls = []
-    read = decoding_module.read_wave
-    monkeypatch.setattr(decoding_module, "read_wave", lambda *given: calls.append(given) or read(*given))
+    read = recordings_module.read_wave
+    monkeypatch.setattr(recordings_module, "read_wave", lambda *given: calls.append(given) or read(*given))
     second = opened(root, cache)
     assert not calls
     assert second.report() == first.report()
@@ -276,6 +271,6 @@ def test_another_region_is_another_sound(tmp_path: Path) -> None:
 def test_waves_beyond_the_room_for_them_are_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_session(tmp_path, GOOD)
     kept = [sample["wave"] for sample in opened(root)]
-    monkeypatch.setattr(decoding_module, "_KEPT_BYTES", 2 * kept[0].nbytes)
+    monkeypatch.setattr(recordings_module, "_KEPT_BYTES", 2 * kept[0].nbytes)
     for one, other in zip(kept, opened(root), strict=True):
         np.testing.assert_array_equal(one, other["wave"])

@@ -23,8 +23,9 @@ from shared.features.pretrained import is_complete, pretrained_folder
 from shared.job import Job
 from shared.logs import RunLog
 from shared.recipe import Outcome, load
-from sound_trainer.preprocessing.decode import open_recordings, read_wave
+from sound_trainer.preprocessing.decode import read_wave
 from sound_trainer.preprocessing.pretrained import SPEECH_EMBEDDING
+from sound_trainer.preprocessing.recordings import open_recordings
 from sound_trainer.train import SoundConfig, sound_candidates, train
 from tests.paths import ROOT
 

@@ -20,13 +20,15 @@ from shared.data.media.containers import UnreadableMediaError, demuxer_of
 from shared.data.media.pictures import read_picture
 from shared.data.media.recorded import recorded_day
 from shared.data.media.video import read_timing, upright, video_frames
+from shared.schema_utils import Example
 from sound_trainer.preprocessing.decode import (
     Decoding,
     UnreadableSoundError,
+    check_file,
     read_wave,
-    recording_notes,
 )
 from tests.shared.commands.test_import_data import refused, run
+from tests.shared.data.session_folders import media_row
 from tests.shared.data.test_cases import records
 from tests.visual_environment_trainer.pictures import film, flag
 
@@ -200,10 +202,11 @@ def test_a_constant_is_silence_and_a_hum_on_a_constant_is_not(tmp_path: Path) ->
 
 def test_channels_that_cancel_are_not_mixed_and_others_are(tmp_path: Path) -> None:
     wave = hum(0.5)
+    example = Example.model_validate(media_row(tmp_path, "r1", "yes", b"any"))
     for name, other, notes in (("opposite.wav", -wave, 1), ("same.wav", wave, 0), ("quiet.wav", 0.1 * wave, 0)):
         soundfile.write(tmp_path / name, np.stack([wave, other], axis=1), 44_100)
         assert read_wave(tmp_path / name, Decoding())[1].peak_db > -12
-        assert len(recording_notes(tmp_path / name)) == notes
+        assert len(check_file(tmp_path / name, example)) == notes
 
 
 def test_the_day_of_a_recording_is_its_own_and_not_the_files(tmp_path: Path) -> None:

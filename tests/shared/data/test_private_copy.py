@@ -15,7 +15,8 @@ from shared.data_loader import DataFilter, load_dataset
 from shared.errors import DataError
 from shared.features.cache import FeatureCache
 from shared.job import Job
-from sound_trainer.preprocessing.decode import Decoding, open_recordings
+from sound_trainer.preprocessing.decode import Decoding
+from sound_trainer.preprocessing.recordings import open_recordings
 from tests.shared.data.session_folders import media_row, session_folder, write_rows
 
 
