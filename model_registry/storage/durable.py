@@ -3,6 +3,7 @@
     write_file_atomically(path, data)     a reader sees the old file or the new one
     with staged_file(path) as file: ...   the same, for content that comes piece by piece
     with staged_folder(path) as folder:   a folder that appears with everything in it
+    with staged_folders(parent) as stage: several such folders, synced at once
     append_line(path, line)               lines of several processes never mix
     put_in_place(source, target)          a rename that survives a crash
 
@@ -127,12 +128,12 @@ def modes_in(folder: Path) -> Modes:
 
 def set_modes(tree: Path, modes: Modes) -> None:
     """Give a folder and everything in it these permissions; hard links, whose file is somebody else's too, aside."""
-    for path in (tree, *tree.rglob("*")):
-        status = path.stat(follow_symlinks=False)
-        if stat.S_ISDIR(status.st_mode):
-            path.chmod(modes.folder)
-        elif stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
-            path.chmod(modes.file)
+    for folder, _, names in os.walk(tree):
+        os.chmod(folder, modes.folder)  # noqa: PTH101
+        for path in (f"{folder}/{name}" for name in names):
+            status = os.lstat(path)
+            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+                os.chmod(path, modes.file)  # noqa: PTH101
 
 
 def _create(path: Path, flags: int, mode: int | None) -> int:
@@ -283,6 +284,26 @@ def staged_folder(target: Path, *, replace: bool = True, needed: Callable[[], bo
             with suppress(FileNotFoundError):
                 target.rename(rubbish / "old")
             put_in_place(stage, target)
+
+
+@contextmanager
+def staged_folders(parent: Path) -> Iterator[Path]:
+    """Yield an empty folder; on leaving without an error each folder in it is put in `parent`, whole and durable.
+
+    All are synced at once. Raises FileExistsError where `parent` has one of them, which then stays, as do all others.
+    """
+    ensure_folder(parent)
+    with staging_folder(parent) as stage:
+        yield stage
+        set_modes(stage, modes_in(parent))
+        sync_tree(stage)
+        with locked(parent.resolve()):
+            folders = sorted(stage.iterdir())
+            if there := [folder.name for folder in folders if os.path.lexists(parent / folder.name)]:
+                raise FileExistsError(errno.EEXIST, "exists already", str(parent / there[0]))
+            for folder in folders:
+                folder.rename(parent / folder.name)
+            sync_folder(parent)
 
 
 def put_in_place(source: Path, target: Path) -> None:

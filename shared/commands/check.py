@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -130,7 +130,7 @@ def _check_user(
     data_filter: DataFilter,
     minimum: int,
     place: str,
-    check_all: Callable[[Modality, Sequence[tuple[Path, Example]]], list[FileCheck]] | None,
+    check_all: Callable[[Modality, Iterable[tuple[Path, Example]], int], Iterator[FileCheck]] | None,
 ) -> tuple[PageContents, dict[Modality, Count]]:
     faults, warnings = list(reading.faults), list(reading.warnings)
     files = {
@@ -167,7 +167,8 @@ def _check_user(
         if check_all is None:
             continue
         media = [record for record in used if record.example.media is not None and (record.path, record.line) in files]
-        checked = check_all(modality, [(files[record.path, record.line], record.example) for record in media])
+        of_media = ((files[record.path, record.line], record.example) for record in media)
+        checked = check_all(modality, of_media, len(media))
         for record, result in zip(media, checked, strict=True):
             name = files[record.path, record.line].name
             if result.refusal is not None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from shared.trainers import Trainer, all_trainers, find_trainer, missing_package
 
 _SPEC = "file_check_v3"  # of what is remembered of files that can be used; count it up where a check refuses more
 _THREADS = 2  # decoders release the interpreter's lock
+_REMEMBERED = 1024  # files that are looked up in the cache at once
 _AT_ONCE = 16  # files that a thread takes: many are decoded faster than a thread is told of the next
 
 # Decodes the part of a media file that an example is, as training does by default, and returns what should be known of
@@ -35,6 +36,9 @@ class FileCheck:
 
     refusal: str | None = None
     notes: tuple[str, ...] = ()
+
+
+_USABLE = FileCheck()
 
 
 def wrong_kind(modality: Modality, example: Example) -> str | None:
@@ -52,9 +56,9 @@ def wrong_kind(modality: Modality, example: Example) -> str | None:
 
 
 def check_files(
-    modality: Modality, files: Sequence[tuple[Path, Example]], *, progress: Progress = silent, cached: bool = True
-) -> list[FileCheck]:
-    """Return for each file whether its trainer can use the part of it that its example is.
+    modality: Modality, files: Iterable[tuple[Path, Example]], count: int, *, progress: Progress = silent
+) -> Iterator[FileCheck]:
+    """Yield for each of `count` files whether its trainer can use the part of it that its example is.
 
     What was decoded before, by its content, is not decoded again. Without the trainer's packages nothing is decoded.
     """
@@ -62,24 +66,32 @@ def check_files(
         check = load_file_check(find_trainer(modality))
     except ConfigError:
         check = None
-    if check is None or not files:
-        return [FileCheck() for _ in files]
-    cache = FeatureCache() if cached else None
-    keys = [content_key(modality, content_of(example), path.suffix.lower()) for path, example in files]
-    known = cache.get_many(_SPEC, keys) if cache else {}
-    results = [FileCheck()] * len(files)
-    missing = [number for number, key in enumerate(keys) if key not in known]
-    usable = {}
+    left, cache, shown = iter(files), FeatureCache(), iter(progress(range(count), "decoding"))
     with ThreadPoolExecutor(_THREADS) as pool:
-        parts = [missing[start : start + _AT_ONCE] for start in range(0, len(missing), _AT_ONCE)]
-        decoded = pool.map(lambda part: [_check(check, *files[number]) for number in part], parts)
-        for number, result in zip(progress(missing, "decoding"), chain.from_iterable(decoded), strict=True):
-            results[number] = result
-            if result == FileCheck():
-                usable[keys[number]] = np.ones(1, np.float32)
-    if cache and usable:
+        while some := list(islice(left, _REMEMBERED)):
+            for result in repeat(_USABLE, len(some)) if check is None else _checked(modality, check, some, cache, pool):
+                next(shown, None)
+                yield result
+    next(shown, None)  # ends the bar
+
+
+def _checked(
+    modality: Modality, check: CheckFile, files: Sequence[tuple[Path, Example]], cache: FeatureCache, pool: Executor
+) -> Iterator[FileCheck]:
+    """Yield for each file what is remembered of it, or what decoding it says; remember those that can be used."""
+    keys = [content_key(modality, content_of(example), path.suffix.lower()) for path, example in files]
+    known = cache.get_many(_SPEC, keys)
+    missing = [file for file, key in zip(files, keys, strict=True) if key not in known]
+    parts = [missing[start : start + _AT_ONCE] for start in range(0, len(missing), _AT_ONCE)]
+    decoded = chain.from_iterable(pool.map(lambda part: [_check(check, *file) for file in part], parts))
+    usable = {}
+    for key in keys:
+        result = _USABLE if key in known else next(decoded)
+        if result is _USABLE and key not in known:
+            usable[key] = np.ones(1, np.float32)
+        yield result
+    if usable:
         cache.put_many(_SPEC, usable)
-    return results
 
 
 def load_file_check(trainer: Trainer) -> CheckFile | None:
@@ -96,6 +108,7 @@ def load_file_check(trainer: Trainer) -> CheckFile | None:
 
 def _check(check: CheckFile, path: Path, example: Example) -> FileCheck:
     try:
-        return FileCheck(None, check(path, example))
+        notes = check(path, example)
+        return FileCheck(None, notes) if notes else _USABLE
     except DataError as error:
         return FileCheck("; ".join(fault.reason for fault in error.faults) or str(error))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -242,13 +242,15 @@ def import_command(
         samples, faults = assign(
             findings, user, SessionSplit(session_size, blocks, round_robin, session, session_by == "day"), limit
         )
+        findings.samples.clear()  # each is in `samples`, with its user and session: thousands are held once
         _settle_doubts(findings, faults, as_is)
         origin = Origin(modality, consent, performer, labeler, label_status, demo, encoding)
         note = f"imported from {source.name}"
         mode = Mode(link, replace, frozenset(leave_out), dry_run, use_partial)
 
-        def check(files: Sequence[tuple[Path, Example]]) -> list[tuple[str | None, tuple[str, ...]]]:
-            return [(checked.refusal, checked.notes) for checked in check_files(modality, files, progress=bar)]
+        def check(files: Iterable[tuple[Path, Example]], count: int) -> Iterator[tuple[str | None, tuple[str, ...]]]:
+            for checked in check_files(modality, files, count, progress=bar):
+                yield checked.refusal, checked.notes
 
         summary = import_samples(
             data, samples, origin, mode, known_faults=faults, note=note, check=check if decode else None, progress=bar

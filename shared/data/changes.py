@@ -22,7 +22,14 @@ from uuid import uuid4
 from pydantic import ValidationError
 
 from model_registry.names import InvalidNameError, parse_name
-from model_registry.storage.durable import destroy, ensure_folder, put_in_place, remove_folder, write_file_atomically
+from model_registry.storage.durable import (
+    destroy,
+    ensure_folder,
+    put_in_place,
+    remove_folder,
+    staged_file,
+    write_file_atomically,
+)
 from shared.data.files import DataRoot, RefusedFileError, read_bounded
 from shared.data.own_layout import is_own, read_own, sessions_folder
 from shared.data.records import Reading, Record
@@ -34,6 +41,7 @@ Action = Literal["import", "relabel", "remove", "move", "undo"]
 
 _LIMIT = 512 * 1024**2
 _DONE, _BEGUN = ".json", ".begun.json"
+_NONE_AFTER = b'"after":[]}'  # how a change ends that undoes none
 
 
 class Change(Schema):
@@ -171,11 +179,17 @@ def undo(root: Path, user: str, change_id: str | None, *, dry_run: bool = False)
 def note_import(
     root: Path, user: str, change_id: str, source: str, before: Iterable[Example], after: Iterable[Example]
 ) -> None:
-    """Write down what an import that is done has brought to a user; the caller holds the lock."""
-    change = Change(
-        id=change_id, time=datetime.now(UTC), action="import", source=source, before=tuple(before), after=tuple(after)
-    )
-    _write(root, user, change, _DONE)
+    """Write down what an import that is done has brought to a user; the caller holds the lock.
+
+    `after` is written one by one: there may be many thousands.
+    """
+    change = Change(id=change_id, time=datetime.now(UTC), action="import", source=source, before=tuple(before))
+    ensure_folder(_folder(root, user))
+    with staged_file(_folder(root, user) / f"{change_id}{_DONE}") as file:
+        file.write(change.model_dump_json(exclude_none=True).encode().removesuffix(_NONE_AFTER) + b'"after":[')
+        for number, example in enumerate(after):
+            file.write(b"," * (number > 0) + example.model_dump_json(exclude_none=True).encode())
+        file.write(b"]}\n")
 
 
 def complete_begun(root: Path, user: str, *, dry_run: bool = False) -> None:

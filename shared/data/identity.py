@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
 from shared.data.records import Record
@@ -30,7 +30,12 @@ def content_of(example: Example) -> str:
         digest = example.features.sha256
     else:
         digest = text_sha256(example.transcript or "")
-    region = [example.onset, example.offset, None if example.box is None else example.box.model_dump()]
+    return region_of(digest, example.onset, example.offset, None if example.box is None else example.box.model_dump())
+
+
+def region_of(digest: str, onset: float | None, offset: float | None, box: dict[str, float] | None = None) -> str:
+    """Return what identifies a region of the content with this hash; the hash itself where it is all of it."""
+    region = [onset, offset, box]
     return digest if region == [None, None, None] else f"{digest} {json.dumps(region)}"
 
 
@@ -39,29 +44,29 @@ def contradictions(records: Sequence[Record]) -> tuple[list[Fault], list[Fault]]
 
     The same words can mean two things; the same recording cannot be two labels.
     """
-    named = [(record.example, f"{record.path}:{record.line}", record) for record in records]
     faults = []
-    for example, first, second, record in contradicting(named):
-        reason = f"the same content is '{first.label}' at {second} and '{example.label}' here; remove one of the two"
+    files = [record for record in records if record.example.media is not None]
+    for record, first in contradicting(files, _identity, lambda record: record.example.label):
+        reason = (
+            f"the same content is '{first.example.label}' at {first.path}:{first.line} and '{record.example.label}' "
+            "here; remove one of the two"
+        )
         faults.append(record.fault("label", reason))
     return faults, repeated_under_two_labels(
         [record.example for record in records if record.example.transcript is not None], _place(records)
     )
 
 
-def contradicting(examples: Iterable[tuple[Example, str, _T]]) -> list[tuple[Example, Example, str, _T]]:
-    """Return (example, the first one of its content, that one's place, what came with it) of files of two labels."""
-    first: dict[tuple[str, str, str], tuple[Example, str]] = {}
-    found = []
-    for example, place, origin in examples:
-        if example.media is None:
-            continue
-        known, known_place = first.setdefault(
-            (example.user_id, example.modality, content_of(example)), (example, place)
-        )
-        if known.label != example.label:
-            found.append((example, known, known_place, origin))
-    return found
+def contradicting(
+    files: Iterable[_T], identity: Callable[[_T], Hashable], label: Callable[[_T], str]
+) -> list[tuple[_T, _T]]:
+    """Return (a file, the first one of its content) for each that has another label than that one."""
+    first: dict[Hashable, _T] = {}
+    return [(file, known) for file in files if label(known := first.setdefault(identity(file), file)) != label(file)]
+
+
+def _identity(record: Record) -> Hashable:
+    return record.example.user_id, record.example.modality, content_of(record.example)
 
 
 def repeated_under_two_labels(examples: Iterable[Example], place: str) -> list[Fault]:

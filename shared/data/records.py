@@ -11,7 +11,7 @@ from shared.schema_utils import Example, SessionMetadata
 from shared.trainers import modality_names
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """One example that is not used, why, and the file and line that describe it."""
 
@@ -21,7 +21,7 @@ class Dropped:
     line: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One example as it was read from `path` at `line`, and the file that it refers to, not yet opened."""
 

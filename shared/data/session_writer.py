@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 
 from model_registry.messages import printable
@@ -16,11 +17,14 @@ from model_registry.storage.durable import (
     put_files_in_place,
     remove_abandoned,
     staged_folder,
+    staged_folders,
     temporary_name,
     write_file_atomically,
 )
 from shared.data.own_layout import EXAMPLES, SESSION, sessions_folder
 from shared.schema_utils import Example, SessionMetadata
+
+_SESSIONS_TOGETHER = 50  # that are synced at once: a sync of few files takes as long as one of many
 
 
 @dataclass(frozen=True)
@@ -63,21 +67,44 @@ def write_session(
     sessions = sessions_folder(root, parse_name(metadata.user_id, "user id"))
     folder = sessions / parse_name(metadata.session_id, "session id")
     ensure_folder(sessions)
-    lines = "".join(
-        example.model_dump_json(exclude_none=True) + "\n"
-        for example in (*kept, *(addition.example for addition in additions))
-    ).encode()
     if folder.is_dir():
         put_files_in_place(_write_files(folder, additions, link, staged=False))
         if not (folder / SESSION).exists():
             write_file_atomically(folder / SESSION, _session_json(metadata))
-        write_file_atomically(folder / EXAMPLES, lines)
+        write_file_atomically(folder / EXAMPLES, _lines((*kept, *(addition.example for addition in additions))))
         return folder
     with staged_folder(folder, replace=False) as staging:
-        _write_files(staging, additions, link, staged=True)
-        (staging / SESSION).write_bytes(_session_json(metadata))
-        (staging / EXAMPLES).write_bytes(lines)
+        _write_staged(staging, metadata, kept, additions, link)
     return folder
+
+
+def write_new_sessions(
+    root: Path, user: str, contents: Iterable[tuple[SessionMetadata, Sequence[Addition]]], *, link: bool = False
+) -> None:
+    """Write sessions of a user that do not exist yet: some are staged and synced together, then each appears whole.
+
+    Raises what `write_session` raises, and FileExistsError for a session that exists.
+    """
+    left = iter(contents)
+    sessions = sessions_folder(root, parse_name(user, "user id"))
+    while together := list(islice(left, 1)):
+        with staged_folders(sessions) as staging:
+            for metadata, additions in chain(together, islice(left, _SESSIONS_TOGETHER - 1)):
+                folder = staging / parse_name(metadata.session_id, "session id")
+                folder.mkdir()
+                _write_staged(folder, metadata, (), additions, link)
+
+
+def _write_staged(
+    folder: Path, metadata: SessionMetadata, kept: Sequence[Example], additions: Sequence[Addition], link: bool
+) -> None:
+    _write_files(folder, additions, link, staged=True)
+    (folder / SESSION).write_bytes(_session_json(metadata))
+    (folder / EXAMPLES).write_bytes(_lines((*kept, *(addition.example for addition in additions))))
+
+
+def _lines(examples: Iterable[Example]) -> bytes:
+    return "".join(example.model_dump_json(exclude_none=True) + "\n" for example in examples).encode()
 
 
 def _session_json(metadata: SessionMetadata) -> bytes:

@@ -185,7 +185,8 @@ def _load(path: Path, decoding: Decoding, onset: float | None, offset: float | N
             if start >= file.frames / rate:
                 raise UnreadableSoundError(_empty(file.frames / rate, onset))
             file.seek(int(start * rate + 0.5))
-            samples = file.read(int(_wanted(start, offset, most) * rate + 0.5), dtype="float32").T
+            count = int(_wanted(start, offset, most) * rate + 0.5)
+            samples = np.asarray(file.read(count, dtype="float32"), np.float32).T
     except _OtherContainerError:
         try:
             samples, rate = read_audio(path, decoding.largest_bytes, start, _wanted(start, offset, most))

@@ -152,3 +152,18 @@ def test_a_command_that_a_trainer_adds_runs() -> None:
     assert done.returncode == 0 and "landmarks" in done.stdout
     unknown = subprocess.run([sys.executable, "-m", "shared", "distil"], capture_output=True, text=True, cwd=ROOT)
     assert (unknown.returncode, "No such command 'distil'" in unknown.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("modality", [name for name, trainer in all_trainers().items() if trainer.check_file])
+def test_files_are_checked_without_loading_what_learns(modality: str) -> None:
+    """`import` and `check` would wait a second for it, and hold 100 MB, before the first file."""
+    program = f"""
+import sys
+from shared.commands import check, import_data
+from shared.commands.file_checks import load_file_check
+from shared.trainers import find_trainer
+assert load_file_check(find_trainer({modality!r})) is not None
+print([name for name in ("sklearn", "scipy.stats", "numba", "onnx", "onnxruntime") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "[]\n"

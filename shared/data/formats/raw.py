@@ -53,7 +53,7 @@ class ReadOptions:
         return "text" in self.accepts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RawSample:
     """One sample of a source. `path` and `line` say where it stands, for faults."""
 

@@ -44,6 +44,7 @@ from model_registry.storage.durable import (
     set_modes,
     staged_file,
     staged_folder,
+    staged_folders,
     staging_folder,
     storage_errors,
     sync_tree,
@@ -133,6 +134,26 @@ def test_a_folder_replaces_the_old_one_or_is_refused_or_not_needed(tmp_path: Pat
         raise RuntimeError
     assert (target / "file").read_text() == "two"
     assert sorted(item.name for item in tmp_path.iterdir()) == ["empty", "folder"]
+
+
+def test_several_folders_appear_together_or_none_does(tmp_path: Path) -> None:
+    def fill(*names: str) -> None:
+        with staged_folders(tmp_path) as stage:
+            for name in names:
+                (stage / name).mkdir()
+                (stage / name / "file").write_text("new")
+
+    fill("a", "b")
+    assert {path.parent.name for path in tmp_path.glob("*/file")} == {"a", "b"}
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700 and (tmp_path / "a/file").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "b/file").write_text("old")
+    with pytest.raises(FileExistsError, match="exists already"):
+        fill("b", "c")
+    with pytest.raises(RuntimeError), staged_folders(tmp_path) as stage:
+        (stage / "d").mkdir()
+        raise RuntimeError
+    assert (tmp_path / "b/file").read_text() == "old"
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["a", "b"]
 
 
 def test_the_next_who_needs_a_temporary_folder_removes_those_of_the_killed(
@@ -347,10 +368,18 @@ def _fill(target: Path) -> None:
         (folder / "file").write_bytes(b"x")
 
 
+def _fill_several(parent: Path) -> None:
+    with staged_folders(parent) as stage:
+        for name in ("one", "two"):
+            (stage / name).mkdir()
+            (stage / name / "file").write_bytes(b"x")
+
+
 WRITERS: dict[str, Callable[[Path], object]] = {
     "write_file_atomically": lambda out: write_file_atomically(out / "old.txt", b"new"),
     "staged_file": lambda out: _write_staged(out / "old.txt"),
     "staged_folder": lambda out: _fill(out / "folder"),
+    "staged_folders": _fill_several,
     "put_in_place": lambda out: put_in_place(_synced(out / "old.txt"), out / "new.txt"),
     "put_in_place in another folder": lambda out: put_in_place(_synced(out / "old.txt"), out / "other" / "new.txt"),
     "put_files_in_place": lambda out: put_files_in_place(

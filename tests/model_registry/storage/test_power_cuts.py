@@ -11,7 +11,8 @@ import pytest
 from model_registry.storage.encoders import copy_encoder
 from model_registry.storage.tokens import add_token, remove_token, tokens_file
 from model_registry.store import Registry
-from shared.data.session_writer import Addition, write_session, writing
+from shared.data.changes import note_import, read_changes
+from shared.data.session_writer import Addition, write_new_sessions, write_session, writing
 from shared.schema_utils import Example, FileRef, SessionMetadata
 from tests.model_registry.bundles import make_bundle, make_encoder
 from tests.model_registry.tracing import traced
@@ -118,31 +119,52 @@ def test_an_erasure_takes_the_name_away_before_it_removes_anything(
     assert {store.root / "users", store.root / "tombstones.jsonl"} <= before
 
 
-WRITERS: dict[str, Callable[[Path], object]] = {
-    "write_bundle": lambda out: write_a_bundle(out / "bundles"),
-    "write_session": lambda out: _session(out, 1),
-    "extend a session": lambda out: (_session(out, 1), _session(out, 2)),
-}
+def _sounds(session: str, count: int) -> list[Addition]:
+    return [
+        Addition(
+            Example(
+                record_id=f"{session}-r{number}",
+                user_id="ana",
+                session_id=session,
+                timestamp=datetime(2026, 3, 1, tzinfo=UTC),
+                modality="sound",
+                label="yes",
+                consent_given=True,
+                media=FileRef(path=f"media/{number}.wav", sha256="0" * 64),
+            ),
+            b"sound",
+        )
+        for number in range(count)
+    ]
 
 
 def _session(out: Path, count: int) -> None:
     metadata = SessionMetadata(user_id="ana", session_id="s1")
-    additions = []
-    for number in range(count):
-        reference = FileRef(path=f"media/{number}.wav", sha256="0" * 64)
-        example = Example(
-            record_id=f"r{number}",
-            user_id="ana",
-            session_id="s1",
-            timestamp=datetime(2026, 3, 1, tzinfo=UTC),
-            modality="sound",
-            label="yes",
-            consent_given=True,
-            media=reference,
-        )
-        additions.append(Addition(example, b"sound"))
+    additions = _sounds("s1", count)
     with writing(out):
         write_session(out, metadata, [a.example for a in additions[:-1]], additions[-1:])
+
+
+def _new_sessions(out: Path) -> None:
+    with writing(out):
+        names = ("s1", "s2", "s3")
+        contents = [(SessionMetadata(user_id="ana", session_id=name), _sounds(name, 2)) for name in names]
+        write_new_sessions(out, "ana", contents)
+
+
+def _imported(out: Path) -> None:
+    note_import(out, "ana", "20260301-import", "source", (), [addition.example for addition in _sounds("s1", 3)])
+    (change,) = read_changes(out, "ana")
+    assert [example.record_id for example in change.after] == ["s1-r0", "s1-r1", "s1-r2"]
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "write_bundle": lambda out: write_a_bundle(out / "bundles"),
+    "write_session": lambda out: _session(out, 1),
+    "write_new_sessions": _new_sessions,
+    "note_import": _imported,
+    "extend a session": lambda out: (_session(out, 1), _session(out, 2)),
+}
 
 
 @pytest.mark.parametrize("writer", WRITERS)

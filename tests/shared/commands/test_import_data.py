@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from shared.commands.import_data import import_command
+from shared.data import session_writer
 from shared.data_loader import DataFilter, Dataset, load_dataset, load_features, users_with_data
 from shared.errors import ConfigError, DataError
 
@@ -281,7 +282,11 @@ def test_a_link_to_another_file_system_says_what_to_do(tmp_path: Path, monkeypat
     assert "leave --link out" in refused(source, tmp_path / "data", "sound", "--pattern", PATTERN, "--link")
 
 
-def test_an_import_that_fails_half_way_leaves_no_half_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("together", "whole"), [(1, ["session-01"]), (50, [])])
+def test_an_import_that_fails_half_way_leaves_no_half_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: int, whole: list[str]
+) -> None:
+    monkeypatch.setattr(session_writer, "_SESSIONS_TOGETHER", together)
     source = takes(tmp_path / "recordings", ("theo",))
     options = ("--pattern", PATTERN, "--session-size", "6")
     copied: list[str] = []
@@ -296,10 +301,12 @@ def test_an_import_that_fails_half_way_leaves_no_half_session(tmp_path: Path, mo
         patched.setattr("shutil.copyfile", copy)
         assert "cannot be written: no space left on device" in refused(source, tmp_path / "data", "sound", *options)
     sessions = tmp_path / "data/users/theo/sessions"
-    assert [path.name for path in sessions.iterdir()] == ["session-01"]
-    assert len(load(tmp_path / "data", "theo", "sound")) == 12
+    assert [path.name for path in sessions.iterdir()] == whole
     (sessions / ".staging-left-over").mkdir()
-    assert "12 new, 0 replaced, 12 unchanged" in run(source, tmp_path / "data", "sound", *options).output
+    there = 12 * len(whole)
+    assert (
+        f"{24 - there} new, 0 replaced, {there} unchanged" in run(source, tmp_path / "data", "sound", *options).output
+    )
     assert sorted(path.name for path in sessions.iterdir()) == ["session-01", "session-02"]
 
 
