@@ -101,7 +101,7 @@ def _renames(_context: click.Context, _parameter: click.Parameter, values: tuple
 @click.option(
     "--session-by",
     type=click.Choice(["day"]),
-    help="Make each day of recording a session, by EXIF, container or file time.",
+    help="Make each day of recording a session, by EXIF, container, name or file time.",
 )
 @click.option("--session", callback=_name, help="Put everything that names no session into this one.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N samples a user, evenly over the labels.")

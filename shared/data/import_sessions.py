@@ -52,8 +52,22 @@ def find_samples(
     if options is not None and "features" not in options.accepts:
         _refuse_numbers(findings, options)
     doubt_labels(findings, source)
+    _note_constant(findings)
     _doubt_widths(findings, source)
     return findings
+
+
+def _note_constant(findings: Findings) -> None:
+    """Warn of samples all of whose numbers are one number, as an extractor leaves them that found nothing."""
+    constant = [s for s in findings.samples if isinstance(s.content, np.ndarray) and s.content.size > 1
+                and s.content.min() == s.content.max()]  # fmt: skip
+    if constant:
+        first = constant[0]
+        place = first.name or (first.path if first.line is None else f"{first.path}:{first.line}")
+        findings.notes.append(
+            f"warning: {len(constant)} of {len(findings.samples)} samples hold one number only, such as {place}; what "
+            "was to be measured was probably not found: leave them out"
+        )
 
 
 def _doubt_widths(findings: Findings, source: Path) -> None:

@@ -202,6 +202,7 @@ def import_samples(
         faults += [fault for _, fault in contradicted]
     if faults:
         raise DataError(dict.fromkeys(faults))
+    warnings += _copies(prepared)
     without_file = (entry.example(origin) for entry in prepared if not isinstance(entry.sample.content, Path))
     warnings += repeated_under_two_labels(without_file, _place_of(samples))
 
@@ -342,6 +343,20 @@ def _contradictions(prepared: Sequence[_Prepared]) -> list[tuple[_Prepared, Faul
         )
         contradicted.append((entry, Fault(entry.sample.path, entry.sample.line, "label", reason)))
     return contradicted
+
+
+def _copies(prepared: Sequence[_Prepared]) -> list[Fault]:
+    """Return at most one warning, of files that are copies of others with the same label."""
+    first: dict[tuple[str, str], _Prepared] = {}
+    files = (entry for entry in prepared if isinstance(entry.sample.content, Path))
+    copies = [(entry, known) for entry in files
+              if (known := first.setdefault((entry.user, entry.content), entry)) is not entry]  # fmt: skip
+    if not copies:
+        return []
+    copy, known = copies[0]
+    others = f" ({len(copies)} such files)" if len(copies) > 1 else ""
+    reason = f"is a copy of {_source(known.sample)}, and counts as a sample of its own{others}; take copies away"
+    return [Fault(copy.sample.path, copy.sample.line, "(file)", reason)]
 
 
 def _source(sample: RawSample) -> str:

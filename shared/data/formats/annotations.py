@@ -29,7 +29,7 @@ def regions(text: str) -> list[Region] | None:
         if not line.strip() or line.startswith("\\"):  # Audacity's lines of frequencies
             continue
         cells = line.split("\t")
-        times = [(k, seconds) for k, cell in enumerate(cells) if (seconds := _seconds(cell)) is not None]
+        times = [(k, seconds) for k, cell in enumerate(cells) if (seconds := parse_seconds(cell)) is not None]
         if len(times) < 2 or len(cells) < 3:
             return None
         words = [cell.strip() for k, cell in enumerate(cells) if k not in {k for k, _ in times} and cell.strip()]
@@ -43,7 +43,7 @@ def read_annotations(path: Path, options: ReadOptions) -> Findings:
 
     Raises ConfigError where there is no such recording.
     """
-    recording = options.media if options.media is not None and options.media.is_file() else _beside(path)
+    recording = recording_of(path, options)
     if recording is None:
         raise ConfigError(f"{path}: these are annotations of a recording; name it with --media FILE")
     findings = Findings(notes=[f"read as: regions of {recording.name}"])
@@ -74,6 +74,11 @@ def _regions_in(path: Path) -> Iterable[Region]:
     return _elan_annotations(path) if suffix == ELAN_SUFFIX else regions(read_text(path).text) or []
 
 
+def recording_of(path: Path, options: ReadOptions) -> Path | None:
+    """Return the recording that annotations are about: the one that is named, or that lies beside; None without one."""
+    return options.media if options.media is not None and options.media.is_file() else _beside(path)
+
+
 def _beside(path: Path) -> Path | None:
     found = [
         other
@@ -83,7 +88,8 @@ def _beside(path: Path) -> Path | None:
     return found[0] if len(found) == 1 else None
 
 
-def _seconds(cell: str) -> float | None:
+def parse_seconds(cell: str) -> float | None:
+    """Return a time in seconds: `90.5`, `90,5`, `1:30.5`, `0:01:30.5`; None for anything else."""
     text = cell.strip()
     if match := _CLOCK.fullmatch(text):
         hours, minutes, seconds = match.groups()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ TEXT_SUFFIXES = frozenset([".txt"])
 GROUPS = frozenset(["label", "user", "session", "take"])
 LEVELS = frozenset(["label", "user", "session", "-"])
 BACKGROUND_FOLDERS = frozenset([BACKGROUND, "_background_noise_", "none", "silence"])
+ARCHIVES = frozenset([".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"])
 _TEXT_LIMIT = 1024**2
 _FRAME = re.compile(r"(?:frame|img|image)[-_ ]?\d+", re.IGNORECASE)
 _NO_LABEL = "is not in a folder that names its label"
@@ -129,6 +130,8 @@ def _unwanted(path: Path, options: ReadOptions) -> str | None:
     if path.is_symlink():
         return "is a symbolic link; copy the file here"
     kind = MEDIA_TYPES[suffix].split("/")[0] if suffix in MEDIA_TYPES else "text" if suffix in TEXT_SUFFIXES else None
+    if suffix in ARCHIVES:
+        return "is an archive; unpack it here"
     if kind is None and suffix not in FEATURE_SUFFIXES:
         return f"is not a supported media, feature or text file ({suffix or 'no suffix'})"
     kind = kind or "features"
@@ -234,10 +237,22 @@ def _doubt_structure(folder: Path, findings: Findings) -> None:
         instead = "give --levels session/label" if second else "give --label NAME"
         reason = f"the folders {listed} look like sessions and not like labels; {instead}, {confirm}"
         findings.doubts.append(Fault(str(folder), None, "label", reason))
+    elif len(by_top) > 1 and not all(map(names.looks_like_session, second)) and _crossed(by_top.values()):
+        reason = (
+            f"the folders {listed} and those in them ({list_names(sorted(filter(None, second)), 5)}) cross each other: "
+            "say which are labels, with --levels label/session or --levels session/label"
+        )
+        findings.doubts.append(Fault(str(folder), None, "label", reason))
     film = _film(findings.samples)
     if film is not None:
         reason = f"the numbered pictures in {film} look like frames of one film, and not like samples of their own"
         findings.doubts.append(Fault(str(folder), None, "(file)", f"{reason}; import the film"))
+
+
+def _crossed(by_top: Iterable[Sequence[RawSample]]) -> bool:
+    """Return whether there are several inner folders, and each is in several top folders: either may be the labels."""
+    inner = Counter(name for samples in by_top for name in {sample.session for sample in samples})
+    return None not in inner and len(inner) > 1 and min(inner.values()) > 1
 
 
 def _film(samples: Sequence[RawSample]) -> str | None:

@@ -17,6 +17,9 @@ from shared.data.formats.raw import Content, Findings, RawSample, ReadOptions, R
 from shared.data.formats.text_files import read_text
 from shared.errors import ConfigError, Fault
 
+_COCO = {"images", "annotations", "categories"}
+_NO_LABEL = "has no label; name its key with --label-column, or give all of them one with --label"
+
 
 def read_json(path: Path, options: ReadOptions) -> Findings:
     """Read texts, vectors or file names from JSON or JSON lines.
@@ -41,6 +44,10 @@ def read_json(path: Path, options: ReadOptions) -> Findings:
             findings.faults.append(Fault(str(path), None, "(file)", f"is not valid JSON: {error}"))
             return findings
         findings.notes += text.notes
+        if isinstance(value, dict) and value.keys() >= _COCO:
+            reason = "is COCO, whose boxes are not read; sort the pictures into folders, one for each label"
+            findings.faults.append(Fault(str(path), None, "(file)", reason))
+            return findings
         for label, prefix, items in _groups(value, options.splits, path, findings):
             for index, item in enumerate(items):
                 reader.take(item, label, f"{prefix}{index}", None)
@@ -92,11 +99,9 @@ class _ItemReader:
             if given is None and isinstance(item, dict) and any(key in item for key in ("label", columns.label)):
                 self.findings.skipped.append((f"{self.path.name}:{key}", reason))
             else:
-                self.faults.add(
-                    line,
-                    "label" if line else key,
-                    "has no label; name its key with --label-column, or give all of them one with --label",
-                )
+                several = given is not None and isinstance(given, list) and len(given) > 1
+                what = "has several labels; a sample has one" if several else _NO_LABEL
+                self.faults.add(line, "label" if line else key, what)
             return
         try:
             sample_content = self._checked(content)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from model_registry.messages import list_names, printable
 from shared.data.files import parse_json
+from shared.data.formats.numbers import is_number
 from shared.data.formats.raw import Findings, RawSample
 from shared.data.formats.text_files import read_text
 from shared.errors import ConfigError, Fault
@@ -18,6 +20,8 @@ from shared.errors import ConfigError, Fault
 _LIMIT = 1024**2
 _INVISIBLE: dict[int, str | None] = dict.fromkeys(map(ord, "\u200b\u2060\ufeff\u00ad\u200e\u200f"))  # without width
 _INVISIBLE[ord("\u00a0")] = " "  # a blank that does not break
+_QUOTES = frozenset("'\"`´“”„‟‘’‚‛«»‹›")
+_JOINING = (";", "|", ",", "+", "&")
 _FEWEST_SINGLE = 3  # labels with one sample each that look like an id in the label's place
 
 
@@ -111,6 +115,7 @@ def name_labels(findings: Findings, names: Mapping[str, str], source: Path) -> N
 
 def doubt_labels(findings: Findings, source: Path) -> None:
     """Add a doubt for labels that differ in case or blanks only, and for what is an id rather than a label."""
+    counts = Counter(sample.label for sample in findings.samples)
     spellings: dict[str, set[str]] = defaultdict(set)
     for sample in findings.samples:
         spellings["".join(sample.label.casefold().split())].add(sample.label)
@@ -119,8 +124,45 @@ def doubt_labels(findings: Findings, source: Path) -> None:
             written = " and ".join(f"'{name}'" for name in sorted(names))
             reason = f"{written} differ in case or blanks only; make them one with --rename OLD=NEW"
             findings.doubts.append(Fault(str(source), None, "label", reason))
-    counts = Counter(sample.label for sample in findings.samples)
+    for what, labels in (
+        ("are enclosed in quotation marks; read the table again without them, or rename them", _quoted(counts)),
+        ("differ in punctuation only; make them one with --rename OLD=NEW", _differing_in_punctuation(counts)),
+        ("look like several labels of one sample, but a sample has one", _joined(counts)),
+    ):
+        if labels:
+            findings.doubts.append(Fault(str(source), None, "label", f"the labels {list_names(labels, 4)} {what}"))
     if len(counts) >= _FEWEST_SINGLE and max(counts.values()) == 1:
         some = list_names(sorted(counts), 4)
         reason = f"each of the {len(counts)} labels has one sample only ({some}): are these ids or texts, not labels?"
         findings.doubts.append(Fault(str(source), None, "label", reason))
+
+
+def _quoted(labels: Iterable[str]) -> list[str]:
+    return sorted(label for label in labels if len(label) > 2 and label[0] in _QUOTES and label[-1] in _QUOTES)
+
+
+def _differing_in_punctuation(labels: Iterable[str]) -> list[str]:
+    """Return labels that are others with other punctuation: `meal` and `meal.`; numbers have their signs."""
+    same: dict[str, list[str]] = defaultdict(list)
+    for label in sorted(labels):
+        words = " ".join(re.findall(r"[^\W_]+", label.casefold()))
+        if words and not is_number(label):
+            same[words].append(label)
+    return [label for group in same.values() if len({"".join(name.casefold().split()) for name in group}) > 1
+            for label in group]  # fmt: skip
+
+
+def _joined(labels: Iterable[str]) -> list[str]:
+    """Return labels that hold several: `meal;garden` where others hold one of them, `meal, garden` where all are."""
+    for mark in _JOINING:
+        parts = {label: {part.strip() for part in label.split(mark)} for label in labels}
+        uses = Counter(part for of_label in parts.values() for part in of_label if part)
+        suffices = any if mark in ";|" else all  # a comma also stands within a label
+        joined = [
+            label
+            for label, of_label in parts.items()
+            if len(of_label) > 1 and suffices(part in parts or (mark in ";|" and uses[part] > 1) for part in of_label)
+        ]
+        if joined:
+            return sorted(joined)
+    return []

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 LABELS = (
     *("label", "labels", "class", "class_name", "class_label", "intent", "category", "gesture", "gesture_label"),
-    *("gesture_name", "sign", "choice", "target", "tag", "topic", "annotation", "gloss"),
+    *("gesture_name", "sign", "choice", "target", "tag", "topic", "annotation", "gloss", "species", "event_label"),
 )
 TEXTS = ("text", "transcript", "utterance", "sentence", "transcription", "query", "phrase", "message")
 VECTORS = (
@@ -21,6 +21,11 @@ PATHS = (
     *("path", "file", "filename", "file_name", "file_path", "filepath", "slice_file_name", "audio", "audio_path"),
     *("audio_file", "wav", "image", "image_path", "video", "video_path"),
 )
+ONSETS = ("onset", "start", "start_time", "begin", "begin_time", "begin_time_(s)", "start_s", "start_sec",
+          "start_seconds", "onset_s", "tmin", "start_ms", "start_time_ms", "onset_ms", "begin_ms")  # fmt: skip
+OFFSETS = ("offset", "end", "end_time", "stop", "end_time_(s)", "end_s", "end_sec", "end_seconds", "offset_s", "tmax",
+           "end_ms", "end_time_ms", "offset_ms", "stop_ms")  # fmt: skip
+DURATIONS = ("duration", "length", "duration_s", "duration_sec", "duration_(s)", "duration_ms")
 SEQUENCES = ("sequence_id", "sequence", "seq_id", "seq", "clip_id", "sample_id", "video_id", "gesture_id", "take_id")
 FRAMES = (
     *("frame", "frame_id", "frame_index", "frame_idx", "frame_number", "frame_num", "frame_no", "time", "timestamp"),
@@ -34,8 +39,9 @@ _KIND = re.compile(
     re.IGNORECASE,
 )
 _SESSION = re.compile(
-    r"(?:s|sess|session|sitting|day|date|week|fold|rec|recording|run|batch|round|block|visit|trial)[-_ ]?\d+"
-    r"|(?:mon|tue|wed|thu|fri|sat|sun)(?:[a-z]*day)?|\d{4}[-_.]?\d{2}[-_.]?\d{2}.*",
+    r"(?:s|sess|session|sitting|day|date|week|fold|rec|recording|run|batch|round|block|visit|trial"
+    r"|p|person|participant|subject|sub|speaker|spk)[-_ ]?\d+"
+    r"|(?:mon|tue|wed|thu|fri|sat|sun)(?:[a-z]*day)?(?:[-_ ].*)?|\d{4}[-_.]?\d{2}[-_.]?\d{2}.*|[0-9a-f]{8}",
     re.IGNORECASE,
 )
 
@@ -54,7 +60,7 @@ def first_of(usual: Iterable[str], present: Iterable[str]) -> str | None:
 
 
 def looks_like_session(name: str) -> bool:
-    """Return whether a folder's name is one of a session rather than of a label: `s1`, `fold3`, `mon`."""
+    """Return whether a folder's name is one of a session or person rather than of a label: `s1`, `fold3`, `mon`."""
     return _SESSION.fullmatch(name) is not None
 
 

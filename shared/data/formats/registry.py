@@ -10,7 +10,7 @@ from shared.data.feature_files import FEATURE_SUFFIXES
 from shared.data.files import RefusedFileError
 from shared.data.formats import names
 from shared.data.formats.annotations import ELAN_SUFFIX, PRAAT_SUFFIX, read_annotations, regions
-from shared.data.formats.folders import TEXT_SUFFIXES, read_file, read_folder, with_sessions_from_names
+from shared.data.formats.folders import ARCHIVES, TEXT_SUFFIXES, read_file, read_folder, with_sessions_from_names
 from shared.data.formats.intent_files import is_fasttext, read_fasttext, read_rasa_markdown, read_rasa_yaml
 from shared.data.formats.json_files import read_json
 from shared.data.formats.raw import Findings, ReadOptions
@@ -39,11 +39,11 @@ READERS: Mapping[str, Reader] = {
 _SHEET, _DOCUMENT = "save the sheet as CSV in the program that made it", "save it as plain text (.txt)"
 _TABLE = "export it as CSV, JSON or .npz"
 _OTHER_PROGRAMS = {  # what to do with files of other programs
+    **dict.fromkeys(ARCHIVES, "unpack it, and import the folder"),
+    **dict.fromkeys((".srt", ".vtt", ".sbv", ".ass"), "export its times as labels of Audacity (start, end, label)"),
     **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), _SHEET),
     **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pdf"), _DOCUMENT),
-    **dict.fromkeys(
-        (".parquet", ".feather", ".arrow", ".h5", ".hdf5", ".mat", ".pkl"), "export it as CSV, JSON or .npz"
-    ),
+    **dict.fromkeys((".parquet", ".feather", ".arrow", ".h5", ".hdf5", ".mat", ".pkl"), _TABLE),
 }
 _BEST_PART = "validated"  # of Common Voice's tables, the one that people have checked
 

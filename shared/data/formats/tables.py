@@ -8,6 +8,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from model_registry.messages import list_names
 from shared.data.files import RefusedFileError
 from shared.data.formats import names
+from shared.data.formats.annotations import parse_seconds, recording_of
 from shared.data.formats.listed_files import ListedFiles
 from shared.data.formats.numbers import MissingNumbersError, complete, frames, is_number, parse_number
 from shared.data.formats.raw import Content, Findings, RawSample, ReadOptions, RowFaults
@@ -25,6 +27,8 @@ from shared.errors import ConfigError, Fault
 
 _DELIMITERS = ("\t", ";", ",", "|")  # a semicolon first: with decimal commas, a comma splits every row alike, too
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
+_PIECES = ("slice_file_name",)  # files that are regions already: UrbanSound8K says where they were
+_FEWEST_RISING = 12  # rows
 _JUDGED = 200  # rows from which the kind of a column is judged
 
 
@@ -78,6 +82,8 @@ def read_table(path: Path, options: ReadOptions) -> Findings:
     except RefusedFileError as refused:
         findings.faults.append(Fault(str(path), None, "(file)", str(refused)))
         return findings
+    if (other := _other_content(text.text)) is not None:
+        return Findings(faults=[Fault(str(path), None, "(file)", other)])
     findings.notes += text.notes
     if not table.rows:
         return findings
@@ -88,12 +94,23 @@ def read_table(path: Path, options: ReadOptions) -> Findings:
     return findings
 
 
+def _other_content(text: str) -> str | None:
+    """Return what a file holds that is called a table and is none, or None."""
+    start = text[:200].lstrip().lower()
+    if start.startswith(("<!doctype", "<html", "<table", "<?xml", "<head")):
+        return "is a web page or XML, and no table; save it as CSV, or download it again"
+    if re.match(r"\[\s*[{\[]|\{\s*\"", start):
+        return "holds JSON, and no table; give it the suffix .json, or .jsonl where each line is an object"
+    return None
+
+
 def parse_table(text: str, options: ReadOptions, path: Path) -> Table:
     """Split a table's text into its header and rows. Raises QuotationMarkError, and ConfigError for unknown columns."""
     first_line = 1
     chosen: str | None = None
     if match := _SEPARATOR_LINE.match(text):
         chosen, text, first_line = match.group(1), text[match.end() :], 2
+    text = _with_double_marks(text)
     delimiter = chosen or _detected(text)
     rows = _checked_rows(text, delimiter, first_line)
     if not rows:
@@ -101,6 +118,15 @@ def parse_table(text: str, options: ReadOptions, path: Path) -> Table:
     header = _header(rows, delimiter, options, path)
     body = rows[1:] if header is not None else rows
     return _without_empty_columns(Table(header, body, delimiter))
+
+
+def _with_double_marks(text: str) -> str:
+    """Return the text, where each cell stood in single quotation marks with double ones in their place."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    single = [line for line in lines[1:] if len(line) > 1 and line[0] == line[-1] == "'"]
+    if len(lines) < 2 or len(single) < len(lines) - 1 or '"' in text:
+        return text
+    return re.sub(r"(?m)(?<=[,;\t|])'|'(?=[,;\t|\r]|$)|^'", '"', text).replace("''", "'")
 
 
 def _split(text: str, delimiter: str, first_line: int, quoting: int = csv.QUOTE_MINIMAL) -> list[Row]:
@@ -220,6 +246,8 @@ class _Roles:
     sequence: int | None = None
     frame: int | None = None
     numbers: tuple[int, ...] = ()
+    region: tuple[int, int, bool] | None = None  # where onset and end are; whether that is a duration
+    recording: Path | None = None  # that all regions are of, where no column names files
     groups: Mapping[str, int] = field(default_factory=dict)  # user, session, take -> column
 
 
@@ -252,11 +280,27 @@ def _roles(table: Table, options: ReadOptions, path: Path, findings: Findings) -
         if len(texts) == 1:
             text_at = texts[0]
     chosen = {name: index for name, index in groups.items() if index is not None}
-    roles = _Roles(label_at, text_at, path_at, groups=chosen)
-    if text_at is None and path_at is None:
+    of_pieces = path_at is not None and names.normal(header[path_at]) in _PIECES
+    region = None if wants_text or of_pieces else _region(header)
+    recording = recording_of(path, options) if region is not None and path_at is None else None
+    if region is not None and path_at is None and recording is None and "features" not in options.accepts:
+        reason = "each row is a region of a recording; name the recording with --media FILE"
+        findings.faults.append(Fault(str(path), 1, header[region[0]], reason))
+        return _Roles(label_at)
+    if path_at is None and recording is None:
+        region = None
+    roles = _Roles(label_at, text_at, path_at, region=region, recording=recording, groups=chosen)
+    if text_at is None and path_at is None and recording is None:
         roles = _roles_of_numbers(table, header, roles, options, path, findings)
     _note_roles(header, roles, findings)
     return roles
+
+
+def _region(header: Sequence[str]) -> tuple[int, int, bool] | None:
+    """Return the columns of onset and end, and whether the second is a duration; None where a table has none."""
+    onset, offset = names.first_of(names.ONSETS, header), names.first_of(names.OFFSETS, header)
+    end = offset or names.first_of(names.DURATIONS, header)
+    return None if onset is None or end is None else (header.index(onset), header.index(end), offset is None)
 
 
 def _roles_of_numbers(
@@ -290,7 +334,18 @@ def _roles_of_numbers(
         if len(wrong) > len(table.column(k)) / 2:
             reason = f"holds text ({wrong[0][:40]!a}), no numbers; leave it out with --ignore-column {header[k]}"
             findings.faults.append(Fault(str(path), 1, header[k] or "(column)", reason))
-    return _Roles(roles.label, None, None, sequence, frame, numbers, roles.groups)
+        elif sequence is None and _rises(table.column(k), table.decimal_comma):
+            reason = f"rises from row to row; if it is a time or an index, leave it out: --ignore-column {header[k]}"
+            findings.doubts.append(Fault(str(path), 1, header[k] or "(column)", reason))
+    return _Roles(roles.label, None, None, sequence, frame, numbers, groups=roles.groups)
+
+
+def _rises(cells: Sequence[str], decimal_comma: bool) -> bool:
+    """Return whether many numbers become larger from each row to the next, as no feature of a movement does."""
+    if len(cells) < _FEWEST_RISING or not all(_readable(cell, decimal_comma) for cell in cells):
+        return False
+    numbers = [parse_number(cell, decimal_comma) for cell in cells]
+    return all(one < other for one, other in pairwise(numbers))
 
 
 def _readable(cell: str, decimal_comma: bool) -> bool:
@@ -342,7 +397,7 @@ def _roles_by_content(table: Table, options: ReadOptions, path: Path, findings: 
     sequence = given(columns.sequence)
     numbers = tuple(k for k in rest if k != sequence)
     findings.notes.append(f"no header: labels from column {label}, features from {len(numbers)} columns")
-    return _Roles(label, None, None, sequence, None, numbers, taken)
+    return _Roles(label, None, None, sequence, None, numbers, groups=taken)
 
 
 def _label_column(table: Table, free: Sequence[int], words: Sequence[int]) -> int:
@@ -375,7 +430,12 @@ def _note_roles(header: Sequence[str], roles: _Roles, findings: Findings) -> Non
     if roles.numbers:
         parts.append(f"features from {len(roles.numbers)} columns, {header[roles.numbers[0]]!a} to "
                      f"{header[roles.numbers[-1]]!a}")  # fmt: skip
+    if roles.region is not None:
+        parts.append(f"region from {header[roles.region[0]]!a} and {header[roles.region[1]]!a}")
+    if roles.recording is not None:
+        parts.append(f"all of {roles.recording.name}")
     used = {roles.label, roles.text, roles.path, roles.sequence, roles.frame, *roles.numbers, *roles.groups.values()}
+    used |= set((roles.region or ())[:2])
     unused = [name for k, name in enumerate(header) if k not in used and name]
     if unused:
         parts.append(f"not used: {list_names(unused, 8)}")
@@ -386,7 +446,8 @@ def _read_rows(table: Table, roles: _Roles, options: ReadOptions, path: Path, fi
     faults = RowFaults(str(path))
     files = ListedFiles.near(path, options) if roles.path is not None else None
     width = len(table.header) if table.header is not None else None
-    needed = [k for k in (roles.label, roles.text, roles.path, *roles.groups.values()) if k is not None]
+    needed = [k for k in (roles.label, roles.text, roles.path, *roles.groups.values(), *(roles.region or ())[:2])
+              if k is not None]  # fmt: skip
     sequences: dict[tuple[str, ...], list[tuple[Row, float, list[float]]]] = defaultdict(list)
     unlabelled: list[int] = []
     if roles.text is not None and _are_files(table.column(roles.text)):
@@ -406,7 +467,10 @@ def _read_rows(table: Table, roles: _Roles, options: ReadOptions, path: Path, fi
             faults.add(row.line, "label", "is empty; every row needs one")
             continue
         content: Content
+        region: dict[str, Any] = {}
         try:
+            if roles.region is not None:
+                region = _times(row, roles.region, table.header or ())
             if roles.text is not None:
                 content = row.cells[roles.text]
                 if not content.strip():
@@ -417,6 +481,8 @@ def _read_rows(table: Table, roles: _Roles, options: ReadOptions, path: Path, fi
                     findings.skipped.append((row.cells[roles.path], "is in the table, but there is no such file"))
                     continue
                 content = found
+            elif roles.recording is not None:
+                content = roles.recording
             else:
                 numbers = [parse_number(row.cells[k], table.decimal_comma) for k in _present(row, roles, table)]
                 if roles.sequence is not None:
@@ -428,12 +494,27 @@ def _read_rows(table: Table, roles: _Roles, options: ReadOptions, path: Path, fi
         except (ValueError, MissingNumbersError) as error:
             faults.add(row.line, "(row)", str(error))
             continue
-        findings.samples.append(RawSample(str(path), row.line, label, content, **groups))
+        findings.samples.append(RawSample(str(path), row.line, label, content, **groups, **region))
     _add_sequences(sequences, roles, options, path, findings, faults)
     findings.faults += faults.faults()
     if roles.path is not None and not findings.samples and findings.skipped:
         reason = "none of its files is there; say where they are with --media"
         findings.faults.append(Fault(str(path), None, "path", f"{reason} (for example {findings.skipped[0][0]!a})"))
+
+
+def _times(row: Row, region: tuple[int, int, bool], header: Sequence[str]) -> dict[str, float]:
+    """Return onset and offset (s) of a row's region. Raises ValueError."""
+    seconds = []
+    for k in region[:2]:
+        value = parse_seconds(row.cells[k])
+        if value is None:
+            raise ValueError(f"{row.cells[k][:40]!a} in column {header[k]!a} is no time, such as 1.5 or 0:01.5")
+        seconds.append(value / 1000 if "ms" in names.normal(header[k]).split("_") else value)
+    onset, end = seconds
+    offset = round(onset + end, 6) if region[2] else end
+    if offset <= onset:
+        raise ValueError("its end is not after its start")
+    return {"onset": onset, "offset": offset}
 
 
 def _present(row: Row, roles: _Roles, table: Table) -> Sequence[int]:

@@ -120,7 +120,7 @@ def test_a_changed_label_or_session_is_refused_unless_it_is_to_replace(tmp_path:
 def test_a_folder_for_each_label_and_folders_for_sessions_in_it(tmp_path: Path) -> None:
     source = tmp_path / "photos"
     for label in ("kitchen", "bed room"):
-        for session in ("one", "two"):
+        for session in ("day1", "day2"):
             (source / label / session).mkdir(parents=True)
             (source / label / session / "photo 1.JPG").write_bytes(f"{label}{session}".encode())
     (source / ".DS_Store").write_bytes(b"x")
@@ -128,10 +128,10 @@ def test_a_folder_for_each_label_and_folders_for_sessions_in_it(tmp_path: Path) 
     result = run(source, tmp_path / "data", "image", "--user", "anna")
     dataset = load(tmp_path / "data", "anna", "visual_environment")
     assert sorted(zip(dataset.session_ids, (s.label for s in dataset.samples), strict=True)) == [
-        ("one", "bed room"),
-        ("one", "kitchen"),
-        ("two", "bed room"),
-        ("two", "kitchen"),
+        ("day1", "bed room"),
+        ("day1", "kitchen"),
+        ("day2", "bed room"),
+        ("day2", "kitchen"),
     ]
     assert "is not in a folder that names its label, for example 'loose.jpg'" in result.output
     assert dataset.samples[0].path is not None

@@ -455,3 +455,152 @@ def test_frames_of_several_widths_are_doubted(tmp_path: Path) -> None:
 )
 def test_files_of_other_programs_are_refused_with_what_to_do(tmp_path: Path, name: str, hint: str) -> None:
     assert hint in refused(write(tmp_path / name, "PK"), tmp_path / "data", "speech", *USER)
+
+
+@pytest.mark.parametrize(
+    ("labels", "doubt"),
+    [
+        ("“meal” “outing”", "the labels “meal”, “outing” are enclosed in quotation marks"),
+        ("meal meal.", "the labels meal, meal. differ in punctuation only"),
+        ("go_out go-out", "the labels go-out, go_out differ in punctuation only"),
+        ("meal;garden outing;garden", "the labels meal;garden, outing;garden look like several labels of one sample"),
+        ("meal|outing meal", "the labels meal|outing look like several labels"),
+    ],
+)
+def test_labels_that_are_probably_others_are_doubted(tmp_path: Path, labels: str, doubt: str) -> None:
+    rows = [f"text {number},{label}" for number, label in enumerate(labels.split() * 2)]
+    write(tmp_path / "t.csv", "text,label\n" + "\n".join(rows) + "\n")
+    assert doubt in refused(tmp_path / "t.csv", tmp_path / "data", "speech", *USER)
+
+
+@pytest.mark.parametrize("labels", ["1 -1", "1.0 10", "yes,no yes,please", "+ -", "😀 😢", "C D"])
+def test_labels_that_are_alike_and_differ_are_not_doubted(tmp_path: Path, labels: str) -> None:
+    rows = [f'text {number},"{label}"' for number, label in enumerate(labels.split() * 2)]
+    write(tmp_path / "t.csv", "text,label\n" + "\n".join(rows) + "\n")
+    run(tmp_path / "t.csv", tmp_path / "data", "speech", *USER)
+
+
+def test_several_labels_of_one_object_are_named_as_such(tmp_path: Path) -> None:
+    write(tmp_path / "t.json", json.dumps([{"text": "we eat", "label": ["meal", "garden"]}]))
+    assert "has several labels; a sample has one" in refused(tmp_path / "t.json", tmp_path / "data", "speech", *USER)
+
+
+@pytest.mark.parametrize("comma", ["", ", please"])
+def test_single_quotation_marks_around_every_cell_are_read(tmp_path: Path, comma: str) -> None:
+    rows = [f"'it''s time {number}{comma}','{'meal' if number % 2 else 'outing'}'" for number in range(4)]
+    write(tmp_path / "t.csv", "'text','label'\n" + "\n".join(rows) + "\n")
+    run(tmp_path / "t.csv", tmp_path / "data", "speech", *USER)
+    samples = load(tmp_path / "data", "anna", "speech").samples
+    assert {sample.label for sample in samples} == {"meal", "outing"}
+    assert {sample.example.transcript for sample in samples} == {f"it's time {n}{comma}" for n in range(4)}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"PK\x03\x04" + bytes(200), "is a spreadsheet or an archive, whatever its suffix; save the sheet as CSV"),
+        (b"\xd0\xcf\x11\xe0" + bytes(200), "is a spreadsheet or document of Office"),
+        (b"<html><table><tr><td>text</td></tr></table>", "is a web page or XML, and no table"),
+        (b'[{"text": "we eat", "label": "meal"}]', "holds JSON, and no table; give it the suffix .json"),
+        (b'{"text": "we eat", "label": "meal"}\n', "holds JSON, and no table"),
+    ],
+)
+def test_what_is_only_called_a_table_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    assert f"t.csv: (file): {reason}" in refused(tmp_path / "t.csv", tmp_path / "data", "speech", *USER)
+
+
+def test_archives_and_subtitles_say_what_to_do(tmp_path: Path) -> None:
+    for name, remedy in (("a.tar.gz", "unpack it"), ("a.7z", "unpack it"), ("a.srt", "as labels of Audacity")):
+        write(tmp_path / name, "any")
+        assert remedy in refused(tmp_path / name, tmp_path / "data", "sound", *USER)
+    write(tmp_path / "folder" / "inner.zip", "any")
+    assert "is an archive; unpack it here" in refused(tmp_path / "folder", tmp_path / "data", "sound", *USER)
+
+
+def test_coco_is_refused_by_its_name(tmp_path: Path) -> None:
+    write(tmp_path / "coco.json", json.dumps({"images": [], "annotations": [{"id": 1}], "categories": []}))
+    assert "is COCO, whose boxes are not read" in refused(
+        tmp_path / "coco.json", tmp_path / "data", "visual_environment", *USER
+    )
+
+
+def test_a_column_that_only_rises_is_doubted(tmp_path: Path) -> None:
+    rows = [f"{1714557600000 + 33 * n},{'ab'[n % 2]},{n * 7 % 5},{n % 3}" for n in range(12)]
+    write(tmp_path / "t.csv", "t_epoch,label,x,y\n" + "\n".join(rows) + "\n")
+    reason = refused(tmp_path / "t.csv", tmp_path / "data", "gesture", *USER)
+    assert "t.csv:1: t_epoch: rises from row to row" in reason and "--ignore-column t_epoch" in reason
+    result = run(tmp_path / "t.csv", tmp_path / "data", "gesture", *USER, "--ignore-column", "t_epoch")
+    assert "features from 2 columns" in result.output
+
+
+def test_folders_that_cross_each_other_are_doubted_unless_one_level_is_called_like_sessions(tmp_path: Path) -> None:
+    for inner in ("yes", "no"):
+        for top in ("anna", "ben"):
+            write(tmp_path / "crossed" / top / inner / "1.wav", top + inner)
+        for session in ("Monday morning", "p02", "0a7c2a8d"):
+            write(tmp_path / "clear" / inner / session / "1.wav", session + inner)
+    reason = refused(tmp_path / "crossed", tmp_path / "data", "sound", *USER)
+    assert "the folders anna, ben and those in them (no, yes) cross each other" in reason
+    run(tmp_path / "crossed", tmp_path / "data", "sound", *USER, "--levels", "session/label")
+    assert {sample.label for sample in load(tmp_path / "data", "anna", "sound").samples} == {"yes", "no"}
+    run(tmp_path / "clear", tmp_path / "other", "sound", *USER)
+
+
+def test_a_copy_of_a_file_is_said(tmp_path: Path) -> None:
+    for name in ("yes/a.wav", "yes/a (1).wav", "yes/a (2).wav", "no/b.wav"):
+        write(tmp_path / "source" / name, name[:4])
+    output = run(tmp_path / "source", tmp_path / "data", "sound", *USER).output
+    assert "is a copy of" in output and "(2 such files); take copies away" in output
+
+
+def test_samples_that_hold_one_number_only_are_said(tmp_path: Path) -> None:
+    write(tmp_path / "t.csv", "label,x,y\na,0,0\nb,0,0\na,1,2\nb,3,2\n")
+    output = run(tmp_path / "t.csv", tmp_path / "data", "gesture", *USER).output
+    assert f"2 of 4 samples hold one number only, such as {tmp_path / 't.csv'}:2" in output
+
+
+REGIONS = [
+    ("start,end,label\n1.0,2.0,hum\n3.0,4.5,grunt\n", [(1.0, 2.0), (3.0, 4.5)]),
+    ("onset_ms;offset_ms;label\n1000;2000;hum\n3000;4500;grunt\n", [(1.0, 2.0), (3.0, 4.5)]),
+    ("start,duration,label\n0:01,0:01,hum\n00:03.0,1.5,grunt\n", [(1.0, 2.0), (3.0, 4.5)]),
+    (
+        "Selection\tView\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tSpecies\n"
+        "1\tWaveform\t1.0\t2.0\t90\thum\n2\tWaveform\t3.0\t4.5\t80\tgrunt\n",
+        [(1.0, 2.0), (3.0, 4.5)],
+    ),
+]
+
+
+@pytest.mark.parametrize(("content", "expected"), REGIONS)
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_table_of_times_holds_regions_of_its_recording(
+    tmp_path: Path, content: str, expected: list[tuple[float, float]], beside: bool
+) -> None:
+    write(tmp_path / "day.csv", content)
+    write(tmp_path / ("day.wav" if beside else "other.wav"), "sound")
+    media = () if beside else ("--media", str(tmp_path / "other.wav"))
+    assert "all of " in run(tmp_path / "day.csv", tmp_path / "data", "sound", *USER, *media).output
+    samples = load(tmp_path / "data", "anna", "sound").samples
+    assert sorted((sample.example.onset, sample.example.offset) for sample in samples) == expected
+    assert sorted(sample.label for sample in samples) == ["grunt", "hum"]
+
+
+def test_a_table_of_files_with_times_holds_regions_of_each(tmp_path: Path) -> None:
+    write(tmp_path / "t.csv", "file,start,end,label\na.wav,0,1,yes\na.wav,2,3,no\nb.wav,1,2,yes\nb.wav,3,4,no\n")
+    for name in "ab":
+        write(tmp_path / f"{name}.wav", name)
+    run(tmp_path, tmp_path / "data", "sound", *USER)
+    regions = [(s.example.onset, s.example.offset) for s in load(tmp_path / "data", "anna", "sound").samples]
+    assert sorted(regions) == [(0, 1), (1, 2), (2, 3), (3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [("2,1,hum", "its end is not after its start"), ("noon,1,hum", "'noon' in column 'start' is no time")],
+)
+def test_times_that_are_none_are_faults(tmp_path: Path, row: str, reason: str) -> None:
+    write(tmp_path / "day.csv", f"start,end,label\n{row}\n")
+    assert "name the recording with --media FILE" in refused(tmp_path / "day.csv", tmp_path / "data", "sound", *USER)
+    write(tmp_path / "day.wav", "sound")
+    assert f"day.csv:2: (row): {reason}" in refused(tmp_path / "day.csv", tmp_path / "data", "sound", *USER)

@@ -220,11 +220,20 @@ def test_the_day_of_a_recording_is_its_own_and_not_the_files(tmp_path: Path) -> 
         stream.width, stream.height, stream.pix_fmt = 80, 48, "yuv420p"
         container.mux(stream.encode(av.VideoFrame.from_ndarray(flag(48, 80), format="rgb24")))
         container.mux(stream.encode(None))
-    for name in ("taken.jpg", "plain.jpg", "film.mp4"):
-        os.utime(tmp_path / name, (1_700_000_000, 1_700_000_000))
-    days = {name: recorded_day(tmp_path / name) for name in ("taken.jpg", "plain.jpg", "film.mp4")}
+    for name in ("IMG-20240503-WA0001.jpg", "WhatsApp Audio 2024-05-04 at 10.00.00.ogg", "20241399.jpg"):
+        (tmp_path / name).write_bytes(b"any")
+    for path in tmp_path.iterdir():
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    days = {path.name: recorded_day(path) for path in tmp_path.iterdir()}
     file_day = f"{datetime.fromtimestamp(1_700_000_000):%Y-%m-%d}"
-    assert days == {"taken.jpg": "2024-05-01", "plain.jpg": file_day, "film.mp4": "2024-05-02"}
+    assert days == {
+        "taken.jpg": "2024-05-01",
+        "film.mp4": "2024-05-02",
+        "IMG-20240503-WA0001.jpg": "2024-05-03",
+        "WhatsApp Audio 2024-05-04 at 10.00.00.ogg": "2024-05-04",
+        "plain.jpg": file_day,
+        "20241399.jpg": file_day,
+    }
 
 
 def test_a_recording_that_was_cut_short_is_used_as_far_as_it_is_whole_if_somebody_says_so(tmp_path: Path) -> None:
