@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,7 @@ def import_command(
             folder = stack.enter_context(unpacked(source))
         except RefusedFileError as refused:
             raise DataError([Fault(str(source), None, "(file)", str(refused))]) from None
+        stack.enter_context(_named_as(folder, source))
         findings = find_samples(folder, options, labels=labels, renamed=renamed)
         if not findings.samples:
             raise DataError(findings.faults or [Fault(str(source), None, "(samples)", _why_none(findings))])
@@ -255,7 +257,24 @@ def import_command(
         summary = import_samples(
             data, samples, origin, mode, known_faults=faults, note=note, check=check if decode else None, progress=bar
         )
-        _show(summary, findings, consent, dry_run, data)
+        findings.notes[:] = [note.replace(str(folder), str(source)) for note in findings.notes]
+        left_out = tuple(line.replace(str(folder), str(source)) for line in summary.left_out)
+        warnings = tuple(_renamed(warning, folder, source) for warning in summary.warnings)
+        _show(changed(summary, left_out=left_out, warnings=warnings), findings, consent, dry_run, data)
+
+
+@contextmanager
+def _named_as(folder: Path, source: Path) -> Iterator[None]:
+    """Let faults name the archive that the person gave, and not the folder that it is unpacked to."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError([_renamed(fault, folder, source) for fault in error.faults]) from None
+
+
+def _renamed(fault: Fault, folder: Path, source: Path) -> Fault:
+    old, new = str(folder), str(source)
+    return Fault(fault.path.replace(old, new), fault.line, fault.field, fault.reason.replace(old, new))
 
 
 def _accepted(trainer: Trainer, encoding: str | None) -> frozenset[str]:

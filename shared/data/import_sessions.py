@@ -21,6 +21,8 @@ from shared.data.formats.walking import natural
 from shared.data.media.recorded import recorded_day
 from shared.errors import Fault
 
+_FEWEST_NUMBERS = 4  # of a sample, from which all being the same is no chance
+_FEWEST_SESSIONS = 5  # of one sample each, that are probably no sessions
 _SAFE_LENGTH = 40  # characters of a session's name that are kept in the id that is made of it
 
 
@@ -54,12 +56,13 @@ def find_samples(
     doubt_labels(findings, source)
     _note_constant(findings)
     _doubt_widths(findings, source)
+    _doubt_sessions(findings, source)
     return findings
 
 
 def _note_constant(findings: Findings) -> None:
     """Warn of samples all of whose numbers are one number, as an extractor leaves them that found nothing."""
-    constant = [s for s in findings.samples if isinstance(s.content, np.ndarray) and s.content.size > 1
+    constant = [s for s in findings.samples if isinstance(s.content, np.ndarray) and s.content.size >= _FEWEST_NUMBERS
                 and s.content.min() == s.content.max()]  # fmt: skip
     if constant:
         first = constant[0]
@@ -68,6 +71,15 @@ def _note_constant(findings: Findings) -> None:
             f"warning: {len(constant)} of {len(findings.samples)} samples hold one number only, such as {place}; what "
             "was to be measured was probably not found: leave them out"
         )
+
+
+def _doubt_sessions(findings: Findings, source: Path) -> None:
+    """Add a doubt where each sample names a session of its own, as a time or an id in its place does."""
+    named = Counter((sample.user, sample.session) for sample in findings.samples if sample.session is not None)
+    if len(named) >= _FEWEST_SESSIONS and len(named) == len(findings.samples):
+        listed = list_names([str(session) for _, session in named], 3)
+        reason = f"each of the {len(named)} samples has a session of its own ({listed}); is this a time or an id?"
+        findings.doubts.append(Fault(str(source), None, "session", reason))
 
 
 def _doubt_widths(findings: Findings, source: Path) -> None:
@@ -149,6 +161,12 @@ def _session(sample: RawSample, renamed: dict[str, str]) -> dict[str, Any]:
     return {"session": safe, "session_name": sample.session, "session_given": True}
 
 
+def _day(sample: RawSample) -> str:
+    if sample.recorded is not None:
+        return f"{sample.recorded.astimezone():%Y-%m-%d}"
+    return recorded_day(sample.content if isinstance(sample.content, Path) else Path(sample.path))
+
+
 def _limited(samples: Sequence[RawSample], limit: int | None) -> list[RawSample]:
     """Return at most `limit` samples, shared out evenly over the labels and evenly over each label's samples."""
     if limit is None or len(samples) <= limit:
@@ -191,7 +209,7 @@ def _in_sessions(samples: Sequence[RawSample], split: SessionSplit) -> list[RawS
         elif split.round_robin is not None:
             session = f"session-{rank % split.round_robin + 1:02d}"
         elif split.by_day:
-            session = recorded_day(sample.content if isinstance(sample.content, Path) else Path(sample.path))
+            session = _day(sample)
         else:
             session = split.name or "session-01"
         given = sample.session_given or split.name is not None

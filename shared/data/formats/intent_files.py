@@ -60,10 +60,14 @@ def read_rasa_yaml(path: Path, options: ReadOptions) -> Findings:
     for number, section in enumerate(sections):
         if not isinstance(section, dict) or "intent" not in section:
             continue
+        label = section["intent"]
+        if not isinstance(label, str) or not label.strip():
+            findings.faults.append(Fault(str(path), None, f"nlu.{number}.intent", "must be the name of an intent"))
+            continue
         texts = list(_examples(section.get("examples")))
         if not texts:
-            findings.skipped.append((str(section["intent"]), "is an intent without examples"))
-        findings.samples += [RawSample(str(path), None, str(section["intent"]), text) for text in texts]
+            findings.skipped.append((label, "is an intent without examples"))
+        findings.samples += [RawSample(str(path), None, label, text) for text in texts]
         if number == 0:
             findings.notes.append("read as: Rasa")
     return findings

@@ -36,7 +36,7 @@ def read_json(path: Path, options: ReadOptions) -> Findings:
     else:
         try:
             text = read_text(path)
-            value = parse_json(text.text.encode())
+            value = _parsed(text.text)
         except RefusedFileError as refused:
             findings.faults.append(Fault(str(path), None, "(file)", str(refused)))
             return findings
@@ -55,6 +55,19 @@ def read_json(path: Path, options: ReadOptions) -> Findings:
     if not any(f"read as: {name}" in findings.notes for name in SHAPES.keys() - KEEP_KEYS):
         reader.note_keys()
     return findings
+
+
+def _parsed(text: str) -> Any:
+    """Return the JSON value in a text, the list of its objects where each line is one. Raises ValueError."""
+    if not text.strip():
+        raise ValueError("the file is empty")
+    try:
+        return parse_json(text.encode())
+    except ValueError:
+        lines = [line for line in text.splitlines() if line.strip()]
+        if len(lines) < 2 or not all(line.lstrip().startswith("{") and line.rstrip().endswith("}") for line in lines):
+            raise
+        return [parse_json(line.encode()) for line in lines]
 
 
 class _ItemReader:

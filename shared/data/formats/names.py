@@ -21,6 +21,7 @@ PATHS = (
     *("path", "file", "filename", "file_name", "file_path", "filepath", "slice_file_name", "audio", "audio_path"),
     *("audio_file", "wav", "image", "image_path", "video", "video_path"),
 )
+RECORDED = ("timestamp", "recorded", "recorded_at", "date", "datetime", "created_at")
 ONSETS = ("onset", "start", "start_time", "begin", "begin_time", "begin_time_(s)", "start_s", "start_sec",
           "start_seconds", "onset_s", "tmin", "start_ms", "start_time_ms", "onset_ms", "begin_ms")  # fmt: skip
 OFFSETS = ("offset", "end", "end_time", "stop", "end_time_(s)", "end_s", "end_sec", "end_seconds", "offset_s", "tmax",

@@ -27,7 +27,7 @@ class MissingNumbersError(ValueError):
 
 def parse_number(cell: str, decimal_comma: bool) -> float:
     """Return the number in a cell, NaN where it is missing. Raises ValueError for anything else."""
-    text = cell.strip()
+    text = cell.strip().replace("\u2212", "-")  # a minus sign of its own, as spreadsheets show it
     if text.lower() in _MISSING:
         return math.nan
     if decimal_comma and text.count(",") == 1 and "." not in text:

@@ -8,6 +8,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ _DELIMITERS = ("\t", ";", ",", "|")  # a semicolon first: with decimal commas, a
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
 _PIECES = ("slice_file_name",)  # files that are regions already: UrbanSound8K says where they were
 _FEWEST_RISING = 12  # rows
+_THOUSANDS = re.compile(r"[-+\u2212]?[1-9]\d{0,2}(?:,\d{3})+")
 _JUDGED = 200  # rows from which the kind of a column is judged
 
 
@@ -48,9 +51,16 @@ class Table:
     rows: list[Row]
     delimiter: str
 
-    @property
+    @cached_property
     def decimal_comma(self) -> bool:
-        return self.delimiter != ","
+        """Whether `0,5` is a number: where commas split cells, if some are in numbers and cannot mark thousands."""
+        if self.delimiter != ",":
+            return True
+        cells = [cell.strip() for row in self.rows[:_JUDGED] for cell in row.cells if "," in cell]
+        numbers = [cell for cell in cells if re.fullmatch(r"[-+\u2212]?[\d,]+\.?\d*", cell)]
+        return not any("." in cell for cell in numbers) and any(
+            cell.count(",") == 1 and not _THOUSANDS.fullmatch(cell) for cell in numbers
+        )
 
     def column(self, place: int) -> list[str]:
         """Return the cells of one column, of as many rows as are judged."""
@@ -246,6 +256,7 @@ class _Roles:
     sequence: int | None = None
     frame: int | None = None
     numbers: tuple[int, ...] = ()
+    recorded: int | None = None  # when a text or file was recorded
     region: tuple[int, int, bool] | None = None  # where onset and end are; whether that is a duration
     recording: Path | None = None  # that all regions are of, where no column names files
     groups: Mapping[str, int] = field(default_factory=dict)  # user, session, take -> column
@@ -270,6 +281,9 @@ def _roles(table: Table, options: ReadOptions, path: Path, findings: Findings) -
         label_at = at(None, names.TEXTS)  # what is said in the file
     groups = {"user": at(columns.user, names.USERS), "session": at(columns.session, names.SESSIONS)}
     groups["take"] = at(None, names.TAKES)
+    recorded_at = at(None, names.RECORDED)
+    if recorded_at is not None and not all(_instant(cell) for cell in table.column(recorded_at)):
+        recorded_at = None
     if label_at is None and options.label is None:
         reason = f"no column holds the label; name it with --label-column: {list_names(header, 12)}"
         findings.faults.append(Fault(str(path), 1, "label", reason))
@@ -289,7 +303,7 @@ def _roles(table: Table, options: ReadOptions, path: Path, findings: Findings) -
         return _Roles(label_at)
     if path_at is None and recording is None:
         region = None
-    roles = _Roles(label_at, text_at, path_at, region=region, recording=recording, groups=chosen)
+    roles = _Roles(label_at, text_at, path_at, recorded=recorded_at, region=region, recording=recording, groups=chosen)
     if text_at is None and path_at is None and recording is None:
         roles = _roles_of_numbers(table, header, roles, options, path, findings)
     _note_roles(header, roles, findings)
@@ -425,7 +439,7 @@ def _are_files(cells: Sequence[str]) -> bool:
 
 def _note_roles(header: Sequence[str], roles: _Roles, findings: Findings) -> None:
     named = [("label", roles.label), ("text", roles.text), ("file", roles.path), ("sequence", roles.sequence)]
-    named += [("frame", roles.frame), *roles.groups.items()]
+    named += [("frame", roles.frame), ("time of recording", roles.recorded), *roles.groups.items()]
     parts = [f"{role} from {header[k]!a}" for role, k in named if k is not None]
     if roles.numbers:
         parts.append(f"features from {len(roles.numbers)} columns, {header[roles.numbers[0]]!a} to "
@@ -435,7 +449,7 @@ def _note_roles(header: Sequence[str], roles: _Roles, findings: Findings) -> Non
     if roles.recording is not None:
         parts.append(f"all of {roles.recording.name}")
     used = {roles.label, roles.text, roles.path, roles.sequence, roles.frame, *roles.numbers, *roles.groups.values()}
-    used |= set((roles.region or ())[:2])
+    used |= {roles.recorded, *(roles.region or ())[:2]}
     unused = [name for k, name in enumerate(header) if k not in used and name]
     if unused:
         parts.append(f"not used: {list_names(unused, 8)}")
@@ -454,6 +468,9 @@ def _read_rows(table: Table, roles: _Roles, options: ReadOptions, path: Path, fi
         reason = "its texts look like names of files; for what these hold, choose the modality of the files"
         findings.doubts.append(Fault(str(path), None, "text", reason))
     for row in table.rows:
+        if table.header is not None and tuple(cell.strip() for cell in row.cells) == table.header:
+            findings.skipped.append((f"{path.name}:{row.line}", "repeats the header"))
+            continue
         if width is not None and len(row.cells) != width:
             faults.add(row.line, "(row)", f"holds {len(row.cells)} cells, the header {width}")
             continue
@@ -468,6 +485,7 @@ def _read_rows(table: Table, roles: _Roles, options: ReadOptions, path: Path, fi
             continue
         content: Content
         region: dict[str, Any] = {}
+        recorded = None if roles.recorded is None else _instant(row.cells[roles.recorded])
         try:
             if roles.region is not None:
                 region = _times(row, roles.region, table.header or ())
@@ -494,12 +512,20 @@ def _read_rows(table: Table, roles: _Roles, options: ReadOptions, path: Path, fi
         except (ValueError, MissingNumbersError) as error:
             faults.add(row.line, "(row)", str(error))
             continue
-        findings.samples.append(RawSample(str(path), row.line, label, content, **groups, **region))
+        findings.samples.append(RawSample(str(path), row.line, label, content, recorded=recorded, **groups, **region))
     _add_sequences(sequences, roles, options, path, findings, faults)
     findings.faults += faults.faults()
     if roles.path is not None and not findings.samples and findings.skipped:
         reason = "none of its files is there; say where they are with --media"
         findings.faults.append(Fault(str(path), None, "path", f"{reason} (for example {findings.skipped[0][0]!a})"))
+
+
+def _instant(cell: str) -> datetime | None:
+    """Return the time in a cell, such as `2024-05-01 10:15`, in this computer's zone where it names none."""
+    try:
+        return datetime.fromisoformat(cell.strip()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _times(row: Row, region: tuple[int, int, bool], header: Sequence[str]) -> dict[str, float]:

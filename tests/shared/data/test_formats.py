@@ -335,13 +335,11 @@ def test_a_zip_of_folders_is_imported_as_they_are(tmp_path: Path) -> None:
         for label in ("yes", "no"):
             archive.writestr(f"memos/{label}/{label}.wav", label)
         archive.writestr("__MACOSX/memos/._x", "rubbish")
-        archive.writestr("../../outside/up.wav", "outside")
         link = zipfile.ZipInfo("memos/yes/link.wav")
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
         archive.writestr(link, "/etc/hostname")
-    run(tmp_path / "memos.zip", tmp_path / "data", "sound", *USER, "--levels", "-/label")
+    run(tmp_path / "memos.zip", tmp_path / "data", "sound", *USER)
     assert labels(tmp_path / "data", "sound") == {"yes": 1, "no": 1}
-    assert not list(tmp_path.rglob("up.wav"))
     (tmp_path / "broken.zip").write_bytes((tmp_path / "memos.zip").read_bytes()[:200])
     assert "broken.zip: (file): is a damaged zip file" in refused(
         tmp_path / "broken.zip", tmp_path / "other", "sound", *USER
@@ -555,7 +553,7 @@ def test_a_copy_of_a_file_is_said(tmp_path: Path) -> None:
 
 
 def test_samples_that_hold_one_number_only_are_said(tmp_path: Path) -> None:
-    write(tmp_path / "t.csv", "label,x,y\na,0,0\nb,0,0\na,1,2\nb,3,2\n")
+    write(tmp_path / "t.csv", "label,a,b,c,d\na,0,0,0,0\nb,0,0,0,0\na,1,2,1,1\nb,3,2,2,3\n")
     output = run(tmp_path / "t.csv", tmp_path / "data", "gesture", *USER).output
     assert f"2 of 4 samples hold one number only, such as {tmp_path / 't.csv'}:2" in output
 
@@ -604,3 +602,90 @@ def test_times_that_are_none_are_faults(tmp_path: Path, row: str, reason: str) -
     assert "name the recording with --media FILE" in refused(tmp_path / "day.csv", tmp_path / "data", "sound", *USER)
     write(tmp_path / "day.wav", "sound")
     assert f"day.csv:2: (row): {reason}" in refused(tmp_path / "day.csv", tmp_path / "data", "sound", *USER)
+
+
+def test_a_session_for_each_sample_is_doubted(tmp_path: Path) -> None:
+    rows = [f"text {n},{'ab'[n % 2]},2024-05-01 10:0{n}:00" for n in range(6)]
+    write(tmp_path / "t.csv", "text,label,session\n" + "\n".join(rows) + "\n")
+    reason = refused(tmp_path / "t.csv", tmp_path / "data", "speech", *USER)
+    assert "session: each of the 6 samples has a session of its own (2024-05-01 10:00:00" in reason
+
+
+def test_the_time_of_recording_in_a_table_is_the_samples(tmp_path: Path) -> None:
+    rows = [f"text {n},{'ab'[n % 2]},2024-05-0{1 + n // 3}T12:0{n}:00+00:00" for n in range(6)]
+    write(tmp_path / "t.csv", "text,label,timestamp\n" + "\n".join(rows) + "\n")
+    output = run(tmp_path / "t.csv", tmp_path / "data", "speech", *USER, "--session-by", "day").output
+    assert "time of recording from 'timestamp'" in output
+    samples = load(tmp_path / "data", "anna", "speech").samples
+    assert {sample.session_id for sample in samples} == {"2024-05-01", "2024-05-02"}
+    assert {sample.example.timestamp.hour for sample in samples} == {12}
+
+
+def test_a_header_that_is_repeated_is_no_sample(tmp_path: Path) -> None:
+    write(tmp_path / "t.csv", "text,label\nwe eat,meal\ntext,label\nlet us go,outing\n")
+    output = run(tmp_path / "t.csv", tmp_path / "data", "speech", *USER).output
+    assert "2 new" in output and "1 x repeats the header, for example 't.csv:3'" in output
+
+
+@pytest.mark.parametrize(
+    ("cells", "numbers"),
+    [
+        ('"0,5","1,25"', [0.5, 1.25]),
+        ('"12,5","1234,75"', [12.5, 1234.75]),
+        ("\u22121.5,2", [-1.5, 2.0]),
+    ],
+)
+def test_numbers_as_spreadsheets_write_them(tmp_path: Path, cells: str, numbers: list[float]) -> None:
+    write(tmp_path / "t.csv", f"label,x,y\na,{cells}\nb,{cells}\n")
+    run(tmp_path / "t.csv", tmp_path / "data", "gesture", *USER)
+    assert load_features(load(tmp_path / "data", "anna", "gesture").samples[0]).tolist() == [numbers]
+
+
+@pytest.mark.parametrize("cells", ['"1,234","2,345"', '"1,234.5","0,5"'])
+def test_commas_that_may_mark_thousands_are_refused(tmp_path: Path, cells: str) -> None:
+    write(tmp_path / "t.csv", f"label,x,y\na,{cells}\nb,{cells}\n")
+    assert "holds text ('1,234" in refused(tmp_path / "t.csv", tmp_path / "data", "gesture", *USER)
+
+
+def test_json_lines_are_read_whatever_their_suffix(tmp_path: Path) -> None:
+    write(tmp_path / "t.json", '{"text": "we eat", "label": "meal"}\n{"text": "let us go", "label": "outing"}\n')
+    assert "2 new" in run(tmp_path / "t.json", tmp_path / "data", "speech", *USER).output
+    write(tmp_path / "t.json", '{"text": "we eat", "label": "meal"}\n{"text": "let us\n')
+    assert "is not valid JSON: see line 2" in refused(tmp_path / "t.json", tmp_path / "data", "speech", *USER)
+    write(tmp_path / "t.json", "")
+    assert "the file is empty" in refused(tmp_path / "t.json", tmp_path / "data", "speech", *USER)
+
+
+def test_an_intent_without_a_name_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "nlu.yml", "nlu:\n- intent: [meal, garden]\n  examples: |\n    - we eat\n")
+    assert "nlu.0.intent: must be the name of an intent" in refused(tmp_path, tmp_path / "data", "speech", *USER)
+
+
+def test_names_in_archives_are_read_as_they_were_meant(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "windows.zip", "w") as archive:
+        for name in ("yes\\a.wav", "yes\\b.wav", "müde\\c.wav", "müde\\d.wav"):
+            archive.writestr(name, name)
+    content = (tmp_path / "windows.zip").read_bytes()
+    flagged = content.replace(b"\x00\x08\x00\x00", b"\x00\x00\x00\x00")  # as macOS writes it: no word of UTF-8
+    (tmp_path / "mac.zip").write_bytes(flagged)
+    assert flagged != content
+    for name in ("windows", "mac"):
+        run(tmp_path / f"{name}.zip", tmp_path / name, "sound", *USER)
+        assert {sample.label for sample in load(tmp_path / name, "anna", "sound").samples} == {"yes", "müde"}
+
+
+@pytest.mark.parametrize("name", ["../a.wav", "/a.wav", "..\\a.wav"])
+def test_an_archive_that_names_files_outside_is_refused(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        archive.writestr(name, "any")
+    reason = refused(tmp_path / "t.zip", tmp_path / "data", "sound", *USER)
+    assert "t.zip: (file): names a file outside of it" in reason
+
+
+def test_faults_name_the_archive_and_not_where_it_is_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        for number in range(3):
+            archive.writestr(f"label{number}/a.wav", "any")
+        archive.writestr("unknown/b.wav", "any")
+    reason = refused(tmp_path / "t.zip", tmp_path / "data", "sound", *USER, "--as-is")
+    assert f"{tmp_path / 't.zip'}/unknown/b.wav: label" in reason and ".staging" not in reason
