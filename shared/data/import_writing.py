@@ -38,6 +38,7 @@ _RECORDS = uuid.UUID("5b0c2d1e-8a44-5f0e-9d53-6d6f64656c74")  # the same sample 
 
 _SPARE_SECONDS = 0.05  # before the end of what is whole: players and decoders differ by as much
 UNUSABLE = "unusable"  # files that cannot be decoded
+_LEAVE_OUT = f"--leave-out {UNUSABLE} imports the others"
 CONTRADICTIONS = "contradictions"  # files that stand under two labels
 # Decodes so many files: for each, why it cannot be used (None where it can) and what should be known of it.
 CheckFiles = Callable[[Iterable[tuple[Path, Example]], int], Iterable[tuple[str | None, Sequence[str]]]]
@@ -189,7 +190,7 @@ def import_samples(
     if check is not None and not faults:
         prepared, refused = _checked(prepared, origin, check, warnings, mode.use_partial)
         if UNUSABLE in mode.leave_out:
-            unusable = [str(fault) for fault in refused]
+            unusable = [f"{fault}".replace(f"; {_LEAVE_OUT}", "") for fault in refused]
         else:
             faults += refused
     contradicted = _contradictions(prepared)
@@ -266,7 +267,7 @@ def _checked(
     for place, refusal in refused.items():
         sample = prepared[place].sample
         reason = refusal if sample.line is None else f"{Path(str(sample.content)).name}: {refusal}"
-        remedy = f"--leave-out {UNUSABLE} imports the others"
+        remedy = _LEAVE_OUT
         if refusal.startswith("is cut") and not use_partial:
             remedy += ", --use-partial takes what is whole of it"
         faults.append(Fault(sample.path, sample.line, "(file)", f"{reason}; {remedy}"))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from shared.errors import DataError
 from shared.features.graph import FeatureGraph, TensorSpec, joined
 from shared.schema_utils import Box, Example
 from tests.visual_environment_trainer.pictures import Picture, flag
@@ -19,7 +20,14 @@ from visual_environment_trainer.preprocessing.embeddings import PlaceFeatures
 from visual_environment_trainer.preprocessing.handmade import SIDE as HANDMADE_SIDE
 from visual_environment_trainer.preprocessing.handmade import Handmade
 from visual_environment_trainer.preprocessing.images import UnreadableImageError, read_image
-from visual_environment_trainer.preprocessing.views import ONE_VIEW, SEVERAL_VIEWS, Viewing, blurred, read_views
+from visual_environment_trainer.preprocessing.views import (
+    ONE_VIEW,
+    SEVERAL_VIEWS,
+    Viewing,
+    blurred,
+    check_file,
+    read_views,
+)
 
 SIDE = 32
 
@@ -190,3 +198,24 @@ def test_handmade_features_tell_colour_and_texture_apart() -> None:
     rows = np.stack([np.asarray(Handmade()({"image": np.ascontiguousarray(p)})) for p in pictures])
     apart = np.linalg.norm(rows[:, None] - rows[None], axis=2)[~np.eye(4, dtype=bool)]
     assert apart.min() > 0.5
+
+
+@pytest.mark.parametrize(("colour", "reason"), [((0, 0, 0), "is black"), ((90, 60, 200), "is of one colour")])
+def test_a_check_refuses_the_blank_pictures_that_training_refuses(
+    tmp_path: Path, colour: tuple[int, int, int], reason: str
+) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (100, 80), colour).save(path)
+    example = Example.model_validate(
+        {
+            "record_id": "r1",
+            "user_id": "anna",
+            "session_id": "s1",
+            "timestamp": "2026-03-01T10:00:00Z",
+            "modality": "visual_environment",
+            "label": "kitchen",
+            "media": {"path": path.name, "sha256": "0" * 64},
+        }
+    )
+    with pytest.raises(DataError, match=reason):
+        check_file(path, example)

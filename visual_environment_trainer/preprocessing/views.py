@@ -14,7 +14,7 @@ from pydantic import Field
 from shared.errors import DataError, Fault
 from shared.schema_utils import Box, Example, Schema
 from visual_environment_trainer.preprocessing.images import Pixels, UnreadableImageError, read_image
-from visual_environment_trainer.preprocessing.validity import BLACK, UNIFORM
+from visual_environment_trainer.preprocessing.validity import BLACK, UNIFORM, require_content
 from visual_environment_trainer.preprocessing.videos import VIDEO_SUFFIXES, read_frames
 
 ViewName = Literal["centre", "start", "end"]
@@ -83,7 +83,7 @@ def check_file(path: Path, example: Example) -> tuple[str, ...]:
     """Decode an image or the frames of a video. Raises DataError for a file that cannot be used."""
     viewing = Viewing(side=CHECK_SIDE, views=ONE_VIEW, frames_per_second=1.0)
     try:
-        read_views(path, viewing, example)
+        require_content(read_views(path, viewing, example))
     except UnreadableImageError as error:
         raise DataError([Fault(str(path), None, "media", str(error))]) from None
     return ()

@@ -513,6 +513,9 @@ def _read_rows(table: Table, roles: _Roles, options: ReadOptions, path: Path, fi
             faults.add(row.line, "(row)", str(error))
             continue
         findings.samples.append(RawSample(str(path), row.line, label, content, recorded=recorded, **groups, **region))
+    if files is not None:
+        used = {sample.content for sample in findings.samples if isinstance(sample.content, Path)}
+        findings.skipped += [(left.name, f"is not in {path.name}") for left in files.unlisted(used)]
     _add_sequences(sequences, roles, options, path, findings, faults)
     findings.faults += faults.faults()
     if roles.path is not None and not findings.samples and findings.skipped:

@@ -689,3 +689,29 @@ def test_faults_name_the_archive_and_not_where_it_is_unpacked(tmp_path: Path) ->
         archive.writestr("unknown/b.wav", "any")
     reason = refused(tmp_path / "t.zip", tmp_path / "data", "sound", *USER, "--as-is")
     assert f"{tmp_path / 't.zip'}/unknown/b.wav: label" in reason and ".staging" not in reason
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "C:\\Users\\me\\Drink 1.WAV",
+        "https://example.org/upload/Drink%201.wav?token=a/b.wav",
+        "/data/local-files/?d=rec/Drink%201.wav",
+        "drink 1",
+    ],
+)
+def test_files_are_found_as_tables_write_them(tmp_path: Path, written: str) -> None:
+    for name in ("Drink 1.wav", "b.wav", "unlisted.wav"):
+        write(tmp_path / "source" / name, name)
+    write(tmp_path / "source" / "list.csv", f'path,label\n"{written}",drink\nb.wav,more\n')
+    output = run(tmp_path / "source", tmp_path / "data", "sound", *USER).output
+    assert "2 new" in output and "1 x is not in list.csv, for example 'unlisted.wav'" in output
+
+
+def test_of_two_names_that_differ_in_case_the_one_that_is_written_is_meant(tmp_path: Path) -> None:
+    for name in ("a.wav", "A.wav"):
+        write(tmp_path / "source" / name, name)
+    write(tmp_path / "source" / "list.csv", "path,label\na.wav,yes\nA.wav,no\n")
+    run(tmp_path / "source", tmp_path / "data", "sound", *USER)
+    samples = load(tmp_path / "data", "anna", "sound").samples
+    assert {s.path.read_text(): s.label for s in samples if s.path} == {"a.wav": "yes", "A.wav": "no"}
