@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -20,13 +21,30 @@ from scipy.io import wavfile
 from model_registry.storage.durable import sync_tree
 
 _MEASURED = """
-import resource, sys
+import re, sys, time
 from shared.commands.main import model_trainer
 try:
     model_trainer(sys.argv[1:], standalone_mode=False)
 finally:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)
+    # The peak of this program: getrusage counts that of the process which started it as well.
+    peak = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+    print(time.process_time(), peak // 1024, file=sys.stderr)
 """
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds on the clock and of the processor, and the peak of memory (MB), 0 where no command ran."""
+
+    seconds: float
+    processor: float
+    megabytes: float = 0.0
+
+    def line(self, name: str, decoding: Cost) -> str:
+        """Return a line of the table, with ratios to decoding."""
+        ratios = f"{self.seconds / decoding.seconds:6.2f}{self.processor / decoding.processor:11.2f}"
+        memory = f"{self.megabytes:8.0f} MB" if self.megabytes else ""
+        return f"{name:<24}{self.seconds:8.1f} s{self.processor:8.1f} s of processor{ratios}{memory}"
 
 
 @click.command()
@@ -34,14 +52,13 @@ finally:
 @click.option("--rate", type=click.IntRange(8000), default=44_100, show_default=True, help="Of the sounds, in Hz.")
 @click.option("--seconds", type=click.FloatRange(0.1), default=1.0, show_default=True, help="That each sound lasts.")
 def main(count: int, rate: int, seconds: float) -> None:
-    """Print seconds and the peak of memory of importing and checking, and their ratio to decoding on two threads."""
+    """Print what importing and checking cost, and the ratios of both seconds to decoding on two threads."""
     with tempfile.TemporaryDirectory() as folder:
         source, data = Path(folder, "source"), Path(folder, "data")
         files = write_sounds(source, count, rate, seconds)
-        decoding = seconds_of_decoding(files)
-        click.echo(f"{'decoding':<24}{decoding:8.1f} s")
-        copying = seconds_of_copying(files, Path(folder, "copies"))
-        click.echo(f"{'copying':<24}{copying:8.1f} s  {copying / decoding:5.2f} times decoding")
+        decoding = cost_of_decoding(files)
+        click.echo(decoding.line("decoding", decoding))
+        click.echo(cost_of_copying(files, Path(folder, "copies")).line("copying", decoding))
         options = ("--data", data, "--modality", "sound", "--user", "ana", "--consent", "--session-size", "10")
         for name, words in {
             "import": ("import", source, *options),
@@ -51,8 +68,7 @@ def main(count: int, rate: int, seconds: float) -> None:
             "check again": ("check", data),
         }.items():
             cache = Path(folder, {"import, linked": "linked"}.get(name, name.split()[0].strip(",")))
-            taken, megabytes = measured([str(word) for word in words], cache)
-            click.echo(f"{name:<24}{taken:8.1f} s  {taken / decoding:5.2f} times decoding  {megabytes:6.0f} MB")
+            click.echo(measured([str(word) for word in words], cache).line(name, decoding))
 
 
 def write_sounds(folder: Path, count: int, rate: int, seconds: float) -> list[Path]:
@@ -68,31 +84,31 @@ def write_sounds(folder: Path, count: int, rate: int, seconds: float) -> list[Pa
     return files
 
 
-def seconds_of_decoding(files: list[Path]) -> float:
-    """Return how long two threads take to decode the files as the sound trainer does."""
+def cost_of_decoding(files: list[Path]) -> Cost:
+    """Return what two threads take to decode the files as the sound trainer does."""
     from sound_trainer.preprocessing.decode import Decoding, read_wave
 
     decoding = Decoding()
     read_wave(files[0], decoding)  # what is loaded on first use
-    started = time.perf_counter()
+    started, processor = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(2) as pool:
         for _ in pool.map(lambda path: read_wave(path, decoding)[0].shape, files):
             pass
-    return time.perf_counter() - started
+    return Cost(time.perf_counter() - started, time.process_time() - processor)
 
 
-def seconds_of_copying(files: list[Path], folder: Path) -> float:
-    """Return how long it takes to copy the files, and until the copies are on the disk."""
+def cost_of_copying(files: list[Path], folder: Path) -> Cost:
+    """Return what it takes to copy the files, until the copies are on the disk."""
     folder.mkdir()
-    started = time.perf_counter()
+    started, processor = time.perf_counter(), time.process_time()
     for file in files:
         shutil.copyfile(file, folder / file.name)
     sync_tree(folder)
-    return time.perf_counter() - started
+    return Cost(time.perf_counter() - started, time.process_time() - processor)
 
 
-def measured(words: list[str], cache: Path) -> tuple[float, float]:
-    """Return seconds and the peak of memory (MB) of a `model-trainer` command that succeeds, with its own cache."""
+def measured(words: list[str], cache: Path) -> Cost:
+    """Return what a `model-trainer` command takes that succeeds, with its own cache."""
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", _MEASURED, *words],
@@ -101,7 +117,8 @@ def measured(words: list[str], cache: Path) -> tuple[float, float]:
         text=True,
         env={"MODEL_TRAINER_CACHE": str(cache), "PATH": "/usr/bin:/bin"},
     )
-    return time.perf_counter() - started, float(done.stderr.splitlines()[-1])
+    processor, megabytes = map(float, done.stderr.splitlines()[-1].split())
+    return Cost(time.perf_counter() - started, processor, megabytes)
 
 
 if __name__ == "__main__":
