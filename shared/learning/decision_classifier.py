@@ -53,4 +53,4 @@ def solve_symmetric(system: Floats, right: Floats) -> Floats:
         root = cho_factor(system.T, check_finite=False)  # of the transpose, which LAPACK takes without a copy
         return np.asarray(cho_solve(root, right, check_finite=False))
     except LinAlgError:
-        return np.asarray(np.linalg.solve(system, right))
+        return np.asarray(np.linalg.solve(system, right), np.float64)
