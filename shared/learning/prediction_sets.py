@@ -37,9 +37,10 @@ def fit_set_threshold(probabilities: Features, classes: Classes, groups: Indices
 
 def _in_several(classes: Classes, groups: Indices) -> NDArray[np.bool_]:
     """Return (n,) whether each sample's label occurs in several sessions."""
-    member = np.unique(groups, return_inverse=True)[1]
-    label, _ = np.unique(np.stack([classes, member]), axis=1)
-    return np.asarray(np.bincount(label, minlength=int(classes.max()) + 1)[classes] > 1)
+    names, member = np.unique(groups, return_inverse=True)
+    occurs = np.zeros((int(classes.max()) + 1, len(names)), np.bool_)
+    occurs[classes, member] = True
+    return np.asarray(occurs.sum(axis=1)[classes] > 1)
 
 
 def prediction_sets(probabilities: Features, threshold: float) -> NDArray[np.bool_]:
