@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,6 +106,24 @@ def test_a_browser_asks_for_the_token_and_then_shows_every_page(store: Registry,
         for path in PAGES:
             page.open(f"{address}{path}")
             assert page.run("document.querySelector('h1') !== null && document.body.innerText.includes('person0')")
+
+
+@pytest.mark.slow
+def test_a_browser_that_is_signed_in_downloads_each_file_of_a_version(
+    store: Registry, secret: str, tmp_path: Path
+) -> None:
+    version = store.resolve("person07", "gesture")
+    with served(store) as address, chromium({}) as page:
+        page.sign_in(f"{address}/users/person07/gesture/{version.entry.model_version}", secret)
+        page.ask("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+        for role, file in version.files.items():
+            page.run(f"document.querySelector('a[href$=\"/files/{role}\"]').click()")
+            there = tmp_path / file.name
+            for _ in range(1000):
+                if there.is_file() and there.stat().st_size == file.stat().st_size:
+                    break
+                time.sleep(0.02)
+            assert there.read_bytes() == file.read_bytes(), role
 
 
 @pytest.mark.slow
