@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from functools import partial
 from importlib.resources import files
 from typing import Any
@@ -141,5 +142,6 @@ TASKS: Mapping[str, Callable[[Arrays], dict[str, float]]] = {
 
 
 if __name__ == "__main__":
-    with np.load(sys.argv[2]) as file:
-        print(json.dumps(TASKS[sys.argv[1]](dict(file))))
+    with np.load(sys.argv[2]) as file, redirect_stdout(sys.stderr):  # some report their progress there
+        found = TASKS[sys.argv[1]](dict(file))
+    print(json.dumps(found))
