@@ -105,7 +105,7 @@ def check_file(path: Path, example: Example) -> tuple[str, ...]:
     notes = []
     if sound.has_no_length:
         notes.append("its header gives no length, as after a crash; all samples that are there are used")
-    if sound.samples.ndim == 2 and not np.array_equal(mono, sound.samples.mean(axis=0)):
+    if sound.samples.ndim == 2 and not np.array_equal(mono, librosa.to_mono(sound.samples)):
         notes.append("its channels cancel each other out; the loudest alone is used")
     return tuple(notes)
 
@@ -120,9 +120,9 @@ def _audible(sound: _Sound) -> Wave:
 
 def _mixed(samples: NDArray[np.float32]) -> Wave:
     """(N,) or (channels, N) -> (N,): the mean of the channels, or the loudest one where they cancel each other out."""
+    mono = librosa.to_mono(samples)
     if samples.ndim == 1:
-        return samples
-    mono: Wave = samples.mean(axis=0)
+        return mono
     levels = np.sqrt(np.mean(samples**2, axis=1))
     cancelled = _decibels(levels.max()) - _decibels(np.sqrt(np.mean(mono**2))) > _CANCELLED_DB
     return samples[int(levels.argmax())] if cancelled else mono
@@ -184,9 +184,11 @@ def _load(path: Path, decoding: Decoding, onset: float | None, offset: float | N
                 raise UnreadableSoundError(f"has {channels} channels at {rate} Hz, which is no recording of a voice")
             if start >= file.frames / rate:
                 raise UnreadableSoundError(_empty(file.frames / rate, onset))
-            file.seek(int(start * rate + 0.5))
-            count = int(_wanted(start, offset, most) * rate + 0.5)
-            samples = np.asarray(file.read(count, dtype="float32"), np.float32).T
+            half = 0.5 / rate  # librosa cuts fractions of a sample off
+            # Of an open file librosa asks no other decoder: a path that libsndfile refuses would reach FFmpeg.
+            samples, _ = librosa.load(
+                file, sr=None, mono=False, offset=start + half, duration=_wanted(start, offset, most) + half
+            )
     except _OtherContainerError:
         try:
             samples, rate = read_audio(path, decoding.largest_bytes, start, _wanted(start, offset, most))
