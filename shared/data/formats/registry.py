@@ -15,7 +15,7 @@ from shared.data.formats.intent_files import is_fasttext, read_fasttext, read_ra
 from shared.data.formats.json_files import read_json
 from shared.data.formats.raw import Findings, ReadOptions
 from shared.data.formats.tables import QuotationMarkError, parse_table, read_table
-from shared.data.formats.text_files import read_text
+from shared.data.formats.text_files import SAVE_AS_CSV, read_text
 from shared.data.formats.walking import walk
 from shared.data.media_types import MEDIA_TYPES
 from shared.errors import ConfigError, Fault
@@ -36,12 +36,12 @@ READERS: Mapping[str, Reader] = {
     PRAAT_SUFFIX: read_annotations,
     ELAN_SUFFIX: read_annotations,
 }
-_SHEET, _DOCUMENT = "save the sheet as CSV in the program that made it", "save it as plain text (.txt)"
+_DOCUMENT = "save it as plain text (.txt)"
 _TABLE = "export it as CSV, JSON or .npz"
 _OTHER_PROGRAMS = {  # what to do with files of other programs
     **dict.fromkeys(ARCHIVES, "unpack it, and import the folder"),
     **dict.fromkeys((".srt", ".vtt", ".sbv", ".ass"), "export its times as labels of Audacity (start, end, label)"),
-    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), _SHEET),
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), SAVE_AS_CSV),
     **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pdf"), _DOCUMENT),
     **dict.fromkeys((".parquet", ".feather", ".arrow", ".h5", ".hdf5", ".mat", ".pkl"), _TABLE),
 }

@@ -247,6 +247,19 @@ def _without_empty_columns(table: Table) -> Table:
 
 
 @dataclass(frozen=True)
+class _RegionColumns:
+    """Where a table has the onset of a region of a recording, and its end or its duration."""
+
+    onset: int
+    end: int
+    ends_by_duration: bool
+
+
+def _columns_of(region: _RegionColumns | None) -> tuple[int, ...]:
+    return () if region is None else (region.onset, region.end)
+
+
+@dataclass(frozen=True)
 class _Roles:
     """Which column is what; `numbers` are those of a sample that is neither a text nor a file."""
 
@@ -257,7 +270,7 @@ class _Roles:
     frame: int | None = None
     numbers: tuple[int, ...] = ()
     recorded: int | None = None  # when a text or file was recorded
-    region: tuple[int, int, bool] | None = None  # where onset and end are; whether that is a duration
+    region: _RegionColumns | None = None
     recording: Path | None = None  # that all regions are of, where no column names files
     groups: Mapping[str, int] = field(default_factory=dict)  # user, session, take -> column
 
@@ -299,7 +312,7 @@ def _roles(table: Table, options: ReadOptions, path: Path, findings: Findings) -
     recording = recording_of(path, options) if region is not None and path_at is None else None
     if region is not None and path_at is None and recording is None and "features" not in options.accepts:
         reason = "each row is a region of a recording; name the recording with --media FILE"
-        findings.faults.append(Fault(str(path), 1, header[region[0]], reason))
+        findings.faults.append(Fault(str(path), 1, header[region.onset], reason))
         return _Roles(label_at)
     if path_at is None and recording is None:
         region = None
@@ -310,11 +323,13 @@ def _roles(table: Table, options: ReadOptions, path: Path, findings: Findings) -
     return roles
 
 
-def _region(header: Sequence[str]) -> tuple[int, int, bool] | None:
-    """Return the columns of onset and end, and whether the second is a duration; None where a table has none."""
+def _region(header: Sequence[str]) -> _RegionColumns | None:
+    """Return the columns of regions of a recording; None where a table has none."""
     onset, offset = names.first_of(names.ONSETS, header), names.first_of(names.OFFSETS, header)
     end = offset or names.first_of(names.DURATIONS, header)
-    return None if onset is None or end is None else (header.index(onset), header.index(end), offset is None)
+    if onset is None or end is None:
+        return None
+    return _RegionColumns(header.index(onset), header.index(end), ends_by_duration=offset is None)
 
 
 def _roles_of_numbers(
@@ -445,11 +460,11 @@ def _note_roles(header: Sequence[str], roles: _Roles, findings: Findings) -> Non
         parts.append(f"features from {len(roles.numbers)} columns, {header[roles.numbers[0]]!a} to "
                      f"{header[roles.numbers[-1]]!a}")  # fmt: skip
     if roles.region is not None:
-        parts.append(f"region from {header[roles.region[0]]!a} and {header[roles.region[1]]!a}")
+        parts.append(f"region from {header[roles.region.onset]!a} and {header[roles.region.end]!a}")
     if roles.recording is not None:
         parts.append(f"all of {roles.recording.name}")
     used = {roles.label, roles.text, roles.path, roles.sequence, roles.frame, *roles.numbers, *roles.groups.values()}
-    used |= {roles.recorded, *(roles.region or ())[:2]}
+    used |= {roles.recorded, *_columns_of(roles.region)}
     unused = [name for k, name in enumerate(header) if k not in used and name]
     if unused:
         parts.append(f"not used: {list_names(unused, 8)}")
@@ -460,7 +475,7 @@ def _read_rows(table: Table, roles: _Roles, options: ReadOptions, path: Path, fi
     faults = RowFaults(str(path))
     files = ListedFiles.near(path, options) if roles.path is not None else None
     width = len(table.header) if table.header is not None else None
-    needed = [k for k in (roles.label, roles.text, roles.path, *roles.groups.values(), *(roles.region or ())[:2])
+    needed = [k for k in (roles.label, roles.text, roles.path, *roles.groups.values(), *_columns_of(roles.region))
               if k is not None]  # fmt: skip
     sequences: dict[tuple[str, ...], list[tuple[Row, float, list[float]]]] = defaultdict(list)
     unlabelled: list[int] = []
@@ -531,16 +546,16 @@ def _instant(cell: str) -> datetime | None:
         return None
 
 
-def _times(row: Row, region: tuple[int, int, bool], header: Sequence[str]) -> dict[str, float]:
+def _times(row: Row, region: _RegionColumns, header: Sequence[str]) -> dict[str, float]:
     """Return onset and offset (s) of a row's region. Raises ValueError."""
     seconds = []
-    for k in region[:2]:
+    for k in _columns_of(region):
         value = parse_seconds(row.cells[k])
         if value is None:
             raise ValueError(f"{row.cells[k][:40]!a} in column {header[k]!a} is no time, such as 1.5 or 0:01.5")
         seconds.append(value / 1000 if "ms" in names.normal(header[k]).split("_") else value)
     onset, end = seconds
-    offset = round(onset + end, 6) if region[2] else end
+    offset = round(onset + end, 6) if region.ends_by_duration else end
     if offset <= onset:
         raise ValueError("its end is not after its start")
     return {"onset": onset, "offset": offset}

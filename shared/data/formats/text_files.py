@@ -16,10 +16,10 @@ _MARKS = (  # the longer mark first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_SHEET = "save the sheet as CSV in the program that made it"
+SAVE_AS_CSV = "save the sheet as CSV in the program that made it"
 _OTHER_CONTENT = {  # how files begin that are called text and are none
-    b"PK\x03\x04": f"is a spreadsheet or an archive, whatever its suffix; {_SHEET}, or call an archive .zip",
-    b"\xd0\xcf\x11\xe0": f"is a spreadsheet or document of Office, whatever its suffix; {_SHEET}",
+    b"PK\x03\x04": f"is a spreadsheet or an archive, whatever its suffix; {SAVE_AS_CSV}, or call an archive .zip",
+    b"\xd0\xcf\x11\xe0": f"is a spreadsheet or document of Office, whatever its suffix; {SAVE_AS_CSV}",
     b"%PDF": "is a PDF, whatever its suffix; save it as plain text",
 }
 
