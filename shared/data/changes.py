@@ -41,7 +41,7 @@ Action = Literal["import", "relabel", "remove", "move", "undo"]
 
 _LIMIT = 512 * 1024**2
 _DONE, _BEGUN = ".json", ".begun.json"
-_NONE_AFTER = b'"after":[]}'  # how a change ends that undoes none
+_NONE_AFTER = b'"after":[]}'  # how the JSON of a change that brought nothing ends
 
 
 class Change(Schema):

@@ -46,7 +46,9 @@ def contradictions(records: Sequence[Record]) -> tuple[list[Fault], list[Fault]]
     """
     faults = []
     files = [record for record in records if record.example.media is not None]
-    for record, first in contradicting(files, _identity, lambda record: record.example.label):
+    for record, first in repetitions(files, _identity):
+        if record.example.label == first.example.label:
+            continue
         reason = (
             f"the same content is '{first.example.label}' at {first.path}:{first.line} and '{record.example.label}' "
             "here; remove one of the two"
@@ -57,12 +59,10 @@ def contradictions(records: Sequence[Record]) -> tuple[list[Fault], list[Fault]]
     )
 
 
-def contradicting(
-    files: Iterable[_T], identity: Callable[[_T], Hashable], label: Callable[[_T], str]
-) -> list[tuple[_T, _T]]:
-    """Return (a file, the first one of its content) for each that has another label than that one."""
+def repetitions(files: Iterable[_T], identity: Callable[[_T], Hashable]) -> list[tuple[_T, _T]]:
+    """Return (a file, the first one of its content) for each that is not the first."""
     first: dict[Hashable, _T] = {}
-    return [(file, known) for file in files if label(known := first.setdefault(identity(file), file)) != label(file)]
+    return [(file, known) for file in files if (known := first.setdefault(identity(file), file)) is not file]
 
 
 def _identity(record: Record) -> Hashable:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import re
 import uuid
 from collections import Counter, defaultdict
@@ -24,7 +23,7 @@ from shared.data.changes import complete_begun, new_change_id, note_import
 from shared.data.feature_files import features_bytes
 from shared.data.files import DataRoot, RefusedFileError, sha256_of
 from shared.data.formats.raw import RawSample
-from shared.data.identity import content_of, contradicting, region_of, repeated_under_two_labels, text_sha256
+from shared.data.identity import content_of, region_of, repeated_under_two_labels, repetitions, text_sha256
 from shared.data.media.partial import whole_seconds
 from shared.data.own_layout import is_own, read_own, sessions_folder
 from shared.data.records import Record
@@ -333,11 +332,10 @@ def _encodings(prepared: Sequence[_Prepared], origin: Origin) -> tuple[str, ...]
 
 def _contradictions(prepared: Sequence[_Prepared]) -> list[tuple[_Prepared, Fault]]:
     """Return each file that stands under another label than a file of the same content before it, with its fault."""
-    files = [entry for entry in prepared if isinstance(entry.sample.content, Path)]
     contradicted = []
-    for entry, first in contradicting(
-        files, lambda entry: (entry.user, entry.content), lambda entry: entry.sample.label
-    ):
+    for entry, first in _repetitions(prepared):
+        if entry.sample.label == first.sample.label:
+            continue
         reason = (
             f"the same content is '{first.sample.label}' in {_source(first.sample)} and '{entry.sample.label}' here; "
             f"take one of the two away, or leave both out with --leave-out {CONTRADICTIONS}"
@@ -348,16 +346,18 @@ def _contradictions(prepared: Sequence[_Prepared]) -> list[tuple[_Prepared, Faul
 
 def _copies(prepared: Sequence[_Prepared]) -> list[Fault]:
     """Return at most one warning, of files that are copies of others with the same label."""
-    first: dict[tuple[str, str], _Prepared] = {}
-    files = (entry for entry in prepared if isinstance(entry.sample.content, Path))
-    copies = [(entry, known) for entry in files
-              if (known := first.setdefault((entry.user, entry.content), entry)) is not entry]  # fmt: skip
+    copies = _repetitions(prepared)
     if not copies:
         return []
     copy, known = copies[0]
     others = f" ({len(copies)} such files)" if len(copies) > 1 else ""
     reason = f"is a copy of {_source(known.sample)}, and counts as a sample of its own{others}; take copies away"
     return [Fault(copy.sample.path, copy.sample.line, "(file)", reason)]
+
+
+def _repetitions(prepared: Sequence[_Prepared]) -> list[tuple[_Prepared, _Prepared]]:
+    files = (entry for entry in prepared if isinstance(entry.sample.content, Path))
+    return repetitions(files, lambda entry: (entry.user, entry.content))
 
 
 def _source(sample: RawSample) -> str:
@@ -486,7 +486,7 @@ def _prepared(sample: RawSample, origin: Origin, faults: list[Fault]) -> _Prepar
             digest = sha256_of(sample.content)
         else:
             digest = hashlib.sha256(features_bytes(sample.content)).hexdigest()
-        recorded = sample.recorded or datetime.fromtimestamp(int(os.stat(sample.path).st_mtime), UTC)  # noqa: PTH116
+        recorded = sample.recorded or datetime.fromtimestamp(int(Path(sample.path).stat().st_mtime), UTC)
         entry = _Prepared(sample, digest, recorded, sample.offset, session=sample.session or "")
         entry.example(origin)
     except ValidationError as error:
