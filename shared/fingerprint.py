@@ -48,9 +48,8 @@ class Options:
     seed: int | None = None
     demo_data: bool | None = None
     data_format: str = "auto"
-    training_config: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # of features and classifier, by a request or the active version
+    # Features and classifier, as a request or the active version has them.
+    training_config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def job_fingerprint(user: str, modality: str, data: str, options: Options, code: str) -> str:

@@ -23,7 +23,7 @@ from shared.trainers import Trainer, all_trainers, find_trainer, missing_package
 _SPEC = "file_check_v4"  # of what is remembered of files that can be used; count it up where a check refuses more
 _THREADS = 2  # decoders release the interpreter's lock
 _REMEMBERED = 1024  # files that are looked up in the cache at once
-_AT_ONCE = 16  # files that a thread takes: many are decoded faster than a thread is told of the next
+_AT_ONCE = 16  # files that a thread takes: handing over a short one takes as long as decoding it
 
 # Decodes the part of a media file that an example is, as training does by default, and returns what should be known of
 # it. Raises DataError where training would refuse the file.

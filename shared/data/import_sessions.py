@@ -61,7 +61,7 @@ def find_samples(
 
 
 def _note_constant(findings: Findings) -> None:
-    """Warn of samples all of whose numbers are one number, as an extractor leaves them that found nothing."""
+    """Warn of samples with equal numbers throughout, as an extractor writes them when it finds nothing."""
     constant = [s for s in findings.samples if isinstance(s.content, np.ndarray) and s.content.size >= _FEWEST_NUMBERS
                 and s.content.min() == s.content.max()]  # fmt: skip
     if constant:

@@ -147,7 +147,7 @@ class _Prepared:
 
     @property
     def user(self) -> str:
-        """Whose sample it is."""
+        """The user's id."""
         return self.sample.user or ""
 
 

@@ -73,11 +73,7 @@ class PooledShrinkageLDA(DecisionClassifier):
     def _fit_on_covariance(self, rows: Floats, member: Indices) -> None:
         means = _averaging(member).T @ rows
         residuals = rows - means[member]
-        scatter = residuals.T @ residuals
-        squares = np.sum(residuals**2, axis=1)
-        part, ridge = self._regularisation(ledoit_wolf(squares, scatter, rows.shape[1]), len(rows))
-        system = part * scatter
-        system[np.diag_indices_from(system)] += ridge
+        system, _, _ = self._regularised(residuals.T @ residuals, np.sum(residuals**2, axis=1), rows.shape[1])
         self._set(means, solve_symmetric(system, means.T).T, member)
 
     def _fit_on_inner_products(self, rows: Floats, inner: Floats, member: Indices) -> None:
@@ -86,19 +82,21 @@ class PooledShrinkageLDA(DecisionClassifier):
         with_means = inner @ averaging  # (n, P): of rows and class means
         among_means = averaging.T @ with_means
         residuals = inner - with_means[:, member] - with_means[:, member].T + among_means[np.ix_(member, member)]
-        part, ridge = self._regularisation(ledoit_wolf(np.diag(residuals), residuals, rows.shape[1]), len(rows))
-        system = part * residuals
-        system[np.diag_indices_from(system)] += ridge
+        system, part, ridge = self._regularised(residuals, np.diag(residuals), rows.shape[1])
         dual = solve_symmetric(system, with_means - among_means[member])
         dual -= averaging @ (np.equal.outer(np.arange(len(self.classes_)), member) @ dual)  # of rows, not of residuals
         self._set(averaging.T @ rows, ((averaging - part * dual) / ridge).T @ rows, member)
 
-    def _regularisation(self, estimate: tuple[float, float], samples: int) -> tuple[float, float]:
-        """Return by what the scatter matrix is multiplied, and what is added to its diagonal."""
-        automatic, variance = estimate
+    def _regularised(self, scatter: Floats, squares: Floats, width: int) -> tuple[Floats, float, float]:
+        """Return `part` times the scatter matrix with `ridge` on its diagonal, `part` and `ridge`."""
+        automatic, variance = ledoit_wolf(squares, scatter, width)
         self.shrinkage_ = automatic if self.shrinkage == "auto" else float(self.shrinkage)
-        degrees = max(samples - len(self.classes_), 1)  # each class mean costs one
-        return (1 - self.shrinkage_) / degrees, self.shrinkage_ * variance * samples / degrees + 1e-6
+        degrees = max(len(squares) - len(self.classes_), 1)  # each class mean costs one
+        part = (1 - self.shrinkage_) / degrees
+        ridge = self.shrinkage_ * variance * len(squares) / degrees + 1e-6
+        system = part * scatter
+        system[np.diag_indices_from(system)] += ridge
+        return system, part, ridge
 
     def _set(self, means: Floats, weights: Floats, member: Indices) -> None:
         noise = weights.shape[1] / np.bincount(member)  # of each mean, in within-class variances

@@ -49,7 +49,7 @@ def decode(path: Path, spec: Mapping[str, Any], encoders: Mapping[str, Encoder])
 
 @dataclass(frozen=True)
 class Recordings:
-    """The waves of a data set as a model's inputs, decoded when they are asked for and kept while there is room."""
+    """The waves of a data set as a model's inputs, decoded on demand and kept up to _KEPT_BYTES."""
 
     dataset: Dataset
     decoding: Decoding
@@ -86,7 +86,7 @@ class Recordings:
             raise UnreadableSoundError(str(error)) from None
 
     def keep(self, index: int, wave: Wave, used: int) -> int:
-        """Keep a decoded wave if there is room beside the `used` bytes; return the bytes used then."""
+        """Keep a decoded wave if it fits in addition to the `used` bytes; return the bytes used then."""
         if used + wave.nbytes > _KEPT_BYTES:
             return used
         self._waves[index] = wave

@@ -75,7 +75,7 @@ def _regions_in(path: Path) -> Iterable[Region]:
 
 
 def recording_of(path: Path, options: ReadOptions) -> Path | None:
-    """Return the recording that annotations are about: the one that is named, or that lies beside; None without one."""
+    """Return the recording that annotations are about: that of `--media`, or the one in their folder; None without."""
     return options.media if options.media is not None and options.media.is_file() else _beside(path)
 
 
